@@ -1,0 +1,45 @@
+//! The product: one pure function from what is known and what happened to what is known next and what is to be sent.
+
+use jiff::Timestamp;
+
+use super::effect::Effect;
+use super::event::Event;
+use super::graph::Graph;
+use super::invariant::{self, Violation};
+use super::partition::{Partition, Recorded, record};
+use super::plan::{Plan, plan};
+use super::time::Now;
+
+/// What follows from a batch of events.
+#[derive(Debug)]
+pub struct Decision {
+    /// The partition to store.
+    pub next: Partition,
+    /// What each event did, in order.
+    pub recorded: Vec<Recorded>,
+    /// What to deliver once `next` is stored.
+    pub effects: Vec<Effect>,
+    /// When to decide again though nothing happens.
+    pub wake_at: Option<Timestamp>,
+    /// Whether `next` differs from what was stored in anything but the time of the decision.
+    pub changed: bool,
+}
+
+/// Takes in `events` and says what follows. Events that wait together are one decision.
+///
+/// `now` never goes behind the partition's last decision: a replica whose clock lags decides at that one's time.
+///
+/// # Errors
+/// A [`Violation`] where the decision would break an invariant; nothing of it may be stored.
+pub fn decide(graph: &Graph, partition: &Partition, events: &[Event], now: Now) -> Result<Decision, Violation> {
+    let now = Now { at: now.at.max(partition.decided_at), heard_until: now.heard_until };
+    let mut next = partition.clone();
+    let recorded = events.iter().map(|event| record(graph, &mut next, event)).collect();
+    let found: Plan = plan(graph, &mut next, now);
+    let changed = next != *partition || !found.effects.is_empty();
+    if changed {
+        next.decided_at = now.at;
+    }
+    invariant::check(graph, partition, &next, &found)?;
+    Ok(Decision { next, recorded, effects: found.effects, wake_at: found.wake_at, changed })
+}

@@ -1,0 +1,172 @@
+//! What a decision asks of the world. Committed with the state, delivered after it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use super::coverage::PerMille;
+use super::event::Upstream;
+use super::evidence::{Extant, Version};
+use super::id::{AlertKey, Attempt, CycleId, DispatchId, NodeId, PartitionKey, RunId};
+
+/// One thing to deliver.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "effect", rename_all = "snake_case")]
+pub enum Effect {
+    /// Ask for work.
+    Dispatch(Dispatch),
+    /// Tell people, or tell them that it is over.
+    Alert(Alert),
+    /// Ask the warehouse how much of an output is there.
+    Observe {
+        /// The date asked about.
+        date: Date,
+        /// The node asked about.
+        node: NodeId,
+    },
+    /// A run is dead: whatever lock it holds is to be released, and its end recorded.
+    ReleaseLock {
+        /// The node that held it.
+        node: NodeId,
+        /// The dead run.
+        run: RunId,
+    },
+    /// Carry a node's evidence to another date.
+    NotifyPartition {
+        /// The date told.
+        to: Date,
+        /// The node told about.
+        node: NodeId,
+        /// Its evidence.
+        upstream: Upstream,
+    },
+}
+
+/// A request for work, with its cause.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Dispatch {
+    /// Names the decision; every repetition on the wire carries it.
+    pub id: DispatchId,
+    /// Which partition.
+    pub key: PartitionKey,
+    /// Which node.
+    pub node: NodeId,
+    /// When it was decided.
+    pub decided_at: Timestamp,
+    /// Why, and on what.
+    pub manifest: Manifest,
+}
+
+/// What a dispatch was decided on, so that a consumer can mark what it makes as degraded.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The pass over the date.
+    pub cycle: CycleId,
+    /// Which run and attempt.
+    #[serde(flatten)]
+    pub attempt: Attempt,
+    /// Why now.
+    pub cause: Cause,
+    /// Every dependency as it stood.
+    pub inputs: Vec<Input>,
+    /// Whether anything less than everything was there.
+    pub degraded: bool,
+    /// Nodes that were not there, or not whole.
+    pub missing: BTreeSet<NodeId>,
+    /// Nodes whose absence was accepted because their grace or their quorum's tier ran out.
+    pub waived: BTreeSet<NodeId>,
+    /// The run this one replaces, whose failure will be ignored from now on.
+    pub fenced: Option<RunId>,
+    /// Carried from the newest input, so that one id runs from scraper to export.
+    pub correlation: Option<Arc<str>>,
+}
+
+/// One dependency as it stood when the dispatch was decided.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Input {
+    /// The upstream node.
+    pub node: NodeId,
+    /// Its date.
+    pub date: Date,
+    /// How much of it was there.
+    pub observed: Extant,
+    /// How much was required.
+    pub required: PerMille,
+    /// Which version.
+    pub version: Option<Version>,
+}
+
+/// Why a dispatch was decided.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Its dependencies are met for the first time.
+    DependenciesMet,
+    /// Its inputs are newer than its output.
+    InputsNewer,
+    /// Its last run failed, and said so.
+    Failed,
+    /// Its last run fell silent.
+    HeartbeatDead,
+    /// Its last dispatch showed no sign of life.
+    NotStarted,
+    /// Its output is shorter than what its dependents need.
+    CoverageShort,
+    /// An operator asked.
+    Requested,
+}
+
+impl Cause {
+    /// The word used on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DependenciesMet => "dependencies_met",
+            Self::InputsNewer => "inputs_newer",
+            Self::Failed => "failed",
+            Self::HeartbeatDead => "heartbeat_dead",
+            Self::NotStarted => "not_started",
+            Self::CoverageShort => "coverage_short",
+            Self::Requested => "requested",
+        }
+    }
+}
+
+/// An alert begins or ends.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Alert {
+    /// What it is about.
+    pub key: AlertKey,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Whether it begins or ends.
+    pub turn: Turn,
+    /// One sentence with the figures.
+    pub text: String,
+    /// When it was decided.
+    pub at: Timestamp,
+}
+
+/// Whether an alert begins or ends.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Turn {
+    /// It begins, or has become worse.
+    Raised,
+    /// It is over.
+    Resolved,
+}
+
+/// How bad an alert is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Degraded, or about to be.
+    Warning,
+    /// A person must act.
+    Critical,
+}

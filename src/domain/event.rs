@@ -1,0 +1,229 @@
+//! What can happen to a partition: past facts, already decoded, with the broker's publish time as their time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use super::coverage::Coverage;
+use super::evidence::{Extant, Extent, Version};
+use super::id::{DispatchId, NodeId, RequestId, RunId, UnitId};
+
+/// One fact about one partition.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A producer says how an execution ended.
+    Completed(Completed),
+    /// A producer says an execution is alive.
+    Heartbeat(Heartbeat),
+    /// The warehouse answered.
+    Observed(Observed),
+    /// The day's games, as the calendar knows them from now on.
+    Scheduled(Scheduled),
+    /// A node of another date has new evidence.
+    UpstreamSettled(UpstreamSettled),
+    /// An operator asks for something.
+    Requested(Request),
+    /// A producer used a name in a way an operator should know of.
+    Noted(Note),
+    /// Time has passed.
+    Tick,
+}
+
+/// How an execution ended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Completed {
+    /// Whose.
+    pub node: NodeId,
+    /// Which execution.
+    pub run: RunId,
+    /// How.
+    pub outcome: Outcome,
+    /// Rows written, where said.
+    pub records: Option<u64>,
+    /// When the broker took the message.
+    pub published: Timestamp,
+    /// The producer's correlation id.
+    pub correlation: Option<Arc<str>>,
+    /// The dispatch it answers, where the producer echoes it.
+    pub dispatch: Option<DispatchId>,
+}
+
+/// The ways an execution ends.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// There is an output, this complete.
+    Done(Extent),
+    /// It failed, with the producer's words.
+    Failed(Arc<str>),
+    /// It found nothing to work on.
+    NoData,
+    /// It decided not to run, with the producer's words.
+    Skipped(Arc<str>),
+}
+
+/// A sign of life.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Whose.
+    pub node: NodeId,
+    /// Which execution.
+    pub run: RunId,
+    /// What it says of itself.
+    pub pulse: Pulse,
+    /// Units done and to do; both zero where the processor does not count.
+    pub progress: (u64, u64),
+    /// When the broker took the message. The producer's own clock decides nothing.
+    pub published: Timestamp,
+}
+
+/// A heartbeat's status.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pulse {
+    /// It runs.
+    Running,
+    /// The process ended; that is not a completion, for processors say so after a failure too.
+    Ended,
+    /// It failed.
+    Failed,
+}
+
+/// A probe's answer about one node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Observed {
+    /// Whose output.
+    pub node: NodeId,
+    /// What is there of what should be. `None`: the warehouse could not tell.
+    pub coverage: Option<Coverage>,
+    /// Per unit, where known.
+    #[serde(default)]
+    pub units: BTreeMap<UnitId, Coverage>,
+    /// When the answer was taken.
+    pub at: Timestamp,
+}
+
+/// The games of the date.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Scheduled {
+    /// By `YYYYMMDD_AWAY_HOME`.
+    pub games: BTreeMap<UnitId, Game>,
+    /// When the schedule was read.
+    pub at: Timestamp,
+}
+
+/// One game.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Game {
+    /// When it starts, where known.
+    pub tip: Option<Timestamp>,
+    /// Whether it is played.
+    pub status: GameStatus,
+}
+
+/// Whether a game is played on its date.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GameStatus {
+    /// Not begun.
+    Scheduled,
+    /// In progress.
+    Live,
+    /// Over.
+    Final,
+    /// Not played on this date.
+    Postponed,
+}
+
+/// Evidence of a node of another date, carried here so that this partition stays a function of its own events.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct UpstreamSettled {
+    /// The date the evidence is about.
+    pub date: Date,
+    /// Whose.
+    pub node: NodeId,
+    /// What it amounts to.
+    pub upstream: Upstream,
+}
+
+/// What another date's node amounts to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Upstream {
+    /// The date whose output this is: the previous date with games.
+    pub date: Date,
+    /// How much is there.
+    pub extant: Extant,
+    /// Which version.
+    pub version: Version,
+    /// When that version came to be known.
+    pub since: Timestamp,
+    /// Whether it is being made anew at this moment.
+    pub renewing: bool,
+}
+
+/// Something an operator asks for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// Chosen by the asker; the same id asks once.
+    pub id: RequestId,
+    /// Who.
+    pub actor: Arc<str>,
+    /// Why.
+    pub reason: Arc<str>,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub command: Command,
+}
+
+/// What can be asked for. `None` as a node means the whole date.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// Dispatch nothing until resumed, or until the instant given.
+    Hold {
+        /// Which node.
+        node: Option<NodeId>,
+        /// When the hold ends by itself.
+        until: Option<Timestamp>,
+    },
+    /// End a hold.
+    Resume {
+        /// Which node.
+        node: Option<NodeId>,
+    },
+    /// Run the node again as soon as its dependencies allow, whatever its budget and whether its pass is over.
+    Retry {
+        /// Which node.
+        node: NodeId,
+    },
+    /// Count the node as not required for this date.
+    Skip {
+        /// Which node.
+        node: NodeId,
+    },
+}
+
+/// Something about a producer's message that is accepted but not right.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(tag = "note", rename_all = "snake_case")]
+pub enum Note {
+    /// The name is in no alias list; the output table told which node it is.
+    UnknownName {
+        /// The name as sent.
+        name: Arc<str>,
+        /// The node it was taken for.
+        node: NodeId,
+    },
+    /// The message came over a topic of another pipeline.
+    WrongTopic {
+        /// The name as sent.
+        name: Arc<str>,
+        /// The topic it came over.
+        topic: Arc<str>,
+    },
+}

@@ -1,0 +1,198 @@
+//! What is known about an output: what producers claimed and what a probe observed.
+//!
+//! Evidence is a join-semilattice: each part keeps the newest fact by publish time, so order and repetition of
+//! messages do not matter (`order-free`, `twice-is-once`). Verdicts (good, short, unknown) are computed, never stored.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::coverage::{Coverage, PerMille};
+use super::id::{RunId, UnitId};
+
+/// Same version, same data: a dependent that used it need not run again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Version(u64);
+
+impl Version {
+    /// The version of whatever `parts` distinguish.
+    pub fn of(parts: impl Hash) -> Self {
+        // DefaultHasher::new() has fixed keys: the same parts give the same version in every process.
+        let mut hasher = DefaultHasher::new();
+        parts.hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
+/// A completion that says an output exists.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Claim {
+    /// The producer's execution.
+    pub run: RunId,
+    /// When the broker took the message.
+    pub published: Timestamp,
+    /// Rows, where the message says.
+    pub records: Option<u64>,
+    /// What the message says of its completeness.
+    pub extent: Extent,
+    /// The producer's correlation id, passed on to what this completion causes.
+    pub correlation: Option<Arc<str>>,
+}
+
+/// How much a claim claims.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Extent {
+    /// Success: all that was there to do.
+    Whole,
+    /// So many of so many.
+    Share(Coverage),
+    /// Partial, or zero rows, without a figure: neither 0 nor 1.
+    Unknown,
+}
+
+/// A probe's answer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Observation {
+    /// When the answer was taken.
+    pub at: Timestamp,
+    /// When the coverage it gives was first observed, so that an unchanged answer is not news.
+    pub since: Timestamp,
+    /// What is there of what should be.
+    pub coverage: Coverage,
+    /// The same per unit, where the probe knows.
+    pub units: BTreeMap<UnitId, Coverage>,
+}
+
+/// Everything known about one node's output for its date.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The newest successful completion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Claim>,
+    /// The newest probe answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observation: Option<Observation>,
+}
+
+/// The verdict on an output.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Extant {
+    /// Nobody has said anything.
+    Nothing,
+    /// Something is there; how much cannot be told.
+    Unknown,
+    /// A success without a figure.
+    Claimed,
+    /// This much.
+    Known(Coverage),
+}
+
+impl Extant {
+    /// Whether it reaches `least`. `None` where that cannot be told: unknown is neither 0 nor 1.
+    pub fn reaches(self, least: PerMille) -> Option<bool> {
+        match self {
+            Self::Nothing => Some(false),
+            Self::Unknown => None,
+            Self::Claimed => Some(true),
+            Self::Known(coverage) => Some(coverage.reaches(least)),
+        }
+    }
+
+    /// Whether nothing is missing.
+    pub fn is_whole(self) -> bool {
+        match self {
+            Self::Claimed => true,
+            Self::Known(coverage) => coverage.is_full(),
+            Self::Nothing | Self::Unknown => false,
+        }
+    }
+}
+
+impl std::fmt::Display for Extant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("nothing"),
+            Self::Unknown => f.write_str("unknown"),
+            Self::Claimed => f.write_str("complete (claimed)"),
+            Self::Known(coverage) => coverage.fmt(f),
+        }
+    }
+}
+
+impl Evidence {
+    /// Takes a claim in; returns whether it was news. The newest by publish time wins, ties by run id.
+    pub fn claim(&mut self, claim: Claim) -> bool {
+        let newer = self.claim.as_ref().is_none_or(|held| {
+            held.run != claim.run && (claim.published, &claim.run) > (held.published, &held.run)
+                || held.run == claim.run && claim.extent != held.extent && claim.published > held.published
+        });
+        if newer {
+            self.claim = Some(claim);
+        }
+        newer
+    }
+
+    /// Takes a probe's answer in; returns whether it was news.
+    pub fn observe(&mut self, at: Timestamp, coverage: Coverage, units: BTreeMap<UnitId, Coverage>) -> bool {
+        match &mut self.observation {
+            Some(held) if held.at >= at => false,
+            Some(held) => {
+                let changed = held.coverage != coverage || held.units != units;
+                let since = if changed { at } else { held.since };
+                *held = Observation { at, since, coverage, units };
+                changed
+            }
+            None => {
+                self.observation = Some(Observation { at, since: at, coverage, units });
+                true
+            }
+        }
+    }
+
+    /// How much is there: a newer observation outweighs a claim, a newer claim outweighs an observation.
+    pub fn extant(&self) -> Extant {
+        match (&self.claim, &self.observation) {
+            (None, None) => Extant::Nothing,
+            (Some(claim), Some(seen)) if claim.published > seen.at => claimed(claim),
+            (_, Some(seen)) => Extant::Known(seen.coverage),
+            (Some(claim), None) => claimed(claim),
+        }
+    }
+
+    /// The version of the output. A probe that confirms a complete claim does not make a new one.
+    pub fn version(&self) -> Version {
+        let run = self.claim.as_ref().map(|claim| claim.run.as_str());
+        match self.extant() {
+            whole if whole.is_whole() => Version::of((run, "whole")),
+            Extant::Known(coverage) => Version::of((run, coverage)),
+            other => Version::of((run, other)),
+        }
+    }
+
+    /// When the current version came to be known.
+    pub fn since(&self) -> Option<Timestamp> {
+        match (&self.claim, &self.observation) {
+            (Some(claim), Some(seen)) if seen.since > claim.published => {
+                let confirms = claimed(claim).is_whole() && seen.coverage.is_full();
+                Some(if confirms { claim.published } else { seen.since })
+            }
+            (Some(claim), _) => Some(claim.published),
+            (None, Some(seen)) => Some(seen.since),
+            (None, None) => None,
+        }
+    }
+}
+
+fn claimed(claim: &Claim) -> Extant {
+    match claim.extent {
+        Extent::Whole => Extant::Claimed,
+        Extent::Share(coverage) => Extant::Known(coverage),
+        Extent::Unknown => Extant::Unknown,
+    }
+}

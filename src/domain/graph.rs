@@ -1,0 +1,293 @@
+//! The graph as decisions see it: nodes in topological order, edges with their thresholds, names resolved.
+//!
+//! Built and validated by `pipeline.rs`; from then on it is trusted. It knows nothing of topics and templates.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use super::coverage::PerMille;
+use super::id::{CycleId, NodeId, PipelineId};
+
+/// One pipeline, validated: every node named by an edge exists, there is no cycle, every alias means one processor.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    /// The pipeline's name.
+    pub pipeline: PipelineId,
+    /// A digest of the declaration; recorded with every decision.
+    pub revision: u64,
+    /// The zone in which a game date is a calendar date.
+    pub zone: TimeZone,
+    /// Nodes by id.
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// Every node after all the nodes of the same date it depends on.
+    pub order: Vec<NodeId>,
+    /// Passes over a date, in the order they happen.
+    pub cycles: Vec<Cycle>,
+    /// Every name a producer may use, lower-cased, to the nodes that share it, in the order of their cycles.
+    pub aliases: BTreeMap<String, Vec<NodeId>>,
+    /// Bounds and intervals that hold for the whole pipeline.
+    pub limits: Limits,
+    dependents: BTreeMap<NodeId, Vec<(NodeId, Offset)>>,
+}
+
+/// Bounds of one pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A message about a date further ahead than this many days is parked.
+    pub ahead_max: i32,
+    /// A message about a date longer ago than this many days is parked.
+    pub behind_max: i32,
+    /// How often the warehouse is asked about an output that holds something up.
+    pub observe_every: SignedDuration,
+}
+
+/// A pass over a date.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cycle {
+    /// Its name.
+    pub id: CycleId,
+    /// Nothing of this pass is dispatched before this instant of the date.
+    pub from: DayTime,
+    /// From this instant on, what has not been done is no longer worth doing unless an operator asks.
+    pub until: DayTime,
+}
+
+/// An instant relative to a date: so many days later (or earlier), at a clock time in the pipeline's zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DayTime {
+    /// Days after the date; negative is before.
+    pub days: i32,
+    /// Clock time.
+    pub time: jiff::civil::Time,
+}
+
+impl DayTime {
+    /// The instant for `date` in `zone`; a clock time that a daylight change skips is taken an hour later.
+    pub fn on(self, date: Date, zone: &TimeZone) -> Timestamp {
+        let day = date.saturating_add(SignedDuration::from_hours(24 * i64::from(self.days)));
+        zone.to_timestamp(day.to_datetime(self.time)).unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// A vertex.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its id.
+    pub id: NodeId,
+    /// Display and routing only.
+    pub phase: String,
+    /// Which pass it belongs to.
+    pub cycle: CycleId,
+    /// What it depends on.
+    pub needs: Vec<Dependency>,
+    /// Whether the warehouse can be asked about its output.
+    pub probed: bool,
+    /// How its runs are judged alive.
+    pub liveness: Liveness,
+    /// What kind of vertex it is.
+    pub kind: Kind,
+}
+
+/// The three kinds of vertex.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// Observed, not dispatched by us.
+    Source,
+    /// Dispatched by us.
+    Task(Task),
+    /// A join with no work of its own.
+    Gate(Gate),
+}
+
+/// What a task may cost.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Tries per (node, date, input fingerprint) before it is exhausted.
+    pub attempts_max: u32,
+    /// Dispatches that never start, per fingerprint, before it is exhausted; such a dispatch is not a used attempt.
+    pub not_started_max: u32,
+    /// Every dispatch of the node for one date, whatever its inputs: the last bound on a feedback loop.
+    pub dispatches_max: u32,
+    /// Wait after a reported failure; doubles with each further one.
+    pub backoff: SignedDuration,
+    /// The longest wait between two attempts.
+    pub backoff_max: SignedDuration,
+    /// Whether newer inputs start a new run.
+    pub rebuild: Rebuild,
+}
+
+/// What newer inputs do to a node that has run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rebuild {
+    /// Nothing.
+    Never,
+    /// A new run, once its inputs have been quiet this long.
+    After(SignedDuration),
+}
+
+/// How long a run may be silent, and how long it may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Liveness {
+    /// Whether the processor sends heartbeats at all; one that does not is judged by `duration_max` alone.
+    pub heartbeats: Heartbeats,
+    /// Silence after which a run is flagged.
+    pub stale_after: SignedDuration,
+    /// Silence after which a run is fenced.
+    pub dead_after: SignedDuration,
+    /// A dispatch that shows no sign of life within this was not started.
+    pub start_within: SignedDuration,
+    /// A run longer than this is flagged although it beats.
+    pub duration_max: SignedDuration,
+}
+
+/// Whether a processor proves its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heartbeats {
+    /// It beats while it runs.
+    Sent,
+    /// It says nothing until it completes.
+    None,
+}
+
+/// An edge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dependency {
+    /// The upstream node.
+    pub node: NodeId,
+    /// Which date's.
+    pub offset: Offset,
+    /// Whether it can be done without.
+    pub strength: Strength,
+    /// The least coverage that will do.
+    pub coverage_min: PerMille,
+    /// How long to wait for the rest once the least is there.
+    pub grace: SignedDuration,
+    /// How long the input must have been quiet.
+    pub debounce: SignedDuration,
+    /// Whether a newer version of it makes the node stale. False for joins that only say *when*.
+    pub refresh: bool,
+}
+
+/// How much an edge insists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strength {
+    /// Never without it, and its output must not be older than its own hard inputs.
+    Hard,
+    /// Enough of it will do; the run is then degraded.
+    Soft,
+    /// Used where it is there.
+    Optional,
+}
+
+/// Which date an edge looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offset {
+    /// The same date.
+    Same,
+    /// The last date before this one that had games.
+    PreviousGameDay,
+}
+
+/// A join.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    /// Members that no quorum can do without.
+    pub critical: BTreeSet<NodeId>,
+    /// Tiers, strictest first; the gate's members are its node's `needs`.
+    pub quorum: Vec<Tier>,
+}
+
+/// How many members suffice after how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tier {
+    /// Members that must be good.
+    pub count: u32,
+    /// Counted from the first member's evidence.
+    pub after: SignedDuration,
+}
+
+impl Graph {
+    /// Puts the parts together and derives the reverse edges. `order` must be topological over same-date edges.
+    pub fn new(
+        pipeline: PipelineId,
+        revision: u64,
+        zone: TimeZone,
+        nodes: BTreeMap<NodeId, Node>,
+        order: Vec<NodeId>,
+        cycles: Vec<Cycle>,
+        aliases: BTreeMap<String, Vec<NodeId>>,
+        limits: Limits,
+    ) -> Self {
+        let mut dependents: BTreeMap<NodeId, Vec<(NodeId, Offset)>> = BTreeMap::new();
+        for node in nodes.values() {
+            for need in &node.needs {
+                dependents.entry(need.node.clone()).or_default().push((node.id.clone(), need.offset));
+            }
+        }
+        Self { pipeline, revision, zone, nodes, order, cycles, aliases, limits, dependents }
+    }
+
+    /// The node called `id`.
+    pub fn node(&self, id: &str) -> Option<&Node> {
+        self.nodes.get(id)
+    }
+
+    /// The nodes that depend on `id`, and over which dates.
+    pub fn dependents(&self, id: &NodeId) -> &[(NodeId, Offset)] {
+        self.dependents.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    /// The most that any dependent requires of `id`; nothing where nobody depends on it.
+    pub fn required_of(&self, id: &NodeId) -> PerMille {
+        self.dependents(id)
+            .iter()
+            .filter_map(|(dependent, _)| self.nodes.get(dependent))
+            .flat_map(|node| &node.needs)
+            .filter(|need| need.node == *id && need.strength != Strength::Optional)
+            .map(|need| need.coverage_min)
+            .max()
+            .unwrap_or(PerMille::NONE)
+    }
+
+    /// The pass called `id`.
+    pub fn cycle(&self, id: &CycleId) -> Option<&Cycle> {
+        self.cycles.iter().find(|cycle| cycle.id == *id)
+    }
+
+    /// The calendar date in the pipeline's zone at `instant`.
+    pub fn date_at(&self, instant: Timestamp) -> Date {
+        self.zone.to_datetime(instant).date()
+    }
+
+    /// Which of the nodes that share a name a message about `date`, published at `published`, is about.
+    ///
+    /// The date lies ahead (the first declared cycle), is today (the second) or is past (the third); where the
+    /// processor has no node in that pass, the latest earlier pass it has, else its first. Handling time plays no part.
+    pub fn resolve(&self, name: &str, date: Date, published: Timestamp) -> Option<&NodeId> {
+        let sharers = self.aliases.get(&name.to_ascii_lowercase())?;
+        let today = self.date_at(published);
+        let pass = match date.cmp(&today) {
+            std::cmp::Ordering::Greater => 0,
+            std::cmp::Ordering::Equal => 1,
+            std::cmp::Ordering::Less => 2,
+        };
+        let rank = |id: &&NodeId| {
+            let cycle = &self.nodes.get(*id)?.cycle;
+            self.cycles.iter().position(|candidate| candidate.id == *cycle)
+        };
+        sharers.iter().filter(|id| rank(id).is_some_and(|rank| rank <= pass)).max_by_key(rank).or(sharers.first())
+    }
+}
+
+impl Node {
+    /// The task's bounds, if it is one.
+    pub fn task(&self) -> Option<&Task> {
+        match &self.kind {
+            Kind::Task(task) => Some(task),
+            Kind::Source | Kind::Gate(_) => None,
+        }
+    }
+}

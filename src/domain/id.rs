@@ -1,0 +1,180 @@
+//! Identifiers: parsed once at the edge, trusted inside.
+//!
+//! Every name is a newtype over a shared string, so cloning one is cheap and mixing two kinds up does not compile.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Wraps a name that the caller has already validated.
+            pub fn new(name: impl Into<Arc<str>>) -> Self {
+                Self(name.into())
+            }
+
+            /// The name as it is written in files, messages and logs.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(name: &str) -> Self {
+                Self(name.into())
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    };
+}
+
+name! {
+    /// One graph with its time zone: `nba`.
+    PipelineId
+}
+name! {
+    /// A vertex of the graph: `player_game_summary`, or `player_daily_cache.overnight` for the pass of a processor
+    /// that runs more than once over a date.
+    NodeId
+}
+name! {
+    /// A producer's own name for one execution: a heartbeat's `run_id`, a completion's `execution_id`, a batch id.
+    RunId
+}
+name! {
+    /// A part that a node's coverage counts: a game, a team, a file.
+    UnitId
+}
+name! {
+    /// A pass over a date: `tomorrow`, `same_day`, `overnight`.
+    CycleId
+}
+name! {
+    /// What an alert is about. One alert per key until it is resolved.
+    AlertKey
+}
+name! {
+    /// The name of one decision to ask for work: `pipeline/date/node/run/attempt`. Two replicas that take the same
+    /// decision write the same id (`same-decision-same-id`).
+    DispatchId
+}
+name! {
+    /// The name of one operator's request, chosen by whoever makes it, so that a repeated request is recognised.
+    RequestId
+}
+
+/// Everything about one date of one pipeline is one partition; this is its key.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct PartitionKey {
+    /// Which graph.
+    pub pipeline: PipelineId,
+    /// The game date, a calendar date in the pipeline's zone.
+    pub date: Date,
+}
+
+impl PartitionKey {
+    /// The key of `date` in `pipeline`.
+    pub fn new(pipeline: impl Into<PipelineId>, date: Date) -> Self {
+        Self { pipeline: pipeline.into(), date }
+    }
+}
+
+impl fmt::Display for PartitionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.pipeline, self.date)
+    }
+}
+
+/// A partition key that could not be read back from its `pipeline/date` form.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not PIPELINE/YYYY-MM-DD")]
+pub struct NotAKey(String);
+
+impl FromStr for PartitionKey {
+    type Err = NotAKey;
+
+    fn from_str(text: &str) -> Result<Self, NotAKey> {
+        let parsed = text.split_once('/').and_then(|(pipeline, date)| Some((pipeline, date.parse::<Date>().ok()?)));
+        match parsed {
+            Some((pipeline, date)) if !pipeline.is_empty() => Ok(Self::new(pipeline, date)),
+            _ => Err(NotAKey(text.to_owned())),
+        }
+    }
+}
+
+/// Which run and attempt of a node a dispatch is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Attempt {
+    /// One intention to execute the node for its date; a rebuild is a new run. Counts from 1.
+    pub run: u32,
+    /// One try within the run. Counts from 1.
+    pub attempt: u32,
+}
+
+impl Attempt {
+    /// The dispatch id of this attempt: a function of the decision and of nothing else.
+    pub fn dispatch_id(self, key: &PartitionKey, node: &NodeId) -> DispatchId {
+        DispatchId::new(format!("{key}/{node}/{}/{}", self.run, self.attempt))
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "run {} attempt {}", self.run, self.attempt)
+    }
+}
+
+impl DispatchId {
+    /// Reads the partition, node and attempt back, if `self` has the shape of a dispatch id.
+    pub fn parts(&self) -> Option<(PartitionKey, NodeId, Attempt)> {
+        let mut parts = self.as_str().split('/');
+        let pipeline = parts.next()?;
+        let date = parts.next()?.parse().ok()?;
+        let node = parts.next()?;
+        let run = parts.next()?.parse().ok()?;
+        let attempt = parts.next()?.parse().ok()?;
+        parts.next().is_none().then(|| (PartitionKey::new(pipeline, date), node.into(), Attempt { run, attempt }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dispatch_id_names_the_decision_and_reads_back() {
+        let key: PartitionKey = "nba/2026-01-22".parse().unwrap();
+        let attempt = Attempt { run: 1, attempt: 2 };
+        let id = attempt.dispatch_id(&key, &"player_game_summary".into());
+        assert_eq!(id.as_str(), "nba/2026-01-22/player_game_summary/1/2");
+        assert_eq!(id.parts(), Some((key, "player_game_summary".into(), attempt)));
+        assert_eq!(DispatchId::from("nba/2026-01-22/x/1").parts(), None);
+    }
+}

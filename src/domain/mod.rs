@@ -1,0 +1,17 @@
+//! The pure core: no clock, no IO, no async, no logging, and nothing of ours outside this folder.
+//!
+//! [`decide::decide`] is the product. Read `partition::record` for what an event does, `plan::plan` for what is sent,
+//! `readiness` for why something is not.
+
+pub mod coverage;
+pub mod decide;
+pub mod effect;
+pub mod event;
+pub mod evidence;
+pub mod graph;
+pub mod id;
+pub mod invariant;
+pub mod partition;
+pub mod plan;
+pub mod readiness;
+pub mod time;

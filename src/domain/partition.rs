@@ -1,0 +1,774 @@
+//! Everything about one date of one pipeline, and `record`: the one table of (state, event).
+//!
+//! `record` takes in what happened and decides nothing about what to send; that is `plan`, which never sees an event.
+//! Keeps `success-stays` (no event takes a success away) and `order-free`: a fact's place in time is its publish time,
+//! so messages between which no deadline falls may arrive in any order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::effect::{Cause, Severity};
+use super::event::{Command, Completed, Event, Game, GameStatus, Heartbeat, Note, Outcome, Pulse, Request, Upstream};
+use super::evidence::{Claim, Evidence, Extent, Version};
+use super::graph::{Graph, Kind};
+use super::id::{AlertKey, Attempt, DispatchId, NodeId, PartitionKey, RequestId, RunId, UnitId};
+
+/// Ended runs remembered per node, to recognise their echoes. A per-file processor ends some 70 a day.
+pub const ENDED_RUNS_MAX: usize = 128;
+/// Runs of one node that may be alive at once; the one longest silent makes room.
+pub const LIVE_RUNS_MAX: usize = 64;
+/// Operators' requests remembered per partition, to recognise a repetition.
+pub const REQUESTS_MAX: usize = 64;
+/// Notes kept per partition; a flood of odd names must not grow the document.
+pub const NOTES_MAX: usize = 32;
+
+/// Everything about one date.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Partition {
+    /// Its key.
+    pub key: PartitionKey,
+    /// The latest instant a decision was taken at; time never goes back (`time-forward`).
+    pub decided_at: Timestamp,
+    /// Nodes anything is known of; one that is absent is waiting.
+    #[serde(default)]
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// The games, once the calendar has told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// Evidence from earlier dates that this date's edges look at.
+    #[serde(default)]
+    pub upstream: BTreeMap<NodeId, Upstream>,
+    /// Evidence last carried to the next date.
+    #[serde(default)]
+    pub notified: BTreeMap<NodeId, Upstream>,
+    /// The operator's stop on the whole date.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+    /// When the warehouse was last asked about a node of this date.
+    #[serde(default)]
+    pub asked: BTreeMap<NodeId, Timestamp>,
+    /// When the warehouse was last asked about a node of an earlier date.
+    #[serde(default)]
+    pub asked_upstream: BTreeMap<NodeId, Timestamp>,
+    /// Alerts that are on.
+    #[serde(default)]
+    pub alerts: BTreeMap<AlertKey, Severity>,
+    /// Oddities of producers' messages.
+    #[serde(default)]
+    pub notes: BTreeSet<Note>,
+    /// Requests already taken in.
+    #[serde(default)]
+    pub requests: BTreeMap<RequestId, Timestamp>,
+}
+
+/// The games of a date.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Schedule {
+    /// When it was read.
+    pub at: Timestamp,
+    /// The games.
+    pub games: BTreeMap<UnitId, Game>,
+}
+
+impl Schedule {
+    /// Whether any game is played on the date.
+    pub fn has_games(&self) -> bool {
+        self.games.values().any(|game| game.status != GameStatus::Postponed)
+    }
+}
+
+/// An operator's stop.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Hold {
+    /// Who.
+    pub actor: Arc<str>,
+    /// Why.
+    pub reason: Arc<str>,
+    /// Since when.
+    pub at: Timestamp,
+    /// When it ends by itself.
+    pub until: Option<Timestamp>,
+}
+
+impl Hold {
+    /// Whether it stops anything at `at`.
+    pub fn holds_at(&self, at: Timestamp) -> bool {
+        self.until.is_none_or(|until| at < until)
+    }
+}
+
+/// What is known of one node for this date.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Node {
+    /// Where it stands.
+    pub state: State,
+    /// Its latest run and attempt.
+    #[serde(flatten)]
+    pub attempt: Attempt,
+    /// What is known about its output.
+    #[serde(default)]
+    pub evidence: Evidence,
+    /// Executions that are alive.
+    #[serde(default)]
+    pub runs: BTreeMap<RunId, Run>,
+    /// Executions that have ended, the latest [`ENDED_RUNS_MAX`].
+    #[serde(default)]
+    pub ended: BTreeMap<RunId, Ended>,
+    /// The last failure no success has overcome.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// What has been spent, per fingerprint of the inputs.
+    #[serde(default)]
+    pub spent: BTreeMap<Fingerprint, Spent>,
+    /// Dispatches of this node for this date, ever.
+    #[serde(default)]
+    pub dispatches: u32,
+    /// The last dispatch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastDispatch>,
+    /// An operator's wish that has not been fulfilled yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wish: Option<Wish>,
+    /// The operator's stop on this node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+    /// The inputs its output may have seen: those known by this instant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built_from: Option<Timestamp>,
+    /// Two executions of the same task were alive at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub double_run: bool,
+}
+
+/// The fingerprint of a node's inputs: equal where every input has the same version.
+pub type Fingerprint = Version;
+
+/// Where a node stands. The data live in the variant that has them.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum State {
+    /// Nothing has happened.
+    #[default]
+    Waiting,
+    /// We asked for it; nobody has shown a sign of life yet.
+    Dispatched {
+        /// Since when.
+        at: Timestamp,
+    },
+    /// Somebody is at it.
+    Running {
+        /// The first sign of life.
+        since: Timestamp,
+        /// The inputs it may have seen: those known by this instant.
+        inputs_at: Timestamp,
+        /// Who started it.
+        starter: Starter,
+    },
+    /// It has an output.
+    Succeeded {
+        /// Since when.
+        at: Timestamp,
+    },
+    /// Its last attempt failed; another may follow.
+    Failed {
+        /// Since when.
+        at: Timestamp,
+    },
+    /// No further attempt is made for these inputs.
+    Exhausted {
+        /// Since when.
+        at: Timestamp,
+    },
+    /// It is not required for this date.
+    Skipped {
+        /// Since when.
+        at: Timestamp,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// Its pass over the date ended before it was done.
+    Expired {
+        /// Since when.
+        at: Timestamp,
+    },
+}
+
+impl State {
+    /// The word shown to people.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Dispatched { .. } => "dispatched",
+            Self::Running { .. } => "running",
+            Self::Succeeded { .. } => "succeeded",
+            Self::Failed { .. } => "failed",
+            Self::Exhausted { .. } => "exhausted",
+            Self::Skipped { .. } => "skipped",
+            Self::Expired { .. } => "expired",
+        }
+    }
+
+    /// Whether somebody is at it, or has been asked to be.
+    pub fn is_live(&self) -> bool {
+        matches!(self, Self::Dispatched { .. } | Self::Running { .. })
+    }
+
+    /// Since when it stands so, except for waiting, which has no beginning.
+    pub fn since(&self) -> Option<Timestamp> {
+        match self {
+            Self::Waiting => None,
+            Self::Running { since, .. } => Some(*since),
+            Self::Dispatched { at }
+            | Self::Succeeded { at }
+            | Self::Failed { at }
+            | Self::Exhausted { at }
+            | Self::Skipped { at, .. }
+            | Self::Expired { at } => Some(*at),
+        }
+    }
+}
+
+/// Who started the current attempt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Starter {
+    /// Our dispatch.
+    Us,
+    /// A scheduler, an operator's shell, the producer's own subscription.
+    Them,
+}
+
+/// One execution that is alive.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Run {
+    /// First heard of.
+    pub first: Timestamp,
+    /// Last heard of.
+    pub last: Timestamp,
+    /// Units done and to do.
+    pub progress: (u64, u64),
+    /// When the progress last changed.
+    pub progressed_at: Timestamp,
+    /// The process says it has ended, but has reported no result.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended_unreported: bool,
+}
+
+/// How an execution ended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ended {
+    /// When.
+    pub at: Timestamp,
+    /// How.
+    pub how: End,
+}
+
+/// The ways an execution leaves the stage.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// With an output.
+    Done,
+    /// With a failure it reported.
+    Failed,
+    /// In silence; whatever failure it still reports moves nothing.
+    Fenced,
+}
+
+/// A failure that has not been overcome.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Failure {
+    /// When.
+    pub at: Timestamp,
+    /// The execution, where one was heard of.
+    pub run: Option<RunId>,
+    /// What kind.
+    pub kind: FailureKind,
+    /// The producer's words, or ours.
+    pub text: Arc<str>,
+    /// Whether it has been charged to the budget.
+    pub charged: bool,
+}
+
+/// Kinds of failure.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The producer said so.
+    Reported,
+    /// It decided not to run.
+    Declined,
+    /// It found no data where there should be some, or wrote no rows.
+    Empty,
+    /// It fell silent.
+    Silent,
+    /// It never showed a sign of life.
+    NotStarted,
+}
+
+impl FailureKind {
+    /// The cause of the attempt that follows.
+    pub fn cause(self) -> Cause {
+        match self {
+            Self::Reported | Self::Declined | Self::Empty => Cause::Failed,
+            Self::Silent => Cause::HeartbeatDead,
+            Self::NotStarted => Cause::NotStarted,
+        }
+    }
+}
+
+/// What has been spent on one set of inputs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Spent {
+    /// Attempts that began, whoever began them.
+    pub attempts: u32,
+    /// Dispatches that never began.
+    pub not_started: u32,
+    /// Runs for the sake of coverage.
+    pub repairs: u32,
+}
+
+/// The last dispatch, for the operator.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LastDispatch {
+    /// Its id.
+    pub id: DispatchId,
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub cause: Cause,
+    /// Which inputs.
+    pub fingerprint: Fingerprint,
+    /// Whether anything less than everything was there.
+    pub degraded: bool,
+    /// What was not there.
+    pub missing: BTreeSet<NodeId>,
+}
+
+/// An operator's wish for a run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Wish {
+    /// Who.
+    pub actor: Arc<str>,
+    /// Why.
+    pub reason: Arc<str>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What an event did to the partition.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recorded {
+    /// Something is known now that was not.
+    Applied,
+    /// It was known already.
+    Duplicate,
+    /// Something newer is known.
+    Superseded,
+    /// It comes from a run that was declared dead; it moves nothing.
+    Fenced,
+    /// It names an attempt that has not been decided: not to be settled yet.
+    Future,
+    /// It names a node that this graph does not have: it can never be applied.
+    Rejected,
+}
+
+impl Partition {
+    /// A date about which nothing is known.
+    pub fn new(key: PartitionKey) -> Self {
+        Self {
+            key,
+            decided_at: Timestamp::MIN,
+            nodes: BTreeMap::new(),
+            schedule: None,
+            upstream: BTreeMap::new(),
+            notified: BTreeMap::new(),
+            hold: None,
+            asked: BTreeMap::new(),
+            asked_upstream: BTreeMap::new(),
+            alerts: BTreeMap::new(),
+            notes: BTreeSet::new(),
+            requests: BTreeMap::new(),
+        }
+    }
+
+    /// What is known of `node`; nothing known reads as waiting.
+    pub fn node(&self, node: &NodeId) -> std::borrow::Cow<'_, Node> {
+        self.nodes.get(node).map_or_else(|| std::borrow::Cow::Owned(Node::default()), std::borrow::Cow::Borrowed)
+    }
+
+    /// What is known of `node`, to be changed.
+    pub(super) fn node_mut(&mut self, node: &NodeId) -> &mut Node {
+        self.nodes.entry(node.clone()).or_default()
+    }
+
+    /// Whether the calendar says that no game is played on this date.
+    pub fn has_no_games(&self) -> bool {
+        self.schedule.as_ref().is_some_and(|schedule| !schedule.has_games())
+    }
+}
+
+/// Takes one event in.
+pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Recorded {
+    match event {
+        Event::Completed(completed) => match graph.node(completed.node.as_str()) {
+            Some(node) if matches!(node.kind, Kind::Gate(_)) => Recorded::Rejected,
+            Some(_) => completion(partition, completed),
+            None => Recorded::Rejected,
+        },
+        Event::Heartbeat(heartbeat) => match graph.node(heartbeat.node.as_str()) {
+            Some(node) if matches!(node.kind, Kind::Gate(_)) => Recorded::Rejected,
+            Some(node) => pulse(partition, heartbeat, matches!(node.kind, Kind::Task(_))),
+            None => Recorded::Rejected,
+        },
+        Event::Observed(observed) => {
+            if graph.node(observed.node.as_str()).is_none() {
+                return Recorded::Rejected;
+            }
+            let Some(coverage) = observed.coverage else { return Recorded::Duplicate };
+            let node = partition.node_mut(&observed.node);
+            applied(node.evidence.observe(observed.at, coverage, observed.units.clone()))
+        }
+        Event::Scheduled(scheduled) => match &partition.schedule {
+            Some(held) if held.at >= scheduled.at => Recorded::Superseded,
+            Some(held) if held.games == scheduled.games => Recorded::Duplicate,
+            Some(_) | None => {
+                partition.schedule = Some(Schedule { at: scheduled.at, games: scheduled.games.clone() });
+                Recorded::Applied
+            }
+        },
+        Event::UpstreamSettled(settled) => {
+            if graph.node(settled.node.as_str()).is_none() {
+                return Recorded::Rejected;
+            }
+            match partition.upstream.get(&settled.node) {
+                Some(held) if *held == settled.upstream => Recorded::Duplicate,
+                Some(held) if (held.date, held.since) > (settled.upstream.date, settled.upstream.since) => {
+                    Recorded::Superseded
+                }
+                Some(_) | None => {
+                    partition.upstream.insert(settled.node.clone(), settled.upstream.clone());
+                    Recorded::Applied
+                }
+            }
+        }
+        Event::Requested(request) => self::request(graph, partition, request),
+        Event::Noted(note) => {
+            let room = partition.notes.len() < NOTES_MAX;
+            applied(room && partition.notes.insert(note.clone()))
+        }
+        Event::Tick => Recorded::Duplicate,
+    }
+}
+
+fn applied(news: bool) -> Recorded {
+    if news { Recorded::Applied } else { Recorded::Duplicate }
+}
+
+/// Whether `dispatch` names an attempt that has not been decided yet.
+fn is_future(node: &Node, dispatch: Option<&DispatchId>) -> bool {
+    dispatch.and_then(DispatchId::parts).is_some_and(|(_, _, attempt)| attempt > node.attempt)
+}
+
+fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
+    let games = partition.schedule.as_ref().map(Schedule::has_games);
+    let node = partition.node_mut(&completed.node);
+    if is_future(node, completed.dispatch.as_ref()) {
+        return Recorded::Future;
+    }
+    let before = node.ended.get(&completed.run).map(|ended| ended.how);
+    let outcome = judge(completed, games);
+    match (before, &outcome) {
+        (Some(End::Done), Verdict::Output(extent)) => {
+            // The same execution may report again with a better figure; the same figure again is a repetition.
+            let claim = claim(completed, *extent);
+            return applied(node.evidence.claim(claim));
+        }
+        (Some(End::Done), Verdict::Failure(..) | Verdict::NotRequired) => return Recorded::Superseded,
+        (Some(End::Failed), Verdict::Failure(..) | Verdict::NotRequired) => return Recorded::Duplicate,
+        (Some(End::Fenced), Verdict::Failure(..) | Verdict::NotRequired) => return Recorded::Fenced,
+        (Some(End::Failed | End::Fenced) | None, Verdict::Output(_))
+        | (None, Verdict::Failure(..) | Verdict::NotRequired) => {}
+    }
+    node.runs.remove(&completed.run);
+    let ours = |at: Timestamp| completed.published >= at;
+    match outcome {
+        Verdict::Output(extent) => {
+            end(node, &completed.run, completed.published, End::Done);
+            let news = node.evidence.claim(claim(completed, extent));
+            let at = completed.published;
+            node.runs.retain(|_, run| !(run.ended_unreported && run.first <= at));
+            let (state, built_from) = match std::mem::take(&mut node.state) {
+                // An attempt of ours is answered by what was published after it; an older run's late success is
+                // evidence, and the attempt goes on. So it is with a fenced run while its successor is at work.
+                state @ State::Dispatched { at: since } if !ours(since) => (state, at),
+                state @ (State::Dispatched { .. } | State::Running { .. }) if before == Some(End::Fenced) => {
+                    (state, at)
+                }
+                State::Dispatched { at: since } => (State::Succeeded { at }, since),
+                state @ State::Running { since, .. } if at < since => (state, at),
+                State::Running { inputs_at, .. } => (State::Succeeded { at }, inputs_at),
+                State::Succeeded { at: held } => (State::Succeeded { at: held.max(at) }, at),
+                State::Waiting
+                | State::Failed { .. }
+                | State::Exhausted { .. }
+                | State::Skipped { .. }
+                | State::Expired { .. } => (State::Succeeded { at }, at),
+            };
+            node.state = state;
+            if news {
+                node.built_from = Some(built_from);
+            }
+            if matches!(node.state, State::Succeeded { .. }) {
+                node.failure = None;
+                if node.attempt == Attempt::default() {
+                    node.attempt = Attempt { run: 1, attempt: 1 };
+                }
+            }
+            applied(news)
+        }
+        Verdict::Failure(kind, text) => {
+            end(node, &completed.run, completed.published, End::Failed);
+            let at = completed.published;
+            let failure = Failure { at, run: Some(completed.run.clone()), kind, text, charged: false };
+            let others_alive = !node.runs.is_empty();
+            node.state = match std::mem::take(&mut node.state) {
+                State::Dispatched { at: since } if !ours(since) => State::Dispatched { at: since },
+                State::Running { since, inputs_at, starter } if others_alive || at < since => {
+                    State::Running { since, inputs_at, starter }
+                }
+                // Its output stands: a later run that fails takes nothing away.
+                state @ State::Succeeded { .. } => state,
+                state @ (State::Exhausted { .. } | State::Skipped { .. } | State::Expired { .. }) => state,
+                // To decline is not to try.
+                State::Waiting if kind == FailureKind::Declined => State::Waiting,
+                State::Dispatched { .. } => {
+                    node.failure = Some(Failure { charged: true, ..failure });
+                    State::Failed { at }
+                }
+                State::Running { starter, .. } => {
+                    node.failure = Some(Failure { charged: starter == Starter::Us, ..failure });
+                    State::Failed { at }
+                }
+                State::Waiting | State::Failed { .. } => {
+                    if node.attempt == Attempt::default() {
+                        node.attempt = Attempt { run: 1, attempt: 1 };
+                    }
+                    node.failure = Some(failure);
+                    State::Failed { at }
+                }
+            };
+            Recorded::Applied
+        }
+        Verdict::NotRequired => {
+            let at = completed.published;
+            match node.state {
+                State::Waiting | State::Failed { .. } => {
+                    node.state = State::Skipped { at, reason: "no games".into() };
+                    Recorded::Applied
+                }
+                State::Dispatched { .. }
+                | State::Running { .. }
+                | State::Succeeded { .. }
+                | State::Exhausted { .. }
+                | State::Skipped { .. }
+                | State::Expired { .. } => Recorded::Superseded,
+            }
+        }
+    }
+}
+
+/// What a completion amounts to, given whether there are games.
+enum Verdict {
+    Output(Extent),
+    Failure(FailureKind, Arc<str>),
+    NotRequired,
+}
+
+fn judge(completed: &Completed, games: Option<bool>) -> Verdict {
+    match (&completed.outcome, completed.records, games) {
+        (Outcome::Done(_), Some(0), Some(true)) => {
+            Verdict::Failure(FailureKind::Empty, "success with no rows on a day with games".into())
+        }
+        (Outcome::Done(_), Some(0), Some(false)) | (Outcome::NoData, _, Some(false)) => Verdict::NotRequired,
+        (Outcome::Done(_), Some(0), None) => Verdict::Output(Extent::Unknown),
+        (Outcome::Done(extent), _, _) => Verdict::Output(*extent),
+        (Outcome::NoData, _, _) => Verdict::Failure(FailureKind::Empty, "no data".into()),
+        (Outcome::Failed(text), _, _) => Verdict::Failure(FailureKind::Reported, text.clone()),
+        (Outcome::Skipped(text), _, _) => Verdict::Failure(FailureKind::Declined, text.clone()),
+    }
+}
+
+fn claim(completed: &Completed, extent: Extent) -> Claim {
+    Claim {
+        run: completed.run.clone(),
+        published: completed.published,
+        records: completed.records,
+        extent,
+        correlation: completed.correlation.clone(),
+    }
+}
+
+/// Remembers that `run` ended, forgetting the one that ended first where there is no room.
+pub(super) fn end(node: &mut Node, run: &RunId, at: Timestamp, how: End) {
+    node.ended.insert(run.clone(), Ended { at, how });
+    if node.ended.len() > ENDED_RUNS_MAX {
+        let oldest = node.ended.iter().min_by_key(|(_, ended)| ended.at).map(|(run, _)| run.clone());
+        if let Some(oldest) = oldest {
+            node.ended.remove(&oldest);
+        }
+    }
+}
+
+fn pulse(partition: &mut Partition, heartbeat: &Heartbeat, is_task: bool) -> Recorded {
+    if heartbeat.pulse == Pulse::Failed {
+        return completion(
+            partition,
+            &Completed {
+                node: heartbeat.node.clone(),
+                run: heartbeat.run.clone(),
+                outcome: Outcome::Failed("the last heartbeat says failed".into()),
+                records: None,
+                published: heartbeat.published,
+                correlation: None,
+                dispatch: None,
+            },
+        );
+    }
+    let node = partition.node_mut(&heartbeat.node);
+    match node.ended.get(&heartbeat.run).map(|ended| ended.how) {
+        Some(End::Fenced) => return Recorded::Fenced,
+        Some(End::Done | End::Failed) => return Recorded::Superseded,
+        None => {}
+    }
+    let at = heartbeat.published;
+    let ended_unreported = heartbeat.pulse == Pulse::Ended;
+    let news = match node.runs.get_mut(&heartbeat.run) {
+        Some(run) => {
+            let news = at > run.last;
+            if news {
+                if run.progress != heartbeat.progress {
+                    run.progress = heartbeat.progress;
+                    run.progressed_at = at;
+                }
+                run.last = at;
+                run.ended_unreported = ended_unreported;
+            }
+            run.first = run.first.min(at);
+            news
+        }
+        None => {
+            let answered = node.evidence.claim.as_ref().is_some_and(|claim| claim.published >= at);
+            if ended_unreported && answered {
+                // A process that reported its result under another name and then said goodbye.
+                return Recorded::Superseded;
+            }
+            let run = Run { first: at, last: at, progress: heartbeat.progress, progressed_at: at, ended_unreported };
+            node.runs.insert(heartbeat.run.clone(), run);
+            if node.runs.len() > LIVE_RUNS_MAX {
+                let stalest = node.runs.iter().min_by_key(|(_, run)| run.last).map(|(id, _)| id.clone());
+                if let Some(stalest) = stalest {
+                    node.runs.remove(&stalest);
+                }
+            }
+            true
+        }
+    };
+    if !news {
+        return Recorded::Duplicate;
+    }
+    let alive = node.runs.values().filter(|run| !run.ended_unreported).count();
+    if is_task && alive > 1 {
+        node.double_run = true;
+    }
+    node.state = match std::mem::take(&mut node.state) {
+        State::Dispatched { at: since } if at >= since => {
+            State::Running { since: at, inputs_at: since, starter: Starter::Us }
+        }
+        state @ State::Dispatched { .. } => state,
+        State::Running { since, inputs_at, starter: Starter::Them } => {
+            State::Running { since: since.min(at), inputs_at: inputs_at.min(at), starter: Starter::Them }
+        }
+        state @ State::Running { .. } => state,
+        // A sign of life older than the last word on the node tells nothing new about it.
+        State::Succeeded { at: held } if at <= held => State::Succeeded { at: held },
+        State::Failed { at: held } if at <= held => State::Failed { at: held },
+        State::Exhausted { at: held } if at <= held => State::Exhausted { at: held },
+        State::Waiting
+        | State::Succeeded { .. }
+        | State::Failed { .. }
+        | State::Exhausted { .. }
+        | State::Skipped { .. }
+        | State::Expired { .. } => {
+            node.attempt = next_external(node.attempt, node.failure.is_some());
+            State::Running { since: at, inputs_at: at, starter: Starter::Them }
+        }
+    };
+    Recorded::Applied
+}
+
+/// The number of an attempt that somebody else began: the next try of a failed run, or a new run.
+fn next_external(held: Attempt, failed: bool) -> Attempt {
+    if failed && held.run > 0 {
+        Attempt { run: held.run, attempt: held.attempt + 1 }
+    } else {
+        Attempt { run: held.run + 1, attempt: 1 }
+    }
+}
+
+fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recorded {
+    if partition.requests.contains_key(&request.id) {
+        return Recorded::Duplicate;
+    }
+    let named = match &request.command {
+        Command::Hold { node, .. } | Command::Resume { node } => node.as_ref(),
+        Command::Retry { node } | Command::Skip { node } => Some(node),
+    };
+    if let Some(node) = named
+        && graph.node(node.as_str()).is_none_or(|node| matches!(node.kind, Kind::Gate(_)))
+    {
+        return Recorded::Rejected;
+    }
+    if let Command::Retry { node } = &request.command
+        && graph.node(node.as_str()).is_some_and(|node| node.task().is_none())
+    {
+        return Recorded::Rejected;
+    }
+    if partition.requests.len() >= REQUESTS_MAX {
+        let oldest = partition.requests.iter().min_by_key(|(_, at)| **at).map(|(id, _)| id.clone());
+        if let Some(oldest) = oldest {
+            partition.requests.remove(&oldest);
+        }
+    }
+    partition.requests.insert(request.id.clone(), request.at);
+    match &request.command {
+        Command::Hold { node, until } => {
+            let hold =
+                Hold { actor: request.actor.clone(), reason: request.reason.clone(), at: request.at, until: *until };
+            match node {
+                Some(node) => partition.node_mut(node).hold = Some(hold),
+                None => partition.hold = Some(hold),
+            }
+        }
+        Command::Resume { node: Some(node) } => partition.node_mut(node).hold = None,
+        Command::Resume { node: None } => partition.hold = None,
+        Command::Retry { node } => {
+            let node = partition.node_mut(node);
+            node.wish = Some(Wish { actor: request.actor.clone(), reason: request.reason.clone(), at: request.at });
+        }
+        Command::Skip { node } => {
+            let node = partition.node_mut(node);
+            if matches!(node.state, State::Succeeded { .. }) {
+                return Recorded::Superseded;
+            }
+            node.wish = None;
+            node.failure = None;
+            node.state = State::Skipped { at: request.at, reason: request.reason.clone() };
+        }
+    }
+    Recorded::Applied
+}

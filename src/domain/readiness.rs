@@ -1,0 +1,529 @@
+//! Whether a node's dependencies are met, and if not, why not: the one gate for every dispatch.
+//!
+//! First runs, retries, rebuilds, recoveries and requests all pass through [`Readiness`]; `plan`, the API and `why`
+//! read the same blockers. Nothing here changes anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde::Serialize;
+
+use super::coverage::{Coverage, PerMille};
+use super::effect::Input;
+use super::evidence::{Extant, Version};
+use super::graph::{Dependency, Gate, Graph, Kind, Node, Offset, Strength};
+use super::id::{NodeId, PartitionKey};
+use super::partition::{Fingerprint, Partition, State};
+use super::time::{Now, after};
+
+/// How a node stands as somebody's input.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// How much of its output is there.
+    pub extant: Extant,
+    /// Which version.
+    pub version: Version,
+    /// When that version came to be known.
+    pub since: Option<Timestamp>,
+    /// Its output is being made anew, or is about to be.
+    pub renewing: bool,
+    /// Its output is older than an input it cannot do without.
+    pub stale: bool,
+    /// For a gate: how the join stands.
+    pub join: Option<Join>,
+    /// The correlation id of its newest completion.
+    pub correlation: Option<Arc<str>>,
+}
+
+/// How a join stands.
+#[derive(Clone, Debug)]
+pub struct Join {
+    /// Whether it lets its dependents through.
+    pub open: bool,
+    /// Good members.
+    pub good: u32,
+    /// All members.
+    pub total: u32,
+    /// Members that are not good.
+    pub missing: BTreeSet<NodeId>,
+    /// Critical members that are not good.
+    pub missing_critical: BTreeSet<NodeId>,
+    /// The next tier that would let them through, and when.
+    pub next: Option<(u32, Timestamp)>,
+    /// The last tier's time has come.
+    pub last_tier_over: bool,
+}
+
+/// The standings of a partition's nodes, filled in topological order.
+pub type Standings = BTreeMap<NodeId, Standing>;
+
+/// One reason why a node is not dispatched.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(tag = "blocker", rename_all = "snake_case")]
+pub enum Blocker {
+    /// Nothing is known of an input.
+    Unmet {
+        /// The input.
+        node: NodeId,
+        /// Its date.
+        date: Date,
+        /// Where it stands.
+        state: &'static str,
+    },
+    /// Less of an input is there than the edge requires.
+    CoverageShort {
+        /// The input.
+        node: NodeId,
+        /// Its date.
+        date: Date,
+        /// What is there.
+        observed: Coverage,
+        /// What is required.
+        required: PerMille,
+    },
+    /// How much of an input is there cannot be told.
+    CoverageUnknown {
+        /// The input.
+        node: NodeId,
+        /// Its date.
+        date: Date,
+        /// What is required.
+        required: PerMille,
+    },
+    /// An input is being made anew.
+    Renewing {
+        /// The input.
+        node: NodeId,
+        /// Its date.
+        date: Date,
+    },
+    /// An input is older than what it was made from.
+    Stale {
+        /// The input.
+        node: NodeId,
+        /// Its date.
+        date: Date,
+    },
+    /// Enough is there; the rest is given until then.
+    Grace {
+        /// The input.
+        node: NodeId,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// A join is not complete enough.
+    Quorum {
+        /// The join.
+        gate: NodeId,
+        /// Good members.
+        good: u32,
+        /// All members.
+        total: u32,
+        /// Members that are not good.
+        missing: BTreeSet<NodeId>,
+        /// Of these, the ones no tier can do without.
+        missing_critical: BTreeSet<NodeId>,
+        /// When the next tier could let it through.
+        until: Option<Timestamp>,
+    },
+    /// Inputs are still changing.
+    Debounce {
+        /// Until when, if they stay quiet.
+        until: Timestamp,
+    },
+    /// The last attempt failed a short while ago.
+    Backoff {
+        /// Until when.
+        until: Timestamp,
+    },
+    /// The budget for these inputs is spent.
+    Budget {
+        /// Attempts made.
+        attempts: u32,
+        /// Attempts allowed.
+        attempts_max: u32,
+    },
+    /// An operator stopped it.
+    Held {
+        /// The whole date, or the node alone.
+        scope: Scope,
+        /// Who.
+        actor: Arc<str>,
+        /// Why.
+        reason: Arc<str>,
+        /// Until when.
+        until: Option<Timestamp>,
+    },
+    /// No game is played on the date.
+    NoGames,
+    /// Its pass over the date has not begun.
+    NotYet {
+        /// When it begins.
+        until: Timestamp,
+    },
+    /// Its pass over the date has ended.
+    Over {
+        /// When it ended.
+        since: Timestamp,
+    },
+}
+
+/// What a hold stops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// One node.
+    Node,
+    /// The whole date.
+    Date,
+}
+
+impl Blocker {
+    /// The instant at which it may fall away by itself.
+    pub fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Grace { until, .. } | Self::Debounce { until } | Self::Backoff { until } | Self::NotYet { until } => {
+                Some(*until)
+            }
+            Self::Quorum { until, .. } | Self::Held { until, .. } => *until,
+            Self::Unmet { .. }
+            | Self::CoverageShort { .. }
+            | Self::CoverageUnknown { .. }
+            | Self::Renewing { .. }
+            | Self::Stale { .. }
+            | Self::Budget { .. }
+            | Self::NoGames
+            | Self::Over { .. } => None,
+        }
+    }
+
+    /// Whether only the clock stands in the way.
+    pub fn is_a_matter_of_minutes(&self) -> bool {
+        matches!(self, Self::Debounce { .. } | Self::Backoff { .. } | Self::Renewing { .. })
+    }
+}
+
+/// A node's dependencies as they stand.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness {
+    /// Every dependency.
+    pub inputs: Vec<Input>,
+    /// Dependencies that are not met.
+    pub blockers: Vec<Blocker>,
+    /// Inputs, gate members included, that are not there or not whole.
+    pub missing: BTreeSet<NodeId>,
+    /// Of these, the ones that are done without.
+    pub waived: BTreeSet<NodeId>,
+    /// When the newest input that matters for staleness came to be known.
+    pub newest: Option<Timestamp>,
+    /// Inputs that may be asked about: (date, node).
+    pub askable: BTreeSet<(Date, NodeId)>,
+    /// Something the node needs is there already.
+    pub engaged: bool,
+    /// A hard input, itself a task, has no output at all.
+    pub hard_missing: bool,
+    /// A hard input is newer than the node's output.
+    pub hard_newer: bool,
+    /// Any input is newer than the node's output.
+    pub any_newer: bool,
+    /// The correlation id of the newest input.
+    pub correlation: Option<Arc<str>>,
+    versions: Vec<(NodeId, Option<Version>)>,
+}
+
+impl Readiness {
+    /// Equal where every input that matters has the same version.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Version::of(&self.versions)
+    }
+
+    /// Whether the output, if there is one, is older than its inputs.
+    pub fn is_stale(&self) -> bool {
+        self.any_newer || self.hard_missing
+    }
+
+    /// Whether the output must not be used: it is older than an input it cannot do without.
+    pub fn is_unusable(&self) -> bool {
+        self.hard_newer || self.hard_missing
+    }
+}
+
+/// The previous date a cross-date edge looks at when nothing is known of it yet.
+pub fn previous_date(date: Date) -> Date {
+    date.yesterday().unwrap_or(date)
+}
+
+/// Evaluates the dependencies of `node`, whose upstreams of the same date are in `standings` already.
+pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings: &Standings, now: Now) -> Readiness {
+    let mut found = Readiness::default();
+    let built_from = partition.nodes.get(&node.id).and_then(|facts| facts.built_from);
+    let mut firm_since: Option<Timestamp> = None;
+    let mut newest_correlated: Option<Timestamp> = None;
+    let mut optional: Vec<(&Dependency, Date, Standing)> = Vec::new();
+    for need in &node.needs {
+        let (date, standing) = look_up(partition, need, standings);
+        found.inputs.push(Input {
+            node: need.node.clone(),
+            date,
+            observed: standing.extant,
+            required: need.coverage_min,
+            version: (standing.extant != Extant::Nothing).then_some(standing.version),
+        });
+        if standing.extant != Extant::Nothing {
+            found.engaged = true;
+        }
+        if need.refresh {
+            let version = (standing.extant != Extant::Nothing).then_some(standing.version);
+            found.versions.push((need.node.clone(), version));
+            found.newest = found.newest.max(standing.since);
+            let newer = match (standing.since, built_from) {
+                (Some(since), Some(built)) => since > built,
+                (Some(_) | None, _) => false,
+            };
+            found.any_newer |= newer;
+            let upstream_is_task = graph.node(need.node.as_str()).is_some_and(|upstream| upstream.task().is_some());
+            if need.strength == Strength::Hard && upstream_is_task && standing.join.is_none() {
+                found.hard_newer |= newer;
+                found.hard_missing |= built_from.is_some() && standing.extant == Extant::Nothing;
+            }
+        }
+        if standing.correlation.is_some() && standing.since > newest_correlated {
+            newest_correlated = standing.since;
+            found.correlation.clone_from(&standing.correlation);
+        }
+        if need.strength == Strength::Optional {
+            optional.push((need, date, standing));
+            continue;
+        }
+        firm_since = firm_since.max(standing.since);
+        firm(graph, &mut found, need, date, &standing, now);
+    }
+    for (need, date, standing) in optional {
+        if standing.extant.is_whole() {
+            continue;
+        }
+        found.missing.insert(need.node.clone());
+        let until = firm_since.map(|since| after(since, need.grace));
+        match until {
+            Some(until) if !need.grace.is_zero() && !now.silent_until(until) => {
+                found.blockers.push(Blocker::Grace { node: need.node.clone(), until });
+                ask(graph, &mut found, &need.node, date);
+            }
+            Some(_) | None => {
+                found.waived.insert(need.node.clone());
+            }
+        }
+    }
+    found
+}
+
+/// One hard or soft edge.
+fn firm(graph: &Graph, found: &mut Readiness, need: &Dependency, date: Date, standing: &Standing, now: Now) {
+    let node = need.node.clone();
+    if let Some(join) = &standing.join {
+        found.missing.extend(join.missing.iter().cloned());
+        if join.open {
+            found.waived.extend(join.missing.iter().cloned());
+        } else {
+            for member in &join.missing {
+                ask(graph, found, member, date);
+            }
+            found.engaged |= join.good > 0;
+            found.blockers.push(Blocker::Quorum {
+                gate: node,
+                good: join.good,
+                total: join.total,
+                missing: join.missing.clone(),
+                missing_critical: join.missing_critical.clone(),
+                until: join.next.map(|(_, at)| at),
+            });
+        }
+        return;
+    }
+    let enough = standing.extant.reaches(need.coverage_min);
+    if !standing.extant.is_whole() {
+        found.missing.insert(node.clone());
+        ask(graph, found, &node, date);
+    }
+    let blocker = match (standing.extant, enough) {
+        (Extant::Nothing, _) if standing.renewing => Some(Blocker::Renewing { node, date }),
+        (Extant::Nothing, _) => Some(Blocker::Unmet { node, date, state: "nothing known" }),
+        (_, None) => Some(Blocker::CoverageUnknown { node, date, required: need.coverage_min }),
+        (Extant::Known(observed), Some(false)) => {
+            Some(Blocker::CoverageShort { node, date, observed, required: need.coverage_min })
+        }
+        (_, Some(false)) => Some(Blocker::Unmet { node, date, state: "not enough" }),
+        (_, Some(true)) if standing.renewing => Some(Blocker::Renewing { node, date }),
+        (_, Some(true)) if standing.stale => Some(Blocker::Stale { node, date }),
+        (extant, Some(true)) => {
+            let since = standing.since.unwrap_or(now.at);
+            let graced = after(since, need.grace);
+            let quiet = after(since, need.debounce);
+            if !extant.is_whole() && !now.silent_until(graced) {
+                Some(Blocker::Grace { node, until: graced })
+            } else if !need.debounce.is_zero() && !now.silent_until(quiet) {
+                Some(Blocker::Debounce { until: quiet })
+            } else {
+                None
+            }
+        }
+    };
+    found.blockers.extend(blocker);
+}
+
+fn ask(graph: &Graph, found: &mut Readiness, node: &NodeId, date: Date) {
+    if graph.node(node.as_str()).is_some_and(|node| node.probed) {
+        found.askable.insert((date, node.clone()));
+    }
+}
+
+/// The standing of one edge's upstream, and the date it is about.
+fn look_up(partition: &Partition, need: &Dependency, standings: &Standings) -> (Date, Standing) {
+    let nothing = || Standing {
+        extant: Extant::Nothing,
+        version: Version::of(()),
+        since: None,
+        renewing: false,
+        stale: false,
+        join: None,
+        correlation: None,
+    };
+    match need.offset {
+        Offset::Same => (partition.key.date, standings.get(&need.node).cloned().unwrap_or_else(nothing)),
+        Offset::PreviousGameDay => match partition.upstream.get(&need.node) {
+            Some(upstream) => {
+                let standing = Standing {
+                    extant: upstream.extant,
+                    version: upstream.version,
+                    since: Some(upstream.since),
+                    renewing: upstream.renewing,
+                    ..nothing()
+                };
+                (upstream.date, standing)
+            }
+            None => (previous_date(partition.key.date), nothing()),
+        },
+    }
+}
+
+/// The standing of a source or task, given whether it is about to be made anew and whether its output is usable.
+pub fn stand(partition: &Partition, node: &Node, renewing: bool, stale: bool) -> Standing {
+    let facts = partition.node(&node.id);
+    let live = facts.state.is_live() && node.task().is_some();
+    Standing {
+        extant: facts.evidence.extant(),
+        version: facts.evidence.version(),
+        since: facts.evidence.since(),
+        renewing: renewing || live,
+        stale,
+        join: None,
+        correlation: facts.evidence.claim.as_ref().and_then(|claim| claim.correlation.clone()),
+    }
+}
+
+/// The standing of a gate.
+pub fn join(partition: &Partition, node: &Node, gate: &Gate, standings: &Standings, now: Now) -> Standing {
+    let mut good = 0;
+    let mut missing = BTreeSet::new();
+    let mut first: Option<Timestamp> = None;
+    let mut newest: Option<Timestamp> = None;
+    let mut versions = Vec::new();
+    let mut correlation = None;
+    for need in &node.needs {
+        let (_, standing) = look_up(partition, need, standings);
+        let met = standing.join.as_ref().map_or_else(
+            || standing.extant.reaches(need.coverage_min) == Some(true) && !standing.stale && !standing.renewing,
+            |join| join.open,
+        );
+        if let Some(since) = standing.since {
+            first = Some(first.map_or(since, |first| first.min(since)));
+        }
+        if met {
+            good += 1;
+            versions.push((need.node.clone(), standing.version));
+            if standing.since >= newest {
+                newest = standing.since;
+                correlation = standing.correlation;
+            }
+        } else {
+            missing.insert(need.node.clone());
+        }
+    }
+    let total = u32::try_from(node.needs.len()).unwrap_or(u32::MAX);
+    let missing_critical: BTreeSet<NodeId> = missing.intersection(&gate.critical).cloned().collect();
+    let mut open_since = None;
+    let mut next = None;
+    let mut last_tier_over = false;
+    for (index, tier) in gate.quorum.iter().enumerate() {
+        let Some(due) = first.map(|first| after(first, tier.after)) else { break };
+        let come = tier.after.is_zero() || now.silent_until(due);
+        last_tier_over = come && index + 1 == gate.quorum.len() && !tier.after.is_zero();
+        let enough = good >= tier.count && missing_critical.is_empty();
+        if come && enough && open_since.is_none() {
+            open_since = Some(if tier.after.is_zero() { newest.unwrap_or(due) } else { due });
+        }
+        if !come && next.is_none() && (enough || good < tier.count) {
+            next = Some((tier.count, due));
+        }
+    }
+    let extant = match (open_since, Coverage::new(good, total)) {
+        (Some(_), Some(coverage)) => Extant::Known(coverage),
+        (Some(_) | None, _) => Extant::Nothing,
+    };
+    Standing {
+        extant,
+        version: Version::of(versions),
+        since: newest.filter(|_| open_since.is_some()),
+        renewing: false,
+        stale: false,
+        join: Some(Join { open: open_since.is_some(), good, total, missing, missing_critical, next, last_tier_over }),
+        correlation,
+    }
+}
+
+/// Holds, the calendar and the pass over the date: what stops a node whatever its dependencies.
+pub fn circumstances(graph: &Graph, partition: &Partition, node: &Node, now: Now) -> Vec<Blocker> {
+    let mut blockers = Vec::new();
+    let facts = partition.node(&node.id);
+    let holds = [(Scope::Date, &partition.hold), (Scope::Node, &facts.hold)];
+    for (scope, hold) in holds {
+        if let Some(hold) = hold.as_ref().filter(|hold| hold.holds_at(now.at)) {
+            blockers.push(Blocker::Held {
+                scope,
+                actor: hold.actor.clone(),
+                reason: hold.reason.clone(),
+                until: hold.until,
+            });
+        }
+    }
+    let wished = facts.wish.is_some();
+    if partition.has_no_games() && !wished {
+        blockers.push(Blocker::NoGames);
+    }
+    if let Some((from, until)) = pass(graph, &partition.key, node) {
+        if !now.reached(from) && !wished {
+            blockers.push(Blocker::NotYet { until: from });
+        }
+        if now.reached(until) && !wished {
+            blockers.push(Blocker::Over { since: until });
+        }
+    }
+    blockers
+}
+
+/// When the node's pass over the partition's date begins and ends.
+pub fn pass(graph: &Graph, key: &PartitionKey, node: &Node) -> Option<(Timestamp, Timestamp)> {
+    let cycle = graph.cycle(&node.cycle)?;
+    Some((cycle.from.on(key.date, &graph.zone), cycle.until.on(key.date, &graph.zone)))
+}
+
+/// Whether the node is over for this date: nothing more will be done about it unless an operator asks.
+pub fn is_settled(node: &Node, state: &State) -> bool {
+    matches!(node.kind, Kind::Gate(_))
+        || matches!(
+            state,
+            State::Succeeded { .. } | State::Skipped { .. } | State::Expired { .. } | State::Exhausted { .. }
+        )
+}
