@@ -450,9 +450,11 @@ impl Table {
         Some(Found { place: self.place_of(&key), value: tree.value })
     }
 
-    /// Notes that a key had to be here.
-    pub fn missing(&self, key: &str, report: &mut Report) {
-        report.at(&Place { line: self.place.line, key: join(&self.place.key, key) }, "missing");
+    /// Notes a key that has to be here and is not.
+    pub fn require(&self, key: &str, report: &mut Report) {
+        if !self.has(key) {
+            report.at(&Place { line: self.place.line, key: join(&self.place.key, key) }, "missing");
+        }
     }
 
     /// A text, if the key is there and holds one. A number is taken as its digits.
@@ -470,11 +472,7 @@ impl Table {
 
     /// A text that has to be there.
     pub fn required_text(&mut self, key: &'static str, report: &mut Report) -> Option<Found<String>> {
-        if !self.has(key) {
-            self.known.push(key);
-            self.missing(key, report);
-            return None;
-        }
+        self.require(key, report);
         self.text(key, report)
     }
 
@@ -547,6 +545,11 @@ impl Table {
             }
         }
         named
+    }
+
+    /// Whether nothing is left to take.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// Whether a key is there and not yet taken.
