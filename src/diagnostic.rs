@@ -13,9 +13,7 @@
 use std::fmt;
 
 use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{
-    DuplicateKeyPolicy, Error as YamlError, MessageFormatter, Options, Spanned, UserMessageFormatter,
-};
+use serde_saphyr::{DuplicateKeyPolicy, Error as YamlError, MessageFormatter, Options, Spanned, UserMessageFormatter};
 
 /// One mistake and where it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -169,7 +167,9 @@ fn message(error: &YamlError) -> String {
         YamlError::SerdeUnknownVariant { variant, expected, .. } => not_one_of(variant, expected),
         YamlError::DuplicateMappingKey { .. } => WRITTEN_TWICE.to_owned(),
         YamlError::SerdeInvalidType { unexpected, expected, .. }
-        | YamlError::SerdeInvalidValue { unexpected, expected, .. } => format!("expected {expected}, found {unexpected}"),
+        | YamlError::SerdeInvalidValue { unexpected, expected, .. } => {
+            format!("expected {expected}, found {unexpected}")
+        }
         YamlError::InvalidBooleanStrict { .. } => "expected true or false".to_owned(),
         error => one_line(&UserMessageFormatter.format_message(error)),
     }
@@ -179,7 +179,11 @@ const WRITTEN_TWICE: &str = "written twice in one mapping";
 
 fn unknown_key(key: &str, known: &[&str]) -> String {
     let near = suggestion(key, known.iter().copied());
-    if near.is_empty() { format!("unknown key; known here: {}", known.join(", ")) } else { format!("unknown key{near}") }
+    if near.is_empty() {
+        format!("unknown key; known here: {}", known.join(", "))
+    } else {
+        format!("unknown key{near}")
+    }
 }
 
 /// `x` is not one of a, b, c, with the nearest suggested.
@@ -607,8 +611,12 @@ mod tests {
     #[test]
     fn a_problem_reads_as_file_line_key_message() {
         // Editors and CI annotations parse this line, so its shape is fixed.
-        let problem =
-            Problem { file: "topics.yaml".into(), line: 7, key: "topics.a.retention".into(), message: "too long".into() };
+        let problem = Problem {
+            file: "topics.yaml".into(),
+            line: 7,
+            key: "topics.a.retention".into(),
+            message: "too long".into(),
+        };
         assert_eq!(problem.to_string(), "topics.yaml:7: topics.a.retention: too long");
         assert_eq!(Problems(vec![problem.clone(), problem]).to_string().lines().count(), 2);
     }

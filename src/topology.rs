@@ -439,14 +439,16 @@ impl Reading {
             self.check_name(&name, &place);
             let name = SubscriptionName(name);
             if let Some(owner) = self.owners.insert(name.clone(), topic.clone()) {
-                self.report.at(&place, format!("`{owner}` has a subscription of this name; names are unique in a project"));
+                self.report
+                    .at(&place, format!("`{owner}` has a subscription of this name; names are unique in a project"));
             }
             let subscription = self.subscription(topic, carries, table, defaults);
             if let Delivery::Push { path, .. } = &subscription.delivery {
                 let target = (subscription.consumer.clone(), path.clone());
                 if let Some(earlier) = pushed_to.insert(target, name.clone()) {
                     let Subscription { consumer, .. } = &subscription;
-                    let message = format!("pushes to {path} of {consumer} as `{earlier}` does; the work would be done twice");
+                    let message =
+                        format!("pushes to {path} of {consumer} as `{earlier}` does; the work would be done twice");
                     self.report.at(&place, message);
                 }
             }
@@ -476,11 +478,9 @@ impl Reading {
         table.finish(&mut self.report);
 
         match &dead_letter {
-            Some(to) => self.links.push(Link {
-                from: topic.clone(),
-                to: TopicName(to.value.clone()),
-                place: to.place.clone(),
-            }),
+            Some(to) => {
+                self.links.push(Link { from: topic.clone(), to: TopicName(to.value.clone()), place: to.place.clone() })
+            }
             None if limited => {
                 let place = Place { line: place.line, key: format!("{}.attempts_max", place.key) };
                 self.report.at(&place, "has no effect without `dead_letter`");
@@ -624,7 +624,8 @@ impl Reading {
                 }
                 Some(topic) if topic.carries != Carries::DeadLetter => {
                     let kind = topic.carries.as_str();
-                    self.report.at(place, format!("`{to}` carries {kind}; a letter needs a topic that carries dead-letter"));
+                    self.report
+                        .at(place, format!("`{to}` carries {kind}; a letter needs a topic that carries dead-letter"));
                 }
                 Some(Topic { standing: Standing::Retired { .. }, .. }) => {
                     self.report.at(place, format!("`{to}` is retired"));
@@ -632,7 +633,10 @@ impl Reading {
                 Some(_) => {}
             }
             if self.leads_to(&link.to, &link.from) {
-                let message = format!("a letter sent to `{to}` comes back to `{}`, and would go round until it expires", link.from);
+                let message = format!(
+                    "a letter sent to `{to}` comes back to `{}`, and would go round until it expires",
+                    link.from
+                );
                 self.report.at(place, message);
             }
         }
@@ -687,12 +691,12 @@ topics:
         let topology = check(SHIPPED, "topics.yaml").unwrap_or_else(|problems| panic!("\n{problems}"));
         let phase4 = topology.topic("nba-phase4-trigger").expect("declared");
         let (_, subscription) = phase4.subscriptions().next().expect("has a consumer");
-        assert_eq!(
-            subscription.delivery,
-            Delivery::Push { path: "/process".to_owned(), body: PushBody::Envelope }
-        );
+        assert_eq!(subscription.delivery, Delivery::Push { path: "/process".to_owned(), body: PushBody::Envelope });
         assert_eq!(subscription.ack_deadline, Duration::from_secs(600));
-        assert_eq!(subscription.dead_letter.as_ref().map(|letter| letter.topic.as_str()), Some("nba-phase4-trigger-dlq"));
+        assert_eq!(
+            subscription.dead_letter.as_ref().map(|letter| letter.topic.as_str()),
+            Some("nba-phase4-trigger-dlq")
+        );
         let (_, start) = topology.subscription("nba-predictions-trigger-sub").expect("declared");
         assert_eq!(start.delivery, Delivery::Push { path: "/start".to_owned(), body: PushBody::Payload });
     }
@@ -732,7 +736,8 @@ topics:
         for entry in std::fs::read_dir(&root).expect("schemas are shipped") {
             let path = entry.expect("readable").path();
             let schema = read(&path);
-            let validator = jsonschema::validator_for(&schema).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let validator =
+                jsonschema::validator_for(&schema).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             let examples = schema["examples"].as_array().filter(|examples| !examples.is_empty());
             for example in examples.unwrap_or_else(|| panic!("{} shows no example", path.display())) {
                 if let Err(error) = validator.validate(example) {
