@@ -1,1 +1,12 @@
+//! tipoff: the orchestrator that a daily data pipeline runs on.
+//!
+//! Completions and heartbeats come in, dispatches and alerts go out, nothing accepted is lost, and an operator can ask
+//! why. Imports point inward: [`domain`] is the pure core and uses nothing of ours; [`wire`], [`topology`],
+//! [`pipeline`] and [`port`] use `domain`; [`engine`] runs the loops over ports; [`adapter`]s are the vendors;
+//! [`http`] and the command line stand outside. `ARCHITECTURE.md` is the map.
+
+pub mod diagnostic;
 pub mod domain;
+pub mod pipeline;
+pub mod topology;
+pub mod wire;

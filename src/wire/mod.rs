@@ -1,0 +1,4 @@
+//! The only place that knows the JSON of messages: producers' dialects in, consumers' contracts out.
+
+pub mod dispatch;
+pub mod inbound;
