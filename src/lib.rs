@@ -8,5 +8,6 @@
 pub mod diagnostic;
 pub mod domain;
 pub mod pipeline;
+pub mod port;
 pub mod topology;
 pub mod wire;

@@ -77,6 +77,9 @@ pub struct Evidence {
     /// The newest probe answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observation: Option<Observation>,
+    /// When a probe last failed to tell, if it has told nothing since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unanswered: Option<Timestamp>,
 }
 
 /// The verdict on an output.
@@ -140,6 +143,7 @@ impl Evidence {
 
     /// Takes a probe's answer in; returns whether it was news.
     pub fn observe(&mut self, at: Timestamp, coverage: Coverage, units: BTreeMap<UnitId, Coverage>) -> bool {
+        self.unanswered = self.unanswered.filter(|unanswered| *unanswered > at);
         match &mut self.observation {
             Some(held) if held.at >= at => false,
             Some(held) => {
@@ -155,9 +159,20 @@ impl Evidence {
         }
     }
 
+    /// Notes that a probe could not tell; returns whether that was news.
+    pub fn leave_unanswered(&mut self, at: Timestamp) -> bool {
+        let answered = self.observation.as_ref().is_some_and(|seen| seen.at >= at);
+        let news = !answered && self.unanswered.is_none();
+        if news {
+            self.unanswered = Some(at);
+        }
+        news
+    }
+
     /// How much is there: a newer observation outweighs a claim, a newer claim outweighs an observation.
     pub fn extant(&self) -> Extant {
         match (&self.claim, &self.observation) {
+            (None, None) if self.unanswered.is_some() => Extant::Unknown,
             (None, None) => Extant::Nothing,
             (Some(claim), Some(seen)) if claim.published > seen.at => claimed(claim),
             (_, Some(seen)) => Extant::Known(seen.coverage),

@@ -429,9 +429,11 @@ pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Record
             if graph.node(observed.node.as_str()).is_none() {
                 return Recorded::Rejected;
             }
-            let Some(coverage) = observed.coverage else { return Recorded::Duplicate };
-            let node = partition.node_mut(&observed.node);
-            applied(node.evidence.observe(observed.at, coverage, observed.units.clone()))
+            let evidence = &mut partition.node_mut(&observed.node).evidence;
+            applied(match observed.coverage {
+                Some(coverage) => evidence.observe(observed.at, coverage, observed.units.clone()),
+                None => evidence.leave_unanswered(observed.at),
+            })
         }
         Event::Scheduled(scheduled) => match &partition.schedule {
             Some(held) if held.at >= scheduled.at => Recorded::Superseded,

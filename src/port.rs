@@ -1,0 +1,259 @@
+//! What the engine needs of the world: a store, a bus, a warehouse. Contracts in prose and types.
+//!
+//! Each trait has one contract suite that every adapter passes; the engine knows nothing else of a vendor.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::coverage::Coverage;
+use crate::domain::effect::{Alert, Effect};
+use crate::domain::event::Event;
+use crate::domain::id::{NodeId, PartitionKey, PipelineId, RunId, UnitId};
+use crate::domain::partition::{Partition, Recorded};
+use crate::domain::time::Now;
+use crate::wire::dispatch::Outgoing;
+
+/// Why a store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody else committed first: load and decide again.
+    #[error("{0} was changed by somebody else")]
+    Conflict(PartitionKey),
+    /// Not now; the same call may succeed later. Whether a commit was applied is unknown: load and look.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// What is stored cannot be trusted. No decision is taken on it; other partitions are not affected.
+    #[error("{what} is corrupt: {why}")]
+    Corrupt {
+        /// Which record.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// A partition as stored. A date nobody has written about is a new partition at version 0.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The partition.
+    pub partition: Partition,
+    /// Counts commits; the next commit must name it.
+    pub version: u64,
+}
+
+/// One atomic change: all of it is stored, or none.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// The version this was decided on. The commit is refused if another is stored.
+    pub expected_version: u64,
+    /// The partition to store, at `expected_version + 1`.
+    pub partition: Partition,
+    /// When it wants to be woken.
+    pub wake_at: Option<Timestamp>,
+    /// Effects to deliver. An id that exists already is left as it is.
+    pub outbox: Vec<OutboxEntry>,
+    /// The record of the decision. Its `seq` is given by the store.
+    pub journal: JournalEntry,
+}
+
+/// An effect waiting to be delivered.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OutboxEntry {
+    /// The dispatch id for a dispatch; else `partition@version#index`. Unique for ever.
+    pub id: String,
+    /// Whose effect.
+    pub key: PartitionKey,
+    /// What to deliver.
+    pub effect: Effect,
+    /// When it was decided.
+    pub decided_at: Timestamp,
+    /// Deliveries tried so far.
+    #[serde(default)]
+    pub tries: u32,
+}
+
+/// What became of an outbox entry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Delivered {
+    /// It was accepted.
+    Sent {
+        /// When.
+        at: Timestamp,
+    },
+    /// It was not; to be tried again.
+    Deferred {
+        /// Not before.
+        until: Timestamp,
+        /// What went wrong.
+        error: String,
+    },
+    /// It can never be delivered as it is; kept for an operator.
+    Parked {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// One decision as recorded: what happened, when, and what followed. Folding a partition's entries rebuilds it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct JournalEntry {
+    /// Grows by one per entry over the whole store; 0 before it is stored.
+    #[serde(default)]
+    pub seq: u64,
+    /// Whose decision.
+    pub key: PartitionKey,
+    /// The version it made.
+    pub version: u64,
+    /// The instant of the decision.
+    pub now: Now,
+    /// The graph it was decided on.
+    pub revision: u64,
+    /// What happened.
+    pub events: Vec<Event>,
+    /// What each event did.
+    pub recorded: Vec<Recorded>,
+    /// What is to be delivered.
+    pub effects: Vec<Effect>,
+    /// Nodes that changed their state: (node, from, to).
+    pub moved: Vec<(NodeId, String, String)>,
+}
+
+/// An input that can never be applied.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Parked {
+    /// Groups repetitions: topic, reason and body digest. A repetition is counted, not kept again.
+    pub fingerprint: String,
+    /// The kind of reason, for counting.
+    pub slug: String,
+    /// The reason, and what to do.
+    pub reason: String,
+    /// Where it came from.
+    pub topic: String,
+    /// The broker's name for it.
+    pub message_id: String,
+    /// When the broker took it.
+    pub published: Timestamp,
+    /// Its attributes.
+    pub attributes: BTreeMap<String, String>,
+    /// The first kilobyte of its body.
+    pub head: Vec<u8>,
+    /// The size of its body in bytes.
+    pub size: usize,
+    /// When it was first parked.
+    pub at: Timestamp,
+    /// How often it has been seen.
+    #[serde(default)]
+    pub count: u64,
+}
+
+/// Partitions, outbox and journal, in one place so that one commit can change all three.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The partition as last committed.
+    async fn load(&self, key: &PartitionKey) -> Result<Stored, StoreError>;
+
+    /// Stores a decision. After `Ok` it survives the death of the process and of the machine.
+    async fn commit(&self, commit: Commit) -> Result<(), StoreError>;
+
+    /// Partitions whose `wake_at` has come, the latest dates first, at most `limit`.
+    async fn due(&self, at: Timestamp, limit: usize) -> Result<Vec<PartitionKey>, StoreError>;
+
+    /// The earliest `wake_at`, and the earliest time an outbox entry may be tried.
+    async fn next_wake(&self) -> Result<(Option<Timestamp>, Option<Timestamp>), StoreError>;
+
+    /// Effects that may be tried at `at`, the latest dates first, within a date in the order they were decided.
+    async fn outbox(&self, at: Timestamp, limit: usize) -> Result<Vec<OutboxEntry>, StoreError>;
+
+    /// Records what became of an effect. Settling twice is harmless.
+    async fn settle(&self, id: &str, delivered: Delivered) -> Result<(), StoreError>;
+
+    /// Outbox entries that were parked, newest first.
+    async fn undeliverable(&self, limit: usize) -> Result<Vec<(OutboxEntry, String)>, StoreError>;
+
+    /// Keeps an input that can never be applied, or counts it if it is kept already. At most [`PARKED_MAX`] different
+    /// ones are kept; beyond that they are only counted, under the fingerprint `overflow`.
+    async fn park(&self, parked: Parked) -> Result<(), StoreError>;
+
+    /// Parked inputs, latest first.
+    async fn parked(&self, limit: usize) -> Result<Vec<Parked>, StoreError>;
+
+    /// Journal entries after `seq`, of one partition or of all, oldest first.
+    async fn journal(
+        &self,
+        key: Option<&PartitionKey>,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<JournalEntry>, StoreError>;
+
+    /// The dates known of a pipeline, latest first.
+    async fn dates(&self, pipeline: &PipelineId, limit: usize) -> Result<Vec<Date>, StoreError>;
+
+    /// Releases the lock that a dead run of `node` holds, if the store keeps processors' locks.
+    async fn release_lock(&self, key: &PartitionKey, node: &NodeId, run: &RunId) -> Result<(), StoreError>;
+
+    /// Where the export of the journal has got to.
+    async fn exported(&self) -> Result<u64, StoreError>;
+
+    /// Moves the export's place. Never backwards.
+    async fn set_exported(&self, seq: u64) -> Result<(), StoreError>;
+}
+
+/// Different parked inputs kept. At 2 KB each this is 20 MB; a flood beyond it is poison of one kind.
+pub const PARKED_MAX: u64 = 10_000;
+
+/// Why a message was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum BusError {
+    /// Not now.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Never, as it is.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// The way out.
+#[async_trait]
+pub trait Bus: Send + Sync {
+    /// Hands a message over. `Ok` means that it survives our death. Sending the same id again is harmless.
+    async fn send(&self, message: &Outgoing, at: Timestamp) -> Result<(), BusError>;
+
+    /// Tells people.
+    async fn alert(&self, alert: &Alert) -> Result<(), BusError>;
+
+    /// Alerts that are on, worst first.
+    async fn alerts(&self) -> Result<Vec<Alert>, BusError>;
+}
+
+/// A probe's answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// So much is there.
+    Known {
+        /// In all.
+        coverage: Coverage,
+        /// Per unit, where the warehouse keeps units.
+        units: BTreeMap<UnitId, Coverage>,
+    },
+    /// It keeps no record about this.
+    NotKept,
+    /// It could not be told; neither 0 nor 1.
+    Unknown(String),
+}
+
+/// One row of one history table, column by column.
+pub type Row = serde_json::Map<String, serde_json::Value>;
+
+/// Questions about outputs, and the history of runs.
+#[async_trait]
+pub trait Warehouse: Send + Sync {
+    /// How much of a node's output for a date is there.
+    async fn coverage(&self, pipeline: &PipelineId, node: &NodeId, date: Date, at: Timestamp) -> Answer;
+
+    /// Appends rows to a history table. Appending the same `insert_id` again is harmless.
+    async fn append(&self, table: &str, rows: Vec<(String, Row)>) -> Result<(), String>;
+}
