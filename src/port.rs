@@ -43,6 +43,8 @@ pub struct Stored {
     pub partition: Partition,
     /// Counts commits; the next commit must name it.
     pub version: u64,
+    /// When it is to be woken.
+    pub wake_at: Option<Timestamp>,
 }
 
 /// One atomic change: all of it is stored, or none.
@@ -56,8 +58,8 @@ pub struct Commit {
     pub wake_at: Option<Timestamp>,
     /// Effects to deliver. An id that exists already is left as it is.
     pub outbox: Vec<OutboxEntry>,
-    /// The record of the decision. Its `seq` is given by the store.
-    pub journal: JournalEntry,
+    /// The record of the decision; its `seq` is given by the store. None where only the waking time has moved.
+    pub journal: Option<JournalEntry>,
 }
 
 /// An effect waiting to be delivered.

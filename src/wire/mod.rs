@@ -1,4 +1,5 @@
 //! The only place that knows the JSON of messages: producers' dialects in, consumers' contracts out.
 
 pub mod dispatch;
+
 pub mod inbound;

@@ -1,0 +1,38 @@
+//! History behind everything else: reads the journal by cursor, appends rows, moves the cursor after success.
+//!
+//! Bookkeeping never blocks orchestration: a warehouse that does not answer leaves the cursor where it is, and every row
+//! has an insert id made of the journal's `seq`, so a repeated append is harmless.
+
+use super::Engine;
+use crate::port::StoreError;
+use crate::wire::history::rows;
+
+/// Journal entries exported in one round.
+const PAGE: usize = 200;
+
+impl Engine {
+    /// One round. Returns how many journal entries were exported.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written.
+    pub async fn export(&self) -> Result<usize, StoreError> {
+        let cursor = self.store.exported().await?;
+        let entries = self.store.journal(None, cursor, PAGE).await?;
+        let Some(last) = entries.last().map(|entry| entry.seq) else { return Ok(0) };
+        let mut tables: std::collections::BTreeMap<&'static str, Vec<_>> = std::collections::BTreeMap::new();
+        for entry in &entries {
+            let Some(pipeline) = self.pipeline(&entry.key.pipeline) else { continue };
+            for (table, id, row) in rows(pipeline, entry) {
+                tables.entry(table).or_default().push((id, row));
+            }
+        }
+        for (table, rows) in tables {
+            if let Err(error) = self.warehouse.append(table, rows).await {
+                tracing::warn!(table, "history waits: {error}");
+                return Ok(0);
+            }
+        }
+        self.store.set_exported(last).await?;
+        Ok(entries.len())
+    }
+}

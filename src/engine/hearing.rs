@@ -1,0 +1,52 @@
+//! How far the world has been heard: the watermark behind every verdict of silence.
+//!
+//! Right after our own start everything looks silent, and so it does while messages wait unread. Up to the watermark,
+//! what has not come has not been sent.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::time::after;
+
+/// The oldest messages received and not yet settled, and since when we listen.
+#[derive(Debug)]
+pub struct Hearing {
+    listening_since: Timestamp,
+    settle_in: SignedDuration,
+    unsettled: Mutex<BTreeMap<Timestamp, u32>>,
+}
+
+impl Hearing {
+    /// Begins to listen at `at`.
+    pub fn new(at: Timestamp, settle_in: SignedDuration) -> Self {
+        Self { listening_since: at, settle_in, unsettled: Mutex::default() }
+    }
+
+    /// A message published at `published` has been received.
+    pub fn received(&self, published: Timestamp) {
+        let mut unsettled = self.unsettled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *unsettled.entry(published).or_default() += 1;
+    }
+
+    /// A message published at `published` has been settled, whichever way.
+    pub fn settled(&self, published: Timestamp) {
+        let mut unsettled = self.unsettled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(count) = unsettled.get_mut(&published) {
+            *count -= 1;
+            if *count == 0 {
+                unsettled.remove(&published);
+            }
+        }
+    }
+
+    /// Everything published before this instant has been settled.
+    pub fn until(&self, now: Timestamp) -> Timestamp {
+        if now < after(self.listening_since, self.settle_in) {
+            return Timestamp::MIN;
+        }
+        let unsettled = self.unsettled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        unsettled.keys().next().map_or(now, |oldest| now.min(*oldest))
+    }
+}

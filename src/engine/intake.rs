@@ -1,0 +1,290 @@
+//! Messages in: decoded, gathered by partition, applied together, and settled after the commit.
+//!
+//! Events that wait together for one partition are one decision and one commit (group commit). Heartbeats may wait for
+//! company; everything else goes at once. Live dates go before history. What can never be applied is parked and
+//! acknowledged; what cannot be applied now is handed back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+
+use super::Engine;
+use super::step::StepError;
+use crate::domain::effect::{Alert, Severity, Turn};
+use crate::domain::event::Event;
+use crate::domain::id::{AlertKey, PartitionKey};
+use crate::domain::partition::Recorded;
+use crate::domain::time::after;
+use crate::port::Parked;
+use crate::wire::inbound::{Decoded, Delivery, Routes, decode};
+
+/// Events that may wait in memory. A burst of 50 a second for 20 s; beyond it messages are handed back.
+pub const WAITING_MAX: usize = 1024;
+/// Bytes kept of a parked body.
+pub const PARKED_HEAD: usize = 1024;
+/// Events applied in one decision.
+pub const BATCH_MAX: usize = 256;
+
+/// How a message is settled.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Settlement {
+    /// Its effect is durable, or it has none.
+    Ack,
+    /// It can never be applied and is kept with its reason.
+    Park {
+        /// The kind of reason.
+        slug: String,
+        /// The reason.
+        reason: String,
+    },
+    /// Not now.
+    Nack {
+        /// When to try again.
+        after: SignedDuration,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// One message's share of a partition's waiting events.
+#[derive(Debug)]
+pub struct Waiting<T> {
+    /// What it says.
+    pub events: Vec<Event>,
+    /// The message.
+    pub delivery: Delivery,
+    /// Whatever the caller needs to settle it.
+    pub token: T,
+}
+
+/// What waits for one partition.
+#[derive(Debug)]
+pub struct Batch<T> {
+    /// Which partition.
+    pub key: PartitionKey,
+    /// What waits.
+    pub waiting: Vec<Waiting<T>>,
+}
+
+/// Messages that wait to be applied, by partition.
+#[derive(Debug)]
+pub struct Intake<T> {
+    partitions: BTreeMap<PartitionKey, (Timestamp, Vec<Waiting<T>>)>,
+    busy: BTreeSet<PartitionKey>,
+    count: usize,
+}
+
+impl<T> Default for Intake<T> {
+    fn default() -> Self {
+        Self { partitions: BTreeMap::new(), busy: BTreeSet::new(), count: 0 }
+    }
+}
+
+/// What decoding a message led to.
+#[derive(Debug)]
+pub enum Offer<T> {
+    /// It waits with the others of its partition.
+    Taken,
+    /// It is settled already.
+    Settled(T, Settlement),
+    /// It can never be applied: to be parked, then acknowledged.
+    ToPark(T, Box<Parked>),
+}
+
+impl<T> Intake<T> {
+    /// Takes a message in. It is due at once, or for a heartbeat when `engine`'s flush interval has passed.
+    pub fn offer(&mut self, engine: &Engine, delivery: Delivery, token: T) -> Offer<T> {
+        let now = engine.clock.now();
+        match decode(&routes(engine), &delivery) {
+            Decoded::Probe => {
+                engine.counts.probes.fetch_add(1, Ordering::Relaxed);
+                Offer::Settled(token, Settlement::Ack)
+            }
+            Decoded::Ignored { .. } => {
+                engine.counts.ignored.fetch_add(1, Ordering::Relaxed);
+                Offer::Settled(token, Settlement::Ack)
+            }
+            Decoded::Parked { reason } => {
+                Offer::ToPark(token, Box::new(parked(&delivery, reason.slug(), &reason.to_string(), now)))
+            }
+            Decoded::Events { key, events } => {
+                if self.count >= WAITING_MAX {
+                    let reason = format!("{WAITING_MAX} messages are waiting already");
+                    return Offer::Settled(token, Settlement::Nack { after: SignedDuration::from_secs(10), reason });
+                }
+                let patient = events.iter().all(|event| matches!(event, Event::Heartbeat(_)));
+                let due = if patient { after(now, engine.settings.heartbeat_flush) } else { now };
+                engine.hearing.received(delivery.published);
+                let (at, waiting) = self.partitions.entry(key).or_insert_with(|| (due, Vec::new()));
+                *at = due.min(*at);
+                waiting.push(Waiting { events, delivery, token });
+                self.count += 1;
+                Offer::Taken
+            }
+        }
+    }
+
+    /// Takes out what is due, the latest dates first. A partition stays busy, and its further messages wait, until
+    /// [`Intake::done`] is called for it.
+    pub fn due(&mut self, now: Timestamp) -> Vec<Batch<T>> {
+        let mut keys: Vec<PartitionKey> = self
+            .partitions
+            .iter()
+            .filter(|(key, (at, _))| *at <= now && !self.busy.contains(*key))
+            .map(|(key, _)| key.clone())
+            .collect();
+        keys.sort_by_key(|key| std::cmp::Reverse(key.date));
+        keys.into_iter()
+            .filter_map(|key| {
+                let (at, mut waiting) = self.partitions.remove(&key)?;
+                if waiting.len() > BATCH_MAX {
+                    let rest = waiting.split_off(BATCH_MAX);
+                    self.partitions.insert(key.clone(), (at, rest));
+                }
+                self.count -= waiting.len();
+                self.busy.insert(key.clone());
+                Some(Batch { key, waiting })
+            })
+            .collect()
+    }
+
+    /// The partition's batch has been applied or handed back.
+    pub fn done(&mut self, key: &PartitionKey) {
+        self.busy.remove(key);
+    }
+
+    /// When the next batch is due.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.partitions.iter().filter(|(key, _)| !self.busy.contains(*key)).map(|(_, (at, _))| *at).min()
+    }
+
+    /// Makes everything due: before a shutdown nothing waits for company.
+    pub fn flush(&mut self) {
+        for (at, _) in self.partitions.values_mut() {
+            *at = Timestamp::MIN;
+        }
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.partitions.is_empty()
+    }
+}
+
+/// The routes by which names find their nodes.
+pub fn routes(engine: &Engine) -> Routes<'_> {
+    engine.declarations.routes()
+}
+
+impl Engine {
+    /// Applies a batch and says how each of its messages is to be settled.
+    pub async fn apply<T>(&self, batch: Batch<T>) -> Vec<(T, Settlement)> {
+        let events: Vec<Event> = batch.waiting.iter().flat_map(|waiting| waiting.events.iter().cloned()).collect();
+        let stepped = self.step(&batch.key, &events).await;
+        let mut recorded = match &stepped {
+            Ok(stepped) => stepped.recorded.iter().copied(),
+            Err(_) => [].iter().copied(),
+        };
+        let now = self.clock.now();
+        let mut settlements = Vec::with_capacity(batch.waiting.len());
+        for waiting in batch.waiting {
+            let mine: Vec<Recorded> = recorded.by_ref().take(waiting.events.len()).collect();
+            let settlement = match &stepped {
+                Ok(_) => settle(&mine, &waiting.delivery, now, self.settings.future_max),
+                Err(StepError::Violated(violation)) => {
+                    Settlement::Park { slug: format!("invariant-{}", violation.slug), reason: violation.to_string() }
+                }
+                Err(error @ StepError::Throttled(_)) => {
+                    Settlement::Nack { after: SignedDuration::from_secs(60), reason: error.to_string() }
+                }
+                Err(error) => Settlement::Nack { after: SignedDuration::from_secs(10), reason: error.to_string() },
+            };
+            let settlement = match settlement {
+                Settlement::Park { slug, reason } => {
+                    self.park(parked(&waiting.delivery, &slug, &reason, now)).await
+                }
+                other => other,
+            };
+            self.hearing.settled(waiting.delivery.published);
+            self.count(&settlement);
+            settlements.push((waiting.token, settlement));
+        }
+        if let Err(error) = &stepped {
+            tracing::warn!(partition = %batch.key, messages = settlements.len(), "handed back: {error}");
+        }
+        settlements
+    }
+
+    /// Keeps an input that can never be applied; if even that is impossible now, it is handed back.
+    pub async fn park(&self, parked: Parked) -> Settlement {
+        let (slug, reason) = (parked.slug.clone(), parked.reason.clone());
+        let alert = Alert {
+            key: AlertKey::new(format!("parked:{}:{}", parked.slug, parked.topic)),
+            severity: Severity::Warning,
+            turn: Turn::Raised,
+            text: format!("a message on {} was parked: {reason}", parked.topic),
+            at: parked.at,
+        };
+        match self.store.park(parked).await {
+            Ok(()) => {
+                if let Err(error) = self.bus.alert(&alert).await {
+                    tracing::error!("raise {}: {error}", alert.key);
+                }
+                Settlement::Park { slug, reason }
+            }
+            Err(error) => Settlement::Nack { after: SignedDuration::from_secs(10), reason: error.to_string() },
+        }
+    }
+
+    /// Counts how a message was settled.
+    pub fn count(&self, settlement: &Settlement) {
+        let counter = match settlement {
+            Settlement::Ack => &self.counts.acked,
+            Settlement::Park { .. } => &self.counts.parked,
+            Settlement::Nack { .. } => &self.counts.nacked,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How a message is settled, given what its events did.
+fn settle(recorded: &[Recorded], delivery: &Delivery, now: Timestamp, future_max: SignedDuration) -> Settlement {
+    if recorded.contains(&Recorded::Rejected) {
+        let reason = "it names something this graph does not run: a gate, or a node removed since".to_owned();
+        return Settlement::Park { slug: "rejected".to_owned(), reason };
+    }
+    if recorded.contains(&Recorded::Future) {
+        let reason = "it answers an attempt that has not been decided".to_owned();
+        return if now.duration_since(delivery.published) > future_max {
+            Settlement::Park { slug: "future".to_owned(), reason }
+        } else {
+            Settlement::Nack { after: SignedDuration::from_secs(30), reason }
+        };
+    }
+    Settlement::Ack
+}
+
+/// A message as it is kept for an operator.
+fn parked(delivery: &Delivery, slug: &str, reason: &str, at: Timestamp) -> Parked {
+    let mut digest = Sha256::new();
+    for part in [delivery.topic.as_bytes(), slug.as_bytes(), &delivery.data] {
+        digest.update(part);
+        digest.update([0]);
+    }
+    let fingerprint: String = digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    Parked {
+        fingerprint,
+        slug: slug.to_owned(),
+        reason: reason.to_owned(),
+        topic: delivery.topic.clone(),
+        message_id: delivery.message_id.clone(),
+        published: delivery.published,
+        attributes: delivery.attributes.clone(),
+        head: delivery.data.iter().take(PARKED_HEAD).copied().collect(),
+        size: delivery.data.len(),
+        at,
+        count: 1,
+    }
+}

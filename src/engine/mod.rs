@@ -1,0 +1,148 @@
+//! The loops over ports: no vendor, no policy. What is decided is `domain`'s; what is said is `wire`'s.
+//!
+//! - [`intake`]: messages wait by partition, and are settled only after what they cause is committed.
+//! - [`step`]: load, decide, commit; again if somebody else was faster.
+//! - [`relay`]: delivers committed effects.
+//! - [`sweep`]: wakes partitions whose deadline has come.
+//! - [`export`]: writes the history from the journal, behind everything else.
+//!
+//! Every loop is a function of the store and the clock that does one round. `serve` calls them when something happens
+//! or is due; the simulator calls the same functions on a virtual clock.
+
+pub mod export;
+pub mod hearing;
+pub mod intake;
+pub mod relay;
+pub mod step;
+pub mod sweep;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::clock::Clock;
+use crate::domain::graph::Graph;
+use crate::domain::id::PipelineId;
+use crate::domain::time::Now;
+use crate::pipeline::{Declarations, Pipeline};
+use crate::port::{Bus, Store, Warehouse};
+use hearing::Hearing;
+use step::PerMinute;
+
+/// Everything a round of any loop needs.
+pub struct Engine {
+    /// The declared topology and pipelines.
+    pub declarations: Arc<Declarations>,
+    /// Where state is kept.
+    pub store: Arc<dyn Store>,
+    /// The way out.
+    pub bus: Arc<dyn Bus>,
+    /// Questions about outputs, and history.
+    pub warehouse: Arc<dyn Warehouse>,
+    /// What time it is.
+    pub clock: Clock,
+    /// Bounds and intervals.
+    pub settings: Settings,
+    /// How far the world has been heard.
+    pub hearing: Hearing,
+    /// What has been counted.
+    pub counts: Counts,
+    opened: PerMinute,
+    history: PerMinute,
+}
+
+/// Bounds and intervals of the loops.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long a heartbeat may wait for company before it is committed. A Firestore document takes about one
+    /// sustained write a second; 15 s keeps thirty beating processors at two.
+    pub heartbeat_flush: SignedDuration,
+    /// How often due partitions are looked for.
+    pub sweep_every: SignedDuration,
+    /// After a start, how long the world is listened to before anything counts as silent: one heartbeat interval.
+    pub settle_in: SignedDuration,
+    /// An event about an attempt that has not been decided waits this long before it is parked.
+    pub future_max: SignedDuration,
+    /// Dates this many days back and more are history: recorded at once, dispatched behind the live ones.
+    pub live_days: i32,
+    /// Dispatches for history a minute. A 24-day backlog of 60 tasks a day takes an hour at this rate.
+    pub history_dispatches_per_minute: u32,
+    /// Partitions of history opened a minute, so that one publisher's odd dates cannot fill the store.
+    pub history_opened_per_minute: u32,
+    /// Tries of one decision against other committers before its events are handed back.
+    pub conflicts_max: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            heartbeat_flush: SignedDuration::from_secs(15),
+            sweep_every: SignedDuration::from_secs(10),
+            settle_in: SignedDuration::from_secs(60),
+            future_max: SignedDuration::from_mins(15),
+            live_days: 3,
+            history_dispatches_per_minute: 30,
+            history_opened_per_minute: 64,
+            conflicts_max: 8,
+        }
+    }
+}
+
+/// What has been counted since the start.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Messages by what became of them.
+    pub acked: AtomicU64,
+    /// Handed back to come again.
+    pub nacked: AtomicU64,
+    /// Kept for an operator.
+    pub parked: AtomicU64,
+    /// Empty bodies.
+    pub probes: AtomicU64,
+    /// Recognised and none of our business.
+    pub ignored: AtomicU64,
+    /// Decisions committed.
+    pub decisions: AtomicU64,
+    /// Dispatches handed to the bus.
+    pub dispatched: AtomicU64,
+    /// Decisions refused because an invariant would have broken.
+    pub violations: AtomicU64,
+}
+
+impl Engine {
+    /// Puts the parts together; listening begins now.
+    pub fn new(
+        declarations: Arc<Declarations>,
+        store: Arc<dyn Store>,
+        bus: Arc<dyn Bus>,
+        warehouse: Arc<dyn Warehouse>,
+        clock: Clock,
+        settings: Settings,
+    ) -> Self {
+        let hearing = Hearing::new(clock.now(), settings.settle_in);
+        Self { declarations, store, bus, warehouse, clock, settings, hearing, counts: Counts::default(), opened: PerMinute::default(), history: PerMinute::default() }
+    }
+
+    /// The pipeline called `id`.
+    pub fn pipeline(&self, id: &PipelineId) -> Option<&Pipeline> {
+        self.declarations.pipelines.get(id)
+    }
+
+    /// The graph of the pipeline called `id`.
+    pub fn graph(&self, id: &PipelineId) -> Option<&Graph> {
+        self.pipeline(id).map(|pipeline| &*pipeline.graph)
+    }
+
+    /// The moment of a decision taken now.
+    pub fn now(&self) -> Now {
+        let at = self.clock.now();
+        Now { at, heard_until: self.hearing.until(at) }
+    }
+
+    /// Whether `date` of `graph` is live rather than history at `at`.
+    pub fn is_live(&self, graph: &Graph, date: jiff::civil::Date, at: Timestamp) -> bool {
+        let back = SignedDuration::from_hours(24 * i64::from(self.settings.live_days));
+        date > graph.date_at(at).saturating_sub(back)
+    }
+}

@@ -1,0 +1,178 @@
+//! Load, decide, commit: the only way a partition changes.
+//!
+//! Keeps `ack-after-commit` (a caller settles a message only after `Ok`) and `decided-gets-published` (effects are in
+//! the same commit as the state).
+
+use std::sync::atomic::Ordering;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Engine;
+use crate::domain::decide::decide;
+use crate::domain::effect::{Alert, Effect, Severity, Turn};
+use crate::domain::event::Event;
+use crate::domain::id::{AlertKey, PartitionKey};
+use crate::domain::invariant::Violation;
+use crate::domain::partition::Recorded;
+use crate::port::{Commit, JournalEntry, OutboxEntry, StoreError};
+
+/// What became of a batch of events.
+#[derive(Debug)]
+pub struct Stepped {
+    /// What each event did.
+    pub recorded: Vec<Recorded>,
+    /// Whether effects wait to be delivered.
+    pub effects: usize,
+}
+
+/// Why a batch of events could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Others kept changing the partition.
+    #[error("{0} is contended")]
+    Contended(PartitionKey),
+    /// The decision would have broken an invariant: our bug. Nothing was stored.
+    #[error(transparent)]
+    Violated(#[from] Violation),
+    /// Too many dates of history were opened this minute.
+    #[error("{0} is history, and too many dates were opened this minute")]
+    Throttled(PartitionKey),
+    /// There is no such pipeline.
+    #[error("there is no pipeline {0}")]
+    NoPipeline(String),
+}
+
+impl Engine {
+    /// Applies `events` to the partition `key`, in one decision and one commit.
+    ///
+    /// # Errors
+    /// After an error nothing is known to be stored, and the same events may be applied again.
+    pub async fn step(&self, key: &PartitionKey, events: &[Event]) -> Result<Stepped, StepError> {
+        let graph =
+            self.graph(&key.pipeline).ok_or_else(|| StepError::NoPipeline(key.pipeline.to_string()))?;
+        for round in 0..self.settings.conflicts_max {
+            let stored = self.store.load(key).await?;
+            let now = self.now();
+            if stored.version == 0 && !self.is_live(graph, key.date, now.at) && !self.may_open(now.at) {
+                return Err(StepError::Throttled(key.clone()));
+            }
+            let decision = match decide(graph, &stored.partition, events, now) {
+                Ok(decision) => decision,
+                Err(violation) => {
+                    self.violated(key, &violation).await;
+                    return Err(violation.into());
+                }
+            };
+            let recorded = decision.recorded.clone();
+            let effects = decision.effects.len();
+            if !decision.changed && decision.wake_at == stored.wake_at {
+                return Ok(Stepped { recorded, effects });
+            }
+            match self.store.commit(commit(graph.revision, key, &stored, decision, events, now)).await {
+                Ok(()) => {
+                    self.counts.decisions.fetch_add(1, Ordering::Relaxed);
+                    tracing::debug!(partition = %key, events = events.len(), effects, "decided");
+                    return Ok(Stepped { recorded, effects });
+                }
+                Err(StoreError::Conflict(_)) => {
+                    tracing::debug!(partition = %key, round, "somebody else was faster");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(StepError::Contended(key.clone()))
+    }
+
+    async fn violated(&self, key: &PartitionKey, violation: &Violation) {
+        self.counts.violations.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(partition = %key, slug = violation.slug, "{violation}: the decision was refused");
+        let alert = Alert {
+            key: AlertKey::new(format!("invariant:{}:{key}", violation.slug)),
+            severity: Severity::Critical,
+            turn: Turn::Raised,
+            text: format!("{violation}; {key} takes no decisions on these events"),
+            at: self.clock.now(),
+        };
+        if let Err(error) = self.bus.alert(&alert).await {
+            tracing::error!("raise {}: {error}", alert.key);
+        }
+    }
+
+    /// Whether another partition of history may be opened this minute.
+    fn may_open(&self, now: Timestamp) -> bool {
+        self.opened.take(now, self.settings.history_opened_per_minute)
+    }
+}
+
+fn commit(
+    revision: u64,
+    key: &PartitionKey,
+    stored: &crate::port::Stored,
+    decision: crate::domain::decide::Decision,
+    events: &[Event],
+    now: crate::domain::time::Now,
+) -> Commit {
+    let version = stored.version + 1;
+    let moved = decision
+        .next
+        .nodes
+        .iter()
+        .filter_map(|(id, node)| {
+            let was = stored.partition.node(id);
+            let (from, to) = (was.state.name(), node.state.name());
+            (from != to || was.attempt != node.attempt).then(|| (id.clone(), from.to_owned(), to.to_owned()))
+        })
+        .collect();
+    let outbox = decision
+        .effects
+        .iter()
+        .enumerate()
+        .map(|(index, effect)| OutboxEntry {
+            id: match effect {
+                Effect::Dispatch(dispatch) => dispatch.id.to_string(),
+                _ => format!("{key}@{version}#{index}"),
+            },
+            key: key.clone(),
+            effect: effect.clone(),
+            decided_at: now.at,
+            tries: 0,
+        })
+        .collect();
+    Commit {
+        expected_version: stored.version,
+        wake_at: decision.wake_at,
+        outbox,
+        journal: decision.changed.then(|| JournalEntry {
+            seq: 0,
+            key: key.clone(),
+            version,
+            now,
+            revision,
+            events: events.iter().filter(|event| !matches!(event, Event::Tick)).cloned().collect(),
+            recorded: decision.recorded,
+            effects: decision.effects,
+            moved,
+        }),
+        partition: decision.next,
+    }
+}
+
+/// So many a minute, counted from the first.
+#[derive(Debug, Default)]
+pub struct PerMinute(std::sync::Mutex<(Option<Timestamp>, u32)>);
+
+impl PerMinute {
+    /// Takes one of `most`, if this minute has one left.
+    pub fn take(&self, now: Timestamp, most: u32) -> bool {
+        let mut window = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let minute = SignedDuration::from_mins(1);
+        if window.0.is_none_or(|since| now.duration_since(since) >= minute || now < since) {
+            *window = (Some(now), 0);
+        }
+        window.1 += 1;
+        window.1 <= most
+    }
+}

@@ -1,0 +1,28 @@
+//! Wakes partitions whose deadline has come: timers fire without messages.
+
+use super::Engine;
+use super::step::StepError;
+use crate::domain::event::Event;
+use crate::port::StoreError;
+
+/// Partitions woken in one round, the latest dates first.
+const PAGE: usize = 64;
+
+impl Engine {
+    /// One round. Returns how many partitions were woken.
+    ///
+    /// # Errors
+    /// If the store cannot be read; a partition that cannot be woken is left for the next round and delays no other.
+    pub async fn sweep(&self) -> Result<usize, StoreError> {
+        let due = self.store.due(self.clock.now(), PAGE).await?;
+        let mut woken = 0;
+        for key in due {
+            match self.step(&key, &[Event::Tick]).await {
+                Ok(_) => woken += 1,
+                Err(StepError::NoPipeline(_)) => {}
+                Err(error) => tracing::warn!(partition = %key, "wake: {error}"),
+            }
+        }
+        Ok(woken)
+    }
+}
