@@ -15,3 +15,4 @@ pub mod partition;
 pub mod plan;
 pub mod readiness;
 pub mod time;
+pub mod view;

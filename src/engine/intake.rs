@@ -126,9 +126,9 @@ impl<T> Intake<T> {
         }
     }
 
-    /// Takes out what is due, the latest dates first. A partition stays busy, and its further messages wait, until
+    /// Takes out at most `most` batches of what is due, the latest dates first. A partition stays busy, and its further messages wait, until
     /// [`Intake::done`] is called for it.
-    pub fn due(&mut self, now: Timestamp) -> Vec<Batch<T>> {
+    pub fn due(&mut self, now: Timestamp, most: usize) -> Vec<Batch<T>> {
         let mut keys: Vec<PartitionKey> = self
             .partitions
             .iter()
@@ -137,6 +137,7 @@ impl<T> Intake<T> {
             .collect();
         keys.sort_by_key(|key| std::cmp::Reverse(key.date));
         keys.into_iter()
+            .take(most)
             .filter_map(|key| {
                 let (at, mut waiting) = self.partitions.remove(&key)?;
                 if waiting.len() > BATCH_MAX {
@@ -153,6 +154,11 @@ impl<T> Intake<T> {
     /// The partition's batch has been applied or handed back.
     pub fn done(&mut self, key: &PartitionKey) {
         self.busy.remove(key);
+    }
+
+    /// No partition is busy any more: whoever was at work has died, and its messages will come again.
+    pub fn forget_busy(&mut self) {
+        self.busy.clear();
     }
 
     /// When the next batch is due.

@@ -13,6 +13,7 @@ pub mod export;
 pub mod hearing;
 pub mod intake;
 pub mod relay;
+pub mod run;
 pub mod step;
 pub mod sweep;
 

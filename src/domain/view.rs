@@ -1,0 +1,274 @@
+//! What an operator is shown: verdicts derived from the facts by the same walk that decides.
+//!
+//! Nothing here is stored, so `status`, `why` and the engine cannot disagree.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde::Serialize;
+
+use super::effect::Cause;
+use super::evidence::Extant;
+use super::graph::{Graph, Kind, Node};
+use super::id::{AlertKey, Attempt, CycleId, NodeId, PartitionKey, RunId};
+use super::partition::{Failure, LastDispatch, Partition};
+use super::plan::{Plan, plan};
+use super::readiness::Blocker;
+use super::time::Now;
+
+/// A date as it stands.
+#[derive(Debug, Serialize)]
+pub struct PartitionView {
+    /// Which date.
+    pub partition: PartitionKey,
+    /// Nodes in topological order.
+    pub nodes: Vec<NodeView>,
+    /// Alerts that are on.
+    pub alerts: Vec<AlertKey>,
+    /// When something happens next though nobody says anything.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// A node as it stands.
+#[derive(Debug, Serialize)]
+pub struct NodeView {
+    /// Its id.
+    pub node: NodeId,
+    /// `source`, `task` or `gate`.
+    pub kind: &'static str,
+    /// Label.
+    pub phase: String,
+    /// Pass over the date.
+    pub cycle: CycleId,
+    /// Where it stands; a gate is `open` or `closed`.
+    pub state: &'static str,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// Its latest run and attempt.
+    #[serde(flatten)]
+    pub attempt: Attempt,
+    /// How much of its output is there.
+    pub output: Extant,
+    /// Whether its last dispatch was decided on less than everything.
+    pub degraded: bool,
+    /// Why it should run, if it should.
+    pub want: Option<Cause>,
+    /// Why it does not.
+    pub blockers: Vec<Blocker>,
+    /// When a blocker may fall away by itself.
+    pub until: Option<Timestamp>,
+    /// Executions that are alive, with the age of their last heartbeat in seconds.
+    pub runs: Vec<(RunId, i64)>,
+    /// The last dispatch.
+    pub last_dispatch: Option<LastDispatch>,
+    /// The last failure that no success has overcome.
+    pub failure: Option<Failure>,
+}
+
+/// The tree of unmet needs under one node.
+#[derive(Debug, Serialize)]
+pub struct Why {
+    /// Which node.
+    pub node: NodeId,
+    /// Which date.
+    pub date: Date,
+    /// Where it stands.
+    pub state: &'static str,
+    /// One sentence.
+    pub verdict: String,
+    /// What stands in the way, each with what is under it.
+    pub because: Vec<Reason>,
+}
+
+/// One thing in the way.
+#[derive(Debug, Serialize)]
+pub struct Reason {
+    /// What.
+    pub blocker: Blocker,
+    /// In words, with the figures.
+    pub text: String,
+    /// The same question about the nodes it is about.
+    pub under: Vec<Why>,
+}
+
+/// The date as it stands at `now`.
+pub fn view(graph: &Graph, partition: &Partition, now: Now) -> PartitionView {
+    let mut scratch = partition.clone();
+    let found = plan(graph, &mut scratch, now);
+    PartitionView {
+        partition: partition.key.clone(),
+        nodes: graph
+            .order
+            .iter()
+            .filter_map(|id| graph.node(id.as_str()))
+            .map(|node| node_view(partition, node, &found, now))
+            .collect(),
+        alerts: partition.alerts.keys().cloned().collect(),
+        wake_at: found.wake_at,
+    }
+}
+
+fn node_view(partition: &Partition, node: &Node, found: &Plan, now: Now) -> NodeView {
+    let facts = partition.node(&node.id);
+    let verdict = found.verdicts.get(&node.id);
+    let standing = found.standings.get(&node.id);
+    let open = standing.and_then(|standing| standing.join.as_ref()).is_some_and(|join| join.open);
+    let (kind, state) = match node.kind {
+        Kind::Source => ("source", facts.state.name()),
+        Kind::Task(_) => ("task", facts.state.name()),
+        Kind::Gate(_) => ("gate", if open { "open" } else { "closed" }),
+    };
+    let blockers = verdict.map(|verdict| verdict.blockers.clone()).unwrap_or_default();
+    NodeView {
+        node: node.id.clone(),
+        kind,
+        phase: node.phase.clone(),
+        cycle: node.cycle.clone(),
+        state,
+        since: facts.state.since(),
+        attempt: facts.attempt,
+        output: standing.map_or(Extant::Nothing, |standing| standing.extant),
+        degraded: facts.last.as_ref().is_some_and(|last| last.degraded),
+        want: verdict.and_then(|verdict| verdict.want),
+        until: blockers.iter().filter_map(Blocker::until).max(),
+        blockers,
+        runs: facts.runs.iter().map(|(run, life)| (run.clone(), now.at.duration_since(life.last).as_secs())).collect(),
+        last_dispatch: facts.last.clone(),
+        failure: facts.failure.clone(),
+    }
+}
+
+/// Why `node` has not run, down to the inputs nobody has heard of.
+pub fn why(graph: &Graph, view: &PartitionView, node: &NodeId) -> Option<Why> {
+    explain(graph, view, node, &mut BTreeSet::new())
+}
+
+fn explain(graph: &Graph, view: &PartitionView, node: &NodeId, seen: &mut BTreeSet<NodeId>) -> Option<Why> {
+    let found = view.nodes.iter().find(|candidate| candidate.node == *node)?;
+    let first_time = seen.insert(node.clone());
+    let date = view.partition.date;
+    let because = if first_time {
+        found
+            .blockers
+            .iter()
+            .map(|blocker| Reason {
+                text: words(blocker, date),
+                under: beneath(blocker, date).iter().filter_map(|under| explain(graph, view, under, seen)).collect(),
+                blocker: blocker.clone(),
+            })
+            .collect()
+    } else {
+        Vec::new()
+    };
+    Some(Why { node: node.clone(), date, state: found.state, verdict: sentence(found), because })
+}
+
+/// The nodes of the same date that a blocker is about.
+fn beneath(blocker: &Blocker, date: Date) -> Vec<NodeId> {
+    match blocker {
+        Blocker::Unmet { node, date: of, .. }
+        | Blocker::CoverageShort { node, date: of, .. }
+        | Blocker::CoverageUnknown { node, date: of, .. }
+        | Blocker::Renewing { node, date: of }
+        | Blocker::Stale { node, date: of }
+            if *of == date =>
+        {
+            vec![node.clone()]
+        }
+        Blocker::Quorum { missing, .. } => missing.iter().cloned().collect(),
+        Blocker::Unmet { .. }
+        | Blocker::CoverageShort { .. }
+        | Blocker::CoverageUnknown { .. }
+        | Blocker::Renewing { .. }
+        | Blocker::Stale { .. }
+        | Blocker::Grace { .. }
+        | Blocker::Debounce { .. }
+        | Blocker::Backoff { .. }
+        | Blocker::Budget { .. }
+        | Blocker::Held { .. }
+        | Blocker::NoGames
+        | Blocker::NotYet { .. }
+        | Blocker::Over { .. } => Vec::new(),
+    }
+}
+
+fn sentence(found: &NodeView) -> String {
+    let node = &found.node;
+    match (found.state, found.want, found.kind) {
+        ("open", _, _) => format!("{node} is open"),
+        ("closed", _, _) => format!("{node} is closed"),
+        (state, None, "source") => format!("{node} is {state}: it is observed, not dispatched by tipoff"),
+        ("succeeded", None, _) => format!("{node} succeeded and its inputs are no newer"),
+        ("dispatched", _, _) => format!("{node} is dispatched ({}), no sign of life yet", found.attempt),
+        ("running", _, _) => format!("{node} is running ({})", found.attempt),
+        ("skipped", _, _) => format!("{node} is not required"),
+        ("expired", _, _) => format!("{node} was not done before its pass over the date ended"),
+        ("exhausted", None, _) => format!("{node} has spent its budget for these inputs"),
+        (state, Some(cause), _) if found.blockers.is_empty() => {
+            format!("{node} is {state} and about to be dispatched ({})", cause.as_str())
+        }
+        (state, _, _) => format!("{node} is {state} and blocked"),
+    }
+}
+
+/// A blocker in words, with its figures. `date` is the date asked about; others are named.
+pub fn words(blocker: &Blocker, date: Date) -> String {
+    let at = |of: &Date| if *of == date { String::new() } else { format!("@{of}") };
+    match blocker {
+        Blocker::Unmet { node, date, state } => format!("{node}{}: {state}", at(date)),
+        Blocker::CoverageShort { node, date, observed, required } => {
+            format!("{node}{}: {observed} observed, {required} required", at(date))
+        }
+        Blocker::CoverageUnknown { node, date, required } => {
+            format!("{node}{}: coverage unknown, {required} required", at(date))
+        }
+        Blocker::Renewing { node, date } => format!("{node}{}: being made (anew)", at(date)),
+        Blocker::Stale { node, date } => format!("{node}{}: older than what it is made from", at(date)),
+        Blocker::Grace { node, until } => format!("{node}: the rest is waited for until {until}"),
+        Blocker::Quorum { gate, good, total, missing, missing_critical, until } => {
+            let list = |nodes: &BTreeSet<NodeId>| nodes.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ");
+            let critical = if missing_critical.is_empty() {
+                String::new()
+            } else {
+                format!("; never without {}", list(missing_critical))
+            };
+            let until = until.map(|until| format!("; next tier at {until}")).unwrap_or_default();
+            format!("{gate}: {good} of {total}, missing {}{critical}{until}", list(missing))
+        }
+        Blocker::Debounce { until } => format!("its inputs are still changing; quiet at {until}"),
+        Blocker::Backoff { until } => format!("the last attempt failed; the next is at {until}"),
+        Blocker::Budget { attempts, attempts_max } => {
+            format!("{attempts} attempts made on these inputs, {attempts_max} allowed")
+        }
+        Blocker::Held { scope, actor, reason, until } => {
+            let scope = if matches!(scope, super::readiness::Scope::Date) { "the date is" } else { "" };
+            let until = until.map(|until| format!(" until {until}")).unwrap_or_default();
+            format!("{scope} held by {actor}{until}: {reason}").trim_start().to_owned()
+        }
+        Blocker::NoGames => "no game is played on this date".to_owned(),
+        Blocker::NotYet { until } => format!("its pass over the date begins at {until}"),
+        Blocker::Over { since } => format!("its pass over the date ended at {since}"),
+    }
+}
+
+/// The command that would remove a blocker, where one would.
+pub fn remedy(blocker: &Blocker, node: &NodeId, date: Date) -> Option<String> {
+    match blocker {
+        Blocker::Held { scope: super::readiness::Scope::Node, .. } => {
+            Some(format!("tipoff resume {date} {node} --reason '…'"))
+        }
+        Blocker::Held { scope: super::readiness::Scope::Date, .. } => {
+            Some(format!("tipoff resume {date} --reason '…'"))
+        }
+        Blocker::Budget { .. } | Blocker::Over { .. } | Blocker::NotYet { .. } | Blocker::NoGames => {
+            Some(format!("tipoff retry {date} {node} --reason '…'"))
+        }
+        Blocker::Unmet { node, date, .. }
+        | Blocker::CoverageShort { node, date, .. }
+        | Blocker::CoverageUnknown { node, date, .. }
+        | Blocker::Stale { node, date } => Some(format!("tipoff why {node} {date}")),
+        Blocker::Quorum { missing, .. } => missing.first().map(|node| format!("tipoff why {node} {date}")),
+        Blocker::Renewing { .. } | Blocker::Grace { .. } | Blocker::Debounce { .. } | Blocker::Backoff { .. } => None,
+    }
+}

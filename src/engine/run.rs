@@ -1,0 +1,213 @@
+//! The loops as tasks of a running service: each has an owner, a name and a way to end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::Engine;
+use super::intake::{Intake, Offer, Settlement};
+use crate::wire::inbound::Delivery;
+
+/// Messages that wait for the intake task. Senders wait when it is full.
+pub const INBOX: usize = 256;
+/// Partitions applied at once.
+const APPLYING_MAX: usize = 16;
+/// After a shutdown has begun, how long what has been received may take to be settled.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How often the outbox is looked at though nothing was decided: picks up what another process committed.
+const RELAY_EVERY: Duration = Duration::from_millis(500);
+/// How often history is written.
+const EXPORT_EVERY: Duration = Duration::from_secs(5);
+
+/// A message, and where its settlement is awaited.
+pub type Received = (Delivery, oneshot::Sender<Settlement>);
+
+/// Hands messages to the running intake.
+#[derive(Clone, Debug)]
+pub struct Inbox(mpsc::Sender<Received>);
+
+impl Inbox {
+    /// Hands a message over and waits until it is settled.
+    pub async fn deliver(&self, delivery: Delivery) -> Settlement {
+        let (settle, settled) = oneshot::channel();
+        let closed = || Settlement::Nack {
+            after: jiff::SignedDuration::from_secs(5),
+            reason: "the service is shutting down".to_owned(),
+        };
+        if self.0.send((delivery, settle)).await.is_err() {
+            return closed();
+        }
+        settled.await.unwrap_or_else(|_| closed())
+    }
+}
+
+/// The running loops.
+#[derive(Debug)]
+pub struct Running {
+    /// Where messages go in.
+    pub inbox: Inbox,
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    /// Waits until every loop has ended, at most a little longer than the drain.
+    pub async fn ended(mut self) {
+        drop(self.inbox);
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN + Duration::from_secs(2), all).await.is_err() {
+            tracing::warn!("not every loop ended in time; what it held will come again");
+        }
+    }
+}
+
+/// Starts every loop. They end when `stop` turns true.
+pub fn run(engine: &Arc<Engine>, stop: &watch::Receiver<bool>) -> Running {
+    let (sender, receiver) = mpsc::channel(INBOX);
+    let (decided, changes) = watch::channel(());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(intake(Arc::clone(engine), receiver, decided.clone(), stop.clone()));
+    tasks.spawn(sweep(Arc::clone(engine), decided, stop.clone()));
+    tasks.spawn(relay(Arc::clone(engine), changes, stop.clone()));
+    tasks.spawn(export(Arc::clone(engine), stop.clone()));
+    Running { inbox: Inbox(sender), tasks }
+}
+
+async fn intake(
+    engine: Arc<Engine>,
+    mut receiver: mpsc::Receiver<Received>,
+    decided: watch::Sender<()>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut intake: Intake<oneshot::Sender<Settlement>> = Intake::default();
+    let mut applying = JoinSet::new();
+    let mut open = true;
+    let mut deadline: Option<tokio::time::Instant> = None;
+    loop {
+        let now = engine.clock.now();
+        while applying.len() < APPLYING_MAX {
+            let batches = intake.due(now, APPLYING_MAX - applying.len());
+            if batches.is_empty() {
+                break;
+            }
+            for batch in batches {
+                let engine = Arc::clone(&engine);
+                applying.spawn(async move {
+                    let key = batch.key.clone();
+                    for (settle, settlement) in engine.apply(batch).await {
+                        // A receiver that has gone will see its message again.
+                        let _ = settle.send(settlement);
+                    }
+                    key
+                });
+            }
+        }
+        if !open && intake.is_empty() && applying.is_empty() {
+            return;
+        }
+        let nap = intake.next_due().map_or(Duration::from_secs(60), |due| until(now, due));
+        let drained = deadline;
+        // Finished work first, for it makes room and lets a partition's next batch go; then new messages; then time.
+        tokio::select! {
+            biased;
+            Some(done) = applying.join_next(), if !applying.is_empty() => {
+                match done {
+                    Ok(key) => intake.done(&key),
+                    Err(error) => {
+                        tracing::error!("a batch was lost: {error}; its messages will come again");
+                        intake.forget_busy();
+                    }
+                }
+                decided.send_replace(());
+            }
+            received = receiver.recv(), if open => match received {
+                Some((delivery, settle)) => {
+                    match intake.offer(&engine, delivery, settle) {
+                        Offer::Taken => {}
+                        Offer::Settled(settle, settlement) => {
+                            engine.count(&settlement);
+                            let _ = settle.send(settlement);
+                        }
+                        Offer::ToPark(settle, parked) => {
+                            let settlement = engine.park(*parked).await;
+                            engine.count(&settlement);
+                            let _ = settle.send(settlement);
+                        }
+                    }
+                }
+                None => {
+                    open = false;
+                    intake.flush();
+                }
+            },
+            _ = stop.wait_for(|stop| *stop), if open && deadline.is_none() => {
+                deadline = Some(tokio::time::Instant::now() + DRAIN);
+                receiver.close();
+                intake.flush();
+            }
+            () = tokio::time::sleep_until(drained.unwrap_or_else(tokio::time::Instant::now)), if drained.is_some() => {
+                tracing::warn!("the drain took too long; what was not applied will come again");
+                return;
+            }
+            () = tokio::time::sleep(nap), if applying.len() < APPLYING_MAX => {}
+        }
+    }
+}
+
+async fn sweep(engine: Arc<Engine>, decided: watch::Sender<()>, mut stop: watch::Receiver<bool>) {
+    let every = Duration::try_from(engine.settings.sweep_every).unwrap_or(Duration::from_secs(10));
+    loop {
+        match engine.sweep().await {
+            Ok(0) => {}
+            Ok(_) => {
+                decided.send_replace(());
+            }
+            Err(error) => tracing::warn!("sweep: {error}"),
+        }
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(every) => {}
+        }
+    }
+}
+
+async fn relay(engine: Arc<Engine>, mut changes: watch::Receiver<()>, mut stop: watch::Receiver<bool>) {
+    let mut stopping = false;
+    loop {
+        match engine.relay().await {
+            Ok(0) if stopping => return,
+            Ok(0) => {}
+            Ok(_) => continue,
+            Err(_) if stopping => return,
+            Err(error) => tracing::warn!("relay: {error}"),
+        }
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop), if !stopping => stopping = true,
+            _ = changes.changed() => {}
+            () = tokio::time::sleep(RELAY_EVERY) => {}
+        }
+    }
+}
+
+async fn export(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) {
+    loop {
+        match engine.export().await {
+            Ok(0) => {}
+            Ok(_) => continue,
+            Err(error) => tracing::warn!("export: {error}"),
+        }
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(EXPORT_EVERY) => {}
+        }
+    }
+}
+
+fn until(now: Timestamp, due: Timestamp) -> Duration {
+    Duration::try_from(due.duration_since(now)).unwrap_or(Duration::ZERO).max(Duration::from_millis(1))
+}
