@@ -1,0 +1,69 @@
+//! The HTTP face of the embedded default: push envelopes and the REST publish call in, REST pull and acknowledge out,
+//! health.
+//!
+//! A response is the settlement: 2xx is an acknowledgement and is given only after the commit; 503 hands a message back.
+//! Binds to loopback unless a token is configured; a browser's cross-site request is refused either way.
+
+pub mod guard;
+pub mod rest;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use serde_json::json;
+
+use crate::adapter::embedded::Embedded;
+use crate::engine::Engine;
+use crate::engine::run::Inbox;
+
+/// The largest body taken: Pub/Sub's 10 MB of data, as base64 inside an envelope.
+pub const BODY_MAX: usize = 16 * 1024 * 1024;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct App {
+    /// The engine.
+    pub engine: Arc<Engine>,
+    /// Where messages go in.
+    pub inbox: Inbox,
+    /// The broker in the same file.
+    pub embedded: Arc<Embedded>,
+    /// Who may call.
+    pub guard: Arc<guard::Guard>,
+    /// Bodies in memory, in kilobytes.
+    pub room: Arc<tokio::sync::Semaphore>,
+    /// Turns true when the service is going down.
+    pub stopping: tokio::sync::watch::Receiver<bool>,
+}
+
+/// Bodies in memory at once, in kilobytes: 64 MiB.
+pub const ROOM_KB: usize = 64 * 1024;
+
+/// Every route.
+pub fn router(app: App) -> Router {
+    Router::new()
+        .route("/push", post(rest::push))
+        .route("/v1/projects/{project}/topics/{call}", post(rest::topic))
+        .route("/v1/projects/{project}/subscriptions/{call}", post(rest::subscription))
+        .route("/v1/coverage", post(rest::coverage))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), guard::check))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .with_state(app)
+}
+
+/// Ready when the store answers and the service is not going down.
+async fn ready(State(app): State<App>) -> Response {
+    let store = app.engine.store.next_wake().await;
+    let stopping = *app.stopping.borrow();
+    let (code, reason) = match store {
+        _ if stopping => (StatusCode::SERVICE_UNAVAILABLE, "draining".to_owned()),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        Ok(_) => (StatusCode::OK, "ready".to_owned()),
+    };
+    (code, Json(json!({ "ready": code == StatusCode::OK, "reason": reason }))).into_response()
+}

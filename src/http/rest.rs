@@ -1,0 +1,240 @@
+//! Pub/Sub's own calls: a push envelope posted to us, `topics/{topic}:publish`, and a subscription's `:pull`,
+//! `:acknowledge` and `:modifyAckDeadline`. `curl`, a push subscription, and Google's client in REST mode speak them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::civil::Date;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{App, BODY_MAX, ROOM_KB};
+use crate::domain::coverage::Coverage;
+use crate::domain::id::{NodeId, PipelineId, UnitId};
+use crate::engine::intake::Settlement;
+use crate::wire::envelope;
+use crate::wire::inbound::Delivery;
+
+/// A client that takes longer than this to send its body is cut off.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
+/// Pub/Sub's bound on the data of one message, in bytes.
+const MESSAGE_MAX: usize = 10 * 1024 * 1024;
+
+/// Google's error shape.
+fn refuse(code: StatusCode, status: &str, message: impl Into<String>) -> Response {
+    let error = json!({ "error": { "code": code.as_u16(), "status": status, "message": message.into() } });
+    let mut response = (code, Json(error)).into_response();
+    if code == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("10"));
+    }
+    response
+}
+
+fn invalid(message: impl Into<String>) -> Response {
+    refuse(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", message)
+}
+
+/// Reads a body, within bounds of size, time and memory in use.
+async fn read(app: &App, body: Body) -> Result<(Vec<u8>, tokio::sync::OwnedSemaphorePermit), Response> {
+    let expected = axum::body::HttpBody::size_hint(&body).upper().unwrap_or(BODY_MAX as u64);
+    if expected > BODY_MAX as u64 {
+        return Err(invalid(format!("the body may have at most {BODY_MAX} bytes")));
+    }
+    let kilobytes = u32::try_from((expected / 1024 + 1).min(ROOM_KB as u64)).unwrap_or(u32::MAX);
+    let Ok(room) = std::sync::Arc::clone(&app.room).acquire_many_owned(kilobytes).await else {
+        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "shutting down"));
+    };
+    match tokio::time::timeout(BODY_WITHIN, to_bytes(body, BODY_MAX)).await {
+        Ok(Ok(bytes)) => Ok((bytes.into(), room)),
+        Ok(Err(_)) => Err(invalid(format!("the body could not be read, or has more than {BODY_MAX} bytes"))),
+        Err(_) => Err(refuse(StatusCode::REQUEST_TIMEOUT, "DEADLINE_EXCEEDED", "the body came too slowly")),
+    }
+}
+
+/// A push subscription's delivery: the answer settles it.
+pub async fn push(State(app): State<App>, body: Body) -> Response {
+    let (bytes, _room) = match read(&app, body).await {
+        Ok(read) => read,
+        Err(response) => return response,
+    };
+    let pushed = match envelope::parse_push(&bytes, app.engine.clock.now()) {
+        Ok(pushed) => pushed,
+        Err(error) => return invalid(error.to_string()),
+    };
+    let name = pushed.subscription.rsplit('/').next().unwrap_or_default();
+    let known = app.engine.declarations.topology.subscription(name);
+    let topic = known.map_or_else(|| name.to_owned(), |(topic, _)| topic.to_string());
+    let delivery = Delivery { topic, ..pushed.delivery };
+    match app.inbox.deliver(delivery).await {
+        Settlement::Ack => StatusCode::NO_CONTENT.into_response(),
+        Settlement::Park { reason, .. } => (StatusCode::OK, Json(json!({ "parked": reason }))).into_response(),
+        Settlement::Nack { reason, .. } => refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", reason),
+    }
+}
+
+/// `topics/{topic}:publish`.
+pub async fn topic(
+    State(app): State<App>,
+    Path((_project, call)): Path<(String, String)>,
+    body: Body,
+) -> Response {
+    let Some((topic, "publish")) = call.rsplit_once(':') else {
+        return refuse(StatusCode::NOT_FOUND, "NOT_FOUND", format!("there is no call `{call}`; try TOPIC:publish"));
+    };
+    let Some(declared) = app.engine.declarations.topology.topic(topic) else {
+        let known = app.engine.declarations.topology.topics.keys().map(crate::topology::TopicName::as_str);
+        let hint = crate::diagnostic::suggestion(topic, known);
+        return refuse(StatusCode::NOT_FOUND, "NOT_FOUND", format!("topics.yaml has no topic `{topic}`{hint}"));
+    };
+    let ours = declared.subscriptions().any(|(_, subscription)| subscription.consumer == "tipoff");
+    let (bytes, _room) = match read(&app, body).await {
+        Ok(read) => read,
+        Err(response) => return response,
+    };
+    let messages = match envelope::parse_publish(&bytes) {
+        Ok(messages) => messages,
+        Err(error) => return invalid(error.to_string()),
+    };
+    if let Some((data, _)) = messages.iter().find(|(data, _)| data.len() > MESSAGE_MAX) {
+        return invalid(format!("a message has {} bytes; at most {MESSAGE_MAX} are taken", data.len()));
+    }
+    let mut ids = Vec::with_capacity(messages.len());
+    for (data, attributes) in messages {
+        let now = app.engine.clock.now();
+        let id = uuid::Uuid::new_v4().to_string();
+        if ours {
+            let delivery = Delivery {
+                topic: topic.to_owned(),
+                message_id: id.clone(),
+                published: now,
+                attributes: attributes.clone(),
+                data: data.clone(),
+            };
+            if let Settlement::Nack { reason, .. } = app.inbox.deliver(delivery).await {
+                return refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", reason);
+            }
+        }
+        if let Err(error) = app.embedded.publish(topic, &id, data, attributes, now).await {
+            return refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", error.to_string());
+        }
+        ids.push(id);
+    }
+    Json(json!({ "messageIds": ids })).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Pull {
+    max_messages: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AckIds {
+    ack_ids: Vec<String>,
+    #[serde(default)]
+    ack_deadline_seconds: u32,
+}
+
+/// Messages given to one pull at most; Pub/Sub's own bound.
+const PULL_MAX: usize = 1000;
+
+/// `subscriptions/{subscription}:pull`, `:acknowledge`, `:modifyAckDeadline`.
+pub async fn subscription(
+    State(app): State<App>,
+    Path((_project, call)): Path<(String, String)>,
+    body: Body,
+) -> Response {
+    let Some((name, verb)) = call.rsplit_once(':') else {
+        return refuse(StatusCode::NOT_FOUND, "NOT_FOUND", format!("there is no call `{call}`"));
+    };
+    let (bytes, _room) = match read(&app, body).await {
+        Ok(read) => read,
+        Err(response) => return response,
+    };
+    let now = app.engine.clock.now();
+    let done = match verb {
+        "pull" => match serde_json::from_slice::<Pull>(&bytes) {
+            Ok(pull) => app
+                .embedded
+                .pull(name, pull.max_messages.clamp(1, PULL_MAX), now)
+                .await
+                .map(|leased| json!({ "receivedMessages": leased.into_iter().map(received).collect::<Vec<_>>() })),
+            Err(error) => return invalid(error.to_string()),
+        },
+        "acknowledge" | "modifyAckDeadline" => match serde_json::from_slice::<AckIds>(&bytes) {
+            Ok(ids) if verb == "acknowledge" => app.embedded.acknowledge(&ids.ack_ids).await.map(|()| json!({})),
+            Ok(ids) => app
+                .embedded
+                .modify_ack_deadline(&ids.ack_ids, ids.ack_deadline_seconds, now)
+                .await
+                .map(|()| json!({})),
+            Err(error) => return invalid(error.to_string()),
+        },
+        _ => return refuse(StatusCode::NOT_FOUND, "NOT_FOUND", format!("there is no call `{verb}`")),
+    };
+    match done {
+        Ok(answer) => Json(answer).into_response(),
+        Err(crate::port::BusError::Refused(why)) => refuse(StatusCode::NOT_FOUND, "NOT_FOUND", why),
+        Err(crate::port::BusError::Unavailable(why)) => refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", why),
+    }
+}
+
+fn received(leased: crate::adapter::embedded::Leased) -> Value {
+    json!({
+        "ackId": leased.ack_id,
+        "deliveryAttempt": leased.delivery_attempt,
+        "message": {
+            "data": STANDARD.encode(&leased.data),
+            "attributes": leased.attributes,
+            "messageId": leased.message_id,
+            "publishTime": leased.publish_time,
+        },
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CoverageBody {
+    pipeline: PipelineId,
+    node: NodeId,
+    date: Date,
+    observed: u32,
+    expected: u32,
+    #[serde(default)]
+    units: BTreeMap<UnitId, (u32, u32)>,
+}
+
+/// What is there of an output, for the embedded warehouse: `{pipeline, node, date, observed, expected, units?}`.
+pub async fn coverage(State(app): State<App>, body: Body) -> Response {
+    let (bytes, _room) = match read(&app, body).await {
+        Ok(read) => read,
+        Err(response) => return response,
+    };
+    let body: CoverageBody = match serde_json::from_slice(&bytes) {
+        Ok(body) => body,
+        Err(error) => return invalid(error.to_string()),
+    };
+    let Some(coverage) = Coverage::new(body.observed, body.expected) else {
+        return invalid("`expected` must be at least 1");
+    };
+    if app.engine.graph(&body.pipeline).and_then(|graph| graph.node(body.node.as_str())).is_none() {
+        return invalid(format!("{} has no node {}", body.pipeline, body.node));
+    }
+    let units = body
+        .units
+        .into_iter()
+        .filter_map(|(unit, (observed, expected))| Some((unit, Coverage::new(observed, expected)?)))
+        .collect();
+    let now = app.engine.clock.now();
+    match app.embedded.put_coverage(&body.pipeline, &body.node, body.date, coverage, units, now).await {
+        Ok(()) => Json(json!({})).into_response(),
+        Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", error.to_string()),
+    }
+}
