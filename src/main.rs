@@ -1,1 +1,7 @@
-fn main() {}
+//! The thin binary: everything is in the library's `cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tipoff::cli::main()
+}

@@ -1,0 +1,153 @@
+//! `hold`, `resume`, `retry`, `skip`: an operator's requests, committed straight to the store.
+//!
+//! The commit protocol makes that safe beside a running service, which then delivers what follows from them. Every
+//! request is in the journal with who and why.
+
+use std::sync::Arc;
+
+use clap::Args;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::{Common, Fault, Verdict, dates, graph, inspect};
+use crate::adapter::embedded::{Durability, Embedded};
+use crate::clock::Clock;
+use crate::domain::event::{Command, Event, Request};
+use crate::domain::id::{PartitionKey, PipelineId, RequestId};
+use crate::domain::partition::Recorded;
+use crate::domain::time::after;
+use crate::engine::{Engine, Settings};
+
+/// What every request says.
+#[derive(Args)]
+struct Words {
+    /// Why; it is journaled and shown by `why`
+    #[arg(long, short, required = true)]
+    reason: String,
+    /// Who asks
+    #[arg(long, env = "USER", default_value = "operator")]
+    actor: String,
+}
+
+/// A date, and perhaps one node of it.
+#[derive(Args)]
+pub struct Target {
+    /// Which date
+    date: String,
+    /// Which node [default: the whole date]
+    node: Option<String>,
+    #[command(flatten)]
+    words: Words,
+}
+
+/// One node of a date.
+#[derive(Args)]
+pub struct NodeTarget {
+    /// Which date
+    date: String,
+    /// Which node
+    node: String,
+    #[command(flatten)]
+    words: Words,
+}
+
+/// `tipoff hold DATE [NODE]`
+#[derive(Args)]
+pub struct Hold {
+    #[command(flatten)]
+    target: Target,
+    /// How long, as `90m` or `4h` [default: until resumed]
+    #[arg(long = "for", value_name = "DURATION")]
+    span: Option<String>,
+}
+
+impl Hold {
+    pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
+        let span = self.span.as_deref().map(crate::topology::duration).transpose();
+        let span = span.map_err(|error| Fault::usage(anyhow::anyhow!("--for: {error}")))?;
+        let until = span.map(|span| {
+            after(Clock::System.now(), SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX))
+        });
+        let target = &self.target;
+        ask(common, &target.date, target.node.as_deref(), &target.words, |node| Command::Hold { node, until }).await
+    }
+}
+
+impl Target {
+    pub async fn resume(&self, common: &Common) -> Result<Verdict, Fault> {
+        ask(common, &self.date, self.node.as_deref(), &self.words, |node| Command::Resume { node }).await
+    }
+}
+
+impl NodeTarget {
+    pub async fn retry(&self, common: &Common) -> Result<Verdict, Fault> {
+        self.ask(common, |node| Command::Retry { node }).await
+    }
+
+    pub async fn skip(&self, common: &Common) -> Result<Verdict, Fault> {
+        self.ask(common, |node| Command::Skip { node }).await
+    }
+
+    async fn ask(
+        &self,
+        common: &Common,
+        command: impl FnOnce(crate::domain::id::NodeId) -> Command,
+    ) -> Result<Verdict, Fault> {
+        ask(common, &self.date, Some(&self.node), &self.words, |node| match node {
+            Some(node) => command(node),
+            None => Command::Resume { node: None },
+        })
+        .await
+    }
+}
+
+async fn ask(
+    common: &Common,
+    date: &str,
+    node: Option<&str>,
+    words: &Words,
+    command: impl FnOnce(Option<crate::domain::id::NodeId>) -> Command,
+) -> Result<Verdict, Fault> {
+    let declarations = Arc::new(common.declarations()?);
+    let pipeline = PipelineId::from(common.pipeline.as_str());
+    let Some(declared) = declarations.pipelines.get(&pipeline) else {
+        return Err(graph::no_pipeline(&declarations, &common.pipeline));
+    };
+    let now = Clock::System.now();
+    let date = dates::resolve(date, &declared.graph, now)?;
+    let node = node.map(|name| inspect::node(&declared.graph, name, date, now)).transpose()?;
+    if let Some(node) = &node
+        && inspect::is_gate(&declared.graph, node)
+    {
+        return Err(Fault::usage(anyhow::anyhow!("{node} is a gate: it does nothing that could be stopped or run")));
+    }
+    let request = Request {
+        id: RequestId::new(uuid::Uuid::new_v4().to_string()),
+        actor: words.actor.as_str().into(),
+        reason: words.reason.as_str().into(),
+        at: now,
+        command: command(node),
+    };
+    let embedded =
+        Arc::new(Embedded::open(&common.data, Durability::Full, &declarations.topology).map_err(Fault::unusable)?);
+    let engine =
+        Engine::new(declarations, embedded.clone(), embedded.clone(), embedded, Clock::System, Settings::default());
+    let key = PartitionKey { pipeline, date };
+    let stepped = engine.step(&key, &[Event::Requested(request.clone())]).await.map_err(Fault::unusable)?;
+    let recorded = stepped.recorded.first().copied().unwrap_or(Recorded::Rejected);
+    report(common, &key, &request, recorded, now);
+    Ok(if recorded == Recorded::Applied { Verdict::Holds } else { Verdict::Fails })
+}
+
+fn report(common: &Common, key: &PartitionKey, request: &Request, recorded: Recorded, now: Timestamp) {
+    if common.json {
+        println!("{}", json!({ "partition": key, "request": request, "recorded": recorded, "at": now }));
+        return;
+    }
+    match recorded {
+        Recorded::Applied => println!("{key}: {:?}; journaled as {}", request.command, request.id),
+        Recorded::Superseded => println!("{key}: nothing to do, the node has succeeded"),
+        Recorded::Rejected => println!("{key}: refused; a source is not run by tipoff"),
+        Recorded::Duplicate | Recorded::Fenced | Recorded::Future => println!("{key}: nothing changed"),
+    }
+}

@@ -1,0 +1,301 @@
+//! `status`, `why`, `timeline`: read straight from the store, so they work whether or not the service runs.
+
+use clap::Args;
+use jiff::civil::Date;
+use serde_json::json;
+
+use super::paint::Paint;
+use super::{Common, Fault, Verdict, dates, graph};
+use crate::adapter::embedded::Embedded;
+use crate::clock::Clock;
+use crate::domain::effect::{Effect, Turn};
+use crate::domain::graph::{Graph, Kind};
+use crate::domain::id::{NodeId, PartitionKey, PipelineId};
+use crate::domain::time::Now;
+use crate::domain::view::{self, PartitionView};
+use crate::pipeline::Declarations;
+use crate::port::Store;
+
+/// `tipoff status [DATE]`
+#[derive(Args)]
+pub struct Status {
+    /// Which date
+    #[arg(default_value = "today")]
+    date: String,
+    /// Nodes of which nothing is known, too
+    #[arg(long, short)]
+    all: bool,
+}
+
+/// `tipoff why NODE DATE`
+#[derive(Args)]
+pub struct Why {
+    /// Which node; any name its producer uses will do
+    node: String,
+    /// Which date
+    #[arg(default_value = "today")]
+    date: String,
+}
+
+/// `tipoff timeline DATE [NODE]`
+#[derive(Args)]
+pub struct Timeline {
+    /// Which date
+    date: String,
+    /// Only this node
+    node: Option<String>,
+}
+
+/// What the reading commands have at hand.
+struct Desk {
+    declarations: Declarations,
+    store: Embedded,
+    pipeline: PipelineId,
+    now: Now,
+}
+
+impl Desk {
+    fn open(common: &Common) -> Result<Self, Fault> {
+        let declarations = common.declarations()?;
+        let pipeline = PipelineId::from(common.pipeline.as_str());
+        if !declarations.pipelines.contains_key(&pipeline) {
+            return Err(graph::no_pipeline(&declarations, &common.pipeline));
+        }
+        let store = Embedded::open_read_only(&common.data).map_err(|error| {
+            Fault::unusable(anyhow::anyhow!(
+                "open the store in {}: {error}; `tipoff serve --data {0}` makes one, --data names another",
+                common.data.display()
+            ))
+        })?;
+        Ok(Self { declarations, store, pipeline, now: Now::caught_up(Clock::System.now()) })
+    }
+
+    fn graph(&self) -> &Graph {
+        &self.declarations.pipelines[&self.pipeline].graph
+    }
+
+    fn date(&self, word: &str) -> Result<Date, Fault> {
+        dates::resolve(word, self.graph(), self.now.at)
+    }
+
+    fn node(&self, name: &str, date: Date) -> Result<NodeId, Fault> {
+        node(self.graph(), name, date, self.now.at)
+    }
+
+    fn key(&self, date: Date) -> PartitionKey {
+        PartitionKey { pipeline: self.pipeline.clone(), date }
+    }
+
+    async fn view(&self, date: Date) -> Result<PartitionView, Fault> {
+        let stored = self.store.load(&self.key(date)).await.map_err(Fault::unusable)?;
+        Ok(view::view(self.graph(), &stored.partition, self.now))
+    }
+}
+
+/// The node called `name`, by id or by any alias.
+pub fn node(graph: &Graph, name: &str, date: Date, now: jiff::Timestamp) -> Result<NodeId, Fault> {
+    if let Some(node) = graph.node(name) {
+        return Ok(node.id.clone());
+    }
+    graph.resolve(name, date, now).cloned().ok_or_else(|| {
+        let known = graph.nodes.keys().map(NodeId::as_str);
+        let hint = crate::diagnostic::suggestion(name, known);
+        Fault::usage(anyhow::anyhow!("{} has no node `{name}`{hint}", graph.pipeline))
+    })
+}
+
+impl Status {
+    pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
+        let desk = Desk::open(common)?;
+        let date = desk.date(&self.date)?;
+        let view = desk.view(date).await?;
+        let graph = desk.graph();
+        let tasks = || view.nodes.iter().filter(|node| node.kind == "task");
+        let done = tasks().filter(|node| matches!(node.state, "succeeded" | "skipped")).count();
+        let over = tasks().filter(|node| node.state == "expired").count();
+        let complete = done + over == tasks().count();
+        if common.json {
+            println!("{}", json!({ "complete": complete, "done": done, "tasks": tasks().count(), "status": view }));
+        } else {
+            let paint = Paint::stdout();
+            println!("{}", paint.strong(&format!("{} {date} ({})", graph.pipeline, zone(graph))));
+            for node in &view.nodes {
+                let idle = node.state == "waiting" || node.state == "closed";
+                if idle && node.blockers.is_empty() && !self.all || node.kind == "source" && idle && !self.all {
+                    continue;
+                }
+                let output = match node.output {
+                    crate::domain::evidence::Extant::Nothing => String::new(),
+                    output => output.to_string(),
+                };
+                let degraded = if node.degraded { " degraded" } else { "" };
+                let state = format!("{:<10}", node.state);
+                println!(
+                    "  {:<42} {} {output}{degraded}{}",
+                    node.node.to_string(),
+                    paint.state(node.state, &state),
+                    first_blocker(node, date, paint)
+                );
+            }
+            println!("{done} of {} tasks done, {over} expired", tasks().count());
+            for alert in &view.alerts {
+                println!("{} {alert}", paint.bad("alert"));
+            }
+            if let Some(wake_at) = view.wake_at {
+                println!("{}", paint.dim(&format!("looks again at {wake_at}")));
+            }
+        }
+        Ok(if complete { Verdict::Holds } else { Verdict::Fails })
+    }
+}
+
+fn zone(graph: &Graph) -> &str {
+    graph.zone.iana_name().unwrap_or("UTC")
+}
+
+fn first_blocker(node: &view::NodeView, date: Date, paint: Paint) -> String {
+    match node.blockers.split_first() {
+        Some((first, rest)) if node.kind != "source" => {
+            let more = if rest.is_empty() { String::new() } else { format!(" (and {} more)", rest.len()) };
+            paint.dim(&format!(" ← {}{more}", view::words(first, date)))
+        }
+        Some(_) | None => String::new(),
+    }
+}
+
+impl Why {
+    pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
+        let desk = Desk::open(common)?;
+        let date = desk.date(&self.date)?;
+        let node = desk.node(&self.node, date)?;
+        let view = desk.view(date).await?;
+        let found = view.nodes.iter().find(|candidate| candidate.node == node);
+        let (Some(why), Some(found)) = (view::why(desk.graph(), &view, &node), found) else {
+            return Err(Fault::usage(anyhow::anyhow!("{node} is not in the graph")));
+        };
+        let remedies: Vec<String> =
+            found.blockers.iter().filter_map(|blocker| view::remedy(blocker, &node, date)).collect();
+        if common.json {
+            println!("{}", json!({ "why": why, "node": found, "try": remedies }));
+            return Ok(Verdict::Holds);
+        }
+        let paint = Paint::stdout();
+        println!("{} {node} {date} ({})", paint.strong(&common.pipeline), zone(desk.graph()));
+        print_why(&why, 0, paint);
+        if let Some(until) = found.until {
+            println!("waits until at most {until}, if nothing comes first");
+        }
+        for (run, age) in &found.runs {
+            println!("run {run} was last heard of {age} s ago");
+        }
+        if let Some(failure) = &found.failure {
+            println!("last failure: {} at {}", failure.text, failure.at);
+        }
+        match &found.last_dispatch {
+            Some(last) => println!(
+                "last decision: {} at {} because {}{}",
+                last.id,
+                last.at,
+                last.cause.as_str(),
+                if last.degraded { ", degraded" } else { "" }
+            ),
+            None => println!("last decision: never dispatched"),
+        }
+        for remedy in &remedies {
+            println!("try: {remedy}");
+        }
+        Ok(Verdict::Holds)
+    }
+}
+
+fn print_why(why: &view::Why, depth: usize, paint: Paint) {
+    let indent = "  ".repeat(depth);
+    println!("{indent}{}", paint.state(why.state, &why.verdict));
+    for reason in &why.because {
+        println!("{indent}  - {}", reason.text);
+        for under in &reason.under {
+            print_why(under, depth + 2, paint);
+        }
+    }
+}
+
+impl Timeline {
+    pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
+        const PAGE: usize = 500;
+        let desk = Desk::open(common)?;
+        let date = desk.date(&self.date)?;
+        let node = self.node.as_ref().map(|name| desk.node(name, date)).transpose()?;
+        let key = desk.key(date);
+        let paint = Paint::stdout();
+        if !common.json {
+            println!("{}", paint.strong(&format!("{key} ({})", zone(desk.graph()))));
+        }
+        let mut after = 0;
+        loop {
+            let entries = desk.store.journal(Some(&key), after, PAGE).await.map_err(Fault::unusable)?;
+            let Some(last) = entries.last() else { break };
+            after = last.seq;
+            for entry in &entries {
+                if common.json {
+                    println!("{}", json!(entry));
+                } else {
+                    for line in lines(entry, node.as_ref()) {
+                        println!("{}  {line}", paint.dim(&entry.now.at.to_string()));
+                    }
+                }
+            }
+        }
+        Ok(Verdict::Holds)
+    }
+}
+
+/// A journal entry in words: what happened, what moved, what was sent.
+pub fn lines(entry: &crate::port::JournalEntry, only: Option<&NodeId>) -> Vec<String> {
+    use crate::domain::event::Event;
+    let wanted = |node: &NodeId| only.is_none_or(|only| only == node);
+    let mut lines = Vec::new();
+    for (event, recorded) in entry.events.iter().zip(&entry.recorded) {
+        let line = match event {
+            Event::Completed(done) if wanted(&done.node) => {
+                Some(format!("completed {} {} {:?}", done.node, done.run, done.outcome))
+            }
+            Event::Observed(seen) if wanted(&seen.node) => Some(format!(
+                "observed  {} {}",
+                seen.node,
+                seen.coverage.map_or("unknown".to_owned(), |coverage| coverage.to_string())
+            )),
+            Event::UpstreamSettled(settled) if wanted(&settled.node) => {
+                Some(format!("upstream  {}@{} {}", settled.node, settled.date, settled.upstream.extant))
+            }
+            Event::Requested(request) if only.is_none() => {
+                Some(format!("requested {:?} by {}: {}", request.command, request.actor, request.reason))
+            }
+            _ => None,
+        };
+        lines.extend(line.map(|line| format!("{line} → {}", format!("{recorded:?}").to_lowercase())));
+    }
+    for (node, from, to) in entry.moved.iter().filter(|(node, _, _)| wanted(node)) {
+        lines.push(format!("moved     {node}: {from} → {to}"));
+    }
+    for effect in &entry.effects {
+        match effect {
+            Effect::Dispatch(dispatch) if wanted(&dispatch.node) => lines.push(format!(
+                "dispatch  {} because {}{}",
+                dispatch.id,
+                dispatch.manifest.cause.as_str(),
+                if dispatch.manifest.degraded { ", degraded" } else { "" }
+            )),
+            Effect::Alert(alert) if only.is_none_or(|only| alert.key.as_str().contains(only.as_str())) => {
+                let turn = if alert.turn == Turn::Raised { "raised" } else { "resolved" };
+                lines.push(format!("alert     {turn} {}: {}", alert.key, alert.text));
+            }
+            _ => {}
+        }
+    }
+    lines
+}
+
+/// Whether a node is a gate.
+pub fn is_gate(graph: &Graph, node: &NodeId) -> bool {
+    graph.node(node.as_str()).is_some_and(|node| matches!(node.kind, Kind::Gate(_)))
+}

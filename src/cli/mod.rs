@@ -1,0 +1,197 @@
+//! The command line: one file per family of commands. Only here and in `main` is `anyhow` used.
+//!
+//! Exit codes: 0 it holds; 1 it does not (a check failed, an expectation was missed, a date is not complete);
+//! 2 the call or a file was wrong; 3 the store or the service could not be used.
+
+mod check;
+mod command;
+mod dates;
+mod demo;
+mod graph;
+mod inspect;
+mod paint;
+mod serve;
+mod simulate;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::pipeline::{self, Declarations};
+
+/// The orchestrator that a daily data pipeline runs on.
+#[derive(Parser)]
+#[command(name = "tipoff", version, max_term_width = 100, after_help = "Exit codes: 0 it holds, 1 it does not, 2 the \
+    call or a file was wrong, 3 the store could not be used.\nDates: YYYY-MM-DD, today, yesterday, tomorrow, in the \
+    pipeline's zone.")]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options every command understands.
+#[derive(Args, Clone)]
+struct Common {
+    /// The messaging topology [default: ./topics.yaml if there, else the built-in one]
+    #[arg(long, global = true, env = "TIPOFF_TOPICS", value_name = "FILE")]
+    topics: Option<PathBuf>,
+    /// The pipelines [default: ./pipeline.yaml if there, else the built-in ones]
+    #[arg(long, global = true, env = "TIPOFF_PIPELINE_FILE", value_name = "FILE")]
+    pipeline_file: Option<PathBuf>,
+    /// Which pipeline
+    #[arg(long, short, global = true, env = "TIPOFF_PIPELINE", default_value = "nba", value_name = "NAME")]
+    pipeline: String,
+    /// The directory in which the embedded store lives
+    #[arg(long, global = true, env = "TIPOFF_DATA", default_value = "tipoff-data", value_name = "DIR")]
+    data: PathBuf,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// Log filter, as `info` or `tipoff=debug` [default: warn, and info for serve]
+    #[arg(long, global = true, env = "TIPOFF_LOG", value_name = "FILTER")]
+    log: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the service on the embedded store
+    Serve(serve::Serve),
+    /// Play a recorded day through the real engine, sped up
+    Demo(demo::Demo),
+    /// Run scenario files on a virtual clock; exits 0 only if every expectation holds
+    Simulate(simulate::Simulate),
+    /// Validate topics.yaml and pipeline.yaml
+    Check,
+    /// Where every node of a date stands; exits 1 unless all that is required is done
+    Status(inspect::Status),
+    /// Why a node has or has not run
+    Why(inspect::Why),
+    /// What happened on a date, in order
+    Timeline(inspect::Timeline),
+    /// The dependency graph
+    Graph(graph::Graph),
+    /// Stop dispatching a node, or a whole date
+    Hold(command::Hold),
+    /// End a hold
+    Resume(command::Target),
+    /// Run a node again, whatever its budget, as soon as its dependencies allow
+    Retry(command::NodeTarget),
+    /// Count a node as not required for a date
+    Skip(command::NodeTarget),
+    /// Print shell completions
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What a command came to.
+enum Verdict {
+    Holds,
+    Fails,
+}
+
+/// A failure with its exit code.
+struct Fault {
+    code: u8,
+    error: anyhow::Error,
+}
+
+impl Fault {
+    fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self { code: 2, error: error.into() }
+    }
+
+    fn unusable(error: impl Into<anyhow::Error>) -> Self {
+        Self { code: 3, error: error.into() }
+    }
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = match (&cli.common.log, &cli.command) {
+        (Some(filter), _) => filter.clone(),
+        (None, Command::Serve(_)) => "info".to_owned(),
+        (None, _) => "error".to_owned(),
+    };
+    let machine = matches!(&cli.command, Command::Serve(serve) if serve.log_json);
+    start_log(&level, machine);
+    let result = match cli.command {
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "tipoff", &mut std::io::stdout());
+            Ok(Verdict::Holds)
+        }
+        Command::Check => check::check(&cli.common),
+        Command::Graph(graph) => graph.run(&cli.common),
+        command => match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(run(command, &cli.common)),
+            Err(error) => Err(Fault::unusable(error)),
+        },
+    };
+    match result {
+        Ok(Verdict::Holds) => ExitCode::SUCCESS,
+        Ok(Verdict::Fails) => ExitCode::from(1),
+        Err(fault) => {
+            eprintln!("tipoff: {:#}", fault.error);
+            ExitCode::from(fault.code)
+        }
+    }
+}
+
+async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
+    match command {
+        Command::Serve(serve) => serve.run(common).await,
+        Command::Demo(demo) => demo.run(common).await,
+        Command::Simulate(simulate) => simulate.run(common).await,
+        Command::Status(status) => status.run(common).await,
+        Command::Why(why) => why.run(common).await,
+        Command::Timeline(timeline) => timeline.run(common).await,
+        Command::Hold(hold) => hold.run(common).await,
+        Command::Resume(target) => target.resume(common).await,
+        Command::Retry(target) => target.retry(common).await,
+        Command::Skip(target) => target.skip(common).await,
+        Command::Check | Command::Graph(_) | Command::Completions { .. } => Ok(Verdict::Holds),
+    }
+}
+
+fn start_log(filter: &str, machine: bool) {
+    use tracing_subscriber::{EnvFilter, fmt};
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second subscriber cannot be set; the first one then stays.
+    let _ = if machine {
+        log.json().try_init()
+    } else {
+        log.with_target(false).with_ansi(paint::wanted(&std::io::stderr())).try_init()
+    };
+}
+
+/// A declaration file's name and text: the one given, the one in this directory, or the built-in one.
+fn text(given: Option<&PathBuf>, name: &str, built_in: &str) -> Result<(String, String), Fault> {
+    let path = match given {
+        Some(path) => path.clone(),
+        None if std::path::Path::new(name).is_file() => PathBuf::from(name),
+        None => return Ok((format!("built-in {name}"), built_in.to_owned())),
+    };
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| Fault::usage(anyhow::anyhow!("read {}: {error}", path.display())))?;
+    Ok((path.display().to_string(), text))
+}
+
+impl Common {
+    fn texts(&self) -> Result<((String, String), (String, String)), Fault> {
+        Ok((
+            text(self.topics.as_ref(), "topics.yaml", pipeline::TOPICS)?,
+            text(self.pipeline_file.as_ref(), "pipeline.yaml", pipeline::PIPELINES)?,
+        ))
+    }
+
+    fn declarations(&self) -> Result<Declarations, Fault> {
+        let (topics, pipelines) = self.texts()?;
+        pipeline::load((&topics.0, &topics.1), (&pipelines.0, &pipelines.1)).map_err(Fault::usage)
+    }
+}
