@@ -363,7 +363,7 @@ fn firm(graph: &Graph, found: &mut Readiness, need: &Dependency, date: Date, sta
             let quiet = after(since, need.debounce);
             if !extant.is_whole() && !now.silent_until(graced) {
                 Some(Blocker::Grace { node, until: graced })
-            } else if !need.debounce.is_zero() && !now.silent_until(quiet) {
+            } else if !need.debounce.is_zero() && !now.reached(quiet) {
                 Some(Blocker::Debounce { until: quiet })
             } else {
                 None

@@ -1,0 +1,81 @@
+//! Keeps what ARCHITECTURE.md says by absence: imports point inward, the core reads no clock and does no IO.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("read {}: {error}", folder.display())) {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                // Tests may use whatever they like.
+                let text = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+                found.push((path, text));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "{folder} has no sources: the check would check nothing");
+    found
+}
+
+fn refuse(folder: &str, words: &[&str]) {
+    let mut offences = Vec::new();
+    for (path, text) in sources(folder) {
+        for (number, line) in text.lines().enumerate() {
+            if line.trim_start().starts_with("//") {
+                continue;
+            }
+            for word in words {
+                if line.contains(word) {
+                    offences.push(format!("{}:{}: {word}", path.display(), number + 1));
+                }
+            }
+        }
+    }
+    assert!(offences.is_empty(), "{folder} must not use:\n{}", offences.join("\n"));
+}
+
+#[test]
+fn the_core_uses_nothing_of_ours_and_does_nothing() {
+    refuse(
+        "src/domain",
+        &[
+            "crate::wire", "crate::port", "crate::engine", "crate::adapter", "crate::http", "crate::cli",
+            "crate::pipeline", "crate::topology", "crate::clock", "async ", ".await", "tokio", "std::fs", "std::net",
+            "std::env", "Timestamp::now", "SystemTime", "Instant::now", "tracing::", "println!", "serde_json",
+        ],
+    );
+}
+
+#[test]
+fn imports_point_inward() {
+    let outer = ["crate::engine", "crate::adapter", "crate::http", "crate::cli", "crate::scenario"];
+    refuse("src/wire", &outer);
+    refuse("src/engine", &["crate::adapter", "crate::http", "crate::cli", "crate::scenario", "rusqlite", "axum"]);
+    refuse("src/adapter", &["crate::engine", "crate::http", "crate::cli", "crate::scenario"]);
+    refuse("src/http", &["crate::cli", "crate::scenario"]);
+    refuse("src/scenario", &["crate::cli", "crate::http"]);
+}
+
+#[test]
+fn nothing_unfinished_and_no_unwrap_outside_tests() {
+    refuse("src", &["todo!(", "unimplemented!(", ".unwrap()", "dbg!("]);
+}
+
+#[test]
+fn every_invariant_has_its_place_in_the_architecture() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let code = fs::read_to_string(root.join("src/domain/invariant.rs")).unwrap();
+    let slugs: Vec<&str> =
+        code.split("broken(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(slugs.len() > 5, "no slugs were found in invariant.rs: {slugs:?}");
+    for slug in slugs {
+        assert!(page.contains(&format!("`{slug}`")), "ARCHITECTURE.md does not explain {slug}");
+    }
+}
