@@ -3,6 +3,8 @@
 //! Shows: every accepted event is in the journal, no dispatch is missing, none has two ids, and consumers see repeats
 //! only with the same id.
 
+mod hostile;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};

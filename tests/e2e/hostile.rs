@@ -1,0 +1,172 @@
+//! Bad input is normal: it gets a clear reason, is kept where an operator sees it, and never stops the rest.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+struct Service {
+    child: Child,
+    url: String,
+    client: reqwest::Client,
+    _folder: tempfile::TempDir,
+    data: std::path::PathBuf,
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Service {
+    fn start(extra: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tipoff"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "error", "--data"]).arg(&data).args(extra);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+        Self { child, url, client: reqwest::Client::new(), _folder: folder, data }
+    }
+
+    async fn publish(&self, topic: &str, data: &[u8]) -> reqwest::Response {
+        let body = json!({ "messages": [{ "data": STANDARD.encode(data) }] }).to_string();
+        let url = format!("{}/v1/projects/p/topics/{topic}:publish", self.url);
+        self.client.post(url).body(body).send().await.unwrap()
+    }
+
+    fn parked(&self) -> Vec<(String, u64)> {
+        let database = rusqlite::Connection::open(self.data.join("tipoff.db")).unwrap();
+        let mut statement = database.prepare("SELECT slug, sum(count) FROM parked GROUP BY slug").unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
+    fn partitions(&self) -> u64 {
+        let database = rusqlite::Connection::open(self.data.join("tipoff.db")).unwrap();
+        database.query_row("SELECT count(*) FROM partitions", [], |row| row.get(0)).unwrap()
+    }
+
+    /// Resident memory in megabytes.
+    fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    }
+
+    async fn works(&self) {
+        let today = jiff::tz::TimeZone::get("America/New_York").unwrap().to_datetime(jiff::Timestamp::now()).date();
+        let done = json!({ "processor_name": "PlayerGameSummaryProcessor", "phase": "phase_3_analytics",
+            "execution_id": uuid::Uuid::new_v4().to_string(), "game_date": today.to_string(), "status": "success",
+            "record_count": 282 });
+        let response = self.publish("nba-phase3-analytics-complete", done.to_string().as_bytes()).await;
+        assert!(response.status().is_success(), "a good message is no longer taken: {response:?}");
+    }
+}
+
+fn completion(date: &str, name: &str) -> Vec<u8> {
+    json!({ "processor_name": name, "phase": "phase_3_analytics", "execution_id": "x", "game_date": date,
+        "status": "success", "record_count": 1 })
+    .to_string()
+    .into_bytes()
+}
+
+#[tokio::test]
+async fn poison_is_parked_with_a_reason_and_the_rest_goes_on() {
+    let service = Service::start(&[]);
+    let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+    let nested = format!("{{\"metadata\":{}1{}}}", "{\"a\":".repeat(5_000), "}".repeat(5_000));
+    let poison: Vec<Vec<u8>> = vec![
+        b"not json".to_vec(),
+        vec![0xff, 0xfe, 0x00],
+        b"17".to_vec(),
+        b"[]".to_vec(),
+        deep.into_bytes(),
+        nested.into_bytes(),
+        vec![b' '; 7 * 1024 * 1024],
+        completion("9999-12-31", "PlayerGameSummaryProcessor"),
+        completion("1801-01-01", "PlayerGameSummaryProcessor"),
+        completion("2026-2-8", "PlayerGameSummaryProcessor"),
+        completion("2026-02-08", "NobodyProcessor"),
+    ];
+    for data in &poison {
+        let response = service.publish("nba-phase3-analytics-complete", data).await;
+        assert!(response.status().is_success(), "poison must be acknowledged, got {response:?}");
+        service.works().await;
+    }
+    let parked = service.parked();
+    let kept: u64 = parked.iter().map(|(_, count)| count).sum();
+    assert_eq!(kept, poison.len() as u64, "each is kept with its reason: {parked:?}");
+    assert!(service.memory() < 512, "{} MB", service.memory());
+}
+
+#[tokio::test]
+async fn a_body_beyond_the_brokers_bound_is_refused_and_an_unknown_topic_named() {
+    let service = Service::start(&[]);
+    let response = service.publish("nba-phase3-analytics-complete", &vec![b' '; 11 * 1024 * 1024]).await;
+    assert_eq!(response.status(), 400);
+    let response = service.publish("nba-phase3-analytic-complete", b"{}").await;
+    assert_eq!(response.status(), 404);
+    let error: Value = response.json().await.unwrap();
+    let message = error["error"]["message"].as_str().unwrap();
+    assert!(message.contains("nba-phase3-analytics-complete"), "no suggestion: {message}");
+    service.works().await;
+}
+
+#[tokio::test]
+async fn ten_thousand_dates_from_one_publisher_open_a_bounded_number() {
+    let service = Service::start(&[]);
+    let first = jiff::civil::date(2000, 1, 1);
+    for page in 0..100 {
+        let messages: Vec<Value> = (0..100)
+            .map(|index| {
+                let date = first.saturating_add(jiff::ToSpan::days(i64::from(page * 100 + index)));
+                json!({ "data": STANDARD.encode(completion(&date.to_string(), "PlayerGameSummaryProcessor")) })
+            })
+            .collect();
+        let url = format!("{}/v1/projects/p/topics/nba-phase3-analytics-complete:publish", service.url);
+        let body = json!({ "messages": messages }).to_string();
+        // A 503 is an answer too: history beyond the rate is handed back.
+        let status = service.client.post(url).body(body).send().await.unwrap().status();
+        assert!(status.is_success() || status == 503, "{status}");
+    }
+    service.works().await;
+    // Two minutes' worth at most, and the next dates that the opened ones tell.
+    assert!(service.partitions() <= 300, "{} partitions", service.partitions());
+    assert!(service.memory() < 512, "{} MB", service.memory());
+}
+
+#[tokio::test]
+async fn web_pages_and_strangers_are_refused() {
+    let service = Service::start(&[]);
+    let url = format!("{}/v1/projects/p/topics/nba-phase3-analytics-complete:publish", service.url);
+    let from_page = service.client.post(&url).header("origin", "https://evil.example").body("{}").send().await.unwrap();
+    assert_eq!(from_page.status(), 403);
+    let rebound = service.client.post(&url).header("host", "evil.example").body("{}").send().await.unwrap();
+    assert_eq!(rebound.status(), 403);
+    let refused = Command::new(env!("CARGO_BIN_EXE_tipoff"))
+        .args(["serve", "--listen", "0.0.0.0:0"])
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--token-file"));
+}
+
+#[tokio::test]
+async fn a_token_is_required_where_one_is_configured() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "0123456789abcdef\n").unwrap();
+    let service = Service::start(&["--token-file", file.to_str().unwrap()]);
+    let url = format!("{}/v1/projects/p/topics/nba-phase3-analytics-complete:publish", service.url);
+    let body = json!({ "messages": [{ "data": "" }] }).to_string();
+    assert_eq!(service.client.post(&url).body(body.clone()).send().await.unwrap().status(), 401);
+    let admitted = service.client.post(&url).bearer_auth("0123456789abcdef").body(body).send().await.unwrap();
+    assert_eq!(admitted.status(), 200);
+}
