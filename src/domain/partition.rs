@@ -494,7 +494,8 @@ fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
         (Some(End::Failed | End::Fenced) | None, Verdict::Output(_))
         | (None, Verdict::Failure(..) | Verdict::NotRequired) => {}
     }
-    node.runs.remove(&completed.run);
+    // The last execution at work: its end is the end of the attempt, even if a later sign of its life came first.
+    let sole = node.runs.remove(&completed.run).is_some() && node.runs.is_empty();
     let ours = |at: Timestamp| completed.published >= at;
     match outcome {
         Verdict::Output(extent) => {
@@ -510,8 +511,8 @@ fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
                     (state, at)
                 }
                 State::Dispatched { at: since } => (State::Succeeded { at }, since),
-                state @ State::Running { since, .. } if at < since => (state, at),
-                State::Running { inputs_at, .. } => (State::Succeeded { at }, inputs_at),
+                state @ State::Running { since, .. } if at < since && !sole => (state, at),
+                State::Running { inputs_at, .. } => (State::Succeeded { at }, inputs_at.min(at)),
                 State::Succeeded { at: held } => (State::Succeeded { at: held.max(at) }, at),
                 State::Waiting
                 | State::Failed { .. }
@@ -538,7 +539,7 @@ fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
             let others_alive = !node.runs.is_empty();
             node.state = match std::mem::take(&mut node.state) {
                 State::Dispatched { at: since } if !ours(since) => State::Dispatched { at: since },
-                State::Running { since, inputs_at, starter } if others_alive || at < since => {
+                State::Running { since, inputs_at, starter } if others_alive || at < since && !sole => {
                     State::Running { since, inputs_at, starter }
                 }
                 // Its output stands: a later run that fails takes nothing away.
@@ -658,8 +659,9 @@ fn pulse(partition: &mut Partition, heartbeat: &Heartbeat, is_task: bool) -> Rec
                 run.last = at;
                 run.ended_unreported = ended_unreported;
             }
+            let earlier = at < run.first;
             run.first = run.first.min(at);
-            news
+            news || earlier
         }
         None => {
             let answered = node.evidence.claim.as_ref().is_some_and(|claim| claim.published >= at);
@@ -692,6 +694,9 @@ fn pulse(partition: &mut Partition, heartbeat: &Heartbeat, is_task: bool) -> Rec
         state @ State::Dispatched { .. } => state,
         State::Running { since, inputs_at, starter: Starter::Them } => {
             State::Running { since: since.min(at), inputs_at: inputs_at.min(at), starter: Starter::Them }
+        }
+        State::Running { since, inputs_at, starter: Starter::Us } if at >= inputs_at => {
+            State::Running { since: since.min(at), inputs_at, starter: Starter::Us }
         }
         state @ State::Running { .. } => state,
         // A sign of life older than the last word on the node tells nothing new about it.
