@@ -555,6 +555,8 @@ fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
                     node.failure = Some(Failure { charged: starter == Starter::Us, ..failure });
                     State::Failed { at }
                 }
+                // A failure older than the one known is no news.
+                State::Failed { at: held } if at < held => State::Failed { at: held },
                 State::Waiting | State::Failed { .. } => {
                     if node.attempt == Attempt::default() {
                         node.attempt = Attempt { run: 1, attempt: 1 };
