@@ -570,13 +570,14 @@ fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
         Verdict::NotRequired => {
             let at = completed.published;
             match node.state {
-                State::Waiting | State::Failed { .. } => {
+                State::Dispatched { at: since } if at < since => Recorded::Superseded,
+                State::Waiting | State::Failed { .. } | State::Dispatched { .. } | State::Running { .. } => {
+                    end(node, &completed.run, at, End::Done);
+                    node.failure = None;
                     node.state = State::Skipped { at, reason: "no games".into() };
                     Recorded::Applied
                 }
-                State::Dispatched { .. }
-                | State::Running { .. }
-                | State::Succeeded { .. }
+                State::Succeeded { .. }
                 | State::Exhausted { .. }
                 | State::Skipped { .. }
                 | State::Expired { .. } => Recorded::Superseded,
@@ -705,6 +706,8 @@ fn pulse(partition: &mut Partition, heartbeat: &Heartbeat, is_task: bool) -> Rec
         State::Succeeded { at: held } if at <= held => State::Succeeded { at: held },
         State::Failed { at: held } if at <= held => State::Failed { at: held },
         State::Exhausted { at: held } if at <= held => State::Exhausted { at: held },
+        State::Skipped { at: held, reason } if at <= held => State::Skipped { at: held, reason },
+        State::Expired { at: held } if at <= held => State::Expired { at: held },
         State::Waiting
         | State::Succeeded { .. }
         | State::Failed { .. }
