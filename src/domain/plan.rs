@@ -203,8 +203,11 @@ impl Walk<'_> {
             let Some(lost) = facts.runs.remove(run) else { continue };
             end(facts, run, self.now.at, End::Fenced);
             self.effects.push(Effect::ReleaseLock { node: node.id.clone(), run: run.clone() });
-            let answered = facts.evidence.claim.as_ref().is_some_and(|claim| claim.published >= lost.first);
-            if answered {
+            if let Some(answer) = facts.evidence.claim.as_ref().filter(|claim| claim.published >= lost.first) {
+                // It reported under another name: what it was running for is there.
+                if matches!(facts.state, State::Running { .. }) && facts.runs.is_empty() && facts.failure.is_none() {
+                    facts.state = State::Succeeded { at: answer.published };
+                }
                 continue;
             }
             let silence = self.now.at.duration_since(lost.last).as_secs() / 60;
@@ -212,7 +215,6 @@ impl Walk<'_> {
         }
         if let State::Running { since, .. } = facts.state
             && facts.runs.is_empty()
-            && dead.is_empty()
         {
             let deadline = after(since, node.liveness.dead_after);
             if self.now.silent_until(deadline) {
@@ -236,7 +238,18 @@ impl Walk<'_> {
             | State::Expired { .. } => false,
         };
         facts.failure = Some(Failure { at: self.now.at, run, kind, text: text.into(), charged });
-        if facts.state.is_live() && facts.runs.is_empty() {
+        // A dispatch outlives the silence of runs older than itself; it fails if it is not started.
+        let over = match facts.state {
+            State::Running { .. } => facts.runs.is_empty(),
+            State::Dispatched { .. } => kind == FailureKind::NotStarted,
+            State::Waiting
+            | State::Succeeded { .. }
+            | State::Failed { .. }
+            | State::Exhausted { .. }
+            | State::Skipped { .. }
+            | State::Expired { .. } => false,
+        };
+        if over {
             facts.state = State::Failed { at: self.now.at };
         }
     }
