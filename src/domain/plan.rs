@@ -136,14 +136,19 @@ impl Walk<'_> {
     }
 
     fn task(&mut self, partition: &mut Partition, node: &Node, task: &Task) -> Standing {
-        let readiness = readiness::dependencies(self.graph, partition, node, &self.standings, self.now);
-        let fingerprint = readiness.fingerprint();
-        if partition.nodes.contains_key(&node.id) {
+        let known = partition.nodes.contains_key(&node.id);
+        if known {
             let facts = partition.node_mut(&node.id);
             self.silence(facts, node);
             self.not_started(facts, node);
-            charge(facts, fingerprint);
             reconcile(facts);
+        }
+        // After `reconcile`, for what the output was built from decides whether its inputs are newer.
+        let readiness = readiness::dependencies(self.graph, partition, node, &self.standings, self.now);
+        let fingerprint = readiness.fingerprint();
+        if known {
+            let facts = partition.node_mut(&node.id);
+            charge(facts, fingerprint);
             fulfil(facts);
         }
         let required = self.graph.required_of(&node.id);
@@ -624,7 +629,8 @@ fn want(
         State::Failed { .. } => Some(facts.failure.as_ref().map_or(Cause::Failed, |failure| failure.kind.cause())),
         State::Succeeded { .. } if stale => Some(Cause::InputsNewer),
         State::Succeeded { .. } if short => Some(Cause::CoverageShort),
-        State::Exhausted { .. } if short => Some(Cause::CoverageShort),
+        // News since: what was known when it gave up is no reason to begin again.
+        State::Exhausted { at } if short && facts.evidence.observation.as_ref().is_some_and(|seen| seen.at > *at) => Some(Cause::CoverageShort),
         State::Exhausted { .. } if spent == Spent::default() => Some(Cause::InputsNewer),
         State::Succeeded { .. } | State::Exhausted { .. } | State::Skipped { .. } | State::Expired { .. } => None,
         State::Dispatched { .. } | State::Running { .. } => None,
