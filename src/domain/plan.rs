@@ -175,7 +175,9 @@ impl Walk<'_> {
             }
         }
         self.trouble(partition, node);
-        if want.is_some() {
+        // A node that has just given up is told of as exhausted or expired, not as blocked.
+        let given_up = matches!(partition.node(&node.id).state, State::Exhausted { .. } | State::Expired { .. });
+        if want.is_some() && !given_up {
             self.coverage(partition, node, &blockers);
         }
         let renewing = want.is_some()
