@@ -129,8 +129,15 @@ impl std::fmt::Display for Extant {
 }
 
 impl Evidence {
-    /// Takes a claim in; returns whether it was news. The newest by publish time wins, ties by run id.
+    /// Takes a claim in; returns whether it was news. The newest by publish time wins, ties by run id; of the same claim
+    /// told twice, the first telling counts, whichever is delivered first.
     pub fn claim(&mut self, claim: Claim) -> bool {
+        if let Some(held) = &mut self.claim
+            && (&held.run, held.extent) == (&claim.run, claim.extent)
+        {
+            held.published = held.published.min(claim.published);
+            return false;
+        }
         let newer = self.claim.as_ref().is_none_or(|held| {
             held.run != claim.run && (claim.published, &claim.run) > (held.published, &held.run)
                 || held.run == claim.run && claim.extent != held.extent && claim.published > held.published

@@ -496,7 +496,8 @@ fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
         (Some(End::Failed | End::Fenced) | None, Verdict::Output(_))
         | (None, Verdict::Failure(..) | Verdict::NotRequired) => {}
     }
-    node.runs.remove(&completed.run);
+    // The last execution at work: its end is the end of the attempt, even if a later sign of its life came first.
+    let sole = node.runs.remove(&completed.run).is_some() && node.runs.is_empty();
     let ours = |at: Timestamp| completed.published >= at;
     match outcome {
         Verdict::Output(extent) => {
@@ -512,8 +513,8 @@ fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
                     (state, at)
                 }
                 State::Dispatched { at: since } => (State::Succeeded { at }, since),
-                state @ State::Running { since, .. } if at < since => (state, at),
-                State::Running { inputs_at, .. } => (State::Succeeded { at }, inputs_at),
+                state @ State::Running { since, .. } if at < since && !sole => (state, at),
+                State::Running { inputs_at, .. } => (State::Succeeded { at }, inputs_at.min(at)),
                 State::Succeeded { at: held } => (State::Succeeded { at: held.max(at) }, at),
                 State::Waiting
                 | State::Failed { .. }
@@ -540,7 +541,7 @@ fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
             let others_alive = !node.runs.is_empty();
             node.state = match std::mem::take(&mut node.state) {
                 State::Dispatched { at: since } if !ours(since) => State::Dispatched { at: since },
-                State::Running { since, inputs_at, starter } if others_alive || at < since => {
+                State::Running { since, inputs_at, starter } if others_alive || at < since && !sole => {
                     State::Running { since, inputs_at, starter }
                 }
                 // Its output stands: a later run that fails takes nothing away.
@@ -556,6 +557,8 @@ fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
                     node.failure = Some(Failure { charged: starter == Starter::Us, ..failure });
                     State::Failed { at }
                 }
+                // A failure older than the one known is no news.
+                State::Failed { at: held } if at < held => State::Failed { at: held },
                 State::Waiting | State::Failed { .. } => {
                     if node.attempt == Attempt::default() {
                         node.attempt = Attempt { run: 1, attempt: 1 };
@@ -569,13 +572,14 @@ fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
         Verdict::NotRequired => {
             let at = completed.published;
             match node.state {
-                State::Waiting | State::Failed { .. } => {
+                State::Dispatched { at: since } if at < since => Recorded::Superseded,
+                State::Waiting | State::Failed { .. } | State::Dispatched { .. } | State::Running { .. } => {
+                    end(node, &completed.run, at, End::Done);
+                    node.failure = None;
                     node.state = State::Skipped { at, reason: "no games".into() };
                     Recorded::Applied
                 }
-                State::Dispatched { .. }
-                | State::Running { .. }
-                | State::Succeeded { .. }
+                State::Succeeded { .. }
                 | State::Exhausted { .. }
                 | State::Skipped { .. }
                 | State::Expired { .. } => Recorded::Superseded,
@@ -660,8 +664,9 @@ fn pulse(partition: &mut Partition, heartbeat: &Heartbeat, is_task: bool) -> Rec
                 run.last = at;
                 run.ended_unreported = ended_unreported;
             }
+            let earlier = at < run.first;
             run.first = run.first.min(at);
-            news
+            news || earlier
         }
         None => {
             let answered = node.evidence.claim.as_ref().is_some_and(|claim| claim.published >= at);
@@ -695,11 +700,16 @@ fn pulse(partition: &mut Partition, heartbeat: &Heartbeat, is_task: bool) -> Rec
         State::Running { since, inputs_at, starter: Starter::Them } => {
             State::Running { since: since.min(at), inputs_at: inputs_at.min(at), starter: Starter::Them }
         }
+        State::Running { since, inputs_at, starter: Starter::Us } if at >= inputs_at => {
+            State::Running { since: since.min(at), inputs_at, starter: Starter::Us }
+        }
         state @ State::Running { .. } => state,
         // A sign of life older than the last word on the node tells nothing new about it.
         State::Succeeded { at: held } if at <= held => State::Succeeded { at: held },
         State::Failed { at: held } if at <= held => State::Failed { at: held },
         State::Exhausted { at: held } if at <= held => State::Exhausted { at: held },
+        State::Skipped { at: held, reason } if at <= held => State::Skipped { at: held, reason },
+        State::Expired { at: held } if at <= held => State::Expired { at: held },
         State::Waiting
         | State::Succeeded { .. }
         | State::Failed { .. }

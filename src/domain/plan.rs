@@ -136,14 +136,19 @@ impl Walk<'_> {
     }
 
     fn task(&mut self, partition: &mut Partition, node: &Node, task: &Task) -> Standing {
-        let readiness = readiness::dependencies(self.graph, partition, node, &self.standings, self.now);
-        let fingerprint = readiness.fingerprint();
-        if partition.nodes.contains_key(&node.id) {
+        let known = partition.nodes.contains_key(&node.id);
+        if known {
             let facts = partition.node_mut(&node.id);
             self.silence(facts, node);
             self.not_started(facts, node);
-            charge(facts, fingerprint);
             reconcile(facts);
+        }
+        // After `reconcile`, for what the output was built from decides whether its inputs are newer.
+        let readiness = readiness::dependencies(self.graph, partition, node, &self.standings, self.now);
+        let fingerprint = readiness.fingerprint();
+        if known {
+            let facts = partition.node_mut(&node.id);
+            charge(facts, fingerprint);
             fulfil(facts);
         }
         let required = self.graph.required_of(&node.id);
@@ -170,7 +175,9 @@ impl Walk<'_> {
             }
         }
         self.trouble(partition, node);
-        if want.is_some() {
+        // A node that has just given up is told of as exhausted or expired, not as blocked.
+        let given_up = matches!(partition.node(&node.id).state, State::Exhausted { .. } | State::Expired { .. });
+        if want.is_some() && !given_up {
             self.coverage(partition, node, &blockers);
         }
         let renewing = want.is_some()
@@ -203,8 +210,11 @@ impl Walk<'_> {
             let Some(lost) = facts.runs.remove(run) else { continue };
             end(facts, run, self.now.at, End::Fenced);
             self.effects.push(Effect::ReleaseLock { node: node.id.clone(), run: run.clone() });
-            let answered = facts.evidence.claim.as_ref().is_some_and(|claim| claim.published >= lost.first);
-            if answered {
+            if let Some(answer) = facts.evidence.claim.as_ref().filter(|claim| claim.published >= lost.first) {
+                // It reported under another name: what it was running for is there.
+                if matches!(facts.state, State::Running { .. }) && facts.runs.is_empty() && facts.failure.is_none() {
+                    facts.state = State::Succeeded { at: answer.published };
+                }
                 continue;
             }
             let silence = self.now.at.duration_since(lost.last).as_secs() / 60;
@@ -212,7 +222,6 @@ impl Walk<'_> {
         }
         if let State::Running { since, .. } = facts.state
             && facts.runs.is_empty()
-            && dead.is_empty()
         {
             let deadline = after(since, node.liveness.dead_after);
             if self.now.silent_until(deadline) {
@@ -236,7 +245,18 @@ impl Walk<'_> {
             | State::Expired { .. } => false,
         };
         facts.failure = Some(Failure { at: self.now.at, run, kind, text: text.into(), charged });
-        if facts.state.is_live() && facts.runs.is_empty() {
+        // A dispatch outlives the silence of runs older than itself; it fails if it is not started.
+        let over = match facts.state {
+            State::Running { .. } => facts.runs.is_empty(),
+            State::Dispatched { .. } => kind == FailureKind::NotStarted,
+            State::Waiting
+            | State::Succeeded { .. }
+            | State::Failed { .. }
+            | State::Exhausted { .. }
+            | State::Skipped { .. }
+            | State::Expired { .. } => false,
+        };
+        if over {
             facts.state = State::Failed { at: self.now.at };
         }
     }
@@ -611,7 +631,8 @@ fn want(
         State::Failed { .. } => Some(facts.failure.as_ref().map_or(Cause::Failed, |failure| failure.kind.cause())),
         State::Succeeded { .. } if stale => Some(Cause::InputsNewer),
         State::Succeeded { .. } if short => Some(Cause::CoverageShort),
-        State::Exhausted { .. } if short => Some(Cause::CoverageShort),
+        // News since: what was known when it gave up is no reason to begin again.
+        State::Exhausted { at } if short && facts.evidence.observation.as_ref().is_some_and(|seen| seen.at > *at) => Some(Cause::CoverageShort),
         State::Exhausted { .. } if spent == Spent::default() => Some(Cause::InputsNewer),
         State::Succeeded { .. } | State::Exhausted { .. } | State::Skipped { .. } | State::Expired { .. } => None,
         State::Dispatched { .. } | State::Running { .. } => None,

@@ -1,0 +1,9 @@
+//! The laws of the core: what holds for every graph, every order of messages and every crash.
+//!
+//! `properties` states them for random graphs and random events, `model` for every interleaving of two replicas over
+//! one store, and `node_states` keeps the table of (state, event) that people read equal to the one that runs.
+
+mod graphs;
+//mod model;
+//mod node_states;
+mod properties;

@@ -1,0 +1,574 @@
+//! Laws for random graphs and random events. Each test is named after the invariant it states.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use tipoff::domain::coverage::Coverage;
+use tipoff::domain::decide::{Decision, decide};
+use tipoff::domain::effect::{Cause, Effect};
+use tipoff::domain::event::{
+    Command, Completed, Event, Game, GameStatus, Heartbeat, Observed, Outcome, Pulse, Request, Scheduled, Upstream,
+    UpstreamSettled,
+};
+use tipoff::domain::evidence::{Extant, Extent, Version};
+use tipoff::domain::graph::{Graph, Kind, Strength};
+use tipoff::domain::id::{DispatchId, NodeId};
+use tipoff::domain::partition::{Partition, State};
+use tipoff::domain::plan::plan;
+use tipoff::domain::readiness::{self, Blocker};
+use tipoff::domain::time::Now;
+
+use crate::graphs::{DATE, any_graph, at, empty, graph, hard, minutes, source, start, task};
+
+const CASES: u32 = 256;
+/// Wakes after which a date that still asks to be woken counts as one that never comes to rest.
+const WAKES_MAX: usize = 2_000;
+
+/// One step of a storm: time passes, something happens.
+#[derive(Clone, Debug)]
+struct Step {
+    pass: i64,
+    behind: i64,
+    node: prop::sample::Index,
+    run: u8,
+    ago: i64,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Done(u32),
+    DoneUnknown,
+    NoRows,
+    NoData,
+    Failed,
+    Declined,
+    Beat(Pulse, u64),
+    Observed(Option<u32>),
+    Games(bool),
+    Upstream(u32),
+    Hold(bool, Option<i64>),
+    Resume(bool),
+    Retry,
+    Skip,
+    Tick,
+}
+
+fn what() -> impl Strategy<Value = What> {
+    prop_oneof![
+        6 => tenths().prop_map(What::Done),
+        1 => Just(What::DoneUnknown),
+        1 => Just(What::NoRows),
+        1 => Just(What::NoData),
+        4 => Just(What::Failed),
+        1 => Just(What::Declined),
+        5 => (prop_oneof![4 => Just(Pulse::Running), 1 => Just(Pulse::Ended), 1 => Just(Pulse::Failed)], 0_u64..5)
+            .prop_map(|(pulse, progress)| What::Beat(pulse, progress)),
+        3 => prop::option::weighted(0.9, tenths()).prop_map(What::Observed),
+        1 => prop::bool::weighted(0.9).prop_map(What::Games),
+        1 => tenths().prop_map(What::Upstream),
+        1 => (any::<bool>(), prop::option::of(1_i64..60)).prop_map(|(date, until)| What::Hold(date, until)),
+        1 => any::<bool>().prop_map(What::Resume),
+        1 => Just(What::Retry),
+        1 => Just(What::Skip),
+        5 => Just(What::Tick),
+    ]
+}
+
+fn tenths() -> impl Strategy<Value = u32> {
+    prop_oneof![3 => Just(10_u32), 2 => 0_u32..10]
+}
+
+fn storm() -> impl Strategy<Value = Vec<Step>> {
+    let pass = prop_oneof![4 => Just(0_i64), 4 => 0_i64..120, 4 => 120_i64..1_800, 1 => 1_800_i64..20_000];
+    let behind = prop_oneof![4 => Just(0_i64), 1 => 0_i64..1_200];
+    let step = (pass, behind, any::<prop::sample::Index>(), 0_u8..4, 0_i64..900, what())
+        .prop_map(|(pass, behind, node, run, ago, what)| Step { pass, behind, node, run, ago, what });
+    prop::collection::vec(step, 1..60)
+}
+
+/// The instants and events of a storm on one graph.
+fn unfold(graph: &Graph, steps: &[Step]) -> Vec<(Now, Event)> {
+    let mut seconds = 0;
+    steps
+        .iter()
+        .enumerate()
+        .map(|(index, step)| {
+            seconds += step.pass;
+            let node = graph.order[step.node.index(graph.order.len())].clone();
+            let published = at(seconds - step.ago);
+            let now = Now { at: at(seconds), heard_until: at(seconds - step.behind) };
+            (now, event(step, index, node, published, at(seconds)))
+        })
+        .collect()
+}
+
+fn event(step: &Step, index: usize, node: NodeId, published: Timestamp, now: Timestamp) -> Event {
+    let run = format!("r{}", step.run);
+    let request = |command| {
+        let id = format!("request-{index}");
+        Event::Requested(Request {
+            id: id.as_str().into(),
+            actor: "law".into(),
+            reason: "drawn".into(),
+            at: now,
+            command,
+        })
+    };
+    let completed = |node: NodeId, outcome, records| {
+        Event::Completed(Completed {
+            node,
+            run: run.as_str().into(),
+            outcome,
+            records,
+            published,
+            correlation: None,
+            dispatch: None,
+        })
+    };
+    match step.what {
+        What::Done(10) => completed(node, Outcome::Done(Extent::Whole), None),
+        What::Done(tenths) => completed(node, Outcome::Done(share(tenths)), None),
+        What::DoneUnknown => completed(node, Outcome::Done(Extent::Unknown), None),
+        What::NoRows => completed(node, Outcome::Done(Extent::Whole), Some(0)),
+        What::NoData => completed(node, Outcome::NoData, None),
+        What::Failed => completed(node, Outcome::Failed("drawn".into()), None),
+        What::Declined => completed(node, Outcome::Skipped("drawn".into()), None),
+        What::Beat(pulse, progress) => beat(node, &run, pulse, progress, published),
+        What::Observed(tenths) => Event::Observed(Observed {
+            node,
+            coverage: tenths.and_then(|tenths| Coverage::new(tenths, 10)),
+            units: BTreeMap::new(),
+            at: published,
+        }),
+        What::Games(played) => {
+            let status = if played { GameStatus::Scheduled } else { GameStatus::Postponed };
+            let games = BTreeMap::from([("20260122_LAL_BOS".into(), Game { tip: None, status })]);
+            Event::Scheduled(Scheduled { games, at: published })
+        }
+        What::Upstream(tenths) => {
+            let date = DATE.yesterday().expect("the date is not the first there is");
+            let extant = Coverage::new(tenths, 10).map_or(Extant::Nothing, Extant::Known);
+            let version = Version::of(tenths);
+            let upstream = Upstream { date, extant, version, since: published, renewing: false };
+            Event::UpstreamSettled(UpstreamSettled { date, node, upstream })
+        }
+        What::Hold(whole_date, until) => request(Command::Hold {
+            node: (!whole_date).then_some(node),
+            until: until.map(|until| now.saturating_add(minutes(until)).expect("a test's instants are representable")),
+        }),
+        What::Resume(whole_date) => request(Command::Resume { node: (!whole_date).then_some(node) }),
+        What::Retry => request(Command::Retry { node }),
+        What::Skip => request(Command::Skip { node }),
+        What::Tick => Event::Tick,
+    }
+}
+
+fn share(tenths: u32) -> Extent {
+    Extent::Share(Coverage::new(tenths, 10).expect("ten are expected"))
+}
+
+fn beat(node: NodeId, run: &str, pulse: Pulse, progress: u64, published: Timestamp) -> Event {
+    Event::Heartbeat(Heartbeat { node, run: run.into(), pulse, progress: (progress, 5), published })
+}
+
+fn done(node: &str, run: &str, extent: Extent, published: Timestamp) -> Event {
+    completed(node, run, Outcome::Done(extent), published)
+}
+
+fn failed(node: &str, run: &str, published: Timestamp) -> Event {
+    completed(node, run, Outcome::Failed("drawn".into()), published)
+}
+
+fn completed(node: &str, run: &str, outcome: Outcome, published: Timestamp) -> Event {
+    Event::Completed(Completed {
+        node: node.into(),
+        run: run.into(),
+        outcome,
+        records: None,
+        published,
+        correlation: None,
+        dispatch: None,
+    })
+}
+
+/// Decides every event by itself and hands each decision, with the partition it was taken on, to `see`.
+fn each(
+    graph: &Graph,
+    events: &[(Now, Event)],
+    mut see: impl FnMut(&Partition, &Decision, Now) -> Result<(), TestCaseError>,
+) -> Result<Partition, TestCaseError> {
+    let mut partition = empty();
+    for (now, event) in events {
+        let decision = decided(graph, &partition, std::slice::from_ref(event), *now)?;
+        see(&partition, &decision, *now)?;
+        partition = decision.next;
+    }
+    Ok(partition)
+}
+
+fn decided(graph: &Graph, partition: &Partition, events: &[Event], now: Now) -> Result<Decision, TestCaseError> {
+    decide(graph, partition, events, now).map_err(|violation| TestCaseError::fail(format!("{violation} on {events:?}")))
+}
+
+fn dispatches(decision: &Decision) -> impl Iterator<Item = &tipoff::domain::effect::Dispatch> {
+    decision.effects.iter().filter_map(|effect| match effect {
+        Effect::Dispatch(dispatch) => Some(dispatch),
+        Effect::Alert(_) | Effect::Observe { .. } | Effect::ReleaseLock { .. } | Effect::NotifyPartition { .. } => None,
+    })
+}
+
+/// Applies `events` one by one at one instant after them all, with a tick at the end: what was sent, how nodes stand.
+fn outcome(
+    graph: &Graph,
+    from: &Partition,
+    events: &[Event],
+    now: Now,
+) -> Result<(BTreeSet<DispatchId>, BTreeMap<NodeId, State>, Partition), TestCaseError> {
+    let mut partition = from.clone();
+    let mut sent = BTreeSet::new();
+    for event in events.iter().chain([&Event::Tick]) {
+        let decision = decided(graph, &partition, std::slice::from_ref(event), now)?;
+        for dispatch in dispatches(&decision) {
+            prop_assert!(sent.insert(dispatch.id.clone()), "{} was decided twice", dispatch.id);
+        }
+        partition = decision.next;
+    }
+    let states = graph.order.iter().map(|id| (id.clone(), partition.node(id).state.clone())).collect();
+    Ok((sent, states, partition))
+}
+
+/// What producers of sources may say within one minute; the coverage of an output does not shrink as time goes on, for
+/// a dispatch decided on the larger one cannot be taken back when the smaller one turns out to be newer.
+#[derive(Clone, Debug)]
+enum Word {
+    Done(u32),
+    Failed,
+    Beat(Pulse),
+    Seen(u32),
+}
+
+fn word() -> impl Strategy<Value = Word> {
+    prop_oneof![
+        4 => tenths().prop_map(Word::Done),
+        1 => Just(Word::Failed),
+        2 => prop_oneof![3 => Just(Pulse::Running), 1 => Just(Pulse::Ended)].prop_map(Word::Beat),
+        1 => tenths().prop_map(Word::Seen),
+    ]
+}
+
+fn say(word: &Word, node: &NodeId, run: &str, floor: &mut u32, published: Timestamp) -> Event {
+    match word {
+        Word::Done(tenths) => {
+            *floor = (*floor).max(*tenths);
+            let extent = if *floor == 10 { Extent::Whole } else { share(*floor) };
+            done(node.as_str(), run, extent, published)
+        }
+        Word::Failed => failed(node.as_str(), run, published),
+        Word::Beat(pulse) => beat(node.clone(), run, *pulse, 1, published),
+        Word::Seen(tenths) => {
+            *floor = (*floor).max(*tenths);
+            let coverage = Coverage::new(*floor, 10);
+            Event::Observed(Observed { node: node.clone(), coverage, units: BTreeMap::new(), at: published })
+        }
+    }
+}
+
+/// Words about nodes, and the same words in another order.
+fn words() -> impl Strategy<Value = (Vec<(prop::sample::Index, u8, Word)>, Vec<usize>)> {
+    prop::collection::vec((any::<prop::sample::Index>(), 0_u8..3, word()), 1..12).prop_flat_map(|words| {
+        let order: Vec<usize> = (0..words.len()).collect();
+        (Just(words), Just(order).prop_shuffle())
+    })
+}
+
+fn ids(graph: &Graph, wanted: fn(&Kind) -> bool) -> Vec<NodeId> {
+    graph.order.iter().filter(|id| wanted(&graph.nodes[*id].kind)).cloned().collect()
+}
+
+fn rank(word: &Word) -> u8 {
+    match word {
+        Word::Done(_) => 0,
+        Word::Failed => 1,
+        Word::Beat(_) | Word::Seen(_) => 2,
+    }
+}
+
+/// Everything every source says within a minute.
+fn of_sources(graph: &Graph, words: &[(prop::sample::Index, u8, Word)]) -> Vec<Event> {
+    let sources = ids(graph, |kind| matches!(kind, Kind::Source));
+    let mut floors: BTreeMap<NodeId, u32> = BTreeMap::new();
+    let mut ended: BTreeSet<(NodeId, String)> = BTreeSet::new();
+    let mut events = Vec::new();
+    for (second, (index, run, word)) in (1_i64..).zip(words) {
+        let node = &sources[index.index(sources.len())];
+        let run = format!("r{run}");
+        // An execution ends once; another end of it is another law's business (`twice_is_once`).
+        if rank(word) < 2 && !ended.insert((node.clone(), run.clone())) {
+            continue;
+        }
+        events.push(say(word, node, &run, floors.entry(node.clone()).or_default(), at(second * 5)));
+    }
+    events
+}
+
+/// Every task that has been dispatched has one execution, which says all this; sources are whole and still talk.
+fn of_dispatched(graph: &Graph, partition: &Partition, words: &[(prop::sample::Index, u8, Word)]) -> Vec<Event> {
+    let talkers: Vec<NodeId> = ids(graph, |kind| !matches!(kind, Kind::Gate(_)))
+        .into_iter()
+        .filter(|id| graph.nodes[id].task().is_none() || partition.node(id).state.is_live())
+        .collect();
+    let mut floors: BTreeMap<NodeId, u32> = BTreeMap::new();
+    let mut said: BTreeSet<(NodeId, u8)> = BTreeSet::new();
+    let mut events = Vec::new();
+    for (second, (index, _, word)) in (1_i64..).zip(words) {
+        let node = &talkers[index.index(talkers.len())];
+        let source = graph.nodes[node].task().is_none();
+        let once = match word {
+            Word::Done(_) | Word::Failed => Some(0),
+            Word::Seen(_) => Some(1),
+            Word::Beat(_) => None,
+        };
+        if once.is_some_and(|what| !said.insert((node.clone(), what))) {
+            continue;
+        }
+        let floor = floors.entry(node.clone()).or_insert(if source { 10 } else { 0 });
+        let run = if source { "first" } else { "one" };
+        events.push(say(word, node, run, floor, at(second * 5)));
+    }
+    events
+}
+
+fn permuted(events: &[Event], order: &[usize]) -> Vec<Event> {
+    order.iter().filter_map(|index| events.get(*index)).cloned().collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: CASES, ..ProptestConfig::default() })]
+
+    /// order-free: what sources say commutes, whoever says it.
+    #[test]
+    fn order_free_for_sources(graph in any_graph(), (words, order) in words()) {
+        let events = of_sources(&graph, &words);
+        let now = Now::caught_up(at(61));
+        let (sent, states, _) = outcome(&graph, &empty(), &events, now)?;
+        let (sent_too, states_too, _) = outcome(&graph, &empty(), &permuted(&events, &order), now)?;
+        prop_assert_eq!(&sent, &sent_too, "of {:?}", events);
+        prop_assert_eq!(states, states_too, "of {:?}", events);
+    }
+
+    /// order-free: what the executions of dispatched tasks say commutes.
+    #[test]
+    fn order_free_for_dispatched_tasks(graph in any_graph(), (words, order) in words()) {
+        let sources = ids(&graph, |kind| matches!(kind, Kind::Source));
+        let whole: Vec<Event> =
+            sources.iter().map(|id| done(id.as_str(), "first", Extent::Whole, start())).collect();
+        let from = decided(&graph, &empty(), &whole, Now::caught_up(start()))?.next;
+        let events = of_dispatched(&graph, &from, &words);
+        let now = Now::caught_up(at(61));
+        let (sent, states, _) = outcome(&graph, &from, &events, now)?;
+        let (sent_too, states_too, _) = outcome(&graph, &from, &permuted(&events, &order), now)?;
+        prop_assert_eq!(&sent, &sent_too, "of {:?}", events);
+        prop_assert_eq!(states, states_too, "of {:?}", events);
+    }
+
+    /// twice-is-once: each event twice, and the whole sequence twice, is the sequence once.
+    #[test]
+    fn twice_is_once(graph in any_graph(), steps in storm()) {
+        let now = Now::caught_up(at(0));
+        let events: Vec<Event> = unfold(&graph, &steps.iter().map(|step| Step { pass: 0, ..step.clone() }).collect::<Vec<_>>())
+            .into_iter()
+            .map(|(_, event)| event)
+            .collect();
+        let (sent, states, once) = outcome(&graph, &empty(), &events, now)?;
+        let doubled: Vec<Event> = events.iter().flat_map(|event| [event.clone(), event.clone()]).collect();
+        let (sent_doubled, states_doubled, doubled) = outcome(&graph, &empty(), &doubled, now)?;
+        prop_assert_eq!(&sent, &sent_doubled);
+        prop_assert_eq!(&states, &states_doubled);
+        prop_assert_eq!(&once, &doubled);
+        let (sent_again, _, again) = outcome(&graph, &once, &events, now)?;
+        prop_assert!(sent_again.is_empty(), "the second telling sent {:?}", sent_again);
+        prop_assert_eq!(&once, &again);
+    }
+
+    /// budget-bounds: whatever arrives, what we decide by ourselves is bounded per inputs and per date.
+    #[test]
+    fn budget_bounds(graph in any_graph(), steps in storm()) {
+        let mut by_inputs: BTreeMap<(NodeId, Version), u32> = BTreeMap::new();
+        let mut by_date: BTreeMap<NodeId, u32> = BTreeMap::new();
+        each(&graph, &unfold(&graph, &steps), |_, decision, _| {
+            for dispatch in dispatches(decision).filter(|dispatch| dispatch.manifest.cause != Cause::Requested) {
+                let bounds = graph.nodes[&dispatch.node].task().expect("only tasks are dispatched");
+                let facts = decision.next.node(&dispatch.node);
+                let fingerprint = facts.last.as_ref().expect("a dispatch is remembered").fingerprint;
+                let repairs = facts.spent.get(&fingerprint).map_or(0, |spent| spent.repairs);
+                let count = by_inputs.entry((dispatch.node.clone(), fingerprint)).or_default();
+                *count += 1;
+                prop_assert!(*count <= bounds.attempts_max + bounds.not_started_max + repairs, "{}", dispatch.id);
+                prop_assert!(repairs <= 1, "{} is a second repair", dispatch.id);
+                let count = by_date.entry(dispatch.node.clone()).or_default();
+                *count += 1;
+                prop_assert!(*count <= bounds.dispatches_max, "{}", dispatch.id);
+            }
+            Ok(())
+        })?;
+    }
+
+    /// quiescent: a tick right after a decision says nothing and changes nothing.
+    #[test]
+    fn quiescent(graph in any_graph(), steps in storm()) {
+        each(&graph, &unfold(&graph, &steps), |_, decision, now| {
+            let again = decided(&graph, &decision.next, &[Event::Tick], now)?;
+            prop_assert_eq!(&again.effects, &Vec::new());
+            prop_assert_eq!(&again.next, &decision.next);
+            prop_assert!(!again.changed);
+            prop_assert_eq!(again.wake_at, decision.wake_at);
+            Ok(())
+        })?;
+    }
+
+    /// never-wedged: a date that is woken when it asks to be comes to rest, and every node that gave up has its alert.
+    #[test]
+    fn never_wedged(graph in any_graph(), steps in storm()) {
+        let mut wake_at = None;
+        let mut partition = each(&graph, &unfold(&graph, &steps), |_, decision, now| {
+            wake_at = decision.wake_at;
+            prop_assert!(wake_at.is_none_or(|wake| wake > now.at), "asked to be woken at {:?}, it is {}", wake_at, now.at);
+            let held = decision.next.hold.is_some() || decision.next.nodes.values().any(|facts| facts.hold.is_some());
+            let unfinished = unsettled(&graph, &decision.next);
+            prop_assert!(wake_at.is_some() || held || unfinished.is_empty(), "{:?} sleep for ever", unfinished);
+            Ok(())
+        })?;
+        partition.hold = None;
+        for facts in partition.nodes.values_mut() {
+            facts.hold = None;
+        }
+        let clock = partition.decided_at.max(at(steps.iter().map(|step| step.pass).sum()));
+        let mut now = Now::caught_up(clock);
+        let mut wakes = 0;
+        loop {
+            let decision = decided(&graph, &partition, &[Event::Tick], now)?;
+            partition = decision.next;
+            let Some(wake) = decision.wake_at else { break };
+            prop_assert!(wake > now.at, "asked to be woken at {}, it is {}", wake, now.at);
+            now = Now::caught_up(wake);
+            wakes += 1;
+            prop_assert!(wakes < WAKES_MAX, "still restless after {} wakes", wakes);
+        }
+        prop_assert_eq!(unsettled(&graph, &partition), Vec::<(NodeId, State)>::new());
+        for (id, facts) in &partition.nodes {
+            let alert = format!("exhausted:{id}:{DATE}");
+            let given_up = matches!(facts.state, State::Exhausted { .. });
+            prop_assert_eq!(given_up, partition.alerts.contains_key(alert.as_str()), "{}", id);
+        }
+    }
+
+    /// replay-equals-state: the same events at the same instants give the same bytes, also by way of the store.
+    #[test]
+    fn replay_equals_state(graph in any_graph(), steps in storm()) {
+        let events = unfold(&graph, &steps);
+        let first = each(&graph, &events, |_, _, _| Ok(()))?;
+        let mut stored = serde_json::to_string(&empty()).expect("a partition is JSON");
+        for (now, event) in &events {
+            let event: Event = serde_json::from_str(&serde_json::to_string(event).expect("an event is JSON"))
+                .expect("an event reads back");
+            let partition: Partition = serde_json::from_str(&stored).expect("a partition reads back");
+            let decision = decided(&graph, &partition, &[event], *now)?;
+            for effect in &decision.effects {
+                let text = serde_json::to_string(effect).expect("an effect is JSON");
+                prop_assert_eq!(effect, &serde_json::from_str::<Effect>(&text).expect("an effect reads back"));
+            }
+            stored = serde_json::to_string(&decision.next).expect("a partition is JSON");
+        }
+        prop_assert_eq!(stored, serde_json::to_string(&first).expect("a partition is JSON"));
+    }
+
+    /// success-stays: what a producer claimed is never lost, only replaced by something newer, and a node that has an
+    /// output is never again counted as not done for want of time.
+    #[test]
+    fn success_stays(graph in any_graph(), steps in storm()) {
+        each(&graph, &unfold(&graph, &steps), |before, decision, _| {
+            for (id, was) in &before.nodes {
+                let is = decision.next.node(id);
+                if let Some(claim) = &was.evidence.claim {
+                    let held = is.evidence.claim.as_ref();
+                    prop_assert!(held.is_some_and(|held| held.run == claim.run || held.published >= claim.published), "{}", id);
+                }
+                if matches!(was.state, State::Succeeded { .. }) {
+                    let undone = matches!(is.state, State::Waiting | State::Skipped { .. } | State::Expired { .. });
+                    prop_assert!(!undone, "{} was {:?}, is {:?}", id, was.state, is.state);
+                }
+            }
+            Ok(())
+        })?;
+    }
+
+    /// held-is-still: nothing is dispatched for a node or a date that an operator holds.
+    #[test]
+    fn held_is_still(graph in any_graph(), steps in storm()) {
+        each(&graph, &unfold(&graph, &steps), |_, decision, now| {
+            for dispatch in dispatches(decision) {
+                let node = decision.next.node(&dispatch.node);
+                for hold in [&decision.next.hold, &node.hold].into_iter().flatten() {
+                    let over = hold.until.is_some_and(|until| until <= now.at);
+                    prop_assert!(over, "{} was dispatched in spite of {:?}", dispatch.id, hold);
+                }
+            }
+            Ok(())
+        })?;
+    }
+
+    /// time-forward: a decision is never dated before the one it follows, even by a replica whose clock lags.
+    #[test]
+    fn time_forward(graph in any_graph(), steps in storm(), lags in prop::collection::vec(0_i64..3_000, 60)) {
+        let lagging: Vec<(Now, Event)> = unfold(&graph, &steps)
+            .into_iter()
+            .zip(lags)
+            .map(|((now, event), lag)| {
+                let at = now.at.saturating_sub(SignedDuration::from_secs(lag)).expect("representable");
+                (Now { at, ..now }, event)
+            })
+            .collect();
+        each(&graph, &lagging, |before, decision, _| {
+            prop_assert!(decision.next.decided_at >= before.decided_at);
+            for dispatch in dispatches(decision) {
+                prop_assert!(dispatch.decided_at >= before.decided_at, "{}", dispatch.id);
+            }
+            Ok(())
+        })?;
+    }
+
+    /// dispatch-after-ready: every dispatch, whatever its cause, has every dependency met and recorded as it stood.
+    #[test]
+    fn dispatch_after_ready(graph in any_graph(), steps in storm()) {
+        each(&graph, &unfold(&graph, &steps), |_, decision, now| {
+            let standings = plan(&graph, &mut decision.next.clone(), now).standings;
+            for dispatch in dispatches(decision) {
+                let node = &graph.nodes[&dispatch.node];
+                let readiness = readiness::dependencies(&graph, &decision.next, node, &standings, now);
+                prop_assert_eq!(&readiness.blockers, &Vec::<Blocker>::new(), "{}", dispatch.id);
+                prop_assert_eq!(&readiness.inputs, &dispatch.manifest.inputs, "{}", dispatch.id);
+                // The same for the plainest case without the code under test.
+                for (need, input) in node.needs.iter().zip(&dispatch.manifest.inputs) {
+                    let upstream = &graph.nodes[&need.node];
+                    if need.strength == Strength::Hard && !matches!(upstream.kind, Kind::Gate(_)) {
+                        prop_assert_eq!(input.observed.reaches(need.coverage_min), Some(true), "{}", dispatch.id);
+                        prop_assert!(input.observed != Extant::Nothing, "{}", dispatch.id);
+                    }
+                }
+            }
+            Ok(())
+        })?;
+    }
+}
+
+/// Tasks about which something is still to be done.
+fn unsettled(graph: &Graph, partition: &Partition) -> Vec<(NodeId, State)> {
+    ids(graph, |kind| matches!(kind, Kind::Task(_)))
+        .into_iter()
+        .map(|id| (partition.node(&id).state.clone(), id))
+        .filter(|(state, id)| !readiness::is_settled(&graph.nodes[id], state))
+        .map(|(state, id)| (id, state))
+        .collect()
+}
