@@ -5,6 +5,7 @@
 //! [`pipeline`] and [`port`] use `domain`; [`engine`] runs the loops over ports; [`adapter`]s are the vendors;
 //! [`http`] and the command line stand outside. `ARCHITECTURE.md` is the map.
 
+pub mod adapter;
 pub mod diagnostic;
 pub mod domain;
 pub mod pipeline;

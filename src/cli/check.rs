@@ -11,7 +11,7 @@ pub fn check(common: &Common) -> Result<Verdict, Fault> {
     match pipeline::load((&topics.0, &topics.1), (&pipelines.0, &pipelines.1)) {
         Ok(declarations) => {
             let nodes: usize = declarations.pipelines.values().map(|pipeline| pipeline.graph.nodes.len()).sum();
-            let topics_count = declarations.topology.topics.len();
+            let topics_count = declarations.topology.topics().count();
             if common.json {
                 println!("{}", json!({ "ok": true, "topics": topics_count, "nodes": nodes, "problems": [] }));
             } else {

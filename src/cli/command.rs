@@ -129,9 +129,9 @@ async fn ask(
         command: command(node),
     };
     let embedded =
-        Arc::new(Embedded::open(&common.data, Durability::Full, &declarations.topology).map_err(Fault::unusable)?);
-    let engine =
-        Engine::new(declarations, embedded.clone(), embedded.clone(), embedded, Clock::System, Settings::default());
+        Arc::new(Embedded::open(&common.data, Durability::Full).map_err(Fault::unusable)?);
+    let bus = Arc::new(embedded.bus(Arc::new(declarations.topology.clone())));
+    let engine = Engine::new(declarations, embedded.clone(), bus, embedded, Clock::System, Settings::default());
     let key = PartitionKey { pipeline, date };
     let stepped = engine.step(&key, &[Event::Requested(request.clone())]).await.map_err(Fault::unusable)?;
     let recorded = stepped.recorded.first().copied().unwrap_or(Recorded::Rejected);

@@ -1,6 +1,5 @@
 //! `tipoff serve`: the service on the embedded store.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use jiff::SignedDuration;
 use tokio::sync::{Semaphore, watch};
 
 use super::{Common, Fault, Verdict};
-use crate::adapter::embedded::{Durability, Embedded, PushTargets};
+use crate::adapter::embedded::{Durability, Embedded, EmbeddedBus, PushTargets, Pusher};
 use crate::clock::Clock;
 use crate::domain::time::after;
 use crate::engine::{Engine, Settings, run};
@@ -33,7 +32,7 @@ pub struct Serve {
     token_file: Option<PathBuf>,
     /// Push to a subscription or service: NAME=http://host:port, repeatable
     #[arg(long = "push", value_name = "NAME=URL", value_parser = target)]
-    targets: Vec<(String, String)>,
+    targets: Vec<(String, reqwest::Url)>,
     /// How long a heartbeat may wait to be committed with others
     #[arg(long, default_value = "1s", value_name = "DURATION")]
     heartbeat_flush: String,
@@ -45,13 +44,13 @@ pub struct Serve {
     pub log_json: bool,
 }
 
-fn target(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, url)) if url.starts_with("http://") || url.starts_with("https://") => {
-            Ok((name.to_owned(), url.trim_end_matches('/').to_owned()))
-        }
-        _ => Err("write NAME=http://host:port".to_owned()),
+fn target(text: &str) -> Result<(String, reqwest::Url), String> {
+    let (name, url) = text.split_once('=').ok_or("write NAME=http://host:port")?;
+    let url: reqwest::Url = url.parse().map_err(|error| format!("{url}: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("{url}: only http and https are spoken"));
     }
+    Ok((name.to_owned(), url))
 }
 
 fn span(name: &str, text: &str) -> Result<SignedDuration, Fault> {
@@ -76,8 +75,9 @@ impl Serve {
             }
         }
         let embedded = Arc::new(
-            Embedded::open(&common.data, Durability::Full, &declarations.topology).map_err(Fault::unusable)?,
+            Embedded::open(&common.data, Durability::Full).map_err(Fault::unusable)?,
         );
+        let bus = embedded.bus(Arc::new(declarations.topology.clone()));
         let settings = Settings {
             heartbeat_flush: span("heartbeat-flush", &self.heartbeat_flush)?,
             ..Settings::default()
@@ -86,7 +86,7 @@ impl Serve {
         let engine = Arc::new(Engine::new(
             declarations,
             embedded.clone(),
-            embedded.clone(),
+            Arc::new(bus.clone()),
             embedded.clone(),
             Clock::System,
             settings,
@@ -97,12 +97,14 @@ impl Serve {
         let address = listener.local_addr().map_err(Fault::unusable)?;
         let (stop, stopping) = watch::channel(false);
         let running = run::run(&engine, &stopping);
-        let targets: PushTargets = self.targets.iter().cloned().collect::<BTreeMap<_, _>>();
-        let push = tokio::spawn(push(Arc::clone(&embedded), targets, stopping.clone()));
-        let prune = tokio::spawn(prune(Arc::clone(&embedded), keep, stopping.clone()));
+        let targets: PushTargets = self.targets.iter().cloned().collect();
+        let pusher = Pusher::new(bus.clone()).map_err(Fault::unusable)?;
+        let push = tokio::spawn(push(pusher, targets, stopping.clone()));
+        let prune = tokio::spawn(prune(Arc::clone(&embedded), bus.clone(), keep, stopping.clone()));
         let app = App {
             engine: Arc::clone(&engine),
             inbox: running.inbox.clone(),
+            bus,
             embedded,
             guard: Arc::new(Guard::new(token.as_deref())),
             room: Arc::new(Semaphore::new(ROOM_KB)),
@@ -154,10 +156,10 @@ async fn signal() {
     }
 }
 
-async fn push(embedded: Arc<Embedded>, targets: PushTargets, mut stop: watch::Receiver<bool>) {
+async fn push(pusher: Pusher, targets: PushTargets, mut stop: watch::Receiver<bool>) {
     let clock = Clock::System;
     loop {
-        if let Err(error) = embedded.push_due(clock.now(), &targets).await {
+        if let Err(error) = pusher.push_due(clock.now(), &targets).await {
             tracing::warn!("push: {error}");
         }
         tokio::select! {
@@ -168,11 +170,14 @@ async fn push(embedded: Arc<Embedded>, targets: PushTargets, mut stop: watch::Re
     }
 }
 
-async fn prune(embedded: Arc<Embedded>, keep: SignedDuration, mut stop: watch::Receiver<bool>) {
+async fn prune(embedded: Arc<Embedded>, bus: EmbeddedBus, keep: SignedDuration, mut stop: watch::Receiver<bool>) {
     let clock = Clock::System;
     loop {
         if let Err(error) = embedded.prune(after(clock.now(), -keep)).await {
             tracing::warn!("prune: {error}");
+        }
+        if let Err(error) = bus.expire(clock.now()).await {
+            tracing::warn!("expire: {error}");
         }
         tokio::select! {
             biased;

@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use serde_json::json;
 
-use crate::adapter::embedded::Embedded;
+use crate::adapter::embedded::{Embedded, EmbeddedBus};
 use crate::engine::Engine;
 use crate::engine::run::Inbox;
 
@@ -31,6 +31,8 @@ pub struct App {
     /// Where messages go in.
     pub inbox: Inbox,
     /// The broker in the same file.
+    pub bus: EmbeddedBus,
+    /// The warehouse in the same file.
     pub embedded: Arc<Embedded>,
     /// Who may call.
     pub guard: Arc<guard::Guard>,

@@ -88,7 +88,7 @@ pub async fn topic(
         return refuse(StatusCode::NOT_FOUND, "NOT_FOUND", format!("there is no call `{call}`; try TOPIC:publish"));
     };
     let Some(declared) = app.engine.declarations.topology.topic(topic) else {
-        let known = app.engine.declarations.topology.topics.keys().map(crate::topology::TopicName::as_str);
+        let known = app.engine.declarations.topology.topics().map(|(name, _)| name.as_str());
         let hint = crate::diagnostic::suggestion(topic, known);
         return refuse(StatusCode::NOT_FOUND, "NOT_FOUND", format!("topics.yaml has no topic `{topic}`{hint}"));
     };
@@ -107,11 +107,10 @@ pub async fn topic(
     let mut ids = Vec::with_capacity(messages.len());
     for (data, attributes) in messages {
         let now = app.engine.clock.now();
-        let id = uuid::Uuid::new_v4().to_string();
         if ours {
             let delivery = Delivery {
                 topic: topic.to_owned(),
-                message_id: id.clone(),
+                message_id: uuid::Uuid::new_v4().to_string(),
                 published: now,
                 attributes: attributes.clone(),
                 data: data.clone(),
@@ -120,10 +119,10 @@ pub async fn topic(
                 return refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", reason);
             }
         }
-        if let Err(error) = app.embedded.publish(topic, &id, data, attributes, now).await {
-            return refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", error.to_string());
+        match app.bus.publish(topic, data, attributes, now).await {
+            Ok(id) => ids.push(id),
+            Err(error) => return refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", error.to_string()),
         }
-        ids.push(id);
     }
     Json(json!({ "messageIds": ids })).into_response()
 }
@@ -162,17 +161,17 @@ pub async fn subscription(
     let done = match verb {
         "pull" => match serde_json::from_slice::<Pull>(&bytes) {
             Ok(pull) => app
-                .embedded
+                .bus
                 .pull(name, pull.max_messages.clamp(1, PULL_MAX), now)
                 .await
                 .map(|leased| json!({ "receivedMessages": leased.into_iter().map(received).collect::<Vec<_>>() })),
             Err(error) => return invalid(error.to_string()),
         },
         "acknowledge" | "modifyAckDeadline" => match serde_json::from_slice::<AckIds>(&bytes) {
-            Ok(ids) if verb == "acknowledge" => app.embedded.acknowledge(&ids.ack_ids).await.map(|()| json!({})),
+            Ok(ids) if verb == "acknowledge" => app.bus.acknowledge(name, &ids.ack_ids, now).await.map(|()| json!({})),
             Ok(ids) => app
-                .embedded
-                .modify_ack_deadline(&ids.ack_ids, ids.ack_deadline_seconds, now)
+                .bus
+                .modify_ack_deadline(name, &ids.ack_ids, ids.ack_deadline_seconds, now)
                 .await
                 .map(|()| json!({})),
             Err(error) => return invalid(error.to_string()),

@@ -1,0 +1,317 @@
+//! Delivers what waits on push subscriptions, and the calls of services, to the URLs that are configured.
+//!
+//! Each delivery is a task of its own and each target has its own places, so a target that hangs holds up nobody else,
+//! not even the next round. The lease outlives the longest call; a delivery cut short by our own end is simply leased
+//! again. It does not decide what is due: the caller comes by with the time.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, StatusCode, Url, redirect};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::bus::{self, EmbeddedBus, HTTP, Lease, Leased, PROJECT, Refusal, Terms};
+use super::database::lock;
+use crate::port::{BusError, StoreError};
+use crate::topology::{Delivery, PushBody};
+
+/// Calls of one target at once. A target that takes work in the request is soon busy with these.
+const TARGET_PLACES: usize = 8;
+/// A target that does not even take a connection in this time is down.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much longer a lease lasts than the call it is for, so that no call is repeated while it still runs.
+const LEASE_MARGIN: Duration = Duration::from_secs(30);
+/// What is read of an answer: only its first words are ever shown.
+const ANSWER_MAX: usize = 512;
+/// Headers that belong to the request itself; an attribute of that name would break it.
+const RESERVED: [&str; 6] = ["host", "content-length", "transfer-encoding", "connection", "upgrade", "te"];
+
+/// Where pushes go: the base URL of a subscription or, for all of its subscriptions, of a service.
+pub type PushTargets = BTreeMap<String, Url>;
+
+/// Delivers. Dropping it ends the calls under way, whose messages are delivered again later.
+#[derive(Debug)]
+pub struct Pusher {
+    bus: EmbeddedBus,
+    client: Client,
+    calls: Mutex<JoinSet<()>>,
+    busy: Arc<Mutex<BTreeMap<String, usize>>>,
+}
+
+/// One place at a target, given back when the call ends, however it ends.
+struct PlaceAt {
+    subscription: String,
+    busy: Arc<Mutex<BTreeMap<String, usize>>>,
+}
+
+/// A subscription to deliver from.
+#[derive(Clone)]
+struct Destination {
+    subscription: String,
+    url: Url,
+    body: Body,
+    terms: Terms,
+}
+
+/// What is posted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Body {
+    Envelope,
+    Payload,
+    /// The payload as a plain request to a service, which is always JSON.
+    Request,
+}
+
+impl Pusher {
+    /// A pusher of what waits in `bus`.
+    pub fn new(bus: EmbeddedBus) -> Result<Self, reqwest::Error> {
+        // A redirect would turn a POST into a GET and lose the message while it looks delivered. Proxies would come from
+        // the environment, which is not ours to read.
+        let client =
+            Client::builder().redirect(redirect::Policy::none()).connect_timeout(CONNECT_TIMEOUT).no_proxy().build()?;
+        Ok(Self { bus, client, calls: Mutex::default(), busy: Arc::default() })
+    }
+
+    /// Starts delivering what is due, as far as there are places, and tells how many it started. It does not wait for
+    /// the answers. Safe to cancel: what was leased and not started is leased again when the lease runs out.
+    pub async fn push_due(&self, at: Timestamp, targets: &PushTargets) -> Result<usize, BusError> {
+        let started = Instant::now();
+        let mut destinations = self.declared(targets);
+        destinations.extend(self.services(targets).await?);
+        let wanted: Vec<(Destination, Vec<PlaceAt>)> = destinations
+            .into_iter()
+            .map(|destination| {
+                let places = self.places(&destination.subscription);
+                (destination, places)
+            })
+            .filter(|(_, places)| !places.is_empty())
+            .collect();
+        if wanted.is_empty() {
+            return Ok(0);
+        }
+        let topology = Arc::clone(&self.bus.topology);
+        let leased = self.bus.database.write(move |db| {
+            wanted
+                .into_iter()
+                .map(|(to, places)| {
+                    let lease = to.terms.ack_deadline + LEASE_MARGIN;
+                    let taken = bus::take(db, &topology, &to.subscription, &to.terms, places.len(), lease, at)?;
+                    Ok((to, places, taken))
+                })
+                .collect::<Result<Vec<_>, StoreError>>()
+        });
+        let leased = leased.await?;
+        let mut calls = lock(&self.calls);
+        while calls.try_join_next().is_some() {}
+        let mut count = 0;
+        for (to, places, taken) in leased {
+            // Places that nothing was found for are given back here, by being dropped.
+            for (message, place) in taken.into_iter().zip(places) {
+                let (bus, client, to) = (self.bus.clone(), self.client.clone(), to.clone());
+                calls.spawn(async move {
+                    deliver(&bus, &client, &to, &message, at, started).await;
+                    drop(place);
+                });
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Waits until no call is under way.
+    pub async fn idle(&self) {
+        while std::future::poll_fn(|context| lock(&self.calls).poll_join_next(context)).await.is_some() {}
+    }
+
+    /// The declared push subscriptions that have a URL.
+    fn declared(&self, targets: &PushTargets) -> Vec<Destination> {
+        let subscriptions = self.bus.topology.topics().flat_map(|(_, topic)| topic.subscriptions());
+        subscriptions
+            .filter_map(|(name, declared)| {
+                let Delivery::Push { path, body } = &declared.delivery else { return None };
+                let base = targets.get(name.as_str()).or_else(|| targets.get(&declared.consumer))?;
+                Some(Destination {
+                    subscription: name.to_string(),
+                    url: at_path(base, path),
+                    body: match body {
+                        PushBody::Envelope => Body::Envelope,
+                        PushBody::Payload => Body::Payload,
+                    },
+                    terms: Terms::of(declared),
+                })
+            })
+            .collect()
+    }
+
+    /// The paths of services that a call waits for and that have a URL.
+    async fn services(&self, targets: &PushTargets) -> Result<Vec<Destination>, BusError> {
+        let waiting: Vec<String> = self
+            .bus
+            .database
+            .read(|db| {
+                let mut query = db.prepare_cached(
+                    "SELECT DISTINCT subscription FROM deliveries WHERE settled_at IS NULL AND subscription GLOB ?1",
+                )?;
+                let names = query.query_and_then([format!("{HTTP}*")], |row| Ok(row.get(0)?))?;
+                names.collect::<Result<_, StoreError>>()
+            })
+            .await?;
+        let destinations = waiting.into_iter().filter_map(|subscription| {
+            let (service, path) = subscription.strip_prefix(HTTP)?.split_once('/')?;
+            let url = at_path(targets.get(service)?, path);
+            Some(Destination { subscription, url, body: Body::Request, terms: Terms::HTTP })
+        });
+        Ok(destinations.collect())
+    }
+
+    /// Takes every place that is free at a target.
+    fn places(&self, subscription: &str) -> Vec<PlaceAt> {
+        let mut busy = lock(&self.busy);
+        let taken = busy.entry(subscription.to_owned()).or_default();
+        let free = TARGET_PLACES.saturating_sub(*taken);
+        *taken += free;
+        let place = || PlaceAt { subscription: subscription.to_owned(), busy: Arc::clone(&self.busy) };
+        std::iter::repeat_with(place).take(free).collect()
+    }
+}
+
+impl Drop for PlaceAt {
+    fn drop(&mut self) {
+        let mut busy = lock(&self.busy);
+        if let Some(taken) = busy.get_mut(&self.subscription) {
+            *taken = taken.saturating_sub(1);
+            if *taken == 0 {
+                busy.remove(&self.subscription);
+            }
+        }
+    }
+}
+
+/// Posts one message and settles its lease by the answer.
+async fn deliver(
+    bus: &EmbeddedBus,
+    client: &Client,
+    to: &Destination,
+    message: &Leased,
+    at: Timestamp,
+    started: Instant,
+) {
+    let posted = post(client, to, message).await;
+    // The caller's clock goes on by as much as has passed.
+    let now = bus::later(at, started.elapsed());
+    let settled = match posted {
+        Ok(()) => bus.acknowledge(&to.subscription, std::slice::from_ref(&message.ack_id), now).await,
+        Err(error) => {
+            tracing::warn!(
+                subscription = to.subscription,
+                message.id = message.message_id,
+                attempt = message.delivery_attempt,
+                error,
+                "a push was refused"
+            );
+            refuse(bus, to, &message.ack_id, error, now).await
+        }
+    };
+    if let Err(error) = settled {
+        // The lease runs out and the message is delivered again, which its consumer has to bear anyway.
+        tracing::warn!(subscription = to.subscription, message.id = message.message_id, %error, "settle a push");
+    }
+}
+
+async fn refuse(
+    bus: &EmbeddedBus,
+    to: &Destination,
+    ack_id: &str,
+    error: String,
+    now: Timestamp,
+) -> Result<(), BusError> {
+    let lease = Lease::read(ack_id)?;
+    let (topology, to) = (Arc::clone(&bus.topology), to.clone());
+    let given_back = bus.database.write(move |db| {
+        let refusal = Refusal { subscription: &to.subscription, error: &error };
+        bus::give_back(db, &topology, &to.terms, lease, &refusal, now)
+    });
+    Ok(given_back.await?)
+}
+
+async fn post(client: &Client, to: &Destination, message: &Leased) -> Result<(), String> {
+    let request = client.post(to.url.clone()).timeout(to.terms.ack_deadline);
+    let request = match to.body {
+        Body::Envelope => request.json(&envelope(&to.subscription, message)),
+        Body::Payload => request.headers(headers(to, message)).body(message.data.clone()),
+        Body::Request => {
+            let mut headers = headers(to, message);
+            headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+            request.headers(headers).body(message.data.clone())
+        }
+    };
+    let mut response = request.send().await.map_err(|error| chain(&error))?;
+    let status = response.status();
+    // 102 is a success to Pub/Sub.
+    if status.is_success() || status == StatusCode::PROCESSING {
+        return Ok(());
+    }
+    let mut words = Vec::new();
+    while words.len() < ANSWER_MAX {
+        match response.chunk().await {
+            Ok(Some(chunk)) => words.extend_from_slice(&chunk),
+            // The status has decided already; the words are only for people.
+            Ok(None) | Err(_) => break,
+        }
+    }
+    words.truncate(ANSWER_MAX);
+    Err(format!("{status} {}", String::from_utf8_lossy(&words)).trim_end().to_owned())
+}
+
+/// Pub/Sub's push envelope, with both spellings of the names that consumers are known to read.
+fn envelope(subscription: &str, message: &Leased) -> serde_json::Value {
+    let published = message.publish_time.to_string();
+    json!({
+        "message": {
+            "data": STANDARD.encode(&message.data),
+            "attributes": message.attributes,
+            "messageId": message.message_id,
+            "message_id": message.message_id,
+            "publishTime": published,
+            "publish_time": published,
+        },
+        "subscription": format!("projects/{PROJECT}/subscriptions/{subscription}"),
+        "deliveryAttempt": message.delivery_attempt,
+    })
+}
+
+/// A message's attributes as headers, with what the envelope would have told. What cannot be a header is left out, as
+/// by Pub/Sub.
+fn headers(to: &Destination, message: &Leased) -> HeaderMap {
+    let told = [
+        ("x-goog-pubsub-subscription-name", format!("projects/{PROJECT}/subscriptions/{}", to.subscription)),
+        ("x-goog-pubsub-message-id", message.message_id.clone()),
+        ("x-goog-pubsub-publish-time", message.publish_time.to_string()),
+    ];
+    let attributes = message.attributes.iter().map(|(name, value)| (name.as_str(), value));
+    let told = told.iter().map(|(name, value)| (*name, value));
+    attributes
+        .chain(told)
+        .filter_map(|(name, value)| Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?)))
+        .filter(|(name, _)| !RESERVED.contains(&name.as_str()))
+        .collect()
+}
+
+/// The URL of a path below a base, which may have a path of its own.
+fn at_path(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}/{}", base.path().trim_end_matches('/'), path.trim_start_matches('/')));
+    url
+}
+
+/// An error with its causes: reqwest's own text leaves out why.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
