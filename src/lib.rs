@@ -6,8 +6,12 @@
 //! [`http`] and the command line stand outside. `ARCHITECTURE.md` is the map.
 
 pub mod adapter;
+pub mod cli;
+pub mod clock;
 pub mod diagnostic;
 pub mod domain;
+pub mod engine;
+pub mod http;
 pub mod pipeline;
 pub mod port;
 pub mod topology;

@@ -65,9 +65,8 @@ impl Hold {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
         let span = self.span.as_deref().map(crate::topology::duration).transpose();
         let span = span.map_err(|error| Fault::usage(anyhow::anyhow!("--for: {error}")))?;
-        let until = span.map(|span| {
-            after(Clock::System.now(), SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX))
-        });
+        let until =
+            span.map(|span| after(Clock::System.now(), SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX)));
         let target = &self.target;
         ask(common, &target.date, target.node.as_deref(), &target.words, |node| Command::Hold { node, until }).await
     }
@@ -128,8 +127,7 @@ async fn ask(
         at: now,
         command: command(node),
     };
-    let embedded =
-        Arc::new(Embedded::open(&common.data, Durability::Full).map_err(Fault::unusable)?);
+    let embedded = Arc::new(Embedded::open(&common.data, Durability::Full).map_err(Fault::unusable)?);
     let bus = Arc::new(embedded.bus(Arc::new(declarations.topology.clone())));
     let engine = Engine::new(declarations, embedded.clone(), bus, embedded, Clock::System, Settings::default());
     let key = PartitionKey { pipeline, date };

@@ -52,10 +52,16 @@ impl Graph {
             let nodes: Vec<_> = chosen
                 .iter()
                 .map(|node| {
-                    let needs: Vec<_> = node.needs.iter().map(|need| json!({
-                        "node": need.node, "strength": strength(need), "coverage_min": need.coverage_min,
-                        "date": offset(need),
-                    })).collect();
+                    let needs: Vec<_> = node
+                        .needs
+                        .iter()
+                        .map(|need| {
+                            json!({
+                                "node": need.node, "strength": strength(need), "coverage_min": need.coverage_min,
+                                "date": offset(need),
+                            })
+                        })
+                        .collect();
                     json!({ "id": node.id, "kind": kind(&node.kind), "phase": node.phase, "cycle": node.cycle,
                         "needs": needs })
                 })

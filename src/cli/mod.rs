@@ -6,12 +6,10 @@
 mod check;
 mod command;
 mod dates;
-mod demo;
 mod graph;
 mod inspect;
 mod paint;
 mod serve;
-mod simulate;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,9 +20,14 @@ use crate::pipeline::{self, Declarations};
 
 /// The orchestrator that a daily data pipeline runs on.
 #[derive(Parser)]
-#[command(name = "tipoff", version, max_term_width = 100, after_help = "Exit codes: 0 it holds, 1 it does not, 2 the \
+#[command(
+    name = "tipoff",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 it holds, 1 it does not, 2 the \
     call or a file was wrong, 3 the store could not be used.\nDates: YYYY-MM-DD, today, yesterday, tomorrow, in the \
-    pipeline's zone.")]
+    pipeline's zone."
+)]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -59,10 +62,6 @@ struct Common {
 enum Command {
     /// Run the service on the embedded store
     Serve(serve::Serve),
-    /// Play a recorded day through the real engine, sped up
-    Demo(demo::Demo),
-    /// Run scenario files on a virtual clock; exits 0 only if every expectation holds
-    Simulate(simulate::Simulate),
     /// Validate topics.yaml and pipeline.yaml
     Check,
     /// Where every node of a date stands; exits 1 unless all that is required is done
@@ -145,8 +144,6 @@ pub fn main() -> ExitCode {
 async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
     match command {
         Command::Serve(serve) => serve.run(common).await,
-        Command::Demo(demo) => demo.run(common).await,
-        Command::Simulate(simulate) => simulate.run(common).await,
         Command::Status(status) => status.run(common).await,
         Command::Why(why) => why.run(common).await,
         Command::Timeline(timeline) => timeline.run(common).await,
@@ -186,7 +183,7 @@ impl Common {
     fn texts(&self) -> Result<((String, String), (String, String)), Fault> {
         Ok((
             text(self.topics.as_ref(), "topics.yaml", pipeline::TOPICS)?,
-            text(self.pipeline_file.as_ref(), "pipeline.yaml", pipeline::PIPELINES)?,
+            text(self.pipeline_file.as_ref(), "pipeline.yaml", pipeline::PIPELINE)?,
         ))
     }
 

@@ -74,14 +74,10 @@ impl Serve {
                 return Err(Fault::usage(anyhow::anyhow!("--push {name}: no such subscription or service")));
             }
         }
-        let embedded = Arc::new(
-            Embedded::open(&common.data, Durability::Full).map_err(Fault::unusable)?,
-        );
+        let embedded = Arc::new(Embedded::open(&common.data, Durability::Full).map_err(Fault::unusable)?);
         let bus = embedded.bus(Arc::new(declarations.topology.clone()));
-        let settings = Settings {
-            heartbeat_flush: span("heartbeat-flush", &self.heartbeat_flush)?,
-            ..Settings::default()
-        };
+        let settings =
+            Settings { heartbeat_flush: span("heartbeat-flush", &self.heartbeat_flush)?, ..Settings::default() };
         let keep = span("keep", &self.keep)?;
         let engine = Arc::new(Engine::new(
             declarations,

@@ -579,10 +579,9 @@ fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
                     node.state = State::Skipped { at, reason: "no games".into() };
                     Recorded::Applied
                 }
-                State::Succeeded { .. }
-                | State::Exhausted { .. }
-                | State::Skipped { .. }
-                | State::Expired { .. } => Recorded::Superseded,
+                State::Succeeded { .. } | State::Exhausted { .. } | State::Skipped { .. } | State::Expired { .. } => {
+                    Recorded::Superseded
+                }
             }
         }
     }

@@ -181,7 +181,12 @@ impl<T> Intake<T> {
 
 /// The routes by which names find their nodes.
 pub fn routes(engine: &Engine) -> Routes<'_> {
-    engine.declarations.routes()
+    let pipelines = &engine.declarations.pipelines;
+    Routes {
+        graphs: pipelines.values().map(|pipeline| &*pipeline.graph).collect(),
+        topology: &engine.declarations.topology,
+        datasets: pipelines.iter().map(|(id, pipeline)| (id.clone(), pipeline.datasets.as_slice())).collect(),
+    }
 }
 
 impl Engine {
@@ -208,9 +213,7 @@ impl Engine {
                 Err(error) => Settlement::Nack { after: SignedDuration::from_secs(10), reason: error.to_string() },
             };
             let settlement = match settlement {
-                Settlement::Park { slug, reason } => {
-                    self.park(parked(&waiting.delivery, &slug, &reason, now)).await
-                }
+                Settlement::Park { slug, reason } => self.park(parked(&waiting.delivery, &slug, &reason, now)).await,
                 other => other,
             };
             self.hearing.settled(waiting.delivery.published);

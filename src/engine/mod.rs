@@ -122,7 +122,18 @@ impl Engine {
         settings: Settings,
     ) -> Self {
         let hearing = Hearing::new(clock.now(), settings.settle_in);
-        Self { declarations, store, bus, warehouse, clock, settings, hearing, counts: Counts::default(), opened: PerMinute::default(), history: PerMinute::default() }
+        Self {
+            declarations,
+            store,
+            bus,
+            warehouse,
+            clock,
+            settings,
+            hearing,
+            counts: Counts::default(),
+            opened: PerMinute::default(),
+            history: PerMinute::default(),
+        }
     }
 
     /// The pipeline called `id`.

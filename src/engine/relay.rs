@@ -65,8 +65,7 @@ impl Engine {
             }
             Effect::NotifyPartition { to, node, upstream } => {
                 let key = PartitionKey { pipeline: entry.key.pipeline.clone(), date: *to };
-                let settled =
-                    UpstreamSettled { date: entry.key.date, node: node.clone(), upstream: upstream.clone() };
+                let settled = UpstreamSettled { date: entry.key.date, node: node.clone(), upstream: upstream.clone() };
                 self.tell(&key, Event::UpstreamSettled(settled)).await
             }
             Effect::ReleaseLock { node, run } => {

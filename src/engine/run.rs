@@ -142,7 +142,7 @@ async fn intake(
                     intake.flush();
                 }
             },
-            _ = stop.wait_for(|stop| *stop), if open && deadline.is_none() => {
+            () = stopped(&mut stop), if open && deadline.is_none() => {
                 deadline = Some(tokio::time::Instant::now() + DRAIN);
                 receiver.close();
                 intake.flush();
@@ -168,7 +168,7 @@ async fn sweep(engine: Arc<Engine>, decided: watch::Sender<()>, mut stop: watch:
         }
         tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = stopped(&mut stop) => return,
             () = tokio::time::sleep(every) => {}
         }
     }
@@ -186,7 +186,7 @@ async fn relay(engine: Arc<Engine>, mut changes: watch::Receiver<()>, mut stop: 
         }
         tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop), if !stopping => stopping = true,
+            () = stopped(&mut stop), if !stopping => stopping = true,
             _ = changes.changed() => {}
             () = tokio::time::sleep(RELAY_EVERY) => {}
         }
@@ -202,7 +202,7 @@ async fn export(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) {
         }
         tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = stopped(&mut stop) => return,
             () = tokio::time::sleep(EXPORT_EVERY) => {}
         }
     }
@@ -210,4 +210,10 @@ async fn export(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) {
 
 fn until(now: Timestamp, due: Timestamp) -> Duration {
     Duration::try_from(due.duration_since(now)).unwrap_or(Duration::ZERO).max(Duration::from_millis(1))
+}
+
+/// Resolves once the service is going down.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A sender that has gone is an end, too.
+    let _ = stop.wait_for(|stop| *stop).await;
 }

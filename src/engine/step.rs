@@ -51,8 +51,7 @@ impl Engine {
     /// # Errors
     /// After an error nothing is known to be stored, and the same events may be applied again.
     pub async fn step(&self, key: &PartitionKey, events: &[Event]) -> Result<Stepped, StepError> {
-        let graph =
-            self.graph(&key.pipeline).ok_or_else(|| StepError::NoPipeline(key.pipeline.to_string()))?;
+        let graph = self.graph(&key.pipeline).ok_or_else(|| StepError::NoPipeline(key.pipeline.to_string()))?;
         for round in 0..self.settings.conflicts_max {
             let stored = self.store.load(key).await?;
             let now = self.now();

@@ -1,7 +1,7 @@
 //! Who may call: on loopback anybody on this machine but not a web page; elsewhere whoever has the token.
 
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
@@ -31,19 +31,26 @@ impl Guard {
 
 /// Refuses strangers and web pages.
 pub async fn check(State(app): State<App>, request: Request, next: Next) -> Response {
-    let text = |name: header::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
-    if !app.guard.admits(text(header::AUTHORIZATION)) {
-        return (StatusCode::UNAUTHORIZED, "a bearer token is required\n").into_response();
+    match refusal(&app.guard, request.headers()) {
+        Some((code, words)) => (code, words).into_response(),
+        None => next.run(request).await,
+    }
+}
+
+fn refusal(guard: &Guard, headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
+    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    if !guard.admits(text(header::AUTHORIZATION)) {
+        return Some((StatusCode::UNAUTHORIZED, "a bearer token is required\n"));
     }
     // A page in the operator's browser can reach loopback; what it sends has an Origin, what a program sends has none.
-    if request.headers().contains_key(header::ORIGIN) {
-        return (StatusCode::FORBIDDEN, "requests from web pages are refused\n").into_response();
+    if headers.contains_key(header::ORIGIN) {
+        return Some((StatusCode::FORBIDDEN, "requests from web pages are refused\n"));
     }
     // A name that resolves to loopback is how a page gets around its origin.
-    if app.guard.token.is_none() && !text(header::HOST).is_none_or(is_local) {
-        return (StatusCode::FORBIDDEN, "without a token only loopback names are answered\n").into_response();
+    if guard.token.is_none() && !text(header::HOST).is_none_or(is_local) {
+        return Some((StatusCode::FORBIDDEN, "without a token only loopback names are answered\n"));
     }
-    next.run(request).await
+    None
 }
 
 fn is_local(host: &str) -> bool {

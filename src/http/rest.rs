@@ -79,11 +79,7 @@ pub async fn push(State(app): State<App>, body: Body) -> Response {
 }
 
 /// `topics/{topic}:publish`.
-pub async fn topic(
-    State(app): State<App>,
-    Path((_project, call)): Path<(String, String)>,
-    body: Body,
-) -> Response {
+pub async fn topic(State(app): State<App>, Path((_project, call)): Path<(String, String)>, body: Body) -> Response {
     let Some((topic, "publish")) = call.rsplit_once(':') else {
         return refuse(StatusCode::NOT_FOUND, "NOT_FOUND", format!("there is no call `{call}`; try TOPIC:publish"));
     };
@@ -169,11 +165,9 @@ pub async fn subscription(
         },
         "acknowledge" | "modifyAckDeadline" => match serde_json::from_slice::<AckIds>(&bytes) {
             Ok(ids) if verb == "acknowledge" => app.bus.acknowledge(name, &ids.ack_ids, now).await.map(|()| json!({})),
-            Ok(ids) => app
-                .bus
-                .modify_ack_deadline(name, &ids.ack_ids, ids.ack_deadline_seconds, now)
-                .await
-                .map(|()| json!({})),
+            Ok(ids) => {
+                app.bus.modify_ack_deadline(name, &ids.ack_ids, ids.ack_deadline_seconds, now).await.map(|()| json!({}))
+            }
             Err(error) => return invalid(error.to_string()),
         },
         _ => return refuse(StatusCode::NOT_FOUND, "NOT_FOUND", format!("there is no call `{verb}`")),

@@ -3,4 +3,5 @@
 pub mod dispatch;
 
 pub mod envelope;
+pub mod history;
 pub mod inbound;

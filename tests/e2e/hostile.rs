@@ -150,10 +150,7 @@ async fn web_pages_and_strangers_are_refused() {
     assert_eq!(from_page.status(), 403);
     let rebound = service.client.post(&url).header("host", "evil.example").body("{}").send().await.unwrap();
     assert_eq!(rebound.status(), 403);
-    let refused = Command::new(env!("CARGO_BIN_EXE_tipoff"))
-        .args(["serve", "--listen", "0.0.0.0:0"])
-        .output()
-        .unwrap();
+    let refused = Command::new(env!("CARGO_BIN_EXE_tipoff")).args(["serve", "--listen", "0.0.0.0:0"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("--token-file"));
 }

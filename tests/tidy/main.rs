@@ -45,9 +45,27 @@ fn the_core_uses_nothing_of_ours_and_does_nothing() {
     refuse(
         "src/domain",
         &[
-            "crate::wire", "crate::port", "crate::engine", "crate::adapter", "crate::http", "crate::cli",
-            "crate::pipeline", "crate::topology", "crate::clock", "async ", ".await", "tokio", "std::fs", "std::net",
-            "std::env", "Timestamp::now", "SystemTime", "Instant::now", "tracing::", "println!", "serde_json",
+            "crate::wire",
+            "crate::port",
+            "crate::engine",
+            "crate::adapter",
+            "crate::http",
+            "crate::cli",
+            "crate::pipeline",
+            "crate::topology",
+            "crate::clock",
+            "async ",
+            ".await",
+            "tokio",
+            "std::fs",
+            "std::net",
+            "std::env",
+            "Timestamp::now",
+            "SystemTime",
+            "Instant::now",
+            "tracing::",
+            "println!",
+            "serde_json",
         ],
     );
 }
@@ -72,8 +90,7 @@ fn every_invariant_has_its_place_in_the_architecture() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
     let code = fs::read_to_string(root.join("src/domain/invariant.rs")).unwrap();
-    let slugs: Vec<&str> =
-        code.split("broken(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let slugs: Vec<&str> = code.split("broken(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     assert!(slugs.len() > 5, "no slugs were found in invariant.rs: {slugs:?}");
     for slug in slugs {
         assert!(page.contains(&format!("`{slug}`")), "ARCHITECTURE.md does not explain {slug}");

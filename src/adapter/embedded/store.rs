@@ -11,9 +11,7 @@ use super::{Embedded, bus};
 use crate::domain::effect::{Effect, Severity};
 use crate::domain::id::{NodeId, PartitionKey, PipelineId, RunId};
 use crate::domain::partition::Partition;
-use crate::port::{
-    Commit, Delivered, JournalEntry, OutboxEntry, PARKED_MAX, Parked, Store, StoreError, Stored,
-};
+use crate::port::{Commit, Delivered, JournalEntry, OutboxEntry, PARKED_MAX, Parked, Store, StoreError, Stored};
 
 /// The layout of a partition's document in this version of the program.
 const DOCUMENT: u32 = 1;
@@ -399,7 +397,8 @@ fn load(db: &Connection, key: PartitionKey) -> Result<Stored, StoreError> {
     if partition.key != key {
         return Err(corrupt(&what, format!("its document is that of {}", partition.key)));
     }
-    let wake_at = wake_at.map(|at| at.parse()).transpose().map_err(|_| corrupt(&what, "its wake_at is no instant".into()))?;
+    let wake_at =
+        wake_at.map(|at| at.parse()).transpose().map_err(|_| corrupt(&what, "its wake_at is no instant".into()))?;
     Ok(Stored { partition, version: version.unsigned_abs(), wake_at })
 }
 

@@ -1,0 +1,504 @@
+//! The scenario format: a day as a file. `docs/scenarios.md` documents it for people.
+
+use std::collections::BTreeMap;
+
+use jiff::civil::Date;
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_saphyr::Spanned;
+
+use crate::diagnostic::{self, Problem, Problems};
+use crate::domain::event::{Command, GameStatus};
+use crate::domain::id::{NodeId, PipelineId, UnitId};
+use crate::domain::time::after;
+
+/// A scenario file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// One line.
+    pub title: String,
+    /// What it tells.
+    #[serde(default)]
+    pub story: String,
+    /// When the clock begins.
+    pub start: Timestamp,
+    /// How long to go on after the last step; defaults to an hour.
+    #[serde(default)]
+    pub run_on: Option<String>,
+    /// A merge patch on pipeline.yaml.
+    #[serde(default)]
+    pub pipeline: Option<Value>,
+    /// What happens.
+    #[serde(default)]
+    pub timeline: Vec<Spanned<Step>>,
+    /// Who answers dispatches.
+    #[serde(default)]
+    pub answers: BTreeMap<NodeId, Answer>,
+    /// What must, and must not, come of it.
+    #[serde(default)]
+    pub expect: Vec<Spanned<Expectation>>,
+    /// Every dispatch must be expected.
+    #[serde(default)]
+    pub only: bool,
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// When: `+9m05s` from the start, or an instant.
+    pub at: String,
+    /// Names the message for `settled`.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// What it means, for the reader.
+    #[serde(default)]
+    pub note: Option<String>,
+    /// A message arrives.
+    #[serde(default)]
+    pub publish: Option<Publish>,
+    /// Heartbeats of one run.
+    #[serde(default)]
+    pub heartbeats: Option<Heartbeats>,
+    /// The warehouse would answer this from now on.
+    #[serde(default)]
+    pub fact: Option<Fact>,
+    /// The warehouse cannot answer from now on, with the reason; `null` or empty ends it.
+    #[serde(default)]
+    pub warehouse_away: Option<String>,
+    /// The day's games become known.
+    #[serde(default)]
+    pub schedule: Option<Games>,
+    /// An operator asks.
+    #[serde(default)]
+    pub operator: Option<Operator>,
+    /// The process is killed and started again.
+    #[serde(default)]
+    pub restart: Option<Restart>,
+    /// Something fails for a while.
+    #[serde(default, rename = "break")]
+    pub breaks: Option<Break>,
+}
+
+/// A message.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Publish {
+    /// A topic, or one of the short names `phase1` … `phase6`, `grade`, `hb`.
+    pub topic: String,
+    /// A JSON body.
+    #[serde(default)]
+    pub body: Option<Value>,
+    /// A body as it is.
+    #[serde(default)]
+    pub raw: Option<String>,
+    /// A body of these bytes.
+    #[serde(default)]
+    pub bytes: Option<Vec<u8>>,
+    /// Attributes.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+    /// When the broker took it; defaults to when it arrives.
+    #[serde(default)]
+    pub published: Option<String>,
+    /// The same again so many times in all, that far apart, each a message of its own.
+    #[serde(default)]
+    pub repeat: Option<Repeat>,
+    /// The same message delivered again after these spans.
+    #[serde(default)]
+    pub redeliver: Vec<String>,
+}
+
+/// Repetition.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Repeat {
+    /// How often in all.
+    pub times: u32,
+    /// How far apart.
+    pub every: String,
+}
+
+/// Heartbeats of one run.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Heartbeats {
+    /// The processor's name.
+    pub processor: String,
+    /// The run.
+    pub run: String,
+    /// The date.
+    pub date: String,
+    /// How many.
+    pub times: u32,
+    /// How far apart; defaults to 60 s.
+    #[serde(default)]
+    pub every: Option<String>,
+    /// `running`, `completed` or `failed`; defaults to `running`.
+    #[serde(default)]
+    pub status: Option<String>,
+    /// Units done.
+    #[serde(default)]
+    pub progress: u64,
+    /// Units to do.
+    #[serde(default)]
+    pub total: u64,
+}
+
+/// What the warehouse would answer.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fact {
+    /// Whose; defaults to `nba`.
+    #[serde(default = "nba")]
+    pub pipeline: PipelineId,
+    /// Which node's output.
+    pub node: NodeId,
+    /// For which date.
+    pub date: Date,
+    /// Units there.
+    pub observed: u32,
+    /// Units due.
+    pub expected: u32,
+    /// Per unit: (there, due).
+    #[serde(default)]
+    pub units: BTreeMap<UnitId, (u32, u32)>,
+}
+
+/// The games of a date.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Games {
+    /// Whose; defaults to `nba`.
+    #[serde(default = "nba")]
+    pub pipeline: PipelineId,
+    /// Which date.
+    pub date: Date,
+    /// By id.
+    pub games: BTreeMap<UnitId, GameLine>,
+}
+
+/// One game.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GameLine {
+    /// Its tip-off.
+    #[serde(default)]
+    pub tip: Option<Timestamp>,
+    /// Its status.
+    pub status: GameStatus,
+}
+
+/// An operator's request.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operator {
+    /// Whose date; defaults to `nba`.
+    #[serde(default = "nba")]
+    pub pipeline: PipelineId,
+    /// Which date.
+    pub date: Date,
+    /// What.
+    pub ask: Command,
+    /// Who; defaults to `operator`.
+    #[serde(default)]
+    pub actor: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
+/// A kill and a new start.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restart {
+    /// How long it is down; defaults to nothing.
+    #[serde(default)]
+    pub down_for: Option<String>,
+}
+
+/// A failure for a while.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Break {
+    /// `store`, `topic:NAME` or `http:SERVICE/PATH`.
+    pub target: String,
+    /// For how long.
+    pub r#for: String,
+    /// After letting so many messages through.
+    #[serde(default)]
+    pub after: u32,
+}
+
+/// How the world answers the dispatches of a node.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// The name it reports under.
+    pub processor: String,
+    /// The topic it reports to.
+    pub topic: String,
+    /// The first heartbeat comes this long after the dispatch; defaults to 20 s.
+    #[serde(default)]
+    pub starts: Option<String>,
+    /// The completion comes this long after the dispatch. Never, where it is absent: it hangs after `beats` beats.
+    #[serde(default)]
+    pub completes: Option<String>,
+    /// Heartbeats before it hangs.
+    #[serde(default)]
+    pub beats: u32,
+    /// Rows.
+    #[serde(default)]
+    pub records: u64,
+    /// Only the first so many dispatches are answered so; then, if given, as `then`.
+    #[serde(default)]
+    pub times: Option<u32>,
+    /// How later dispatches are answered.
+    #[serde(default)]
+    pub then: Option<Box<Answer>>,
+}
+
+/// One expectation: one of its fields.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expectation {
+    /// A dispatch.
+    #[serde(default)]
+    pub dispatch: Option<WantedDispatch>,
+    /// An alert.
+    #[serde(default)]
+    pub alert: Option<WantedAlert>,
+    /// How a message was settled.
+    #[serde(default)]
+    pub settled: Option<WantedSettlement>,
+    /// Where a node stands.
+    #[serde(default)]
+    pub state: Option<WantedState>,
+    /// So many different inputs parked for this reason.
+    #[serde(default)]
+    pub parked: Option<WantedParked>,
+    /// What must not be seen.
+    #[serde(default)]
+    pub never: Option<Never>,
+}
+
+/// A dispatch that must be seen, so many times, in that time.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WantedDispatch {
+    /// Whose date; any where absent.
+    #[serde(default)]
+    pub pipeline: Option<PipelineId>,
+    /// Which node.
+    #[serde(default)]
+    pub node: Option<NodeId>,
+    /// Which date.
+    #[serde(default)]
+    pub date: Option<Date>,
+    /// Which run.
+    #[serde(default)]
+    pub run: Option<u32>,
+    /// Which attempt.
+    #[serde(default)]
+    pub attempt: Option<u32>,
+    /// Why.
+    #[serde(default)]
+    pub cause: Option<String>,
+    /// `topic:NAME` or `http:SERVICE/PATH`.
+    #[serde(default)]
+    pub target: Option<String>,
+    /// Members that the body must have; objects are compared member by member.
+    #[serde(default)]
+    pub body: Option<Value>,
+    /// How many messages; defaults to 1. A dispatch of several messages counts once unless `target` or `body` is given.
+    #[serde(default)]
+    pub count: Option<usize>,
+    /// From when until when.
+    #[serde(default)]
+    pub between: Option<(String, String)>,
+}
+
+/// An alert that must be seen.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WantedAlert {
+    /// Its key.
+    pub key: String,
+    /// How bad.
+    #[serde(default)]
+    pub severity: Option<String>,
+    /// When it is raised.
+    #[serde(default)]
+    pub raised: Option<(String, String)>,
+    /// When it is resolved.
+    #[serde(default)]
+    pub resolved: Option<(String, String)>,
+    /// How often it is raised; defaults to 1.
+    #[serde(default)]
+    pub count: Option<usize>,
+}
+
+/// How a message must be settled.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WantedSettlement {
+    /// The step's `id`.
+    pub message: String,
+    /// `ack`, `nack`, or `park:SLUG`.
+    pub r#as: String,
+}
+
+/// Where a node must stand.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WantedState {
+    /// Whose date; defaults to `nba`.
+    #[serde(default = "nba")]
+    pub pipeline: PipelineId,
+    /// Which node.
+    pub node: NodeId,
+    /// Which date.
+    pub date: Date,
+    /// The state's name.
+    pub is: String,
+    /// When; defaults to the end.
+    #[serde(default)]
+    pub at: Option<String>,
+}
+
+/// Parked inputs.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WantedParked {
+    /// The kind of reason.
+    pub slug: String,
+    /// How many different ones.
+    pub count: usize,
+}
+
+/// What must not be seen, at any time or between two.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Never {
+    /// A dispatch like this.
+    #[serde(default)]
+    pub dispatch: Option<WantedDispatch>,
+    /// An alert whose key begins so.
+    #[serde(default)]
+    pub alert: Option<String>,
+    /// From when until when.
+    #[serde(default)]
+    pub between: Option<(String, String)>,
+}
+
+fn nba() -> PipelineId {
+    PipelineId::from("nba")
+}
+
+impl Scenario {
+    /// Reads a file, and checks what a type cannot: every time is one, every step does one thing.
+    ///
+    /// # Errors
+    /// Every problem with its file, line and key.
+    pub fn read(file: &str, text: &str) -> Result<Self, Problems> {
+        let scenario: Self = diagnostic::parse(file, text)?;
+        let mut problems = Vec::new();
+        let mut problem = |line: u64, key: String, message: String| {
+            problems.push(Problem { file: file.to_owned(), line, key, message });
+        };
+        for (index, step) in scenario.timeline.iter().enumerate() {
+            let line = step.referenced.line();
+            let step = &step.value;
+            let given = [
+                step.publish.is_some(),
+                step.heartbeats.is_some(),
+                step.fact.is_some(),
+                step.warehouse_away.is_some(),
+                step.schedule.is_some(),
+                step.operator.is_some(),
+                step.restart.is_some(),
+                step.breaks.is_some(),
+            ];
+            if given.iter().filter(|given| **given).count() != 1 {
+                problem(line, format!("timeline[{index}]"), "a step does exactly one thing".to_owned());
+            }
+            if let Err(message) = scenario.instant(&step.at) {
+                problem(line, format!("timeline[{index}].at"), message);
+            }
+        }
+        for (index, expectation) in scenario.expect.iter().enumerate() {
+            let line = expectation.referenced.line();
+            for time in times(&expectation.value) {
+                if let Err(message) = scenario.instant(time) {
+                    problem(line, format!("expect[{index}]"), message);
+                }
+            }
+        }
+        if problems.is_empty() { Ok(scenario) } else { Err(Problems(problems)) }
+    }
+
+    /// An instant of the file: `+9m05s` counts from the start.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn instant(&self, text: &str) -> Result<Timestamp, String> {
+        match text.strip_prefix('+') {
+            Some(offset) => Ok(after(self.start, span(offset)?)),
+            None => text.parse().map_err(|_| format!("`{text}` is neither +SPAN nor an instant like 2026-01-22T22:00:00Z")),
+        }
+    }
+}
+
+/// A span such as `9m05s`, `2h` or `1d3h`.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn span(text: &str) -> Result<SignedDuration, String> {
+    let mut total = SignedDuration::ZERO;
+    let mut rest = text.trim();
+    if rest.is_empty() {
+        return Err("a span is missing".to_owned());
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|character: char| !character.is_ascii_digit()).unwrap_or(rest.len());
+        let number: i64 = rest[..digits].parse().map_err(|_| format!("`{text}` is no span like 9m05s"))?;
+        rest = &rest[digits..];
+        let letters = rest.find(|character: char| character.is_ascii_digit()).unwrap_or(rest.len());
+        let unit = match &rest[..letters] {
+            "ms" => SignedDuration::from_millis(1),
+            "s" => SignedDuration::from_secs(1),
+            "m" => SignedDuration::from_mins(1),
+            "h" => SignedDuration::from_hours(1),
+            "d" => SignedDuration::from_hours(24),
+            other => return Err(format!("`{other}` in `{text}` is no unit: ms, s, m, h, d")),
+        };
+        let factor = i32::try_from(number).map_err(|_| format!("`{text}` is too long"))?;
+        total = total.saturating_add(unit.saturating_mul(factor));
+        rest = &rest[letters..];
+    }
+    Ok(total)
+}
+
+fn times(expectation: &Expectation) -> Vec<&str> {
+    let mut pairs: Vec<&(String, String)> = Vec::new();
+    let mut times = Vec::new();
+    if let Some(wanted) = &expectation.dispatch {
+        pairs.extend(&wanted.between);
+    }
+    if let Some(wanted) = &expectation.alert {
+        pairs.extend(&wanted.raised);
+        pairs.extend(&wanted.resolved);
+    }
+    if let Some(never) = &expectation.never {
+        pairs.extend(&never.between);
+        if let Some(wanted) = &never.dispatch {
+            pairs.extend(&wanted.between);
+        }
+    }
+    if let Some(state) = &expectation.state {
+        times.extend(state.at.as_deref());
+    }
+    times.extend(pairs.into_iter().flat_map(|(from, until)| [from.as_str(), until.as_str()]));
+    times
+}
