@@ -466,9 +466,8 @@ pub(super) fn take(
                 bury(db, topology, subscription, terms, &waiting, at)?;
             } else {
                 let attempt = waiting.attempts + 1;
-                db.prepare_cached("UPDATE deliveries SET attempts = ?2, not_before = ?3 WHERE id = ?1")?.execute(
-                    params![waiting.delivery, attempt, instant(later(at, lease.max(LEASE_MIN)))],
-                )?;
+                db.prepare_cached("UPDATE deliveries SET attempts = ?2, not_before = ?3 WHERE id = ?1")?
+                    .execute(params![waiting.delivery, attempt, instant(later(at, lease.max(LEASE_MIN)))])?;
                 taken.push(Leased {
                     ack_id: Lease { delivery: waiting.delivery, attempt }.to_string(),
                     message_id: waiting.message_id,

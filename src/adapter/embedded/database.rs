@@ -53,7 +53,9 @@ pub enum OpenError {
     #[error("{0} is not a tipoff database: its application id is {1:#x}")]
     NotOurs(PathBuf, i32),
     /// A later version of the program has written it.
-    #[error("{path} has schema {found}, and this version of tipoff knows up to {SCHEMA}; use the version that wrote it")]
+    #[error(
+        "{path} has schema {found}, and this version of tipoff knows up to {SCHEMA}; use the version that wrote it"
+    )]
     Newer {
         /// The file.
         path: PathBuf,

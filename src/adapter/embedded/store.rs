@@ -11,9 +11,7 @@ use super::{Embedded, bus};
 use crate::domain::effect::{Effect, Severity};
 use crate::domain::id::{NodeId, PartitionKey, PipelineId, RunId};
 use crate::domain::partition::Partition;
-use crate::port::{
-    Commit, Delivered, JournalEntry, OutboxEntry, PARKED_MAX, Parked, Store, StoreError, Stored,
-};
+use crate::port::{Commit, Delivered, JournalEntry, OutboxEntry, PARKED_MAX, Parked, Store, StoreError, Stored};
 
 /// The layout of a partition's document in this version of the program.
 const DOCUMENT: u32 = 1;
