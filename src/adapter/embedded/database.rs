@@ -343,4 +343,28 @@ mod tests {
         assert!(Database::open_read_only(dir.path()).is_err());
         assert!(!dir.path().join(FILE).exists());
     }
+
+    #[test]
+    fn a_request_that_fails_half_way_undoes_itself_alone() {
+        // Its neighbours in the group are committed, and what it had written is gone.
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::open(dir.path(), Durability::Off).unwrap();
+        let Writer::Inline(db) = &database.writer else { panic!("off writes on the caller's thread") };
+        let mut answers = Vec::new();
+        let group = ["first", "fails", "last"].map(|name| {
+            let (reply, answer) = oneshot::channel();
+            answers.push(answer);
+            let work = move |db: &Connection| {
+                db.execute("INSERT INTO cursors (name, value) VALUES (?1, 1)", [name])?;
+                if name == "fails" { Err(gone()) } else { Ok(()) }
+            };
+            Box::new(Asked { work: Some(work), result: None, reply }) as Box<dyn Request>
+        });
+        commit_group(&lock(db), group.into());
+        let answers: Vec<bool> = answers.into_iter().map(|mut answer| answer.try_recv().unwrap().is_ok()).collect();
+        assert_eq!(answers, [true, false, true]);
+        let kept: String =
+            lock(db).query_row("SELECT group_concat(name ORDER BY name) FROM cursors", [], |row| row.get(0)).unwrap();
+        assert_eq!(kept, "first,last");
+    }
 }

@@ -1,0 +1,18 @@
+//! What every adapter must do, whoever the vendor is, and what the embedded one does beyond that.
+//!
+//! The suites in `store`, `bus` and `warehouse` know nothing but the ports. An adapter's own module runs them on it and
+//! adds what only that adapter can be asked.
+
+mod bus;
+mod embedded;
+mod push;
+mod store;
+mod warehouse;
+
+use jiff::{SignedDuration, Timestamp};
+
+/// An instant so many seconds into a night.
+fn second(seconds: i64) -> Timestamp {
+    let start: Timestamp = "2026-01-22T06:00:00Z".parse().unwrap();
+    start + SignedDuration::from_secs(seconds)
+}

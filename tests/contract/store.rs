@@ -1,0 +1,259 @@
+//! The contract of a store. Every check uses dates of its own, so that one store can take them all.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use tipoff::domain::effect::Effect;
+use tipoff::domain::id::{PartitionKey, RequestId};
+use tipoff::domain::partition::Partition;
+use tipoff::domain::time::Now;
+use tipoff::port::{Commit, Delivered, JournalEntry, OutboxEntry, PARKED_MAX, Parked, Store, StoreError, Stored};
+
+use super::second;
+
+/// Runs every check of the contract but the slow one. The store must be empty.
+pub async fn contract(store: Arc<dyn Store>) {
+    unknown_is_version_0(&*store).await;
+    commits_are_numbered_and_compared(&*store).await;
+    a_refused_commit_leaves_nothing(&*store).await;
+    effects_wait_until_settled(&*store).await;
+    due_comes_latest_date_first(&*store).await;
+    the_journal_is_read_in_pages(&*store).await;
+    parked_inputs_are_counted(&*store).await;
+    the_export_goes_forward(&*store).await;
+    no_update_is_lost(store).await;
+}
+
+pub fn key(pipeline: &str, date: &str) -> PartitionKey {
+    PartitionKey::new(pipeline, date.parse::<Date>().unwrap())
+}
+
+/// The next commit on what is stored.
+pub fn next(stored: Stored, at: Timestamp) -> Commit {
+    let Stored { partition, version } = stored;
+    let journal = JournalEntry {
+        seq: 0,
+        key: partition.key.clone(),
+        version: version + 1,
+        now: Now::caught_up(at),
+        revision: 1,
+        events: Vec::new(),
+        recorded: Vec::new(),
+        effects: Vec::new(),
+        moved: Vec::new(),
+    };
+    let partition = Partition { decided_at: at, ..partition };
+    Commit { expected_version: version, partition, wake_at: None, outbox: Vec::new(), journal }
+}
+
+pub fn effect(key: &PartitionKey, id: &str, at: Timestamp) -> OutboxEntry {
+    let effect = Effect::Observe { date: key.date, node: "player_game_summary".into() };
+    OutboxEntry { id: id.into(), key: key.clone(), effect, decided_at: at, tries: 0 }
+}
+
+/// Commits effects of those ids for a new date.
+pub async fn decide(store: &dyn Store, key: &PartitionKey, ids: &[&str], at: Timestamp) {
+    let commit = next(store.load(key).await.unwrap(), at);
+    let outbox = ids.iter().map(|id| effect(key, id, at)).collect();
+    store.commit(Commit { outbox, ..commit }).await.unwrap();
+}
+
+pub async fn waiting(store: &dyn Store, at: Timestamp) -> Vec<String> {
+    store.outbox(at, 100).await.unwrap().into_iter().map(|entry| entry.id).collect()
+}
+
+async fn settle_all(store: &dyn Store) {
+    for id in waiting(store, Timestamp::MAX).await {
+        store.settle(&id, Delivered::Sent { at: second(0) }).await.unwrap();
+    }
+}
+
+async fn unknown_is_version_0(store: &dyn Store) {
+    // A date nobody has written about is there to be decided on.
+    let key = key("contract", "2026-01-01");
+    let stored = store.load(&key).await.unwrap();
+    assert_eq!((stored.version, stored.partition), (0, Partition::new(key)));
+}
+
+async fn commits_are_numbered_and_compared(store: &dyn Store) {
+    // What is loaded is what was committed, and a decision on an older version is refused.
+    let key = key("contract", "2026-01-02");
+    let first = next(store.load(&key).await.unwrap(), second(1));
+    store.commit(first.clone()).await.unwrap();
+    let stored = store.load(&key).await.unwrap();
+    assert_eq!((stored.version, &stored.partition), (1, &first.partition));
+    let second_of_both = next(stored, second(2));
+    store.commit(second_of_both.clone()).await.unwrap();
+    for stale in [first, second_of_both] {
+        let refused = store.commit(stale).await.unwrap_err();
+        assert!(matches!(&refused, StoreError::Conflict(of) if *of == key), "{refused}");
+    }
+    assert_eq!(store.load(&key).await.unwrap().version, 2);
+    // A version that has never been is as stale as an old one.
+    let absent = PartitionKey::new("contract", "2026-01-03".parse::<Date>().unwrap());
+    let ahead = next(Stored { partition: Partition::new(absent.clone()), version: 7 }, second(3));
+    assert!(matches!(store.commit(ahead).await, Err(StoreError::Conflict(_))));
+    assert_eq!(store.load(&absent).await.unwrap().version, 0);
+    assert_eq!(store.dates(&"contract".into(), 10).await.unwrap(), [key.date]);
+}
+
+async fn a_refused_commit_leaves_nothing(store: &dyn Store) {
+    // Neither effect nor journal entry of a refused decision may be seen by anybody.
+    let key = key("refused", "2026-01-02");
+    decide(store, &key, &["refused/a"], second(1)).await;
+    let stale = next(Stored { partition: Partition::new(key.clone()), version: 0 }, second(2));
+    let stale = Commit { outbox: vec![effect(&key, "refused/b", second(2))], wake_at: Some(second(2)), ..stale };
+    assert!(matches!(store.commit(stale).await, Err(StoreError::Conflict(_))));
+    assert_eq!(waiting(store, second(9)).await, ["refused/a"]);
+    assert_eq!(store.journal(Some(&key), 0, 10).await.unwrap().len(), 1);
+    assert_eq!(store.next_wake().await.unwrap(), (None, Some(second(1))));
+    settle_all(store).await;
+}
+
+async fn effects_wait_until_settled(store: &dyn Store) {
+    // The latest date first, within it as decided; deferred, parked and sent ones step aside.
+    let (old, new) = (key("effects", "2026-01-02"), key("effects", "2026-01-09"));
+    decide(store, &old, &["old/z", "old/a"], second(10)).await;
+    decide(store, &new, &["new/1"], second(20)).await;
+    decide(store, &new, &["new/1", "new/0"], second(30)).await;
+    assert_eq!(waiting(store, second(15)).await, ["old/z", "old/a"], "not before it was decided");
+    assert_eq!(waiting(store, second(30)).await, ["new/1", "new/0", "old/z", "old/a"], "an id is taken once");
+    assert_eq!(store.outbox(second(30), 1).await.unwrap(), [effect(&new, "new/1", second(20))]);
+
+    let deferred = Delivered::Deferred { until: second(60), error: "503".into() };
+    for _ in 0..2 {
+        store.settle("new/1", deferred.clone()).await.unwrap();
+    }
+    let parked = Delivered::Parked { reason: "no such topic".into() };
+    for _ in 0..2 {
+        store.settle("old/z", parked.clone()).await.unwrap();
+        store.settle("new/0", Delivered::Sent { at: second(31) }).await.unwrap();
+    }
+    assert_eq!(waiting(store, second(59)).await, ["old/a"]);
+    let again = store.outbox(second(60), 10).await.unwrap();
+    assert_eq!((again[0].id.as_str(), again[0].tries), ("new/1", 1), "the same deferral is one try");
+    assert_eq!(store.next_wake().await.unwrap().1, Some(second(10)));
+    let undeliverable = store.undeliverable(10).await.unwrap();
+    assert_eq!(undeliverable, [(effect(&old, "old/z", second(10)), "no such topic".to_owned())]);
+
+    store.settle("new/0", deferred).await.unwrap();
+    store.settle("nobody", Delivered::Sent { at: second(32) }).await.unwrap();
+    assert_eq!(waiting(store, second(99)).await, ["new/1", "old/a"], "what was sent stays sent");
+    settle_all(store).await;
+    assert_eq!(store.next_wake().await.unwrap().1, None);
+}
+
+async fn due_comes_latest_date_first(store: &dyn Store) {
+    // Today's games matter more than last week's; a wake that was taken back does not come.
+    for (date, wake_at) in [("2026-01-05", Some(40)), ("2026-01-07", Some(50)), ("2026-01-06", Some(90))] {
+        let commit = next(store.load(&key("due", date)).await.unwrap(), second(1));
+        store.commit(Commit { wake_at: wake_at.map(second), ..commit }).await.unwrap();
+    }
+    assert_eq!(store.next_wake().await.unwrap().0, Some(second(40)));
+    assert_eq!(store.due(second(39), 10).await.unwrap(), []);
+    assert_eq!(store.due(second(50), 10).await.unwrap(), [key("due", "2026-01-07"), key("due", "2026-01-05")]);
+    assert_eq!(store.due(second(90), 1).await.unwrap(), [key("due", "2026-01-07")]);
+    for date in ["2026-01-05", "2026-01-06", "2026-01-07"] {
+        let commit = next(store.load(&key("due", date)).await.unwrap(), second(2));
+        store.commit(commit).await.unwrap();
+    }
+    assert_eq!(store.due(second(999), 10).await.unwrap(), []);
+    let dates = store.dates(&"due".into(), 2).await.unwrap();
+    assert_eq!(dates, [key("due", "2026-01-07").date, key("due", "2026-01-06").date]);
+}
+
+async fn the_journal_is_read_in_pages(store: &dyn Store) {
+    // Numbers grow over the whole store; one partition's entries are found among the others.
+    let (one, two) = (key("journal", "2026-01-05"), key("journal", "2026-01-06"));
+    let before = store.journal(None, 0, 1000).await.unwrap().last().map_or(0, |entry| entry.seq);
+    for turn in 0..3 {
+        decide(store, &one, &[], second(turn)).await;
+        decide(store, &two, &[], second(turn)).await;
+    }
+    let all = store.journal(None, before, 100).await.unwrap();
+    assert!(all.is_sorted_by(|a, b| a.seq < b.seq) && all.len() == 6, "{all:?}");
+    let page = store.journal(Some(&two), before, 2).await.unwrap();
+    assert_eq!(page.iter().map(|entry| entry.version).collect::<Vec<_>>(), [1, 2]);
+    let rest = store.journal(Some(&two), page[1].seq, 2).await.unwrap();
+    assert_eq!(rest, all[5..]);
+    assert_eq!(rest[0].now, Now::caught_up(second(2)));
+}
+
+pub fn poison(fingerprint: &str, at: Timestamp) -> Parked {
+    Parked {
+        fingerprint: fingerprint.into(),
+        slug: "no_date".into(),
+        reason: "it names no date".into(),
+        topic: "nba-phase3-analytics-complete".into(),
+        message_id: "1".into(),
+        published: at,
+        attributes: BTreeMap::from([("source".into(), "test".into())]),
+        head: b"{\xff".to_vec(),
+        size: 2,
+        at,
+        count: 0,
+    }
+}
+
+async fn parked_inputs_are_counted(store: &dyn Store) {
+    // A repetition is counted and moves its input to the front; the first one is what is kept.
+    store.park(poison("a", second(1))).await.unwrap();
+    store.park(poison("b", second(2))).await.unwrap();
+    store.park(Parked { reason: "other words".into(), ..poison("a", second(3)) }).await.unwrap();
+    let parked = store.parked(10).await.unwrap();
+    assert_eq!(parked, [Parked { count: 2, ..poison("a", second(1)) }, Parked { count: 1, ..poison("b", second(2)) }]);
+    assert_eq!(store.parked(1).await.unwrap().len(), 1);
+}
+
+/// Slow, so not part of [`contract`]: a flood of different inputs fills the store no further than its bound.
+pub async fn a_flood_of_poison_is_bounded(store: Arc<dyn Store>) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..PARKED_MAX + 5 {
+        let store = Arc::clone(&store);
+        tasks.spawn(async move { store.park(poison(&format!("flood/{number}"), second(1))).await.unwrap() });
+    }
+    tasks.join_all().await;
+    let parked = store.parked(usize::MAX).await.unwrap();
+    assert_eq!(parked.len() as u64, PARKED_MAX + 1);
+    let overflow = parked.iter().find(|parked| parked.fingerprint == "overflow").unwrap();
+    assert_eq!(overflow.count, 5);
+}
+
+async fn the_export_goes_forward(store: &dyn Store) {
+    // Two exporters that overlap must not send the cursor back.
+    assert_eq!(store.exported().await.unwrap(), 0);
+    for (set, expected) in [(5, 5), (3, 5), (8, 8)] {
+        store.set_exported(set).await.unwrap();
+        assert_eq!(store.exported().await.unwrap(), expected);
+    }
+}
+
+async fn no_update_is_lost(store: Arc<dyn Store>) {
+    // Eight deciders on one date, each loading again when another was faster.
+    let key = key("contended", "2026-01-05");
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..8 {
+        let (store, key) = (Arc::clone(&store), key.clone());
+        tasks.spawn(async move {
+            for turn in 0..50 {
+                loop {
+                    let mut commit = next(store.load(&key).await.unwrap(), second(turn));
+                    commit.partition.requests.insert(RequestId::new(format!("{task}/{turn}")), second(turn));
+                    match store.commit(commit).await {
+                        Ok(()) => break,
+                        Err(StoreError::Conflict(_)) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+    let stored = store.load(&key).await.unwrap();
+    assert_eq!((stored.version, stored.partition.requests.len()), (400, 400));
+    let versions: Vec<u64> =
+        store.journal(Some(&key), 0, 1000).await.unwrap().into_iter().map(|entry| entry.version).collect();
+    assert_eq!(versions, (1..=400).collect::<Vec<_>>());
+}
