@@ -86,6 +86,16 @@ impl Report {
         });
     }
 
+    /// How many mistakes have been noted.
+    pub fn len(&self) -> usize {
+        self.problems.len()
+    }
+
+    /// Whether no mistake has been noted.
+    pub fn is_empty(&self) -> bool {
+        self.problems.is_empty()
+    }
+
     /// The value if nothing was noted, else everything noted, in the order of the file.
     pub fn finish<T>(mut self, value: T) -> Result<T, Problems> {
         if self.problems.is_empty() {
@@ -401,6 +411,45 @@ fn tree(text: &str) -> Result<Spanned<Tree>, YamlError> {
     serde_saphyr::from_str_with_options(text, options(DuplicateKeyPolicy::PassThrough))
 }
 
+/// Any value, its parts with their places, for what is handed on rather than interpreted here.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Any {
+    Null,
+    Bool(bool),
+    Integer(i64),
+    Real(f64),
+    Text(String),
+    List(Vec<Found<Any>>),
+    Table(Vec<(String, Found<Any>)>),
+}
+
+impl Any {
+    fn of(tree: Tree, place: &Place, report: &mut Report) -> Self {
+        match tree {
+            Tree::Null => Self::Null,
+            Tree::Bool(value) => Self::Bool(value),
+            Tree::Integer(value) => Self::Integer(value),
+            Tree::Real(value) => Self::Real(value),
+            Tree::Text(value) => Self::Text(value),
+            Tree::List(items) => {
+                let item = |(i, item): (usize, Spanned<Tree>)| {
+                    let place = Place { line: item.referenced.line(), key: format!("{}[{i}]", place.key) };
+                    Found { value: Self::of(item.value, &place, report), place }
+                };
+                Self::List(items.into_iter().enumerate().map(item).collect())
+            }
+            Tree::Table(entries) => {
+                let Table { place, entries, .. } = Table::new(place.clone(), entries, report);
+                let entry = |(key, tree): (Spanned<String>, Spanned<Tree>)| {
+                    let place = Place { line: key.referenced.line(), key: join(&place.key, &key.value) };
+                    (key.value, Found { value: Self::of(tree.value, &place, report), place })
+                };
+                Self::Table(entries.into_iter().map(entry).collect())
+            }
+        }
+    }
+}
+
 /// A mapping that is taken apart key by key; what nobody took is unknown.
 #[derive(Debug)]
 pub struct Table {
@@ -520,6 +569,42 @@ impl Table {
             }
         }
         texts
+    }
+
+    /// A number, with or without decimals, if the key is there and holds one.
+    pub fn number(&mut self, key: &'static str, report: &mut Report) -> Option<Found<f64>> {
+        let Found { value, place } = self.take(key)?;
+        match value {
+            Tree::Real(value) => Some(Found { value, place }),
+            // Every whole number that a declaration may sensibly hold is exact here.
+            Tree::Integer(value) => i32::try_from(value).ok().map(|value| Found { value: f64::from(value), place }),
+            other => {
+                report.at(&place, format!("expected a number, found {}", other.describe()));
+                None
+            }
+        }
+    }
+
+    /// The mappings of a list; empty where the key is absent.
+    pub fn tables(&mut self, key: &'static str, report: &mut Report) -> Vec<Table> {
+        let Some(Found { value, place }) = self.take(key) else { return Vec::new() };
+        let Tree::List(items) = value else {
+            report.at(&place, format!("expected a list of mappings, found {}", value.describe()));
+            return Vec::new();
+        };
+        let mut tables = Vec::with_capacity(items.len());
+        for (i, item) in items.into_iter().enumerate() {
+            let place = Place { line: item.referenced.line(), key: format!("{}[{i}]", place.key) };
+            tables.extend(Self::of(item.value, place, report));
+        }
+        tables
+    }
+
+    /// Whatever is under a key, for what is handed on rather than interpreted here.
+    pub fn any(&mut self, key: &'static str, report: &mut Report) -> Option<Found<Any>> {
+        let Found { value, place } = self.take(key)?;
+        let value = Any::of(value, &place, report);
+        Some(Found { value, place })
     }
 
     /// A mapping under a key, if the key is there and holds one.

@@ -1,0 +1,577 @@
+//! What does `pipeline.yaml` say? Keys are taken one by one and values parsed; what names refer to is for `link`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use jiff::tz::TimeZone;
+
+use crate::diagnostic::{Any, Found, Place, Problems, Report, Table, not_one_of};
+use crate::domain::coverage::PerMille;
+use crate::domain::graph::{Cycle, DayTime, Heartbeats, Limits, Liveness, Offset, Rebuild, Strength, Task};
+use crate::domain::id::PipelineId;
+use crate::topology::{self, Topology};
+
+use super::{Pipeline, Service, link};
+
+/// The only layout of the file so far; another number is another reader.
+const VERSION: i64 = 1;
+/// A run that is flagged before it has missed this many heartbeats is flagged for a late one.
+const HEARTBEATS_MISSED_MIN: u32 = 3;
+
+/// A pipeline as written.
+pub(super) struct Draft {
+    pub id: PipelineId,
+    pub zone: TimeZone,
+    pub limits: Limits,
+    pub services: BTreeMap<String, Service>,
+    pub datasets: Vec<String>,
+    pub cycles: Vec<Cycle>,
+    pub coverage_min: PerMille,
+    pub nodes: BTreeMap<String, DraftNode>,
+}
+
+/// A node as written.
+pub(super) struct DraftNode {
+    pub place: Place,
+    pub kind: Option<DraftKind>,
+    pub phase: Option<String>,
+    pub cycle: Option<Found<String>>,
+    pub same_as: Option<Found<String>>,
+    pub aliases: Vec<Found<String>>,
+    pub output: Option<Found<String>>,
+    pub probed: bool,
+    pub liveness: Liveness,
+    pub needs: Vec<DraftNeed>,
+}
+
+/// What only one kind of node has.
+pub(super) enum DraftKind {
+    Source,
+    Task { task: Task, messages: Vec<DraftMessage> },
+    Gate(DraftGate),
+}
+
+impl DraftKind {
+    /// The word in the file.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Task { .. } => "task",
+            Self::Gate(_) => "gate",
+        }
+    }
+}
+
+/// An edge as written.
+pub(super) struct DraftNeed {
+    pub node: String,
+    pub place: Place,
+    pub strength: Strength,
+    pub offset: Offset,
+    pub coverage_min: Option<Found<PerMille>>,
+    pub grace: Option<Found<SignedDuration>>,
+    pub debounce: SignedDuration,
+    pub refresh: bool,
+}
+
+/// A gate as written; its members are its node's `needs`.
+pub(super) struct DraftGate {
+    pub critical: Vec<Found<String>>,
+    pub quorum: Vec<DraftTier>,
+    pub quorum_place: Place,
+}
+
+/// A tier as written.
+pub(super) struct DraftTier {
+    pub place: Place,
+    pub size: Size,
+    pub after: SignedDuration,
+}
+
+/// How many members a tier asks for.
+#[derive(Clone, Copy)]
+pub(super) enum Size {
+    Count(u32),
+    Share(PerMille),
+    /// Not said properly; the mistake is noted already.
+    Unsaid,
+}
+
+/// A message as written.
+pub(super) struct DraftMessage {
+    pub place: Place,
+    pub topic: Option<Found<String>>,
+    pub http: Option<(Found<String>, Found<String>)>,
+    pub schema: Option<Found<String>>,
+    pub body: Option<Found<Any>>,
+    pub attributes: Option<Found<Any>>,
+}
+
+/// What holds where a node says nothing itself.
+struct Defaults {
+    every: Duration,
+    liveness: Liveness,
+    task: Task,
+    coverage_min: PerMille,
+}
+
+/// Reads the whole file.
+pub(super) fn file(
+    (file, text): (&str, &str),
+    revision: u64,
+    topology: Option<&Topology>,
+) -> Result<BTreeMap<PipelineId, Pipeline>, Problems> {
+    let mut report = Report::new(file);
+    let mut top = Table::read(file, text, &mut report)?;
+    top.require("version", &mut report);
+    if let Some(version) = top.integer("version", &mut report)
+        && version.value != VERSION
+    {
+        report.at(&version.place, format!("expected {VERSION}, found {}", version.value));
+    }
+    top.require("pipelines", &mut report);
+    let mut pipelines = BTreeMap::new();
+    if let Some(table) = top.table("pipelines", &mut report) {
+        for Found { value: (name, table), place } in table.named(&mut report) {
+            check_name(&name, &place, &mut report);
+            let draft = pipeline(&name, table, &mut report);
+            let id = draft.id.clone();
+            pipelines.insert(id, link::pipeline(draft, revision, topology, &mut report));
+        }
+    }
+    top.finish(&mut report);
+    report.finish(pipelines)
+}
+
+fn pipeline(name: &str, mut table: Table, report: &mut Report) -> Draft {
+    let zone = table.required_text("zone", report).and_then(|zone| match TimeZone::get(&zone.value) {
+        Ok(zone) => Some(zone),
+        Err(_) => {
+            report.at(&zone.place, format!("`{}` is no time zone; write one as America/New_York", zone.value));
+            None
+        }
+    });
+    let datasets = table.texts("datasets", report).into_iter().map(|found| found.value).collect();
+    table.require("limits", report);
+    let limits = table.table("limits", report).map_or(AFTER_A_MISTAKE.limits(), |table| limits(table, report));
+    let mut services = BTreeMap::new();
+    if let Some(table) = table.table("services", report) {
+        for Found { value: (name, mut table), .. } in table.named(report) {
+            let url = table.text("url", report).map(|found| found.value);
+            table.finish(report);
+            services.insert(name, Service { url });
+        }
+    }
+    table.require("defaults", report);
+    let defaults = table.table("defaults", report).map_or(AFTER_A_MISTAKE, |table| defaults(table, report));
+    table.require("cycles", report);
+    let cycles = table.tables("cycles", report).into_iter().filter_map(|table| cycle(table, report)).collect();
+    table.require("nodes", report);
+    let mut nodes = BTreeMap::new();
+    if let Some(table) = table.table("nodes", report) {
+        for Found { value: (name, table), place } in table.named(report) {
+            check_name(&name, &place, report);
+            nodes.insert(name, node(table, place, &defaults, report));
+        }
+    }
+    table.finish(report);
+    let zone = zone.unwrap_or(TimeZone::UTC);
+    let coverage_min = defaults.coverage_min;
+    Draft { id: PipelineId::from(name), zone, limits, services, datasets, cycles, coverage_min, nodes }
+}
+
+/// What stands in after a mistake was noted, so that the reading goes on; no pipeline with these is handed out.
+const AFTER_A_MISTAKE: Defaults = Defaults {
+    every: Duration::from_secs(60),
+    liveness: Liveness {
+        heartbeats: Heartbeats::Sent,
+        stale_after: SignedDuration::from_mins(5),
+        dead_after: SignedDuration::from_mins(15),
+        start_within: SignedDuration::from_mins(30),
+        duration_max: SignedDuration::from_hours(1),
+    },
+    task: Task {
+        attempts_max: 1,
+        not_started_max: 1,
+        dispatches_max: 1,
+        backoff: SignedDuration::from_mins(5),
+        backoff_max: SignedDuration::from_mins(30),
+        rebuild: Rebuild::Never,
+    },
+    coverage_min: PerMille::FULL,
+};
+
+impl Defaults {
+    const fn limits(&self) -> Limits {
+        Limits { ahead_max: 1, behind_max: 1, observe_every: SignedDuration::from_mins(15) }
+    }
+}
+
+/// Names become parts of dispatch ids and of keys in stores, where `/` and blanks mean something.
+fn check_name(name: &str, place: &Place, report: &mut Report) {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-' | '.');
+    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(allowed) || name.contains("..") {
+        report.at(place, "a name begins with a lower-case letter and goes on with lower-case letters, digits and _ - .");
+    }
+}
+
+fn limits(mut table: Table, report: &mut Report) -> Limits {
+    for key in ["ahead_max", "behind_max", "observe_every"] {
+        table.require(key, report);
+    }
+    let fallback = AFTER_A_MISTAKE.limits();
+    let limits = Limits {
+        ahead_max: days(&mut table, "ahead_max", report).unwrap_or(fallback.ahead_max),
+        behind_max: days(&mut table, "behind_max", report).unwrap_or(fallback.behind_max),
+        observe_every: duration(&mut table, "observe_every", report)
+            .map_or(fallback.observe_every, |found| found.value),
+    };
+    table.finish(report);
+    limits
+}
+
+fn days(table: &mut Table, key: &'static str, report: &mut Report) -> Option<i32> {
+    let found = duration(table, key, report)?;
+    let hours = found.value.as_hours();
+    if hours % 24 != 0 || found.value != SignedDuration::from_hours(hours) {
+        report.at(&found.place, "expected whole days, as in 2d");
+        return None;
+    }
+    i32::try_from(hours / 24).ok()
+}
+
+fn defaults(mut table: Table, report: &mut Report) -> Defaults {
+    for key in ["heartbeat", "start_within", "duration_max", "retry", "rebuild_after", "coverage_min"] {
+        table.require(key, report);
+    }
+    let mut defaults = AFTER_A_MISTAKE;
+    if let Some(mut heartbeat) = table.table("heartbeat", report) {
+        for key in ["every", "stale_after", "dead_after"] {
+            heartbeat.require(key, report);
+        }
+        if let Some(every) = duration(&mut heartbeat, "every", report) {
+            defaults.every = every.value.unsigned_abs();
+        }
+        silence(&mut heartbeat, &mut defaults.liveness, defaults.every, report);
+        heartbeat.finish(report);
+    }
+    if let Some(mut retry) = table.table("retry", report) {
+        for key in ["attempts_max", "not_started_max", "dispatches_max", "backoff", "backoff_max"] {
+            retry.require(key, report);
+        }
+        self::retry(&mut retry, &mut defaults.task, report);
+        retry.finish(report);
+    }
+    bounds(&mut table, &mut defaults.liveness, report);
+    rebuild(&mut table, &mut defaults.task, report);
+    if let Some(share) = share(&mut table, "coverage_min", report) {
+        defaults.coverage_min = share.value;
+    }
+    table.finish(report);
+    defaults
+}
+
+/// Takes the two silences of a heartbeat and compares them with each other and with the beat.
+fn silence(table: &mut Table, liveness: &mut Liveness, every: Duration, report: &mut Report) {
+    let place = table.place().clone();
+    let stale = duration(table, "stale_after", report);
+    let dead = duration(table, "dead_after", report);
+    let at = |found: &Option<Found<SignedDuration>>| found.as_ref().map_or(place.clone(), |found| found.place.clone());
+    liveness.stale_after = stale.as_ref().map_or(liveness.stale_after, |found| found.value);
+    liveness.dead_after = dead.as_ref().map_or(liveness.dead_after, |found| found.value);
+    let least = every * HEARTBEATS_MISSED_MIN;
+    if liveness.stale_after.unsigned_abs() < least {
+        let shown = topology::show(liveness.stale_after.unsigned_abs());
+        let least = topology::show(least);
+        report.at(
+            &at(&stale),
+            format!("{shown} is shorter than {HEARTBEATS_MISSED_MIN} heartbeats ({least}); a late one would be flagged"),
+        );
+    }
+    if liveness.dead_after <= liveness.stale_after {
+        let dead_after = topology::show(liveness.dead_after.unsigned_abs());
+        let stale_after = topology::show(liveness.stale_after.unsigned_abs());
+        report.at(&at(&dead), format!("{dead_after} is not longer than stale_after ({stale_after})"));
+    }
+}
+
+fn retry(table: &mut Table, task: &mut Task, report: &mut Report) {
+    let counts = [
+        ("attempts_max", &mut task.attempts_max),
+        ("not_started_max", &mut task.not_started_max),
+        ("dispatches_max", &mut task.dispatches_max),
+    ];
+    for (key, held) in counts {
+        if let Some(found) = table.integer(key, report) {
+            match u32::try_from(found.value) {
+                Ok(count) if count > 0 => *held = count,
+                Ok(_) | Err(_) => report.at(&found.place, format!("{} is outside 1 to {}", found.value, u32::MAX)),
+            }
+        }
+    }
+    if let Some(found) = duration(table, "backoff", report) {
+        task.backoff = found.value;
+    }
+    if let Some(found) = duration(table, "backoff_max", report) {
+        task.backoff_max = found.value;
+    }
+    if task.backoff_max < task.backoff {
+        report.at(table.place(), "backoff is longer than backoff_max");
+    }
+}
+
+fn bounds(table: &mut Table, liveness: &mut Liveness, report: &mut Report) {
+    if let Some(found) = duration(table, "start_within", report) {
+        liveness.start_within = found.value;
+    }
+    if let Some(found) = duration(table, "duration_max", report) {
+        liveness.duration_max = found.value;
+    }
+}
+
+fn rebuild(table: &mut Table, task: &mut Task, report: &mut Report) {
+    let Some(found) = table.text("rebuild_after", report) else { return };
+    if found.value == "never" {
+        task.rebuild = Rebuild::Never;
+    } else if let Some(after) = parse_duration(&found, report) {
+        task.rebuild = Rebuild::After(after);
+    }
+}
+
+fn cycle(mut table: Table, report: &mut Report) -> Option<Cycle> {
+    let place = table.place().clone();
+    let name = table.required_text("name", report);
+    for key in ["from", "until"] {
+        table.require(key, report);
+    }
+    let from = table.table("from", report).and_then(|table| day_time(table, report));
+    let until = table.table("until", report).and_then(|table| day_time(table, report));
+    table.finish(report);
+    let name = name?;
+    check_name(&name.value, &name.place, report);
+    let (from, until) = (from?, until?);
+    if (from.days, from.time) >= (until.days, until.time) {
+        report.at(&place, "ends before it begins");
+    }
+    Some(Cycle { id: name.value.as_str().into(), from, until })
+}
+
+fn day_time(mut table: Table, report: &mut Report) -> Option<DayTime> {
+    table.require("day", report);
+    let day = table.integer("day", report);
+    let at = table.required_text("at", report);
+    table.finish(report);
+    let (day, at) = (day?, at?);
+    let Ok(days) = i32::try_from(day.value) else {
+        report.at(&day.place, format!("{} days are too many", day.value));
+        return None;
+    };
+    match at.value.parse() {
+        Ok(time) => Some(DayTime { days, time }),
+        Err(_) => {
+            report.at(&at.place, format!("`{}` is no clock time; write hours and minutes, as in \"17:00\"", at.value));
+            None
+        }
+    }
+}
+
+fn node(mut table: Table, place: Place, defaults: &Defaults, report: &mut Report) -> DraftNode {
+    let kind = table.required_text("kind", report);
+    let same_as = table.text("same_as", report);
+    let phase = table.text("phase", report).map(|found| found.value);
+    if phase.is_none() && same_as.is_none() {
+        report.at(&Place { line: place.line, key: format!("{}.phase", place.key) }, "missing");
+    }
+    let cycle = table.required_text("cycle", report);
+    let aliases = table.texts("aliases", report);
+    let output = table.text("output", report);
+    let probed = table.boolean("probe", report).is_some_and(|found| found.value);
+    let mut liveness = defaults.liveness;
+    if let Some(found) = table.text("heartbeats", report) {
+        match found.value.as_str() {
+            "sent" => liveness.heartbeats = Heartbeats::Sent,
+            "none" => liveness.heartbeats = Heartbeats::None,
+            word => report.at(&found.place, not_one_of(word, &["sent", "none"])),
+        }
+    }
+    if let Some(mut heartbeat) = table.table("heartbeat", report) {
+        silence(&mut heartbeat, &mut liveness, defaults.every, report);
+        heartbeat.finish(report);
+    }
+    bounds(&mut table, &mut liveness, report);
+    let mut needs = Vec::new();
+    let kind = kind.and_then(|kind| match kind.value.as_str() {
+        "source" => {
+            needs = self::needs(&mut table, report);
+            Some(DraftKind::Source)
+        }
+        "task" => {
+            needs = self::needs(&mut table, report);
+            Some(task(&mut table, defaults, report))
+        }
+        "gate" => {
+            let (gate, members) = gate(&mut table, report);
+            needs = members;
+            Some(DraftKind::Gate(gate))
+        }
+        word => {
+            report.at(&kind.place, not_one_of(word, &["source", "task", "gate"]));
+            None
+        }
+    });
+    // Which keys belong to a misspelled kind is anybody's guess, so none of them is called unknown.
+    if kind.is_some() {
+        table.finish(report);
+    }
+    DraftNode { place, kind, phase, cycle, same_as, aliases, output, probed, liveness, needs }
+}
+
+fn needs(table: &mut Table, report: &mut Report) -> Vec<DraftNeed> {
+    let Some(table) = table.table("needs", report) else { return Vec::new() };
+    let named = table.named(report);
+    named.into_iter().map(|found| need(found, report)).collect()
+}
+
+fn need(Found { value: (node, mut table), place }: Found<(String, Table)>, report: &mut Report) -> DraftNeed {
+    table.require("strength", report);
+    let strengths = [("hard", Strength::Hard), ("soft", Strength::Soft), ("optional", Strength::Optional)];
+    let dates = [("same", Offset::Same), ("previous_game_day", Offset::PreviousGameDay)];
+    let need = DraftNeed {
+        node,
+        strength: word(&mut table, "strength", &strengths, report).unwrap_or(Strength::Optional),
+        offset: word(&mut table, "date", &dates, report).unwrap_or(Offset::Same),
+        coverage_min: share(&mut table, "coverage_min", report),
+        grace: duration(&mut table, "grace", report),
+        debounce: duration(&mut table, "debounce", report).map_or(SignedDuration::ZERO, |found| found.value),
+        refresh: table.boolean("refresh", report).is_none_or(|found| found.value),
+        place,
+    };
+    table.finish(report);
+    need
+}
+
+/// One of a few words, if the key is there and holds one of them.
+fn word<T: Copy>(table: &mut Table, key: &'static str, words: &[(&str, T)], report: &mut Report) -> Option<T> {
+    let found = table.text(key, report)?;
+    let meant = words.iter().find(|(word, _)| *word == found.value).map(|(_, meaning)| *meaning);
+    if meant.is_none() {
+        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        report.at(&found.place, not_one_of(&found.value, &known));
+    }
+    meant
+}
+
+fn task(table: &mut Table, defaults: &Defaults, report: &mut Report) -> DraftKind {
+    let mut task = defaults.task.clone();
+    if let Some(mut table) = table.table("retry", report) {
+        retry(&mut table, &mut task, report);
+        table.finish(report);
+    }
+    rebuild(table, &mut task, report);
+    let messages = table.tables("messages", report).into_iter().map(|table| message(table, report)).collect();
+    DraftKind::Task { task, messages }
+}
+
+fn message(mut table: Table, report: &mut Report) -> DraftMessage {
+    let topic = table.text("topic", report);
+    let http = table.table("http", report).and_then(|mut table| {
+        let service = table.required_text("service", report);
+        let path = table.required_text("path", report);
+        table.finish(report);
+        Some((service?, path?))
+    });
+    let schema = table.text("schema", report);
+    table.require("body", report);
+    let message = DraftMessage {
+        place: table.place().clone(),
+        topic,
+        http,
+        schema,
+        body: table.any("body", report),
+        attributes: table.any("attributes", report),
+    };
+    table.finish(report);
+    message
+}
+
+fn gate(table: &mut Table, report: &mut Report) -> (DraftGate, Vec<DraftNeed>) {
+    for key in ["members", "quorum"] {
+        table.require(key, report);
+    }
+    let coverage_min = share(table, "coverage_min", report);
+    let member = |found: Found<String>| DraftNeed {
+        node: found.value,
+        place: found.place,
+        strength: Strength::Soft,
+        offset: Offset::Same,
+        coverage_min: coverage_min.clone(),
+        grace: None,
+        debounce: SignedDuration::ZERO,
+        refresh: true,
+    };
+    let members = table.texts("members", report).into_iter().map(member).collect();
+    let critical = table.texts("critical", report);
+    let place = table.place();
+    let quorum_place = Place { line: place.line, key: format!("{}.quorum", place.key) };
+    let quorum = table.tables("quorum", report).into_iter().map(|table| tier(table, report)).collect();
+    (DraftGate { critical, quorum, quorum_place }, members)
+}
+
+fn tier(mut table: Table, report: &mut Report) -> DraftTier {
+    let place = table.place().clone();
+    let count = table.integer("count", report);
+    let share = share(&mut table, "share", report);
+    let after = duration(&mut table, "after", report).map_or(SignedDuration::ZERO, |found| found.value);
+    table.finish(report);
+    let size = match (count, share) {
+        (Some(count), None) => match u32::try_from(count.value) {
+            Ok(count) if count > 0 => Size::Count(count),
+            Ok(_) | Err(_) => {
+                report.at(&count.place, "a tier asks for one member at least");
+                Size::Unsaid
+            }
+        },
+        (None, Some(share)) if share.value > PerMille::NONE => Size::Share(share.value),
+        (None, Some(share)) => {
+            report.at(&share.place, "a tier asks for one member at least");
+            Size::Unsaid
+        }
+        (None, None) | (Some(_), Some(_)) => {
+            report.at(&place, "write either count or share");
+            Size::Unsaid
+        }
+    };
+    DraftTier { place, size, after }
+}
+
+fn share(table: &mut Table, key: &'static str, report: &mut Report) -> Option<Found<PerMille>> {
+    let found = table.number(key, report)?;
+    let thousandths = found.value * 1000.0;
+    let whole = thousandths.round();
+    if !(0.0..=1000.0).contains(&whole) {
+        report.at(&found.place, format!("{} is outside 0 to 1", found.value));
+        return None;
+    }
+    // 0.7 times 1000 is not exactly 700; a millionth is far below the one thousandth that is kept.
+    if (thousandths - whole).abs() > 1e-6 {
+        report.at(&found.place, format!("{} has more than three decimals", found.value));
+        return None;
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and within 0 to 1000")]
+    let value = PerMille::new(whole as u16)?;
+    Some(Found { value, place: found.place })
+}
+
+fn duration(table: &mut Table, key: &'static str, report: &mut Report) -> Option<Found<SignedDuration>> {
+    let found = table.text(key, report)?;
+    let value = parse_duration(&found, report)?;
+    Some(Found { value, place: found.place })
+}
+
+fn parse_duration(found: &Found<String>, report: &mut Report) -> Option<SignedDuration> {
+    let parsed = topology::duration(&found.value).and_then(|duration| {
+        SignedDuration::try_from(duration).map_err(|_| format!("{} is too long", found.value))
+    });
+    parsed.map_err(|message| report.at(&found.place, message)).ok()
+}
