@@ -14,5 +14,6 @@ pub mod engine;
 pub mod http;
 pub mod pipeline;
 pub mod port;
+pub mod scenario;
 pub mod topology;
 pub mod wire;

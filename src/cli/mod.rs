@@ -10,6 +10,7 @@ mod graph;
 mod inspect;
 mod paint;
 mod serve;
+mod simulate;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -62,6 +63,8 @@ struct Common {
 enum Command {
     /// Run the service on the embedded store
     Serve(serve::Serve),
+    /// Run scenario files on a virtual clock; exits 0 only if every expectation holds
+    Simulate(simulate::Simulate),
     /// Validate topics.yaml and pipeline.yaml
     Check,
     /// Where every node of a date stands; exits 1 unless all that is required is done
@@ -144,6 +147,7 @@ pub fn main() -> ExitCode {
 async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
     match command {
         Command::Serve(serve) => serve.run(common).await,
+        Command::Simulate(simulate) => simulate.run(common).await,
         Command::Status(status) => status.run(common).await,
         Command::Why(why) => why.run(common).await,
         Command::Timeline(timeline) => timeline.run(common).await,

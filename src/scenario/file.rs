@@ -445,7 +445,9 @@ impl Scenario {
     pub fn instant(&self, text: &str) -> Result<Timestamp, String> {
         match text.strip_prefix('+') {
             Some(offset) => Ok(after(self.start, span(offset)?)),
-            None => text.parse().map_err(|_| format!("`{text}` is neither +SPAN nor an instant like 2026-01-22T22:00:00Z")),
+            None => {
+                text.parse().map_err(|_| format!("`{text}` is neither +SPAN nor an instant like 2026-01-22T22:00:00Z"))
+            }
         }
     }
 }

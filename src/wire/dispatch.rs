@@ -262,7 +262,8 @@ static CONTRACTS: LazyLock<BTreeMap<&'static str, Arc<Validator>>> = LazyLock::n
     ];
     let compile = |(name, text): (&'static str, &str)| {
         let schema: Value = serde_json::from_str(text).expect("the schemas compiled in are JSON; a test reads each");
-        let validator = jsonschema::validator_for(&schema).expect("the schemas compiled in are sound; a test reads each");
+        let validator =
+            jsonschema::validator_for(&schema).expect("the schemas compiled in are sound; a test reads each");
         (name, Arc::new(validator))
     };
     texts.map(compile).into()
@@ -446,7 +447,9 @@ impl Template {
                 }
                 Ok(Value::String(text))
             }
-            Self::List(items) => items.iter().map(|item| item.fill(context)).collect::<Result<_, _>>().map(Value::Array),
+            Self::List(items) => {
+                items.iter().map(|item| item.fill(context)).collect::<Result<_, _>>().map(Value::Array)
+            }
             Self::Table(entries) => {
                 let fill = |(key, value): (&String, &Self)| Ok((key.clone(), value.fill(context)?));
                 entries.iter().map(fill).collect::<Result<Map<_, _>, String>>().map(Value::Object)
@@ -518,8 +521,7 @@ pub fn rehearse(pipeline: &PipelineId, node: &Node, message: &Message, declared:
             required: PerMille::NONE.max(need.coverage_min),
             version: None,
         };
-        let dispatch =
-            example(pipeline, &node.id, &node.cycle, node.needs.iter().map(input).collect(), turnout);
+        let dispatch = example(pipeline, &node.id, &node.cycle, node.needs.iter().map(input).collect(), turnout);
         let manifest = manifest(&dispatch);
         let body = match message.body.fill(&context(&dispatch, &manifest)) {
             Ok(Value::Object(mut members)) => {

@@ -1,0 +1,99 @@
+//! `tipoff simulate`: scenario files on a virtual clock.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::paint::Paint;
+use super::{Common, Fault, Verdict};
+use crate::scenario::file::Scenario;
+use crate::scenario::run::{declarations, run};
+use crate::scenario::world::{Entry, Regime, What};
+
+/// `tipoff simulate FILE…`
+#[derive(Args)]
+pub struct Simulate {
+    /// Scenario files
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Deliver every message twice
+    #[arg(long, group = "regime")]
+    twice: bool,
+    /// Kill and restart the process at points drawn from this seed
+    #[arg(long, group = "regime", value_name = "SEED")]
+    restart_anywhere: Option<u64>,
+    /// Reorder messages between which no deadline falls, drawn from this seed
+    #[arg(long, group = "regime", value_name = "SEED")]
+    shuffle: Option<u64>,
+    /// Print what happens
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+impl Simulate {
+    pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
+        let regime = match (self.twice, self.restart_anywhere, self.shuffle) {
+            (true, _, _) => Regime::Twice,
+            (_, Some(seed), _) => Regime::RestartAnywhere(seed),
+            (_, _, Some(seed)) => Regime::Shuffle(seed),
+            (false, None, None) => Regime::Plain,
+        };
+        let (topics, pipelines) = common.texts()?;
+        let paint = Paint::stdout();
+        let mut missed = 0;
+        for file in &self.files {
+            let name = file.display().to_string();
+            let text =
+                std::fs::read_to_string(file).map_err(|error| Fault::usage(anyhow::anyhow!("read {name}: {error}")))?;
+            let scenario = Scenario::read(&name, &text).map_err(Fault::usage)?;
+            let declared =
+                declarations(&scenario, (&topics.0, &topics.1), (&pipelines.0, &pipelines.1)).map_err(Fault::usage)?;
+            let report = run(&scenario, &declared, regime, |_| {})
+                .await
+                .map_err(|error| Fault::unusable(anyhow::anyhow!("{name}: {error}")))?;
+            if common.json {
+                for entry in &report.seen.entries {
+                    println!("{}", json!(entry));
+                }
+                for miss in &report.misses {
+                    println!("{}", json!({ "entry": "missed", "file": name, "line": miss.line, "text": miss.text }));
+                }
+                println!("{}", json!({ "entry": "verdict", "file": name, "holds": report.misses.is_empty() }));
+            } else {
+                if self.verbose {
+                    for entry in &report.seen.entries {
+                        println!("{} {}", paint.dim(&entry.at.to_string()), line(entry));
+                    }
+                }
+                let word = if report.misses.is_empty() { "holds".to_owned() } else { paint.bad("MISSED") };
+                println!("{word}  {}  {name}", scenario.title);
+                for miss in &report.misses {
+                    println!("  {name}:{}: {}", miss.line, miss.text);
+                }
+            }
+            missed += report.misses.len();
+        }
+        Ok(if missed == 0 { Verdict::Holds } else { Verdict::Fails })
+    }
+}
+
+/// An entry in words.
+pub fn line(entry: &Entry) -> String {
+    match &entry.what {
+        What::Received { message, topic } => format!("received  {message} on {topic}"),
+        What::Settled { message, settlement } => format!("settled   {message}: {settlement}"),
+        What::Moved { partition, node, from, to } => format!("moved     {node}@{}: {from} → {to}", partition.date),
+        What::Sent(sent) => format!(
+            "dispatch  {} → {} because {}",
+            sent.message,
+            sent.target,
+            sent.manifest("cause").unwrap_or_default()
+        ),
+        What::Alert { key, severity, turn, text } => {
+            let turn = format!("{turn:?}").to_lowercase();
+            format!("alert     {turn} {key} ({}): {text}", format!("{severity:?}").to_lowercase())
+        }
+        What::World { text } => format!("world     {text}"),
+    }
+}

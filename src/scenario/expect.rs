@@ -1,0 +1,330 @@
+//! What must, and must not, come of a scenario; and when it does not, the nearest miss.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use super::file::{Expectation, Never, Scenario, WantedAlert, WantedDispatch};
+use super::world::{Regime, SHUFFLE_WITHIN, Seen, Sent, What};
+use crate::domain::effect::{Severity, Turn};
+use crate::domain::time::after;
+use crate::engine::Settings;
+use crate::engine::intake::Settlement;
+
+/// An expectation that was missed.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct Miss {
+    /// Where it stands in the file.
+    pub line: u64,
+    /// What was expected and what came nearest.
+    pub text: String,
+}
+
+/// Every expectation that was missed.
+pub fn misses(scenario: &Scenario, seen: &Seen, regime: Regime) -> Vec<Miss> {
+    let judge = Judge { scenario, seen, regime, sent: seen.sent() };
+    let mut misses: Vec<Miss> = scenario
+        .expect
+        .iter()
+        .enumerate()
+        .filter_map(|(index, expectation)| {
+            let text = judge.expectation(index, &expectation.value)?;
+            Some(Miss { line: expectation.referenced.line(), text })
+        })
+        .collect();
+    if scenario.only {
+        misses.extend(judge.unexpected());
+    }
+    misses
+}
+
+struct Judge<'a> {
+    scenario: &'a Scenario,
+    seen: &'a Seen,
+    regime: Regime,
+    sent: Vec<(Timestamp, &'a Sent)>,
+}
+
+impl Judge<'_> {
+    /// What is wrong, if anything.
+    fn expectation(&self, index: usize, wanted: &Expectation) -> Option<String> {
+        if let Some(dispatch) = &wanted.dispatch {
+            return self.dispatch(dispatch);
+        }
+        if let Some(alert) = &wanted.alert {
+            return self.alert(alert);
+        }
+        if let Some(settled) = &wanted.settled {
+            return self.settled(&settled.message, &settled.r#as);
+        }
+        if let Some(state) = &wanted.state {
+            // A kill near the instant may leave the node a step behind; where it stands in the end is compared.
+            let moved = state.at.is_some() && matches!(self.regime, Regime::RestartAnywhere(_) | Regime::Shuffle(_));
+            let found = self.seen.checks.get(&index).map_or("never looked at", String::as_str);
+            let at = state.at.as_deref().unwrap_or("the end");
+            return (found != state.is && !moved)
+                .then(|| format!("{}@{} is {found} at {at}, not {}", state.node, state.date, state.is));
+        }
+        if let Some(parked) = &wanted.parked {
+            let found = self.seen.parked.iter().filter(|found| found.slug == parked.slug).count();
+            let all: Vec<&str> = self.seen.parked.iter().map(|found| found.slug.as_str()).collect();
+            return (found != parked.count)
+                .then(|| format!("{found} inputs parked as {}, not {}; parked: {all:?}", parked.slug, parked.count));
+        }
+        if let Some(never) = &wanted.never {
+            return self.never(never);
+        }
+        Some("an expectation has one of dispatch, alert, settled, state, parked, never".to_owned())
+    }
+
+    /// How much later than in the plain run something may come.
+    fn slack(&self) -> SignedDuration {
+        let settings = Settings::default();
+        match self.regime {
+            Regime::Plain => SignedDuration::ZERO,
+            Regime::Twice => SignedDuration::from_secs(1),
+            Regime::RestartAnywhere(_) => {
+                let each = settings.settle_in.saturating_add(settings.sweep_every);
+                each.saturating_mul(i32::try_from(self.seen.kills.min(10)).unwrap_or(10))
+            }
+            Regime::Shuffle(_) => SHUFFLE_WITHIN,
+        }
+    }
+
+    fn window(&self, pair: &(String, String)) -> (Timestamp, Timestamp) {
+        let instant = |text: &str| self.scenario.instant(text).unwrap_or(Timestamp::MAX);
+        (instant(&pair.0), after(instant(&pair.1), self.slack()))
+    }
+
+    fn matching(&self, wanted: &WantedDispatch) -> Vec<(Timestamp, &Sent)> {
+        let messages = wanted.target.is_some() || wanted.body.is_some();
+        let mut known = std::collections::BTreeSet::new();
+        self.sent
+            .iter()
+            .filter(|(_, sent)| matches(wanted, sent))
+            .filter(|(_, sent)| messages || known.insert(&sent.dispatch))
+            .map(|(at, sent)| (*at, *sent))
+            .collect()
+    }
+
+    fn dispatch(&self, wanted: &WantedDispatch) -> Option<String> {
+        let found = self.matching(wanted);
+        let count = wanted.count.unwrap_or(1);
+        let outside: Vec<_> = match &wanted.between {
+            Some(pair) => {
+                let (from, until) = self.window(pair);
+                found.iter().filter(|(at, _)| *at < from || *at > until).map(|(at, sent)| show(*at, sent)).collect()
+            }
+            None => Vec::new(),
+        };
+        if found.len() == count && outside.is_empty() {
+            return None;
+        }
+        if !outside.is_empty() {
+            return Some(format!("{} came at another time: {}", words(wanted), outside.join("; ")));
+        }
+        let near: Vec<String> = self
+            .sent
+            .iter()
+            .filter(|(_, sent)| wanted.node.as_ref().is_none_or(|node| sent.manifest("node") == Some(node.as_str())))
+            .map(|(at, sent)| format!("{}{}", show(*at, sent), difference(wanted, sent)))
+            .collect();
+        let near = if near.is_empty() {
+            let all: Vec<String> = self.sent.iter().map(|(at, sent)| show(*at, sent)).collect();
+            format!(
+                "nothing like it was sent; sent: {}",
+                if all.is_empty() { "nothing".into() } else { all.join("; ") }
+            )
+        } else {
+            format!("nearest: {}", near.join("; "))
+        };
+        Some(format!("{} came {} times, not {count}; {near}", words(wanted), found.len()))
+    }
+
+    fn alert(&self, wanted: &WantedAlert) -> Option<String> {
+        let severity = match wanted.severity.as_deref() {
+            Some("info") => Some(Severity::Info),
+            Some("warning") => Some(Severity::Warning),
+            Some("critical") => Some(Severity::Critical),
+            None => None,
+            Some(other) => return Some(format!("`{other}` is no severity: info, warning, critical")),
+        };
+        let turns = |turn: Turn| -> Vec<Timestamp> {
+            let mut known = std::collections::BTreeSet::new();
+            self.seen
+                .entries
+                .iter()
+                .filter_map(|entry| match &entry.what {
+                    What::Alert { key, severity: found, turn: turned, text } => (key.as_str() == wanted.key
+                        && *turned == turn
+                        && (severity.is_none() || turn == Turn::Resolved || severity == Some(*found))
+                        && known.insert((text.clone(), *found, entry.at)))
+                    .then_some(entry.at),
+                    _ => None,
+                })
+                .collect()
+        };
+        let raised = turns(Turn::Raised);
+        let resolved = turns(Turn::Resolved);
+        let count = wanted.count.unwrap_or(1);
+        if raised.len() != count && !(matches!(self.regime, Regime::RestartAnywhere(_)) && raised.len() > count) {
+            let keys: std::collections::BTreeSet<String> = self
+                .seen
+                .entries
+                .iter()
+                .filter_map(|entry| match &entry.what {
+                    What::Alert { key, severity, turn: Turn::Raised, .. } => Some(format!("{key} ({severity:?})")),
+                    _ => None,
+                })
+                .collect();
+            return Some(format!(
+                "alert {} was raised {} times, not {count}; raised: {keys:?}",
+                wanted.key,
+                raised.len()
+            ));
+        }
+        let misplaced = |found: &[Timestamp], pair: &(String, String)| {
+            let (from, until) = self.window(pair);
+            !found.iter().any(|at| *at >= from && *at <= until)
+        };
+        if wanted.raised.as_ref().is_some_and(|pair| misplaced(&raised, pair)) {
+            return Some(format!("alert {} was raised at {raised:?}", wanted.key));
+        }
+        if wanted.resolved.as_ref().is_some_and(|pair| misplaced(&resolved, pair)) {
+            return Some(format!("alert {} was resolved at {resolved:?}", wanted.key));
+        }
+        None
+    }
+
+    fn settled(&self, message: &str, wanted: &str) -> Option<String> {
+        let Some(found) = self.seen.settlements.get(message) else {
+            return Some(format!("message {message} was never settled"));
+        };
+        let last = found.last();
+        let right = match (wanted, last) {
+            ("ack", Some(Settlement::Ack)) => true,
+            ("nack", _) => found.iter().any(|settlement| matches!(settlement, Settlement::Nack { .. })),
+            (wanted, Some(Settlement::Park { slug, .. })) => wanted.strip_prefix("park:") == Some(slug),
+            _ => false,
+        };
+        (!right).then(|| format!("message {message} was settled {found:?}, not {wanted}"))
+    }
+
+    fn never(&self, never: &Never) -> Option<String> {
+        // A world of kills shifts what comes by a minute; only what must not be seen at all is looked for there.
+        let shifted = matches!(self.regime, Regime::RestartAnywhere(_) | Regime::Shuffle(_));
+        if never.between.is_some() && shifted {
+            return None;
+        }
+        let within = |at: Timestamp| match &never.between {
+            Some((from, until)) => {
+                let instant = |text: &str| self.scenario.instant(text).unwrap_or(Timestamp::MAX);
+                at >= instant(from) && at <= instant(until)
+            }
+            None => true,
+        };
+        if let Some(wanted) = &never.dispatch {
+            let found: Vec<String> = self
+                .matching(wanted)
+                .into_iter()
+                .filter(|(at, _)| within(*at))
+                .map(|(at, sent)| show(at, sent))
+                .collect();
+            return (!found.is_empty())
+                .then(|| format!("{} must not be seen, but: {}", words(wanted), found.join("; ")));
+        }
+        let prefix = never.alert.as_deref().unwrap_or_default();
+        let found: Vec<String> = self
+            .seen
+            .entries
+            .iter()
+            .filter_map(|entry| match &entry.what {
+                What::Alert { key, turn: Turn::Raised, text, .. } if key.as_str().starts_with(prefix) => {
+                    within(entry.at).then(|| format!("{} {key}: {text}", entry.at))
+                }
+                _ => None,
+            })
+            .collect();
+        (!found.is_empty()).then(|| format!("no alert {prefix}… must be seen, but: {}", found.join("; ")))
+    }
+
+    /// Dispatches that no expectation speaks of.
+    fn unexpected(&self) -> Vec<Miss> {
+        let wanted: Vec<&WantedDispatch> =
+            self.scenario.expect.iter().filter_map(|wanted| wanted.value.dispatch.as_ref()).collect();
+        self.sent
+            .iter()
+            .filter(|(_, sent)| !wanted.iter().any(|wanted| same_work(wanted, sent)))
+            .map(|(at, sent)| Miss { line: 1, text: format!("nobody expects {}", show(*at, sent)) })
+            .collect()
+    }
+}
+
+fn same_work(wanted: &WantedDispatch, sent: &Sent) -> bool {
+    matches(&WantedDispatch { target: None, body: None, ..wanted.clone() }, sent)
+}
+
+fn matches(wanted: &WantedDispatch, sent: &Sent) -> bool {
+    difference(wanted, sent).is_empty()
+}
+
+/// In what a message differs from what is wanted; empty where it does not.
+fn difference(wanted: &WantedDispatch, sent: &Sent) -> String {
+    let mut words = Vec::new();
+    let mut compare = |name: &str, wanted: Option<String>, found: Option<String>| {
+        if let Some(wanted) = wanted
+            && found.as_deref() != Some(wanted.as_str())
+        {
+            words.push(format!("{name} {} instead of {wanted}", found.unwrap_or_default()));
+        }
+    };
+    let parts = sent.dispatch.parts();
+    let (key, node, attempt) = match &parts {
+        Some((key, node, attempt)) => (Some(key), Some(node), Some(attempt)),
+        None => (None, None, None),
+    };
+    compare("pipeline", wanted.pipeline.as_ref().map(ToString::to_string), key.map(|key| key.pipeline.to_string()));
+    compare("node", wanted.node.as_ref().map(ToString::to_string), node.map(ToString::to_string));
+    compare("date", wanted.date.map(|date| date.to_string()), key.map(|key| key.date.to_string()));
+    compare("run", wanted.run.map(|run| run.to_string()), attempt.map(|attempt| attempt.run.to_string()));
+    compare("attempt", wanted.attempt.map(|n| n.to_string()), attempt.map(|attempt| attempt.attempt.to_string()));
+    compare("cause", wanted.cause.clone(), sent.manifest("cause").map(str::to_owned));
+    compare("target", wanted.target.clone(), Some(sent.target.clone()));
+    if let Some(body) = &wanted.body
+        && let Some(miss) = lacking(body, &sent.body, "")
+    {
+        words.push(miss);
+    }
+    if words.is_empty() { String::new() } else { format!(" ({})", words.join(", ")) }
+}
+
+/// The first member of `wanted` that `found` lacks.
+fn lacking(wanted: &Value, found: &Value, path: &str) -> Option<String> {
+    match (wanted, found) {
+        (Value::Object(wanted), Value::Object(found)) => wanted.iter().find_map(|(key, wanted)| {
+            let path = format!("{path}.{key}");
+            match found.get(key) {
+                Some(found) => lacking(wanted, found, &path),
+                None => Some(format!("body{path} is missing")),
+            }
+        }),
+        (wanted, found) => (wanted != found).then(|| format!("body{path} {found} instead of {wanted}")),
+    }
+}
+
+fn show(at: Timestamp, sent: &Sent) -> String {
+    format!("{at} {} → {}", sent.message, sent.target)
+}
+
+fn words(wanted: &WantedDispatch) -> String {
+    let mut words = vec!["a dispatch".to_owned()];
+    let mut say = |prefix: &str, text: Option<String>| words.extend(text.map(|text| format!("{prefix}{text}")));
+    say("of ", wanted.node.as_ref().map(ToString::to_string));
+    say("for ", wanted.date.map(|date| date.to_string()));
+    say("run ", wanted.run.map(|run| run.to_string()));
+    say("attempt ", wanted.attempt.map(|attempt| attempt.to_string()));
+    say("because ", wanted.cause.clone());
+    say("over ", wanted.target.clone());
+    say("with ", wanted.body.as_ref().map(ToString::to_string));
+    say("between ", wanted.between.as_ref().map(|(from, until)| format!("{from} and {until}")));
+    words.join(" ")
+}

@@ -1,0 +1,986 @@
+//! The world around the engine: a broker, a clock that is moved by hand, a warehouse that is told facts, and faults.
+//!
+//! It jumps from event to event; nothing sleeps. What it may do to the engine is what the real world may: deliver late,
+//! twice and out of order, kill it between any two of its steps, and be away for a while.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use jiff::civil::Date;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::file::{Answer, Break, Scenario, Step, span};
+use crate::adapter::embedded::{Durability, Embedded, EmbeddedBus};
+use crate::clock::Clock;
+use crate::domain::coverage::Coverage;
+use crate::domain::effect::{Alert, Severity, Turn};
+use crate::domain::event::{Event, Game, Request, Scheduled};
+use crate::domain::id::{AlertKey, DispatchId, NodeId, PartitionKey, PipelineId, RequestId, RunId};
+use crate::domain::time::{Now, after};
+use crate::domain::view::{PartitionView, view};
+use crate::engine::intake::{Intake, Offer, Settlement};
+use crate::engine::{Engine, Settings};
+use crate::pipeline::Declarations;
+use crate::port::{Bus, BusError, Commit, Delivered, JournalEntry, OutboxEntry, Parked, Store, StoreError, Stored};
+use crate::wire::dispatch::Outgoing;
+use crate::wire::inbound::Delivery;
+
+/// Rounds of relaying at one instant before the world gives up: effects that beget effects must come to an end.
+const RELAY_ROUNDS_MAX: usize = 200;
+/// A message that is handed back comes again after this, as Pub/Sub's retry policy has it here.
+const REDELIVER_AFTER: SignedDuration = SignedDuration::from_secs(10);
+
+/// Something that was seen.
+#[derive(Clone, Debug, Serialize)]
+pub struct Entry {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What can be seen.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "entry", rename_all = "snake_case")]
+pub enum What {
+    /// A message arrived.
+    Received {
+        /// The message.
+        message: String,
+        /// Its topic.
+        topic: String,
+    },
+    /// A message was settled.
+    Settled {
+        /// The message.
+        message: String,
+        /// How.
+        settlement: String,
+    },
+    /// A node changed its state.
+    Moved {
+        /// Whose date.
+        partition: PartitionKey,
+        /// Which node.
+        node: NodeId,
+        /// From.
+        from: String,
+        /// To.
+        to: String,
+    },
+    /// A message was sent.
+    Sent(Sent),
+    /// An alert began or ended.
+    Alert {
+        /// Its key.
+        key: AlertKey,
+        /// How bad.
+        severity: Severity,
+        /// Whether it began or ended.
+        turn: Turn,
+        /// In words.
+        text: String,
+    },
+    /// Something the world did.
+    World {
+        /// In words.
+        text: String,
+    },
+}
+
+/// A message that left.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sent {
+    /// Its name on the wire.
+    pub message: String,
+    /// The dispatch it belongs to.
+    pub dispatch: DispatchId,
+    /// Where it went.
+    pub target: String,
+    /// What it says.
+    pub body: Value,
+}
+
+impl Sent {
+    /// A member of its manifest, as text.
+    pub fn manifest(&self, member: &str) -> Option<&str> {
+        self.body.get("tipoff")?.get(member)?.as_str()
+    }
+}
+
+/// What is left of the run once it is over.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Everything, in order.
+    pub entries: Vec<Entry>,
+    /// How each message of the file was settled, in order.
+    pub settlements: BTreeMap<String, Vec<Settlement>>,
+    /// Answers to the checks asked for, by their place in `expect`.
+    pub checks: BTreeMap<usize, String>,
+    /// Parked inputs.
+    pub parked: Vec<Parked>,
+    /// How often the engine was killed beyond what the file says.
+    pub kills: u32,
+}
+
+impl Seen {
+    /// Messages sent, each once, with the instant of its first sending.
+    pub fn sent(&self) -> Vec<(Timestamp, &Sent)> {
+        let mut known = BTreeSet::new();
+        self.entries
+            .iter()
+            .filter_map(|entry| match &entry.what {
+                What::Sent(sent) if known.insert(sent.message.as_str()) => Some((entry.at, sent)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Every dispatch id that was sent.
+    pub fn dispatches(&self) -> BTreeSet<DispatchId> {
+        self.sent().into_iter().map(|(_, sent)| sent.dispatch.clone()).collect()
+    }
+}
+
+/// How the world treats the engine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Regime {
+    /// As the file says.
+    Plain,
+    /// Every message comes twice.
+    Twice,
+    /// The process is killed at points drawn from the seed.
+    RestartAnywhere(u64),
+    /// Messages between which no deadline falls come in an order drawn from the seed.
+    Shuffle(u64),
+}
+
+/// Messages further apart than this are not reordered.
+pub const SHUFFLE_WITHIN: SignedDuration = SignedDuration::from_secs(60);
+
+/// One input of the world.
+#[derive(Clone, Debug)]
+enum Input {
+    Message(usize),
+    Step(Box<Step>),
+    Mend(String),
+    Up,
+    Check(usize),
+}
+
+struct Message {
+    id: String,
+    delivery: Delivery,
+    settled: bool,
+}
+
+/// A small generator: the same seed, the same world.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % sides
+    }
+}
+
+/// The world of one run.
+pub struct World<'a> {
+    scenario: &'a Scenario,
+    declarations: Arc<Declarations>,
+    regime: Regime,
+    dice: Dice,
+    clock: Clock,
+    folder: tempfile::TempDir,
+    embedded: Embedded,
+    faults: Arc<Faults>,
+    engine: Option<Engine>,
+    intake: Intake<usize>,
+    queue: BTreeMap<(Timestamp, u64), Input>,
+    next: u64,
+    messages: Vec<Message>,
+    answered: BTreeSet<DispatchId>,
+    answers: BTreeMap<NodeId, u32>,
+    journaled: u64,
+    seen: Seen,
+    watched: BTreeSet<PartitionKey>,
+}
+
+/// A moment of the run, for whoever watches.
+pub struct Moment<'w> {
+    /// When.
+    pub at: Timestamp,
+    /// What was seen since the last moment.
+    pub entries: &'w [Entry],
+    /// The dates that anything has happened to.
+    pub dates: &'w [PartitionView],
+}
+
+/// What the wrappers around store and bus share with the world.
+#[derive(Debug, Default)]
+struct Faults {
+    store_away: Mutex<bool>,
+    /// Targets that refuse, and how many messages they still let through.
+    broken: Mutex<BTreeMap<String, u32>>,
+    /// The next settling of an effect is lost, as by a kill between sending and noting it.
+    lose_settling: Mutex<bool>,
+    sent: Mutex<Vec<(Timestamp, Sent)>>,
+    alerts: Mutex<Vec<(Timestamp, Alert)>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Why a run could not be carried out; not the same as an expectation that was missed.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The store of the run.
+    #[error("the store of the run: {0}")]
+    Store(#[from] StoreError),
+    /// The directory of the run.
+    #[error("the directory of the run: {0}")]
+    Open(String),
+    /// A time or a span in the file.
+    #[error("{0}")]
+    File(String),
+    /// Effects that never come to an end.
+    #[error("at {0} effects beget effects without end")]
+    Endless(Timestamp),
+}
+
+impl<'a> World<'a> {
+    /// The world at the scenario's start.
+    ///
+    /// # Errors
+    /// If a directory for the run cannot be made.
+    pub fn new(scenario: &'a Scenario, declarations: Arc<Declarations>, regime: Regime) -> Result<Self, RunError> {
+        let folder = tempfile::tempdir().map_err(|error| RunError::Open(error.to_string()))?;
+        let embedded = open(&folder)?;
+        let seed = match regime {
+            Regime::RestartAnywhere(seed) | Regime::Shuffle(seed) => seed,
+            Regime::Plain | Regime::Twice => 0,
+        };
+        let mut world = Self {
+            scenario,
+            declarations,
+            regime,
+            dice: Dice(seed),
+            clock: Clock::manual(scenario.start),
+            folder,
+            embedded,
+            faults: Arc::default(),
+            engine: None,
+            intake: Intake::default(),
+            queue: BTreeMap::new(),
+            next: 0,
+            messages: Vec::new(),
+            answered: BTreeSet::new(),
+            answers: BTreeMap::new(),
+            journaled: 0,
+            seen: Seen::default(),
+            watched: BTreeSet::new(),
+        };
+        world.start();
+        world.fill()?;
+        Ok(world)
+    }
+
+    /// Plays it to its end, telling `watch` of every moment at which something happened.
+    ///
+    /// # Errors
+    /// If the run cannot be carried out.
+    pub async fn play(mut self, mut watch: impl FnMut(&Moment<'_>)) -> Result<Seen, RunError> {
+        let last = self.queue.keys().next_back().map_or(self.scenario.start, |(at, _)| *at);
+        let run_on = match &self.scenario.run_on {
+            Some(text) => span(text).map_err(RunError::File)?,
+            None => SignedDuration::from_hours(1),
+        };
+        let mut end = after(last, run_on);
+        let mut shown = 0;
+        while let Some(at) = self.next_instant().await? {
+            if at > end {
+                break;
+            }
+            self.clock.set(at);
+            self.inputs(at).await?;
+            self.round(at).await?;
+            if let Some((last, _)) = self.queue.keys().next_back() {
+                end = end.max(after(*last, run_on.min(SignedDuration::from_hours(1))));
+            }
+            if self.seen.entries.len() > shown {
+                let dates = self.views(at).await?;
+                watch(&Moment { at, entries: &self.seen.entries[shown..], dates: &dates });
+                shown = self.seen.entries.len();
+            }
+        }
+        self.finish(end).await
+    }
+
+    async fn finish(mut self, end: Timestamp) -> Result<Seen, RunError> {
+        self.clock.set(end);
+        if self.engine.is_none() {
+            self.start();
+        }
+        if let Some(engine) = &self.engine {
+            while engine.export().await? > 0 {}
+        }
+        for (index, expectation) in self.scenario.expect.iter().enumerate() {
+            if expectation.value.state.as_ref().is_some_and(|state| state.at.is_none()) {
+                self.check(index, end).await?;
+            }
+        }
+        self.seen.parked = self.embedded.parked(10_000).await?;
+        Ok(self.seen)
+    }
+
+    /// Turns the file's steps into inputs.
+    fn fill(&mut self) -> Result<(), RunError> {
+        let scenario = self.scenario;
+        for (index, step) in scenario.timeline.iter().enumerate() {
+            let step = &step.value;
+            let at = scenario.instant(&step.at).map_err(RunError::File)?;
+            let id = step.id.clone().unwrap_or_else(|| format!("step {}", index + 1));
+            if let Some(publish) = &step.publish {
+                let topic = long_name(&publish.topic);
+                let data = match (&publish.body, &publish.raw, &publish.bytes) {
+                    (Some(body), _, _) => body.to_string().into_bytes(),
+                    (None, Some(raw), _) => raw.clone().into_bytes(),
+                    (None, None, bytes) => bytes.clone().unwrap_or_default(),
+                };
+                let (times, every) = match &publish.repeat {
+                    Some(repeat) => (repeat.times, span(&repeat.every).map_err(RunError::File)?),
+                    None => (1, SignedDuration::ZERO),
+                };
+                for nth in 0..times {
+                    let at = after(at, every.saturating_mul(i32::try_from(nth).unwrap_or(i32::MAX)));
+                    let published = match &publish.published {
+                        Some(text) => scenario.instant(text).map_err(RunError::File)?,
+                        None => at,
+                    };
+                    let delays = publish.redeliver.iter().map(|text| span(text).map_err(RunError::File));
+                    let delays = delays.collect::<Result<Vec<_>, _>>()?;
+                    self.message(&id, &topic, data.clone(), publish.attributes.clone(), published, at, &delays);
+                }
+            } else if let Some(beats) = &step.heartbeats {
+                let every = beats.every.as_deref().unwrap_or("60s");
+                let every = span(every).map_err(RunError::File)?;
+                for nth in 0..beats.times {
+                    let at = after(at, every.saturating_mul(i32::try_from(nth).unwrap_or(i32::MAX)));
+                    let body = json!({
+                        "processor_name": beats.processor, "run_id": beats.run, "data_date": beats.date,
+                        "status": beats.status.as_deref().unwrap_or("running"), "last_heartbeat": at,
+                        "progress": beats.progress, "total": beats.total, "status_message": "",
+                    });
+                    let topic = long_name("hb");
+                    self.message(&id, &topic, body.to_string().into_bytes(), BTreeMap::new(), at, at, &[]);
+                }
+            } else {
+                self.enqueue(at, Input::Step(Box::new(step.clone())));
+            }
+        }
+        for (index, expectation) in scenario.expect.iter().enumerate() {
+            if let Some(text) = expectation.value.state.as_ref().and_then(|state| state.at.as_ref()) {
+                let at = scenario.instant(text).map_err(RunError::File)?;
+                self.enqueue(at, Input::Check(index));
+            }
+        }
+        Ok(())
+    }
+
+    fn enqueue(&mut self, at: Timestamp, input: Input) {
+        self.queue.insert((at, self.next), input);
+        self.next += 1;
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a message has this many parts")]
+    fn message(
+        &mut self,
+        id: &str,
+        topic: &str,
+        data: Vec<u8>,
+        attributes: BTreeMap<String, String>,
+        published: Timestamp,
+        at: Timestamp,
+        redeliver: &[SignedDuration],
+    ) {
+        let copies = if self.regime == Regime::Twice { 2 } else { 1 };
+        for copy in 0..copies {
+            let index = self.messages.len();
+            let delivery = Delivery {
+                topic: topic.to_owned(),
+                message_id: format!("m{index}"),
+                published,
+                attributes: attributes.clone(),
+                data: data.clone(),
+            };
+            self.messages.push(Message { id: id.to_owned(), delivery, settled: false });
+            let at = after(at, SignedDuration::from_millis(500 * copy));
+            self.enqueue(at, Input::Message(index));
+            for delay in redeliver {
+                self.enqueue(after(at, *delay), Input::Message(index));
+            }
+        }
+    }
+
+    fn start(&mut self) {
+        let bus = self.embedded.bus(Arc::new(self.declarations.topology.clone()));
+        let store = FaultyStore { inner: self.embedded.clone(), faults: Arc::clone(&self.faults) };
+        let bus = FaultyBus { inner: bus, faults: Arc::clone(&self.faults), clock: self.clock.clone() };
+        self.engine = Some(Engine::new(
+            Arc::clone(&self.declarations),
+            Arc::new(store),
+            Arc::new(bus),
+            Arc::new(self.embedded.clone()),
+            self.clock.clone(),
+            Settings::default(),
+        ));
+        self.intake = Intake::default();
+    }
+
+    /// SIGKILL: what is in memory is lost, what was not acknowledged comes again.
+    fn kill(&mut self, at: Timestamp, down_for: SignedDuration) -> Result<(), RunError> {
+        self.engine = None;
+        self.intake = Intake::default();
+        *locked(&self.faults.lose_settling) = false;
+        self.embedded = open(&self.folder)?;
+        let up = after(at, down_for);
+        self.enqueue(up, Input::Up);
+        self.world(at, format!("killed, down for {}", down_for.as_secs()));
+        Ok(())
+    }
+
+    fn world(&mut self, at: Timestamp, text: String) {
+        self.seen.entries.push(Entry { at, what: What::World { text } });
+    }
+
+    async fn next_instant(&self) -> Result<Option<Timestamp>, RunError> {
+        let mut instants: Vec<Timestamp> = self.queue.keys().next().map(|(at, _)| *at).into_iter().collect();
+        let now = self.clock.now();
+        if let Some(engine) = &self.engine {
+            instants.extend(self.intake.next_due());
+            let away = *locked(&self.faults.store_away);
+            if !away {
+                let (wake, outbox) = self.embedded.next_wake().await?;
+                // A sweep comes by every so often, not at the very instant.
+                let grid = engine.settings.sweep_every.as_secs().max(1);
+                let aligned = |at: Timestamp| {
+                    let second = at.as_second() + i64::from(at.subsec_nanosecond() > 0);
+                    let next = (second + grid - 1).div_euclid(grid) * grid;
+                    Timestamp::from_second(next).unwrap_or(Timestamp::MAX)
+                };
+                instants.extend(wake.map(|at| aligned(at.max(after(now, SignedDuration::from_secs(1))))));
+                instants.extend(outbox.map(|at| at.max(after(now, SignedDuration::from_millis(200)))));
+            }
+        }
+        Ok(instants.into_iter().min().map(|at| at.max(now)))
+    }
+
+    /// Everything that arrives now.
+    async fn inputs(&mut self, at: Timestamp) -> Result<(), RunError> {
+        if let Regime::Shuffle(_) = self.regime {
+            self.shuffle(at).await?;
+        }
+        while let Some(entry) = self.queue.first_entry() {
+            if entry.key().0 > at {
+                break;
+            }
+            let input = entry.remove();
+            match input {
+                Input::Message(index) => self.deliver(index, at).await?,
+                Input::Step(step) => self.step(*step, at).await?,
+                Input::Mend(target) => {
+                    if target == "store" {
+                        *locked(&self.faults.store_away) = false;
+                    } else {
+                        locked(&self.faults.broken).remove(&target);
+                    }
+                    self.world(at, format!("{target} works again"));
+                }
+                Input::Up => {
+                    self.start();
+                    let unsettled: Vec<usize> = (0..self.messages.len()).filter(|index| self.arrived(*index)).collect();
+                    for index in unsettled {
+                        self.enqueue(at, Input::Message(index));
+                    }
+                }
+                Input::Check(index) => {
+                    self.round(at).await?;
+                    self.check(index, at).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a message has been sent to us, is not settled, and is not on its way again already.
+    fn arrived(&self, index: usize) -> bool {
+        let message = &self.messages[index];
+        let waiting = self.queue.values().any(|input| matches!(input, Input::Message(waiting) if *waiting == index));
+        !message.settled && !waiting
+    }
+
+    /// Takes the messages up to the next deadline and brings their order into another.
+    async fn shuffle(&mut self, at: Timestamp) -> Result<(), RunError> {
+        let (wake, _) = self.embedded.next_wake().await?;
+        let mut barrier = after(at, SHUFFLE_WITHIN);
+        barrier = wake.map_or(barrier, |wake| if wake > at { barrier.min(wake) } else { barrier });
+        let mut group = Vec::new();
+        for ((when, nth), input) in &self.queue {
+            match input {
+                Input::Message(index) if *when < barrier => group.push(((*when, *nth), *index)),
+                _ => break,
+            }
+        }
+        if group.len() < 2 {
+            return Ok(());
+        }
+        let last = group.iter().map(|((when, _), _)| *when).max().unwrap_or(at);
+        for (key, _) in &group {
+            self.queue.remove(key);
+        }
+        let mut order: Vec<usize> = group.into_iter().map(|(_, index)| index).collect();
+        for from in (1..order.len()).rev() {
+            let to = usize::try_from(self.dice.roll(from as u64 + 1)).unwrap_or(0);
+            order.swap(from, to);
+        }
+        self.clock.set(last);
+        for index in order {
+            self.deliver(index, last).await?;
+            self.round(last).await?;
+        }
+        Ok(())
+    }
+
+    async fn deliver(&mut self, index: usize, at: Timestamp) -> Result<(), RunError> {
+        let message = &self.messages[index];
+        let (id, delivery) = (message.id.clone(), message.delivery.clone());
+        let Some(engine) = &self.engine else {
+            // Nobody listens: the broker keeps it and delivers it when somebody does.
+            self.messages[index].settled = false;
+            return Ok(());
+        };
+        let topic = delivery.topic.clone();
+        let offer = self.intake.offer(engine, delivery, index);
+        self.seen.entries.push(Entry { at, what: What::Received { message: id, topic } });
+        match offer {
+            Offer::Taken => {}
+            Offer::Settled(index, settlement) => self.settle(index, settlement, at),
+            Offer::ToPark(index, parked) => {
+                let settlement = engine.park(*parked).await;
+                self.settle(index, settlement, at);
+            }
+        }
+        if self.strikes(40) {
+            self.kill(at, SignedDuration::ZERO)?;
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, index: usize, settlement: Settlement, at: Timestamp) {
+        let words = match &settlement {
+            Settlement::Ack => "ack".to_owned(),
+            Settlement::Park { slug, reason } => format!("park:{slug}: {reason}"),
+            Settlement::Nack { reason, .. } => format!("nack: {reason}"),
+        };
+        let message = &mut self.messages[index];
+        let id = message.id.clone();
+        match &settlement {
+            Settlement::Nack { after: wait, .. } => {
+                let wait = (*wait).max(REDELIVER_AFTER);
+                self.enqueue(after(at, wait), Input::Message(index));
+            }
+            Settlement::Ack | Settlement::Park { .. } => message.settled = true,
+        }
+        self.seen.entries.push(Entry { at, what: What::Settled { message: id.clone(), settlement: words } });
+        self.seen.settlements.entry(id).or_default().push(settlement);
+    }
+
+    /// Whether a kill falls here, in a world where they fall.
+    fn strikes(&mut self, odds: u64) -> bool {
+        matches!(self.regime, Regime::RestartAnywhere(_)) && self.engine.is_some() && {
+            let hit = self.dice.roll(odds) == 0;
+            self.seen.kills += u32::from(hit);
+            hit
+        }
+    }
+
+    async fn step(&mut self, step: Step, at: Timestamp) -> Result<(), RunError> {
+        if let Some(fact) = step.fact {
+            let Some(coverage) = Coverage::new(fact.observed, fact.expected) else {
+                return Err(RunError::File(format!("a fact about {} expects nothing", fact.node)));
+            };
+            let units = fact
+                .units
+                .into_iter()
+                .filter_map(|(unit, (observed, expected))| Some((unit, Coverage::new(observed, expected)?)))
+                .collect();
+            self.embedded.put_coverage(&fact.pipeline, &fact.node, fact.date, coverage, units, at).await?;
+            self.world(at, format!("the warehouse has {} of {}@{}", coverage, fact.node, fact.date));
+        } else if let Some(reason) = step.warehouse_away {
+            let away = (!reason.is_empty()).then_some(reason);
+            self.world(at, format!("the warehouse is {}", away.as_deref().unwrap_or("back")));
+            self.embedded.set_unavailable(away);
+        } else if let Some(games) = step.schedule {
+            let key = PartitionKey { pipeline: games.pipeline, date: games.date };
+            let games = games.games.into_iter().map(|(id, game)| (id, Game { tip: game.tip, status: game.status }));
+            let event = Event::Scheduled(Scheduled { games: games.collect(), at });
+            self.tell(&key, event, at).await?;
+        } else if let Some(asked) = step.operator {
+            let key = PartitionKey { pipeline: asked.pipeline, date: asked.date };
+            let event = Event::Requested(Request {
+                id: RequestId::new(format!("asked at {at}")),
+                actor: asked.actor.as_deref().unwrap_or("operator").into(),
+                reason: asked.reason.as_str().into(),
+                at,
+                command: asked.ask,
+            });
+            self.tell(&key, event, at).await?;
+        } else if let Some(restart) = step.restart {
+            let down_for = restart.down_for.as_deref().map_or(Ok(SignedDuration::ZERO), span);
+            self.kill(at, down_for.map_err(RunError::File)?)?;
+        } else if let Some(Break { target, r#for, after: through }) = step.breaks {
+            let mended = after(at, span(&r#for).map_err(RunError::File)?);
+            if target == "store" {
+                *locked(&self.faults.store_away) = true;
+            } else {
+                locked(&self.faults.broken).insert(target.clone(), through);
+            }
+            self.world(at, format!("{target} fails"));
+            self.enqueue(mended, Input::Mend(target));
+        }
+        Ok(())
+    }
+
+    async fn tell(&mut self, key: &PartitionKey, event: Event, at: Timestamp) -> Result<(), RunError> {
+        let words = match &event {
+            Event::Requested(request) => format!("{} asks: {:?}", request.actor, request.command),
+            _ => format!("the schedule of {key} is known"),
+        };
+        self.world(at, words);
+        if let Some(engine) = &self.engine
+            && let Err(error) = engine.step(key, &[event]).await
+        {
+            self.world(at, format!("refused: {error}"));
+        }
+        Ok(())
+    }
+
+    /// What the engine does at one instant: applies what is due, sweeps, relays, until there is nothing left to do.
+    async fn round(&mut self, at: Timestamp) -> Result<(), RunError> {
+        for _ in 0..RELAY_ROUNDS_MAX {
+            if self.engine.is_none() {
+                break;
+            }
+            let batches = self.intake.due(at, usize::MAX);
+            let mut busy = !batches.is_empty();
+            for batch in batches {
+                let Some(engine) = &self.engine else { break };
+                let key = batch.key.clone();
+                let settled = engine.apply(batch).await;
+                self.watched.insert(key.clone());
+                self.intake.done(&key);
+                if self.strikes(25) {
+                    // Committed, not acknowledged: all of it comes again.
+                    self.look(at).await?;
+                    self.kill(at, SignedDuration::ZERO)?;
+                    break;
+                }
+                for (index, settlement) in settled {
+                    self.settle(index, settlement, at);
+                }
+            }
+            if !*locked(&self.faults.store_away)
+                && let Some(engine) = &self.engine
+            {
+                let (wake, _) = self.embedded.next_wake().await?;
+                if wake.is_some_and(|wake| wake <= at) && on_grid(at, engine.settings.sweep_every) {
+                    engine.sweep().await?;
+                }
+            }
+            self.look(at).await?;
+            if self.strikes(25) {
+                self.kill(at, SignedDuration::ZERO)?;
+                break;
+            }
+            if self.strikes(25) {
+                *locked(&self.faults.lose_settling) = true;
+            }
+            if let Some(engine) = &self.engine {
+                match engine.relay().await {
+                    Ok(count) => busy |= count > 0,
+                    Err(_) if *locked(&self.faults.lose_settling) => {
+                        self.look(at).await?;
+                        self.kill(at, SignedDuration::ZERO)?;
+                        break;
+                    }
+                    Err(_) => {}
+                }
+            }
+            self.look(at).await?;
+            if !busy {
+                return Ok(());
+            }
+        }
+        if self.engine.is_some() && !self.intake.due(at, 0).is_empty() {
+            return Err(RunError::Endless(at));
+        }
+        Ok(())
+    }
+
+    /// Notes what has happened since the last look, and answers new dispatches.
+    async fn look(&mut self, at: Timestamp) -> Result<(), RunError> {
+        loop {
+            let entries = self.embedded.journal(None, self.journaled, 500).await?;
+            let Some(last) = entries.last() else { break };
+            self.journaled = last.seq;
+            for entry in entries {
+                self.watched.insert(entry.key.clone());
+                for (node, from, to) in entry.moved {
+                    let what = What::Moved { partition: entry.key.clone(), node, from, to };
+                    self.seen.entries.push(Entry { at, what });
+                }
+            }
+        }
+        let alerts: Vec<_> = std::mem::take(&mut *locked(&self.faults.alerts));
+        for (at, alert) in alerts {
+            let what = What::Alert { key: alert.key, severity: alert.severity, turn: alert.turn, text: alert.text };
+            self.seen.entries.push(Entry { at, what });
+        }
+        let sent: Vec<_> = std::mem::take(&mut *locked(&self.faults.sent));
+        for (at, sent) in sent {
+            if self.answered.insert(sent.dispatch.clone()) {
+                self.answer(&sent, at)?;
+            }
+            self.seen.entries.push(Entry { at, what: What::Sent(sent) });
+        }
+        Ok(())
+    }
+
+    /// Does what the consumer of a dispatch would.
+    fn answer(&mut self, sent: &Sent, at: Timestamp) -> Result<(), RunError> {
+        let Some((key, node, attempt)) = sent.dispatch.parts() else { return Ok(()) };
+        let Some(mut answer) = self.scenario.answers.get(&node) else { return Ok(()) };
+        let nth = self.answers.entry(node).or_default();
+        *nth += 1;
+        while let (Some(times), Some(then)) = (answer.times, &answer.then) {
+            if *nth <= times {
+                break;
+            }
+            answer = then;
+        }
+        let run = format!("{}-{}-{}", answer.processor, attempt.run, attempt.attempt);
+        let part = |text: &Option<String>, otherwise: i64| match text {
+            Some(text) => span(text).map_err(RunError::File),
+            None => Ok(SignedDuration::from_secs(otherwise)),
+        };
+        let starts = part(&answer.starts, 20)?;
+        let completes = answer.completes.as_ref().map(|_| part(&answer.completes, 0)).transpose()?;
+        let beats = match completes {
+            Some(completes) => completes.saturating_sub(starts).as_secs() / 60,
+            None => i64::from(answer.beats) - 1,
+        };
+        let Answer { processor, topic, records, .. } = answer.clone();
+        for beat in 0..=beats.max(0) {
+            let when = after(after(at, starts), SignedDuration::from_secs(60 * beat));
+            let body = json!({ "processor_name": processor, "run_id": run, "data_date": key.date,
+                "status": "running", "progress": beat, "total": beats.max(1), "status_message": "" });
+            let topic = long_name("hb");
+            self.message(&run, &topic, body.to_string().into_bytes(), BTreeMap::new(), when, when, &[]);
+        }
+        if let Some(completes) = completes {
+            let when = after(at, completes);
+            let body = json!({ "processor_name": processor, "execution_id": run, "correlation_id": run,
+                "game_date": key.date, "status": "success", "record_count": records, "timestamp": when,
+                "target_date": key.date });
+            let topic = long_name(&topic);
+            self.message(&run, &topic, body.to_string().into_bytes(), BTreeMap::new(), when, when, &[]);
+        }
+        Ok(())
+    }
+
+    async fn check(&mut self, index: usize, at: Timestamp) -> Result<(), RunError> {
+        let Some(wanted) = self.scenario.expect.get(index).and_then(|wanted| wanted.value.state.clone()) else {
+            return Ok(());
+        };
+        let state = self.state(&wanted.pipeline, wanted.date, &wanted.node, at).await?;
+        self.seen.checks.insert(index, state);
+        Ok(())
+    }
+
+    async fn state(&self, pipeline: &PipelineId, date: Date, node: &NodeId, at: Timestamp) -> Result<String, RunError> {
+        let Some(declared) = self.declarations.pipelines.get(pipeline) else {
+            return Ok(format!("no pipeline {pipeline}"));
+        };
+        let key = PartitionKey { pipeline: pipeline.clone(), date };
+        let stored = self.embedded.load(&key).await?;
+        let view = view(&declared.graph, &stored.partition, Now::caught_up(at));
+        let found = view.nodes.iter().find(|found| found.node == *node);
+        Ok(found.map_or_else(|| format!("no node {node}"), |found| found.state.to_owned()))
+    }
+
+    async fn views(&self, at: Timestamp) -> Result<Vec<PartitionView>, RunError> {
+        let mut views = Vec::new();
+        for key in &self.watched {
+            if let Some(declared) = self.declarations.pipelines.get(&key.pipeline) {
+                let stored = self.embedded.load(key).await?;
+                views.push(view(&declared.graph, &stored.partition, Now::caught_up(at)));
+            }
+        }
+        Ok(views)
+    }
+}
+
+fn open(folder: &tempfile::TempDir) -> Result<Embedded, RunError> {
+    Embedded::open(folder.path(), Durability::Off).map_err(|error| RunError::Open(error.to_string()))
+}
+
+fn on_grid(at: Timestamp, every: SignedDuration) -> bool {
+    at.as_second().rem_euclid(every.as_secs().max(1)) == 0 && at.subsec_nanosecond() == 0
+}
+
+/// The short names of the incident notes.
+fn long_name(topic: &str) -> String {
+    match topic {
+        "phase1" => "nba-phase1-scrapers-complete",
+        "phase2" => "nba-phase2-raw-complete",
+        "phase3" => "nba-phase3-analytics-complete",
+        "phase4" => "nba-phase4-precompute-complete",
+        "phase5" => "nba-phase5-predictions-complete",
+        "phase6" => "nba-phase6-export-complete",
+        "grade" => "nba-grading-complete",
+        "hb" => "nba-processor-heartbeats",
+        other => other,
+    }
+    .to_owned()
+}
+
+/// The real bus, with targets that can fail, and a note of what it took.
+struct FaultyBus {
+    inner: EmbeddedBus,
+    faults: Arc<Faults>,
+    clock: Clock,
+}
+
+#[async_trait]
+impl Bus for FaultyBus {
+    async fn send(&self, message: &Outgoing, at: Timestamp) -> Result<(), BusError> {
+        let target = message.target.to_string();
+        if let Some(through) = locked(&self.faults.broken).get_mut(&target) {
+            if *through == 0 {
+                return Err(BusError::Unavailable(format!("{target} does not answer")));
+            }
+            *through -= 1;
+        }
+        self.inner.send(message, at).await?;
+        let dispatch = message.id.split('#').next().unwrap_or_default();
+        let sent = Sent {
+            message: message.id.clone(),
+            dispatch: DispatchId::from(dispatch),
+            target,
+            body: serde_json::from_slice(&message.body).unwrap_or(Value::Null),
+        };
+        locked(&self.faults.sent).push((at, sent));
+        Ok(())
+    }
+
+    async fn alert(&self, alert: &Alert) -> Result<(), BusError> {
+        self.inner.alert(alert).await?;
+        locked(&self.faults.alerts).push((self.clock.now(), alert.clone()));
+        Ok(())
+    }
+
+    async fn alerts(&self) -> Result<Vec<Alert>, BusError> {
+        self.inner.alerts().await
+    }
+}
+
+/// The real store, which can be away.
+struct FaultyStore {
+    inner: Embedded,
+    faults: Arc<Faults>,
+}
+
+impl FaultyStore {
+    fn there(&self) -> Result<&Embedded, StoreError> {
+        if *locked(&self.faults.store_away) {
+            Err(StoreError::Unavailable("it is away".to_owned()))
+        } else {
+            Ok(&self.inner)
+        }
+    }
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    async fn load(&self, key: &PartitionKey) -> Result<Stored, StoreError> {
+        self.there()?.load(key).await
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
+        self.there()?.commit(commit).await
+    }
+
+    async fn due(&self, at: Timestamp, limit: usize) -> Result<Vec<PartitionKey>, StoreError> {
+        self.there()?.due(at, limit).await
+    }
+
+    async fn next_wake(&self) -> Result<(Option<Timestamp>, Option<Timestamp>), StoreError> {
+        self.there()?.next_wake().await
+    }
+
+    async fn outbox(&self, at: Timestamp, limit: usize) -> Result<Vec<OutboxEntry>, StoreError> {
+        self.there()?.outbox(at, limit).await
+    }
+
+    async fn settle(&self, id: &str, delivered: Delivered) -> Result<(), StoreError> {
+        if *locked(&self.faults.lose_settling) {
+            return Err(StoreError::Unavailable("killed before it was noted".to_owned()));
+        }
+        self.there()?.settle(id, delivered).await
+    }
+
+    async fn undeliverable(&self, limit: usize) -> Result<Vec<(OutboxEntry, String)>, StoreError> {
+        self.there()?.undeliverable(limit).await
+    }
+
+    async fn park(&self, parked: Parked) -> Result<(), StoreError> {
+        self.there()?.park(parked).await
+    }
+
+    async fn parked(&self, limit: usize) -> Result<Vec<Parked>, StoreError> {
+        self.there()?.parked(limit).await
+    }
+
+    async fn journal(
+        &self,
+        key: Option<&PartitionKey>,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<JournalEntry>, StoreError> {
+        self.there()?.journal(key, after, limit).await
+    }
+
+    async fn dates(&self, pipeline: &PipelineId, limit: usize) -> Result<Vec<Date>, StoreError> {
+        self.there()?.dates(pipeline, limit).await
+    }
+
+    async fn release_lock(&self, key: &PartitionKey, node: &NodeId, run: &RunId) -> Result<(), StoreError> {
+        self.there()?.release_lock(key, node, run).await
+    }
+
+    async fn exported(&self) -> Result<u64, StoreError> {
+        self.there()?.exported().await
+    }
+
+    async fn set_exported(&self, seq: u64) -> Result<(), StoreError> {
+        self.there()?.set_exported(seq).await
+    }
+}
