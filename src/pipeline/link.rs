@@ -104,7 +104,8 @@ impl Linking<'_> {
 
     fn rank(&self, id: &str) -> usize {
         let cycle = self.draft.nodes.get(id).and_then(|node| node.cycle.as_ref());
-        let position = |cycle: &Found<String>| self.draft.cycles.iter().position(|known| known.id.as_str() == cycle.value);
+        let position =
+            |cycle: &Found<String>| self.draft.cycles.iter().position(|known| known.id.as_str() == cycle.value);
         cycle.and_then(position).unwrap_or(usize::MAX)
     }
 
@@ -187,10 +188,8 @@ impl Linking<'_> {
         let upstream = self.draft.nodes.get(&need.node).and_then(|node| node.kind.as_ref());
         let on_gate = matches!(upstream, Some(DraftKind::Gate(_)));
         if on_gate {
-            let without_effect = [
-                need.coverage_min.as_ref().map(|found| &found.place),
-                need.grace.as_ref().map(|found| &found.place),
-            ];
+            let without_effect =
+                [need.coverage_min.as_ref().map(|found| &found.place), need.grace.as_ref().map(|found| &found.place)];
             for place in without_effect.into_iter().flatten() {
                 report.at(place, format!("has no effect; the gate `{}` itself says how much is enough", need.node));
             }
@@ -283,8 +282,7 @@ impl Linking<'_> {
                     let Some((&first, &second)) = circle.first().zip(circle.get(1)) else { break };
                     let place = waiting.get_mut(first).and_then(|upstreams| upstreams.remove(second));
                     if let Some(place) = place {
-                        let message =
-                            format!("`{first}` waits for itself: {}", circle.join(" needs "));
+                        let message = format!("`{first}` waits for itself: {}", circle.join(" needs "));
                         report.at(place, message);
                     }
                     continue;
@@ -331,7 +329,10 @@ impl Linking<'_> {
                     report.at(&output.place, format!("`{}` is not DATASET.TABLE", output.value));
                 } else if !ours {
                     let datasets = self.draft.datasets.join(", ");
-                    report.at(&output.place, format!("`{}` is in none of this pipeline's datasets ({datasets})", output.value));
+                    report.at(
+                        &output.place,
+                        format!("`{}` is in none of this pipeline's datasets ({datasets})", output.value),
+                    );
                 }
             }
             let output = node.output.as_ref().or_else(|| self.root_node(id)?.output.as_ref());
@@ -492,7 +493,10 @@ impl Linking<'_> {
         };
         let contract = Contract::named(name);
         if contract.is_none() {
-            report.at(place, format!("no schema `{name}` is known for what is sent{}", suggestion(name, Contract::names())));
+            report.at(
+                place,
+                format!("no schema `{name}` is known for what is sent{}", suggestion(name, Contract::names())),
+            );
         }
         contract
     }

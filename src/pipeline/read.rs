@@ -212,7 +212,8 @@ impl Defaults {
 fn check_name(name: &str, place: &Place, report: &mut Report) {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-' | '.');
     if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(allowed) || name.contains("..") {
-        report.at(place, "a name begins with a lower-case letter and goes on with lower-case letters, digits and _ - .");
+        report
+            .at(place, "a name begins with a lower-case letter and goes on with lower-case letters, digits and _ - .");
     }
 }
 
@@ -286,7 +287,9 @@ fn silence(table: &mut Table, liveness: &mut Liveness, every: Duration, report: 
         let least = topology::show(least);
         report.at(
             &at(&stale),
-            format!("{shown} is shorter than {HEARTBEATS_MISSED_MIN} heartbeats ({least}); a late one would be flagged"),
+            format!(
+                "{shown} is shorter than {HEARTBEATS_MISSED_MIN} heartbeats ({least}); a late one would be flagged"
+            ),
         );
     }
     if liveness.dead_after <= liveness.stale_after {
@@ -570,8 +573,7 @@ fn duration(table: &mut Table, key: &'static str, report: &mut Report) -> Option
 }
 
 fn parse_duration(found: &Found<String>, report: &mut Report) -> Option<SignedDuration> {
-    let parsed = topology::duration(&found.value).and_then(|duration| {
-        SignedDuration::try_from(duration).map_err(|_| format!("{} is too long", found.value))
-    });
+    let parsed = topology::duration(&found.value)
+        .and_then(|duration| SignedDuration::try_from(duration).map_err(|_| format!("{} is too long", found.value)));
     parsed.map_err(|message| report.at(&found.place, message)).ok()
 }
