@@ -110,3 +110,14 @@ fn revision(text: &str) -> u64 {
     let digest = Sha256::digest(text.as_bytes());
     digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shipped_is_sound() {
+        let declarations = shipped().unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(declarations.pipelines.len(), 2);
+    }
+}

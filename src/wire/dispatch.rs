@@ -8,17 +8,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
+use jiff::Timestamp;
+use jiff::civil::Date;
 use jsonschema::Validator;
 use minijinja::value::{Serde, ValueKind};
 use minijinja::{Environment, Expression, UndefinedBehavior};
 use serde_json::{Map, Value, json};
 
 use crate::diagnostic::{Any, Found, Place, Report, suggestion};
-use crate::domain::coverage::{Coverage, PerMille};
+use crate::domain::coverage::Coverage;
 use crate::domain::effect::{Cause, Dispatch, Input, Manifest};
 use crate::domain::evidence::Extant;
-use crate::domain::graph::{Node, Offset};
-use crate::domain::id::{Attempt, NodeId, PartitionKey, PipelineId, RunId};
+use crate::domain::graph::{Dependency, Node, Offset};
+use crate::domain::id::{Attempt, CycleId, NodeId, PartitionKey, PipelineId, RunId};
 use crate::pipeline::Pipeline;
 
 /// Pub/Sub refuses a message with a longer attribute; the body carries whatever does not fit.
@@ -111,7 +113,8 @@ pub fn render(pipeline: &Pipeline, dispatch: &Dispatch) -> Result<Vec<Outgoing>,
     let messages = pipeline.tasks.get(&dispatch.node).filter(|messages| !messages.is_empty());
     let messages = messages.ok_or_else(|| RenderError::NoMessages(dispatch.node.clone()))?;
     let manifest = manifest(dispatch);
-    let context = context(dispatch, &manifest);
+    let today = pipeline.graph.date_at(dispatch.decided_at);
+    let context = context(dispatch, today, &manifest);
     let fill = |(index, message)| one(message, index, dispatch, &manifest, &context);
     messages.iter().enumerate().map(fill).collect()
 }
@@ -203,12 +206,14 @@ fn input(input: &Input) -> Value {
 }
 
 /// Every name that a template may use.
-fn names(dispatch: &Dispatch, manifest: &Value) -> Value {
+fn names(dispatch: &Dispatch, today: Date, manifest: &Value) -> Value {
     let date = dispatch.key.date;
     json!({
         "pipeline": dispatch.key.pipeline,
         "date": date,
         "previous_date": date.yesterday().unwrap_or(date),
+        // Where the decision falls in the pipeline's zone: a function of the dispatch, unlike the day it is rendered.
+        "today": today,
         "next_date": date.tomorrow().unwrap_or(date),
         "node": dispatch.node,
         "cycle": dispatch.manifest.cycle,
@@ -225,8 +230,8 @@ fn names(dispatch: &Dispatch, manifest: &Value) -> Value {
     })
 }
 
-fn context(dispatch: &Dispatch, manifest: &Value) -> minijinja::Value {
-    minijinja::Value::from(Serde(names(dispatch, manifest)))
+fn context(dispatch: &Dispatch, today: Date, manifest: &Value) -> minijinja::Value {
+    minijinja::Value::from(Serde(names(dispatch, today, manifest)))
 }
 
 /// A schema that a body has to satisfy.
@@ -461,46 +466,47 @@ impl Template {
 /// The names of some dispatch, with which a template's names are compared when it is read.
 static KNOWN: LazyLock<Value> = LazyLock::new(|| {
     let dispatch = example(&"pipeline".into(), &"node".into(), &"cycle".into(), Vec::new(), Turnout::Whole);
-    names(&dispatch, &manifest(&dispatch))
+    names(&dispatch, EXAMPLE_DATE, &manifest(&dispatch))
 });
+
+const EXAMPLE_DATE: Date = jiff::civil::date(2026, 1, 23);
 
 /// The two ends of what a dispatch can be decided on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Turnout {
-    /// Every input whole, a correlation id carried on.
+    /// Every input whole, a correlation id carried on, decided on the day.
     Whole,
-    /// No input there, no correlation id.
+    /// No input there, no correlation id, a dead run replaced, decided the day after.
     Empty,
 }
 
-fn example(
-    pipeline: &PipelineId,
-    node: &NodeId,
-    cycle: &crate::domain::id::CycleId,
-    inputs: Vec<Input>,
-    turnout: Turnout,
-) -> Dispatch {
-    let key = PartitionKey { pipeline: pipeline.clone(), date: jiff::civil::date(2026, 1, 23) };
+fn example(pipeline: &PipelineId, node: &NodeId, cycle: &CycleId, inputs: Vec<Input>, turnout: Turnout) -> Dispatch {
+    let key = PartitionKey { pipeline: pipeline.clone(), date: EXAMPLE_DATE };
     let attempt = Attempt { run: 1, attempt: 1 };
-    let whole = turnout == Turnout::Whole;
-    let missing: BTreeSet<NodeId> =
-        if whole { BTreeSet::new() } else { inputs.iter().map(|input| input.node.clone()).collect() };
+    let (missing, cause, fenced, correlation) = match turnout {
+        Turnout::Whole => (BTreeSet::new(), Cause::DependenciesMet, None, Some("a1b2c3d4".into())),
+        Turnout::Empty => {
+            let missing = inputs.iter().map(|input| input.node.clone()).collect();
+            (missing, Cause::HeartbeatDead, Some(RunId::from("run-1")), None)
+        }
+    };
+    let manifest = Manifest {
+        cycle: cycle.clone(),
+        attempt,
+        cause,
+        inputs,
+        degraded: turnout == Turnout::Empty,
+        waived: missing.clone(),
+        missing,
+        fenced,
+        correlation,
+    };
     Dispatch {
         id: attempt.dispatch_id(&key, node),
-        node: node.clone(),
-        decided_at: jiff::Timestamp::UNIX_EPOCH,
-        manifest: Manifest {
-            cycle: cycle.clone(),
-            attempt,
-            cause: if whole { Cause::DependenciesMet } else { Cause::HeartbeatDead },
-            inputs,
-            degraded: !whole,
-            waived: missing.clone(),
-            missing,
-            fenced: (!whole).then(|| RunId::from("run-1")),
-            correlation: whole.then(|| "a1b2c3d4".into()),
-        },
         key,
+        node: node.clone(),
+        decided_at: Timestamp::UNIX_EPOCH,
+        manifest,
     }
 }
 
@@ -509,21 +515,12 @@ fn example(
 /// `declared` is the body as written, for its places. Both ends of what can be decided are tried, so that a template
 /// which fits only a complete day is found before the first incomplete one.
 pub fn rehearse(pipeline: &PipelineId, node: &Node, message: &Message, declared: &Found<Any>, report: &mut Report) {
-    let date = jiff::civil::date(2026, 1, 23);
-    for turnout in [Turnout::Whole, Turnout::Empty] {
-        let input = |need: &crate::domain::graph::Dependency| Input {
-            node: need.node.clone(),
-            date: match need.offset {
-                Offset::Same => date,
-                Offset::PreviousGameDay => date.yesterday().unwrap_or(date),
-            },
-            observed: if turnout == Turnout::Whole { Extant::Claimed } else { Extant::Nothing },
-            required: PerMille::NONE.max(need.coverage_min),
-            version: None,
-        };
-        let dispatch = example(pipeline, &node.id, &node.cycle, node.needs.iter().map(input).collect(), turnout);
+    let next = EXAMPLE_DATE.tomorrow().unwrap_or(EXAMPLE_DATE);
+    for (turnout, today) in [(Turnout::Whole, EXAMPLE_DATE), (Turnout::Empty, next)] {
+        let inputs = node.needs.iter().map(|need| example_input(need, turnout)).collect();
+        let dispatch = example(pipeline, &node.id, &node.cycle, inputs, turnout);
         let manifest = manifest(&dispatch);
-        let body = match message.body.fill(&context(&dispatch, &manifest)) {
+        let body = match message.body.fill(&context(&dispatch, today, &manifest)) {
             Ok(Value::Object(mut members)) => {
                 members.insert(MANIFEST_KEY.to_owned(), manifest);
                 Value::Object(members)
@@ -534,17 +531,28 @@ pub fn rehearse(pipeline: &PipelineId, node: &Node, message: &Message, declared:
                 return;
             }
         };
-        let mut broken = false;
+        let noted = report.len();
         for error in message.contract.validator.iter_errors(&body) {
-            broken = true;
             let place = place(declared, error.instance_path().as_str());
             report.at(place, format!("for `{}`, breaks {}: {error}", node.id, message.contract.name));
         }
-        if broken {
-            // The other turnout would mostly repeat what has been said.
+        // The other turnout would mostly repeat what has been said.
+        if report.len() > noted {
             return;
         }
     }
+}
+
+fn example_input(need: &Dependency, turnout: Turnout) -> Input {
+    let date = match need.offset {
+        Offset::Same => EXAMPLE_DATE,
+        Offset::PreviousGameDay => EXAMPLE_DATE.yesterday().unwrap_or(EXAMPLE_DATE),
+    };
+    let observed = match turnout {
+        Turnout::Whole => Extant::Claimed,
+        Turnout::Empty => Extant::Nothing,
+    };
+    Input { node: need.node.clone(), date, observed, required: need.coverage_min, version: None }
 }
 
 /// The place of the part that a JSON pointer names, or of the nearest part around it that was written.
@@ -562,4 +570,177 @@ fn place<'a>(declared: &'a Found<Any>, pointer: &str) -> &'a Place {
         }
     }
     &at.place
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::coverage::PerMille;
+    use crate::domain::evidence::Extant;
+    use crate::pipeline;
+
+    fn dispatch(node: &str, date: Date, cause: Cause) -> Dispatch {
+        let key = PartitionKey { pipeline: "nba".into(), date };
+        let attempt = Attempt { run: 2, attempt: 3 };
+        Dispatch {
+            id: attempt.dispatch_id(&key, &node.into()),
+            key,
+            node: node.into(),
+            // Half past eight in the evening of the 23rd in New York, the 24th in Greenwich.
+            decided_at: "2026-01-24T01:30:00Z".parse().unwrap(),
+            manifest: Manifest {
+                cycle: "same_day".into(),
+                attempt,
+                cause,
+                inputs: vec![Input {
+                    node: "ml_feature_store".into(),
+                    date,
+                    observed: Extant::Known(Coverage::new(6, 8).unwrap()),
+                    required: PerMille::new(600).unwrap(),
+                    version: None,
+                }],
+                degraded: true,
+                missing: BTreeSet::from(["player_composite_factors".into()]),
+                waived: BTreeSet::new(),
+                fenced: Some("batch-1".into()),
+                correlation: Some("corr-1".into()),
+            },
+        }
+    }
+
+    fn body(outgoing: &Outgoing) -> Value {
+        serde_json::from_slice(&outgoing.body).unwrap()
+    }
+
+    fn today() -> Date {
+        jiff::civil::date(2026, 1, 23)
+    }
+
+    #[test]
+    fn a_dispatch_becomes_the_receivers_own_words_with_the_manifest_beside_them() {
+        // Holes keep their types: a list stays a list, a number a number.
+        let nba = &pipeline::shipped().unwrap().pipelines["nba"];
+        let sent = render(nba, &dispatch("predictions", today(), Cause::DependenciesMet)).unwrap();
+        let [message] = sent.as_slice() else { panic!("{sent:?}") };
+        assert_eq!(message.id, "nba/2026-01-23/predictions/2/3");
+        assert_eq!(message.target.to_string(), "topic:nba-predictions-trigger");
+        assert_eq!(
+            body(message),
+            json!({
+                "game_date": "2026-01-23",
+                "upstream_processors_count": 4,
+                "expected_processors": ["team_defense_zone_analysis", "player_shot_zone_analysis",
+                    "player_composite_factors", "player_daily_cache", "ml_feature_store"],
+                "data_freshness_verified": false,
+                "missing_tables": ["player_composite_factors"],
+                "trigger_reason": "dependencies_met",
+                "force": false,
+                "correlation_id": "corr-1",
+                "trigger_source": "orchestrator",
+                "triggered_by": "tipoff",
+                "timestamp": "2026-01-24T01:30:00Z",
+                "tipoff": {
+                    "dispatch_id": "nba/2026-01-23/predictions/2/3",
+                    "pipeline": "nba", "date": "2026-01-23", "node": "predictions", "cycle": "same_day",
+                    "run": 2, "attempt": 3, "cause": "dependencies_met", "degraded": true,
+                    "missing": ["player_composite_factors"], "waived": [], "fenced_run_id": "batch-1",
+                    "inputs": [{ "node": "ml_feature_store", "date": "2026-01-23", "state": "known",
+                        "observed": 6, "expected": 8, "required": 0.6 }],
+                },
+            })
+        );
+        let attributes: Vec<(&str, &str)> =
+            message.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(
+            attributes,
+            [
+                ("Content-Type", "application/json"),
+                ("correlation-id", "corr-1"),
+                ("tipoff-attempt", "3"),
+                ("tipoff-cause", "dependencies_met"),
+                ("tipoff-date", "2026-01-23"),
+                ("tipoff-dispatch-id", "nba/2026-01-23/predictions/2/3"),
+                ("tipoff-node", "predictions"),
+                ("tipoff-schema", "predictions-trigger"),
+            ]
+        );
+        let again = render(nba, &dispatch("predictions", today(), Cause::Requested)).unwrap();
+        assert_eq!(body(&again[0])["force"], true);
+    }
+
+    #[test]
+    fn the_same_dispatch_gives_the_same_bytes() {
+        // Two replicas that read the files each for themselves send one message twice, not two messages.
+        let (one, two) = (pipeline::shipped().unwrap(), pipeline::shipped().unwrap());
+        for (id, pipeline) in &one.pipelines {
+            for node in pipeline.tasks.keys() {
+                let dispatch = dispatch(node.as_str(), today(), Cause::InputsNewer);
+                let sent = render(pipeline, &dispatch).unwrap();
+                assert_eq!(sent, render(&two.pipelines[id], &dispatch).unwrap());
+                let ids: BTreeSet<&str> = sent.iter().map(|message| message.id.as_str()).collect();
+                assert_eq!(ids.len(), sent.len(), "{node}");
+            }
+        }
+    }
+
+    #[test]
+    fn messages_after_the_first_are_numbered_and_a_service_is_named_with_its_path() {
+        let nba = &pipeline::shipped().unwrap().pipelines["nba"];
+        let ids = |node| -> Vec<String> {
+            let sent = render(nba, &dispatch(node, today(), Cause::DependenciesMet)).unwrap();
+            sent.into_iter().map(|message| format!("{} {}", message.id, message.target)).collect()
+        };
+        assert_eq!(
+            ids("player_daily_cache"),
+            [
+                "nba/2026-01-23/player_daily_cache/2/3 topic:nba-phase4-trigger",
+                "nba/2026-01-23/player_daily_cache/2/3#2 topic:nba-phase4-trigger",
+                "nba/2026-01-23/player_daily_cache/2/3#3 topic:nba-phase4-trigger",
+            ]
+        );
+        assert_eq!(
+            ids("ml_feature_store"),
+            ["nba/2026-01-23/ml_feature_store/2/3 http:nba-phase4-precompute-processors/process-date"]
+        );
+    }
+
+    #[test]
+    fn an_export_of_a_past_date_leaves_alone_what_readers_were_shown() {
+        // "Past" is decided in the pipeline's zone: at 01:30 UTC of the 24th, the 23rd is still today.
+        let nba = &pipeline::shipped().unwrap().pipelines["nba"];
+        let export = |date| body(&render(nba, &dispatch("export", date, Cause::Requested)).unwrap()[0]);
+        let now = export(today());
+        assert_eq!((now["export_types"].as_array().unwrap().len(), &now["update_latest"]), (15, &json!(true)));
+        let past = export(today().yesterday().unwrap());
+        assert_eq!(past["update_latest"], false);
+        for destructive in ["signal-best-bets", "subset-picks", "admin-picks"] {
+            assert!(!past["export_types"].as_array().unwrap().contains(&json!(destructive)), "{destructive}");
+        }
+    }
+
+    #[test]
+    fn without_a_correlation_id_the_dispatch_names_itself() {
+        let nba = &pipeline::shipped().unwrap().pipelines["nba"];
+        let mut dispatch = dispatch("grading", today(), Cause::DependenciesMet);
+        dispatch.manifest.correlation = None;
+        let sent = render(nba, &dispatch).unwrap();
+        assert_eq!(body(&sent[0])["correlation_id"], dispatch.id.as_str());
+        // Over the broker's bound the attribute would have the whole message refused, for ever.
+        dispatch.manifest.correlation = Some("x".repeat(ATTRIBUTE_BYTES_MAX + 1).into());
+        assert!(!render(nba, &dispatch).unwrap()[0].attributes.contains_key("correlation-id"));
+    }
+
+    #[test]
+    fn what_is_no_task_cannot_be_dispatched() {
+        let nba = &pipeline::shipped().unwrap().pipelines["nba"];
+        let error = render(nba, &dispatch("phase4_quorum", today(), Cause::Requested)).unwrap_err();
+        assert_eq!(error.to_string(), "`phase4_quorum` declares no messages");
+    }
+
+    #[test]
+    fn every_contract_compiled_in_is_sound_and_a_pipeline_can_be_shared() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Pipeline>();
+        assert_eq!(Contract::names().filter_map(Contract::named).count(), CONTRACTS.len());
+    }
 }
