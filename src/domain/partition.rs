@@ -509,7 +509,12 @@ fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
             end(node, &completed.run, completed.published, End::Done);
             let news = node.evidence.claim(claim(completed, extent));
             let at = completed.published;
-            node.runs.retain(|_, run| !(run.ended_unreported && run.first <= at));
+            let gone = |run: &Run| run.ended_unreported && run.first <= at;
+            let answered: Vec<RunId> = node.runs.iter().filter(|(_, run)| gone(run)).map(|(id, _)| id.clone()).collect();
+            for run in answered {
+                node.runs.remove(&run);
+                end(node, &run, at, End::Done);
+            }
             let (state, built_from) = match std::mem::take(&mut node.state) {
                 // An attempt of ours is answered by what was published after it; an older run's late success is
                 // evidence, and the attempt goes on. So it is with a fenced run while its successor is at work.
@@ -677,6 +682,7 @@ fn pulse(partition: &mut Partition, heartbeat: &Heartbeat, is_task: bool) -> Rec
             let answered = node.evidence.claim.as_ref().is_some_and(|claim| claim.published >= at);
             if ended_unreported && answered {
                 // A process that reported its result under another name and then said goodbye.
+                end(node, &heartbeat.run, at, End::Done);
                 return Recorded::Superseded;
             }
             let run = Run { first: at, last: at, progress: heartbeat.progress, progressed_at: at, ended_unreported };
