@@ -5,5 +5,5 @@
 
 mod graphs;
 mod model;
-//mod node_states;
+mod node_states;
 mod properties;

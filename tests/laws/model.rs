@@ -346,6 +346,9 @@ impl Model for Replicas {
         }
         for (id, answer) in &world.published {
             if *answer == Answer::Due {
+                if world.failures > 0 && !said(&Message::Beat(id.clone())) {
+                    actions.push(Action::Publish(Message::Beat(id.clone())));
+                }
                 actions.push(Action::Publish(Message::Succeeded(id.clone())));
                 // A failure at the last instant would wait for a backoff that never ends.
                 if world.failures > 0 && usize::from(world.clock) + 1 < INSTANTS.len() {
