@@ -47,6 +47,9 @@ pub struct Partition {
     /// The operator's stop on the whole date.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
+    /// When an operator last ended a stop on the whole date; a stop asked for earlier, but heard of later, is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_at: Option<Timestamp>,
     /// When the warehouse was last asked about a node of this date.
     #[serde(default)]
     pub asked: BTreeMap<NodeId, Timestamp>,
@@ -135,6 +138,9 @@ pub struct Node {
     /// The operator's stop on this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
+    /// When an operator last ended a stop on this node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_at: Option<Timestamp>,
     /// The inputs its output may have seen: those known by this instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub built_from: Option<Timestamp>,
@@ -388,6 +394,7 @@ impl Partition {
             upstream: BTreeMap::new(),
             notified: BTreeMap::new(),
             hold: None,
+            resumed_at: None,
             asked: BTreeMap::new(),
             asked_upstream: BTreeMap::new(),
             alerts: BTreeMap::new(),
@@ -504,7 +511,12 @@ fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
             end(node, &completed.run, completed.published, End::Done);
             let news = node.evidence.claim(claim(completed, extent));
             let at = completed.published;
-            node.runs.retain(|_, run| !(run.ended_unreported && run.first <= at));
+            let gone = |run: &Run| run.ended_unreported && run.first <= at;
+            let answered: Vec<RunId> = node.runs.iter().filter(|(_, run)| gone(run)).map(|(id, _)| id.clone()).collect();
+            for run in answered {
+                node.runs.remove(&run);
+                end(node, &run, at, End::Done);
+            }
             let (state, built_from) = match std::mem::take(&mut node.state) {
                 // An attempt of ours is answered by what was published after it; an older run's late success is
                 // evidence, and the attempt goes on. So it is with a fenced run while its successor is at work.
@@ -671,6 +683,7 @@ fn pulse(partition: &mut Partition, heartbeat: &Heartbeat, is_task: bool) -> Rec
             let answered = node.evidence.claim.as_ref().is_some_and(|claim| claim.published >= at);
             if ended_unreported && answered {
                 // A process that reported its result under another name and then said goodbye.
+                end(node, &heartbeat.run, at, End::Done);
                 return Recorded::Superseded;
             }
             let run = Run { first: at, last: at, progress: heartbeat.progress, progressed_at: at, ended_unreported };
@@ -731,6 +744,20 @@ fn next_external(held: Attempt, failed: bool) -> Attempt {
     }
 }
 
+/// The operator's stop on the node, or on the whole date, and when one was last ended.
+fn stop_of<'a>(
+    partition: &'a mut Partition,
+    node: Option<&NodeId>,
+) -> (&'a mut Option<Hold>, &'a mut Option<Timestamp>) {
+    match node {
+        Some(node) => {
+            let node = partition.node_mut(node);
+            (&mut node.hold, &mut node.resumed_at)
+        }
+        None => (&mut partition.hold, &mut partition.resumed_at),
+    }
+}
+
 fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recorded {
     if partition.requests.contains_key(&request.id) {
         return Recorded::Duplicate;
@@ -760,13 +787,21 @@ fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recor
         Command::Hold { node, until } => {
             let hold =
                 Hold { actor: request.actor.clone(), reason: request.reason.clone(), at: request.at, until: *until };
-            match node {
-                Some(node) => partition.node_mut(node).hold = Some(hold),
-                None => partition.hold = Some(hold),
+            let (held, resumed_at) = stop_of(partition, node.as_ref());
+            let at = Some(hold.at);
+            if at < *resumed_at || at < held.as_ref().map(|held| held.at) {
+                return Recorded::Superseded;
             }
+            *held = Some(hold);
         }
-        Command::Resume { node: Some(node) } => partition.node_mut(node).hold = None,
-        Command::Resume { node: None } => partition.hold = None,
+        Command::Resume { node } => {
+            let (held, resumed_at) = stop_of(partition, node.as_ref());
+            *resumed_at = (*resumed_at).max(Some(request.at));
+            if held.as_ref().is_some_and(|held| held.at > request.at) {
+                return Recorded::Superseded;
+            }
+            *held = None;
+        }
         Command::Retry { node } => {
             let node = partition.node_mut(node);
             node.wish = Some(Wish { actor: request.actor.clone(), reason: request.reason.clone(), at: request.at });

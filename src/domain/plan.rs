@@ -164,8 +164,11 @@ impl Walk<'_> {
             if blockers.is_empty() {
                 self.dispatch(partition, node, &readiness, fingerprint, cause);
             }
-            for until in blockers.iter().filter_map(Blocker::until) {
-                self.wake.at(until);
+            // No clock lifts what is blocked by its budget as well.
+            if !blockers.iter().any(|blocker| matches!(blocker, Blocker::Budget { .. })) {
+                for until in blockers.iter().filter_map(Blocker::until) {
+                    self.wake.at(until);
+                }
             }
             if !blockers.is_empty()
                 && let Some((_, until)) = readiness::pass(self.graph, &partition.key, node)

@@ -68,12 +68,6 @@ pub fn hard(upstream: &str) -> Dependency {
     }
 }
 
-/// An edge that four fifths meet, at once.
-pub fn soft(upstream: &str) -> Dependency {
-    let four_fifths = PerMille::new(800).expect("800 is at most 1000");
-    Dependency { strength: Strength::Soft, coverage_min: four_fifths, ..hard(upstream) }
-}
-
 /// Puts `nodes`, given in topological order, into a graph whose passes are open from the day before to late at night.
 pub fn graph(nodes: Vec<Node>) -> Graph {
     let order = nodes.iter().map(|node| node.id.clone()).collect();

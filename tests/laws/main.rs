@@ -4,6 +4,6 @@
 //! one store, and `node_states` keeps the table of (state, event) that people read equal to the one that runs.
 
 mod graphs;
-//mod model;
-//mod node_states;
+mod model;
+mod node_states;
 mod properties;
