@@ -113,11 +113,409 @@ fn revision(text: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+    use jiff::civil::date;
+    use serde_json::json;
+
     use super::*;
+    use crate::domain::coverage::PerMille;
+    use crate::domain::graph::{Kind, Offset};
+
+    const TOPICS_OF_TESTS: &str = "version: 1
+defaults:
+  topic: { retention: 7d }
+  push: { ack_deadline: 600s, attempts_max: 5, backoff: { min: 10s, max: 600s }, retention: 7d }
+  pull: { ack_deadline: 60s, attempts_max: 5, backoff: { min: 10s, max: 600s }, retention: 7d }
+topics:
+  go-dlq: { purpose: p, pipeline: nba, carries: dead-letter, subscriptions: { go-dlq-sub: { consumer: o, delivery: pull } } }
+  grade: { purpose: p, pipeline: nba, carries: trigger, schema: grading-trigger, subscriptions: { grade-sub: { consumer: g, delivery: push, endpoint: /, dead_letter: go-dlq } } }
+  bare: { purpose: p, pipeline: nba, carries: trigger, schema: grading-trigger, subscriptions: { bare-sub: { consumer: g, delivery: push, endpoint: /, wrapped: false, dead_letter: go-dlq } } }
+  other: { purpose: p, pipeline: mlb, carries: other }
+  quiet: { purpose: p, pipeline: nba, carries: other }
+  gone: { purpose: p, pipeline: nba, carries: trigger, retired: nobody grades any more }
+";
+
+    /// Everything before the nodes; they begin at line 19.
+    const HEAD: &str = "version: 1
+pipelines:
+  nba:
+    zone: America/New_York
+    datasets: [nba_]
+    limits: { ahead_max: 2d, behind_max: 400d, observe_every: 15m }
+    services: { asked: {} }
+    defaults:
+      heartbeat: { every: 60s, stale_after: 5m, dead_after: 15m }
+      start_within: 30m
+      duration_max: 1h
+      coverage_min: 0.80
+      retry: { attempts_max: 3, not_started_max: 2, dispatches_max: 24, backoff: 5m, backoff_max: 30m }
+      rebuild_after: 2m
+    cycles:
+      - { name: early, from: { day: -1, at: \"17:00\" }, until: { day: 0, at: \"00:00\" } }
+      - { name: late, from: { day: 0, at: \"00:00\" }, until: { day: 7, at: \"00:00\" } }
+    nodes:
+";
+
+    /// A source, and a task that is sound; the node under test follows on line 21.
+    const SOUND: &str = "      games: { kind: source, phase: raw, cycle: late }
+      work: { kind: task, phase: p, cycle: late, needs: { games: { strength: soft } }, messages: [{ topic: grade, body: { target_date: \"{{ date }}\", correlation_id: \"{{ correlation_id }}\", trigger_source: t } }] }
+";
+
+    fn checked(text: &str) -> Result<Declarations, Problems> {
+        load(("t.yaml", TOPICS_OF_TESTS), ("p.yaml", text))
+    }
+
+    fn mistakes(text: &str) -> String {
+        checked(text).map_or_else(|problems| problems.to_string(), |_| String::new())
+    }
+
+    fn task(body: &str) -> String {
+        format!(
+            "      grade: {{ kind: task, phase: p, cycle: late, needs: {{ games: {{ strength: soft }} }}, {body} }}\n"
+        )
+    }
 
     #[test]
     fn what_is_shipped_is_sound() {
         let declarations = shipped().unwrap_or_else(|problems| panic!("{problems}"));
-        assert_eq!(declarations.pipelines.len(), 2);
+        for (id, pipeline) in &declarations.pipelines {
+            let graph = &pipeline.graph;
+            assert_eq!(graph.order.len(), graph.nodes.len(), "{id}");
+            for (at, node) in graph.order.iter().enumerate() {
+                for need in graph.nodes[node].needs.iter().filter(|need| need.offset == Offset::Same) {
+                    assert!(graph.order[..at].contains(&need.node), "{node} comes before {}", need.node);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_finds_the_pass_that_its_date_belongs_to() {
+        // Class, table and config name mean one processor; which of its nodes follows from date and publish time alone.
+        let graph = shipped().unwrap().pipelines["nba"].graph.clone();
+        let noon: Timestamp = "2026-01-23T17:00:00Z".parse().unwrap();
+        let table = [
+            ("PlayerDailyCacheProcessor", 23, "player_daily_cache"),
+            ("playerdailycacheprocessor", 22, "player_daily_cache.overnight"),
+            ("nba_precompute.player_daily_cache", 24, "player_daily_cache"),
+            ("player_daily_cache", 22, "player_daily_cache.overnight"),
+            ("player_daily_cache.overnight", 24, "player_daily_cache.overnight"),
+            ("ml_feature_store_v2", 24, "ml_feature_store.tomorrow"),
+            ("AsyncUpcomingPlayerGameContextProcessor", 22, "upcoming_player_game_context"),
+            ("p2_nba_raw.nbac_schedule", 23, "p2_nbacom_schedule"),
+            ("nbac_player_boxscores", 22, "nbac_player_boxscore"),
+            ("OddsApiPropsBatchProcessor", 23, "p2_odds_player_props"),
+        ];
+        for (name, day, expected) in table {
+            let node = graph.resolve(name, date(2026, 1, day), noon).map(|id| id.as_str());
+            assert_eq!(node, Some(expected), "{name} on the {day}");
+        }
+        assert_eq!(graph.resolve("NbacGambookProcessor", date(2026, 1, 23), noon), None);
+    }
+
+    #[test]
+    fn a_gate_does_not_ask_for_more_than_what_waits_behind_it() {
+        // The bar of a gate would silently overrule a lower one of the edge beside it.
+        let graph = shipped().unwrap().pipelines["nba"].graph.clone();
+        assert_eq!(graph.required_of(&"ml_feature_store".into()), PerMille::new(600).unwrap());
+        let Kind::Gate(gate) = &graph.nodes["phase3_overnight"].kind else { panic!("a gate") };
+        assert_eq!(gate.quorum.iter().map(|tier| tier.count).collect::<Vec<_>>(), [5, 3]);
+    }
+
+    #[test]
+    fn each_mistake_in_a_node_is_named_with_its_place() {
+        assert_eq!(mistakes(&format!("{HEAD}{SOUND}")), "");
+        let message = r#"messages: [{ topic: grade, body: { target_date: "{{ date }}", correlation_id: c, trigger_source: t } }]"#;
+        let table = [
+            (
+                task("mesages: []"),
+                "p.yaml:21: pipelines.nba.nodes.grade.mesages: unknown key; did you mean `messages`?\n\
+                 p.yaml:21: pipelines.nba.nodes.grade.messages: missing; without a message nothing would start this task",
+            ),
+            (
+                "      a: { kind: sorce, phase: p, cycle: late }\n".to_owned(),
+                "p.yaml:21: pipelines.nba.nodes.a.kind: `sorce` is not one of source, task, gate; did you mean `source`?",
+            ),
+            (
+                "      a: { kind: source, phase: p, cycle: lat }\n".to_owned(),
+                "p.yaml:21: pipelines.nba.nodes.a.cycle: no cycle `lat` is declared; did you mean `late`?",
+            ),
+            (
+                "      a/b: { kind: source, phase: p, cycle: late }\n".to_owned(),
+                "p.yaml:21: pipelines.nba.nodes.a/b: a name begins with a lower-case letter and goes on with lower-case letters, digits and _ - .",
+            ),
+            (
+                "      a: { kind: source, phase: p, cycle: late, needs: { gams: { strength: hard } } }\n".to_owned(),
+                "p.yaml:21: pipelines.nba.nodes.a.needs.gams: no node `gams` is declared; did you mean `games`?",
+            ),
+            (
+                "      a: { kind: source, phase: p, cycle: late, needs: { games: { strength: hart, date: previous_game_day } } }\n".to_owned(),
+                "p.yaml:21: pipelines.nba.nodes.a.needs.games.strength: `hart` is not one of hard, soft, optional; did you mean `hard`?",
+            ),
+            (
+                "      a: { kind: source, phase: p, cycle: late, needs: { games: { coverage_min: 1.2 } } }\n".to_owned(),
+                "p.yaml:21: pipelines.nba.nodes.a.needs.games.strength: missing\n\
+                 p.yaml:21: pipelines.nba.nodes.a.needs.games.coverage_min: 1.2 is outside 0 to 1",
+            ),
+            (
+                "      a: { kind: source, phase: p, cycle: late, aliases: [Work] }\n".to_owned(),
+                "p.yaml:21: pipelines.nba.nodes.a.aliases[0]: `Work` is a name of `work` already; it cannot mean `a` too",
+            ),
+            (
+                "      a: { kind: source, phase: p, cycle: late, aliases: [X] }\n      b: { kind: source, phase: p, cycle: late, aliases: [x] }\n".to_owned(),
+                "p.yaml:22: pipelines.nba.nodes.b.aliases[0]: `x` is a name of `a` already; it cannot mean `b` too",
+            ),
+            (
+                "      work.early: { kind: task, same_as: wrok, cycle: early, needs: { games: { strength: soft } } }\n".to_owned(),
+                "p.yaml:21: pipelines.nba.nodes.work.early.same_as: no node `wrok` is declared; did you mean `work`?\n\
+                 p.yaml:21: pipelines.nba.nodes.work.early.messages: missing; without a message nothing would start this task",
+            ),
+            (
+                "      work.early: { kind: source, same_as: work, cycle: late }\n".to_owned(),
+                "p.yaml:21: pipelines.nba.nodes.work.early.cycle: `work.early` and `work` are one processor in one cycle; a message could mean either\n\
+                 p.yaml:21: pipelines.nba.nodes.work.early.same_as: `work` is a task, this a source",
+            ),
+            (
+                "      a: { kind: source, phase: p, cycle: late, output: raw.games }\n      b: { kind: source, phase: p, cycle: late, output: games, probe: true }\n      c: { kind: source, phase: p, cycle: late, probe: true }\n".to_owned(),
+                "p.yaml:21: pipelines.nba.nodes.a.output: `raw.games` is in none of this pipeline's datasets (nba_)\n\
+                 p.yaml:22: pipelines.nba.nodes.b.output: `games` is not DATASET.TABLE\n\
+                 p.yaml:23: pipelines.nba.nodes.c: is probed but has no output to look at",
+            ),
+            (
+                "      a: { kind: source, phase: p, cycle: late, heartbeat: { stale_after: 2m } }\n      b: { kind: source, phase: p, cycle: late, heartbeat: { dead_after: 5m } }\n".to_owned(),
+                "p.yaml:21: pipelines.nba.nodes.a.heartbeat.stale_after: 2m is shorter than 3 heartbeats (3m); a late one would be flagged\n\
+                 p.yaml:22: pipelines.nba.nodes.b.heartbeat.dead_after: 5m is not longer than stale_after (5m)",
+            ),
+            (
+                format!("      lost: {{ kind: task, phase: p, cycle: late, needs: {{}}, {message} }}\n"),
+                "p.yaml:21: pipelines.nba.nodes.lost: no source leads here, so nothing will ever start it",
+            ),
+            (
+                format!("      a: {{ kind: task, phase: p, cycle: late, needs: {{ games: {{ strength: soft }}, b: {{ strength: soft }} }}, {message} }}\n      b: {{ kind: task, phase: p, cycle: late, needs: {{ c: {{ strength: hard }} }}, {message} }}\n      c: {{ kind: task, phase: p, cycle: late, needs: {{ a: {{ strength: hard }}, work: {{ strength: hard, date: previous_game_day }} }}, {message} }}\n"),
+                "p.yaml:21: pipelines.nba.nodes.a.needs.b: `a` waits for itself: a needs b needs c needs a",
+            ),
+            (
+                "      g: { kind: gate, phase: p, cycle: late, members: [games, work], critical: [wrok], quorum: [{ count: 3 }, { share: 0.6, after: 1h }, { count: 1, after: 1h }] }\n".to_owned(),
+                "p.yaml:21: pipelines.nba.nodes.g.critical[0]: `wrok` is no member of this gate; did you mean `work`?\n\
+                 p.yaml:21: pipelines.nba.nodes.g.quorum[0]: asks for 3 of 2 members, which never happens\n\
+                 p.yaml:21: pipelines.nba.nodes.g.quorum[2]: comes after 1h, no later than the tier before it (1h)",
+            ),
+            (
+                "      g: { kind: gate, phase: p, cycle: late, members: [games, games], quorum: [{ after: 1h }, { count: 0 }] }\n".to_owned(),
+                "p.yaml:21: pipelines.nba.nodes.g.quorum[0]: write either count or share\n\
+                 p.yaml:21: pipelines.nba.nodes.g.quorum[1].count: a tier asks for one member at least\n\
+                 p.yaml:21: pipelines.nba.nodes.g.members[1]: `games` is named twice",
+            ),
+            (
+                "      g: { kind: gate, phase: p, cycle: late, members: [games], quorum: [] }\n      a: { kind: source, phase: p, cycle: late, needs: { g: { strength: hard, coverage_min: 0.5, date: previous_game_day } } }\n".to_owned(),
+                "p.yaml:21: pipelines.nba.nodes.g.quorum: has no tier, so the gate never opens\n\
+                 p.yaml:22: pipelines.nba.nodes.a.needs.g.coverage_min: has no effect; the gate `g` itself says how much is enough\n\
+                 p.yaml:22: pipelines.nba.nodes.a.needs.g: `g` is a gate; only what has an output is carried to another date",
+            ),
+        ];
+        for (nodes, expected) in table {
+            assert_eq!(mistakes(&format!("{HEAD}{SOUND}{nodes}")), expected, "\n{nodes}");
+        }
+    }
+
+    #[test]
+    fn each_mistake_in_a_message_is_named_with_the_line_of_its_leaf() {
+        // Lines: the node 21, its first message 27, the body's members from 29.
+        let with = |target: &str, body: &str| {
+            format!(
+                "{HEAD}{SOUND}      grade:\n        kind: task\n        phase: p\n        cycle: late\n        needs: {{ games: {{ strength: soft }} }}\n        messages:\n          - {target}\n            body:\n{body}"
+            )
+        };
+        let good = "              target_date: \"{{ date }}\"\n              correlation_id: c\n              trigger_source: t\n";
+        let m = "pipelines.nba.nodes.grade.messages[0]";
+        let table = [
+            ("topic: grad", good, format!("p.yaml:27: {m}.topic: no topic `grad` is declared; did you mean `grade`?")),
+            ("topic: gone", good, format!("p.yaml:27: {m}.topic: `gone` is retired: nobody grades any more")),
+            (
+                "topic: other",
+                good,
+                format!(
+                    "p.yaml:27: {m}.topic: nobody reads `other`, so nothing would start\n\
+                     p.yaml:27: {m}.topic: `other` carries other, not trigger\n\
+                     p.yaml:27: {m}.topic: `other` belongs to mlb\n\
+                     p.yaml:27: {m}.schema: missing; without it the body cannot be checked"
+                ),
+            ),
+            (
+                "topic: bare",
+                good,
+                format!(
+                    "p.yaml:27: {m}.topic: `bare` pushes the payload itself; the attribute Content-Type has to say what it is"
+                ),
+            ),
+            (
+                "timeout: 3",
+                good,
+                format!(
+                    "p.yaml:27: {m}.timeout: unknown key; known here: topic, http, schema, body, attributes\np.yaml:27: {m}: write either topic or http"
+                ),
+            ),
+            (
+                "http: { service: aksed, path: /go }",
+                good,
+                format!("p.yaml:27: {m}.http.service: no service `aksed` is declared; did you mean `asked`?"),
+            ),
+            (
+                "http: { service: asked, path: go }",
+                good,
+                format!("p.yaml:27: {m}.http.path: `go` is not a path; it has to begin with /"),
+            ),
+            (
+                "topic: grade",
+                "              target_date: \"{{ date }}\"\n              correlation_id: \"{{ manifest.cuase }}\"\n              trigger_source: t\n",
+                format!(
+                    "p.yaml:30: {m}.body.correlation_id: `manifest.cuase` is not known; did you mean `manifest.cause`?"
+                ),
+            ),
+            (
+                "topic: grade",
+                "              target_date: \"{{ dat }}\"\n              correlation_id: \"{{ 1 + }}\"\n              trigger_source: \"{{ node\"\n",
+                format!(
+                    "p.yaml:29: {m}.body.target_date: `dat` is not known; did you mean `date`?\n\
+                     p.yaml:30: {m}.body.correlation_id: `1 +` cannot be read: unexpected end of input, expected expression\n\
+                     p.yaml:31: {m}.body.trigger_source: `{{{{ node` opens a hole with {{{{ and does not close it"
+                ),
+            ),
+            (
+                "topic: grade",
+                "              target_date: today\n              correlation_id: c\n              trigger_source: t\n",
+                format!(
+                    r#"p.yaml:29: {m}.body.target_date: for `grade`, breaks grading-trigger: "today" does not match "^\d{{4}}-\d{{2}}-\d{{2}}$""#
+                ),
+            ),
+            (
+                "topic: grade",
+                "              target_date: \"{{ date }}\"\n              run_aggregation: \"{{ degraded }} \"\n              correlation_id: c\n",
+                format!(
+                    "p.yaml:28: {m}.body: for `grade`, breaks grading-trigger: \"trigger_source\" is a required property\n\
+                     p.yaml:30: {m}.body.run_aggregation: for `grade`, breaks grading-trigger: \"false \" is not of type \"boolean\""
+                ),
+            ),
+            (
+                "topic: grade",
+                "              target_date: \"{{ date if not degraded else 'never' }}\"\n              correlation_id: c\n              trigger_source: t\n",
+                format!(
+                    r#"p.yaml:29: {m}.body.target_date: for `grade`, breaks grading-trigger: "never" does not match "^\d{{4}}-\d{{2}}-\d{{2}}$""#
+                ),
+            ),
+            (
+                "topic: grade",
+                "              target_date: \"{{ date }}\"\n              correlation_id: c\n              trigger_source: t\n              tipoff: {}\n",
+                format!("p.yaml:32: {m}.body.tipoff: is reserved; what was decided is written there"),
+            ),
+        ];
+        for (target, body, expected) in table {
+            assert_eq!(mistakes(&with(target, body)), expected, "\n{target}\n{body}");
+        }
+        let schema = |name: &str| mistakes(&with(&format!("topic: grade\n            schema: {name}"), good));
+        assert_eq!(schema("grading-trigger"), "");
+        assert_eq!(
+            schema("phase3-trigger"),
+            format!("p.yaml:28: {m}.schema: the topic carries grading-trigger, not phase3-trigger")
+        );
+        let asked = "http: { service: asked, path: /go }\n            schema: grading-triger";
+        assert_eq!(
+            mistakes(&with(asked, good)),
+            format!(
+                "p.yaml:28: {m}.schema: no schema `grading-triger` is known for what is sent; did you mean `grading-trigger`?"
+            )
+        );
+    }
+
+    #[test]
+    fn the_head_of_a_pipeline_is_checked_too() {
+        let broken = |from: &str, to: &str| {
+            assert!(HEAD.contains(from), "{from}");
+            mistakes(&format!("{}{SOUND}", HEAD.replacen(from, to, 1)))
+        };
+        let table = [
+            ("version: 1", "version: 2", "p.yaml:1: version: expected 1, found 2"),
+            (
+                "America/New_York",
+                "New York",
+                "p.yaml:4: pipelines.nba.zone: `New York` is no time zone; write one as America/New_York",
+            ),
+            (
+                "ahead_max: 2d",
+                "ahead_max: 30h",
+                "p.yaml:6: pipelines.nba.limits.ahead_max: expected whole days, as in 2d",
+            ),
+            (
+                "stale_after: 5m",
+                "stale_after: 100s",
+                "p.yaml:9: pipelines.nba.defaults.heartbeat.stale_after: 100s is shorter than 3 heartbeats (3m); a late one would be flagged",
+            ),
+            (
+                "dead_after: 15m",
+                "dead_after: 5m",
+                "p.yaml:9: pipelines.nba.defaults.heartbeat.dead_after: 5m is not longer than stale_after (5m)",
+            ),
+            (
+                "attempts_max: 3",
+                "attempts_max: 0",
+                "p.yaml:13: pipelines.nba.defaults.retry.attempts_max: 0 is outside 1 to 4294967295",
+            ),
+            (
+                "backoff_max: 30m",
+                "backoff_max: 1m",
+                "p.yaml:13: pipelines.nba.defaults.retry: backoff is longer than backoff_max",
+            ),
+            (
+                "rebuild_after: 2m",
+                "rebuild_after: soon",
+                "p.yaml:14: pipelines.nba.defaults.rebuild_after: `soon` is not a duration; write a whole number and a unit, as in 90s, 10m, 1h or 7d",
+            ),
+            (
+                "17:00",
+                "25:00",
+                "p.yaml:16: pipelines.nba.cycles[0].from.at: `25:00` is no clock time; write hours and minutes, as in \"17:00\"",
+            ),
+            ("day: -1", "day: 1", "p.yaml:16: pipelines.nba.cycles[0]: ends before it begins"),
+        ];
+        for (from, to, expected) in table {
+            // A cycle that cannot be read is unknown to nobody here: both nodes are of the other one.
+            assert_eq!(broken(from, to), expected, "\n{from} -> {to}");
+        }
+        // Mistakes of both files are listed in one go.
+        let both = load(("t.yaml", "version: 2\n"), ("p.yaml", "version: 2\n")).unwrap_err().to_string();
+        assert_eq!(both.lines().count(), 5, "{both}");
+    }
+
+    #[test]
+    fn an_override_changes_what_it_names_and_nothing_else() {
+        let patch = json!({ "pipelines": {
+            "mlb": null,
+            "nba": {
+                "services": { "nba-phase4-precompute-processors": { "url": "http://precompute" } },
+                "nodes": { "ml_feature_store": { "needs": { "player_daily_cache": { "coverage_min": 0.5 } } } },
+            },
+        } });
+        let text = with_overrides("pipeline.yaml", PIPELINE, &patch).unwrap();
+        let shipped = shipped().unwrap();
+        let laid = load(("topics.yaml", TOPICS), ("overridden", &text)).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(laid.pipelines.keys().map(PipelineId::as_str).collect::<Vec<_>>(), ["nba"]);
+        let (before, after) = (&shipped.pipelines["nba"], &laid.pipelines["nba"]);
+        assert_eq!(after.services["nba-phase4-precompute-processors"].url.as_deref(), Some("http://precompute"));
+        assert_ne!(before.graph.revision, after.graph.revision);
+        assert_eq!(before.graph.order, after.graph.order);
+        assert_eq!(before.graph.cycles, after.graph.cycles);
+        for (id, node) in &before.graph.nodes {
+            let mut needs = node.needs.clone();
+            if id.as_str() == "ml_feature_store" {
+                for need in needs.iter_mut().filter(|need| need.node.as_str() == "player_daily_cache") {
+                    need.coverage_min = PerMille::new(500).unwrap();
+                }
+            }
+            assert_eq!(after.graph.nodes[id].needs, needs, "{id}");
+        }
+        let wrong = json!({ "pipelines": { "nba": { "nodes": { "export": { "ned": 1 } } } } });
+        let text = with_overrides("pipeline.yaml", PIPELINE, &wrong).unwrap();
+        let problems = load(("topics.yaml", TOPICS), ("overridden", &text)).unwrap_err().to_string();
+        assert!(problems.ends_with("pipelines.nba.nodes.export.ned: unknown key; known here: kind, same_as, phase, cycle, aliases, output, probe, heartbeats, heartbeat, start_within, duration_max, needs, retry, rebuild_after, messages"), "{problems}");
     }
 }
