@@ -512,7 +512,8 @@ fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
             let news = node.evidence.claim(claim(completed, extent));
             let at = completed.published;
             let gone = |run: &Run| run.ended_unreported && run.first <= at;
-            let answered: Vec<RunId> = node.runs.iter().filter(|(_, run)| gone(run)).map(|(id, _)| id.clone()).collect();
+            let answered: Vec<RunId> =
+                node.runs.iter().filter(|(_, run)| gone(run)).map(|(id, _)| id.clone()).collect();
             for run in answered {
                 node.runs.remove(&run);
                 end(node, &run, at, End::Done);

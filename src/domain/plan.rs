@@ -65,7 +65,7 @@ pub fn plan(graph: &Graph, partition: &mut Partition, now: Now) -> Plan {
         let standing = match &node.kind {
             Kind::Source => walk.source(partition, node),
             Kind::Gate(gate) => {
-                let standing = readiness::join(partition, node, gate, &walk.standings, now);
+                let standing = readiness::join(graph, partition, node, gate, &walk.standings, now);
                 walk.gate(partition, node, &standing);
                 standing
             }
@@ -127,7 +127,11 @@ impl Walk<'_> {
                 format!("{} goes on with {} of {}: {} missing", node.id, join.good, join.total, list(&join.missing));
             self.condition("quorum", node, partition, Severity::Warning, text);
         }
-        if !join.open && join.last_tier_over && join.good > 0 && !over {
+        let given_up =
+            |member: &NodeId| matches!(partition.node(member).state, State::Exhausted { .. } | State::Expired { .. });
+        let hopeless = join.missing_critical.iter().any(given_up)
+            || join.missing_critical.is_empty() && join.missing.iter().any(given_up);
+        if !join.open && join.last_tier_over && join.good > 0 && hopeless && !over {
             let lacking = if join.missing_critical.is_empty() { &join.missing } else { &join.missing_critical };
             let text = format!("{} cannot open: {} missing, and no later tier will do", node.id, list(lacking));
             self.condition("impossible", node, partition, Severity::Critical, text);

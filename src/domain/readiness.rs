@@ -259,6 +259,7 @@ pub fn previous_date(date: Date) -> Date {
 pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings: &Standings, now: Now) -> Readiness {
     let mut found = Readiness::default();
     let built_from = partition.nodes.get(&node.id).and_then(|facts| facts.built_from);
+    let claimed = partition.nodes.get(&node.id).is_some_and(|facts| facts.evidence.claim.is_some());
     let mut firm_since: Option<Timestamp> = None;
     let mut newest_correlated: Option<Timestamp> = None;
     let mut optional: Vec<(&Dependency, Date, Standing)> = Vec::new();
@@ -286,7 +287,8 @@ pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings
             let upstream_is_task = graph.node(need.node.as_str()).is_some_and(|upstream| upstream.task().is_some());
             if need.strength == Strength::Hard && upstream_is_task && standing.join.is_none() {
                 found.hard_newer |= newer;
-                found.hard_missing |= built_from.is_some() && standing.extant == Extant::Nothing;
+                // Rows that a probe has counted are believed without their ancestors; a producer's word is not.
+                found.hard_missing |= claimed && built_from.is_some() && standing.extant == Extant::Nothing;
             }
         }
         if standing.correlation.is_some() && standing.since > newest_correlated {
@@ -326,6 +328,10 @@ fn firm(graph: &Graph, found: &mut Readiness, need: &Dependency, date: Date, sta
         found.missing.extend(join.missing.iter().cloned());
         if join.open {
             found.waived.extend(join.missing.iter().cloned());
+            let quiet = standing.since.map(|since| after(since, need.debounce)).filter(|_| !need.debounce.is_zero());
+            if let Some(until) = quiet.filter(|quiet| !now.reached(*quiet)) {
+                found.blockers.push(Blocker::Debounce { until });
+            }
         } else {
             for member in &join.missing {
                 ask(graph, found, member, date);
@@ -424,7 +430,17 @@ pub fn stand(partition: &Partition, node: &Node, renewing: bool, stale: bool) ->
 }
 
 /// The standing of a gate.
-pub fn join(partition: &Partition, node: &Node, gate: &Gate, standings: &Standings, now: Now) -> Standing {
+pub fn join(
+    graph: &Graph,
+    partition: &Partition,
+    node: &Node,
+    gate: &Gate,
+    standings: &Standings,
+    now: Now,
+) -> Standing {
+    // A member of an earlier pass may have been done a day ago; the tiers count from this pass's own first.
+    let own = |member: &NodeId| graph.node(member.as_str()).is_some_and(|member| member.cycle == node.cycle);
+    let has_own = node.needs.iter().any(|need| own(&need.node));
     let mut good = 0;
     let mut missing = BTreeSet::new();
     let mut first: Option<Timestamp> = None;
@@ -437,7 +453,7 @@ pub fn join(partition: &Partition, node: &Node, gate: &Gate, standings: &Standin
             || standing.extant.reaches(need.coverage_min) == Some(true) && !standing.stale && !standing.renewing,
             |join| join.open,
         );
-        if let Some(since) = standing.since {
+        if let Some(since) = standing.since.filter(|_| !has_own || own(&need.node)) {
             first = Some(first.map_or(since, |first| first.min(since)));
         }
         if met {

@@ -250,9 +250,7 @@ fn event(message: &Message, instant: u8) -> Event {
             progress: (0, 0),
             published,
         }),
-        Message::Succeeded(id) => {
-            completed(node_of(id), id.as_str(), Outcome::Done(Extent::Whole), Some(id.clone()))
-        }
+        Message::Succeeded(id) => completed(node_of(id), id.as_str(), Outcome::Done(Extent::Whole), Some(id.clone())),
         Message::Failed(id) => completed(node_of(id), id.as_str(), Outcome::Failed("model".into()), Some(id.clone())),
         Message::Hold => request("hold", Command::Hold { node: None, until: None }),
         Message::Resume => request("resume", Command::Resume { node: None }),
@@ -517,7 +515,8 @@ impl Model for Replicas {
 /// dispatched out of turn, in any order.
 #[test]
 fn two_replicas_lose_nothing() {
-    let checker = Replicas::new(Delivery::Outbox).checker().threads(2).target_state_count(STATES_MAX).spawn_dfs().join();
+    let checker =
+        Replicas::new(Delivery::Outbox).checker().threads(2).target_state_count(STATES_MAX).spawn_dfs().join();
     println!("{} distinct states, {} in all", checker.unique_state_count(), checker.state_count());
     checker.assert_properties();
     assert!(checker.unique_state_count() >= 100_000, "only {} states", checker.unique_state_count());

@@ -326,7 +326,9 @@ fn of_sources(graph: &Graph, words: &[(prop::sample::Index, u8, Word)]) -> Vec<E
         // Rows that are there make a success of a node at which nobody is known to be, and which has not failed since:
         // what was heard first matters by design.
         let about_rows = matches!(word, Word::Seen(_));
-        if matches!(word, Word::Seen(_) | Word::Failed | Word::Beat(_)) && *kinds.entry(node.clone()).or_insert(about_rows) != about_rows {
+        if matches!(word, Word::Seen(_) | Word::Failed | Word::Beat(_))
+            && *kinds.entry(node.clone()).or_insert(about_rows) != about_rows
+        {
             continue;
         }
         events.push(say(word, node, &run, floors.entry(node.clone()).or_default(), at(second * 5)));
