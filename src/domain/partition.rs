@@ -32,6 +32,8 @@ pub struct Partition {
     pub key: PartitionKey,
     /// The latest instant a decision was taken at; time never goes back (`time-forward`).
     pub decided_at: Timestamp,
+    /// How far the world had been heard at any decision.
+    pub heard_until: Timestamp,
     /// Nodes anything is known of; one that is absent is waiting.
     #[serde(default)]
     pub nodes: BTreeMap<NodeId, Node>,
@@ -389,6 +391,7 @@ impl Partition {
         Self {
             key,
             decided_at: Timestamp::MIN,
+            heard_until: Timestamp::MIN,
             nodes: BTreeMap::new(),
             schedule: None,
             upstream: BTreeMap::new(),
