@@ -510,7 +510,8 @@ fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
             let news = node.evidence.claim(claim(completed, extent));
             let at = completed.published;
             let gone = |run: &Run| run.ended_unreported && run.first <= at;
-            let answered: Vec<RunId> = node.runs.iter().filter(|(_, run)| gone(run)).map(|(id, _)| id.clone()).collect();
+            let answered: Vec<RunId> =
+                node.runs.iter().filter(|(_, run)| gone(run)).map(|(id, _)| id.clone()).collect();
             for run in answered {
                 node.runs.remove(&run);
                 end(node, &run, at, End::Done);
@@ -581,18 +582,19 @@ fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
         }
         Verdict::NotRequired => {
             let at = completed.published;
+            let others_alive = !node.runs.is_empty();
+            end(node, &completed.run, at, End::Done);
             match node.state {
                 State::Dispatched { at: since } if at < since => Recorded::Superseded,
+                State::Running { since, .. } if others_alive || at < since && !sole => Recorded::Superseded,
                 State::Waiting | State::Failed { .. } | State::Dispatched { .. } | State::Running { .. } => {
-                    end(node, &completed.run, at, End::Done);
                     node.failure = None;
                     node.state = State::Skipped { at, reason: "no games".into() };
                     Recorded::Applied
                 }
-                State::Succeeded { .. }
-                | State::Exhausted { .. }
-                | State::Skipped { .. }
-                | State::Expired { .. } => Recorded::Superseded,
+                State::Succeeded { .. } | State::Exhausted { .. } | State::Skipped { .. } | State::Expired { .. } => {
+                    Recorded::Superseded
+                }
             }
         }
     }

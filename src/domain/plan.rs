@@ -635,7 +635,9 @@ fn want(
         State::Succeeded { .. } if stale => Some(Cause::InputsNewer),
         State::Succeeded { .. } if short => Some(Cause::CoverageShort),
         // News since: what was known when it gave up is no reason to begin again.
-        State::Exhausted { at } if short && facts.evidence.observation.as_ref().is_some_and(|seen| seen.at > *at) => Some(Cause::CoverageShort),
+        State::Exhausted { at } if short && facts.evidence.observation.as_ref().is_some_and(|seen| seen.at > *at) => {
+            Some(Cause::CoverageShort)
+        }
         State::Exhausted { .. } if spent == Spent::default() => Some(Cause::InputsNewer),
         State::Succeeded { .. } | State::Exhausted { .. } | State::Skipped { .. } | State::Expired { .. } => None,
         State::Dispatched { .. } | State::Running { .. } => None,
