@@ -587,10 +587,12 @@ fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
         }
         Verdict::NotRequired => {
             let at = completed.published;
+            let others_alive = !node.runs.is_empty();
+            end(node, &completed.run, at, End::Done);
             match node.state {
                 State::Dispatched { at: since } if at < since => Recorded::Superseded,
+                State::Running { since, .. } if others_alive || at < since && !sole => Recorded::Superseded,
                 State::Waiting | State::Failed { .. } | State::Dispatched { .. } | State::Running { .. } => {
-                    end(node, &completed.run, at, End::Done);
                     node.failure = None;
                     node.state = State::Skipped { at, reason: "no games".into() };
                     Recorded::Applied
