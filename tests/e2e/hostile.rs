@@ -43,7 +43,7 @@ impl Service {
 
     fn parked(&self) -> Vec<(String, i64)> {
         let database = rusqlite::Connection::open(self.data.join("tipoff.db")).unwrap();
-        let mut statement = database.prepare("SELECT slug, sum(count) FROM parked GROUP BY slug").unwrap();
+        let mut statement = database.prepare("SELECT json_extract(input, '$.slug'), sum(count) FROM parked GROUP BY 1").unwrap();
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         rows.map(Result::unwrap).collect()
     }
