@@ -121,7 +121,8 @@ impl Status {
             println!("{}", paint.strong(&format!("{} {date} ({})", graph.pipeline, zone(graph))));
             for node in &view.nodes {
                 let idle = node.state == "waiting" || node.state == "closed";
-                if idle && node.blockers.is_empty() && !self.all || node.kind == "source" && idle && !self.all {
+                let quiet = idle && (node.blockers.is_empty() || node.kind == "source");
+                if quiet && !self.all {
                     continue;
                 }
                 let output = match node.output {
@@ -170,7 +171,7 @@ impl Why {
         let node = desk.node(&self.node, date)?;
         let view = desk.view(date).await?;
         let found = view.nodes.iter().find(|candidate| candidate.node == node);
-        let (Some(why), Some(found)) = (view::why(desk.graph(), &view, &node), found) else {
+        let (Some(why), Some(found)) = (view::why(&view, &node), found) else {
             return Err(Fault::usage(anyhow::anyhow!("{node} is not in the graph")));
         };
         let remedies: Vec<String> =

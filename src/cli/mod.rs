@@ -171,8 +171,11 @@ fn start_log(filter: &str, machine: bool) {
     };
 }
 
-/// A declaration file's name and text: the one given, the one in this directory, or the built-in one.
-fn text(given: Option<&PathBuf>, name: &str, built_in: &str) -> Result<(String, String), Fault> {
+/// A declaration file's name and text.
+type File = (String, String);
+
+/// The declaration file given, the one in this directory, or the built-in one.
+fn text(given: Option<&PathBuf>, name: &str, built_in: &str) -> Result<File, Fault> {
     let path = match given {
         Some(path) => path.clone(),
         None if std::path::Path::new(name).is_file() => PathBuf::from(name),
@@ -184,7 +187,7 @@ fn text(given: Option<&PathBuf>, name: &str, built_in: &str) -> Result<(String, 
 }
 
 impl Common {
-    fn texts(&self) -> Result<((String, String), (String, String)), Fault> {
+    fn texts(&self) -> Result<(File, File), Fault> {
         Ok((
             text(self.topics.as_ref(), "topics.yaml", pipeline::TOPICS)?,
             text(self.pipeline_file.as_ref(), "pipeline.yaml", pipeline::PIPELINE)?,

@@ -140,11 +140,11 @@ fn node_view(partition: &Partition, node: &Node, found: &Plan, now: Now) -> Node
 }
 
 /// Why `node` has not run, down to the inputs nobody has heard of.
-pub fn why(graph: &Graph, view: &PartitionView, node: &NodeId) -> Option<Why> {
-    explain(graph, view, node, &mut BTreeSet::new())
+pub fn why(view: &PartitionView, node: &NodeId) -> Option<Why> {
+    explain(view, node, &mut BTreeSet::new())
 }
 
-fn explain(graph: &Graph, view: &PartitionView, node: &NodeId, seen: &mut BTreeSet<NodeId>) -> Option<Why> {
+fn explain(view: &PartitionView, node: &NodeId, seen: &mut BTreeSet<NodeId>) -> Option<Why> {
     let found = view.nodes.iter().find(|candidate| candidate.node == *node)?;
     let first_time = seen.insert(node.clone());
     let date = view.partition.date;
@@ -154,7 +154,7 @@ fn explain(graph: &Graph, view: &PartitionView, node: &NodeId, seen: &mut BTreeS
             .iter()
             .map(|blocker| Reason {
                 text: words(blocker, date),
-                under: beneath(blocker, date).iter().filter_map(|under| explain(graph, view, under, seen)).collect(),
+                under: beneath(blocker, date).iter().filter_map(|under| explain(view, under, seen)).collect(),
                 blocker: blocker.clone(),
             })
             .collect()

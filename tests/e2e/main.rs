@@ -200,7 +200,7 @@ async fn a_game_day_survives_twenty_kills() {
     tokio::spawn(async move { axum::serve(listener, routes).await });
 
     let zone = jiff::tz::TimeZone::get("America/New_York").unwrap();
-    let today = zone.to_datetime(jiff::Timestamp::now()).date();
+    let today = zone.to_datetime(tipoff::clock::Clock::System.now()).date();
     let dates: Vec<String> = [1, 2].map(|back: i64| today.saturating_sub(back.days()).to_string()).to_vec();
     let messages: Vec<_> = dates.iter().flat_map(|date| day(date)).collect();
     let total = messages.len();
