@@ -27,18 +27,21 @@ pub struct Decision {
 
 /// Takes in `events` and says what follows. Events that wait together are one decision.
 ///
-/// `now` never goes behind the partition's last decision: a replica whose clock lags decides at that one's time.
+/// `now` never goes behind the partition's last decision: a replica whose clock lags decides at that one's time, and
+/// what another replica has heard stays heard, or a restart would take a verdict of silence back.
 ///
 /// # Errors
 /// A [`Violation`] where the decision would break an invariant; nothing of it may be stored.
 pub fn decide(graph: &Graph, partition: &Partition, events: &[Event], now: Now) -> Result<Decision, Violation> {
-    let now = Now { at: now.at.max(partition.decided_at), heard_until: now.heard_until };
+    let heard_until = now.heard_until.max(partition.heard_until);
+    let now = Now { at: now.at.max(partition.decided_at), heard_until };
     let mut next = partition.clone();
     let recorded = events.iter().map(|event| record(graph, &mut next, event)).collect();
     let found: Plan = plan(graph, &mut next, now);
     let changed = next != *partition || !found.effects.is_empty();
     if changed {
         next.decided_at = now.at;
+        next.heard_until = now.heard_until;
     }
     invariant::check(graph, partition, &next, &found)?;
     Ok(Decision { next, recorded, effects: found.effects, wake_at: found.wake_at, changed })

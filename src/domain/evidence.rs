@@ -197,7 +197,7 @@ impl Evidence {
         }
     }
 
-    /// When the current version came to be known.
+    /// When the current version came to be known; where a probe could not tell, when that was.
     pub fn since(&self) -> Option<Timestamp> {
         match (&self.claim, &self.observation) {
             (Some(claim), Some(seen)) if seen.since > claim.published => {
@@ -206,7 +206,7 @@ impl Evidence {
             }
             (Some(claim), _) => Some(claim.published),
             (None, Some(seen)) => Some(seen.since),
-            (None, None) => None,
+            (None, None) => self.unanswered,
         }
     }
 }

@@ -32,6 +32,8 @@ pub struct Partition {
     pub key: PartitionKey,
     /// The latest instant a decision was taken at; time never goes back (`time-forward`).
     pub decided_at: Timestamp,
+    /// How far the world had been heard at any decision.
+    pub heard_until: Timestamp,
     /// Nodes anything is known of; one that is absent is waiting.
     #[serde(default)]
     pub nodes: BTreeMap<NodeId, Node>,
@@ -389,6 +391,7 @@ impl Partition {
         Self {
             key,
             decided_at: Timestamp::MIN,
+            heard_until: Timestamp::MIN,
             nodes: BTreeMap::new(),
             schedule: None,
             upstream: BTreeMap::new(),
@@ -584,10 +587,12 @@ fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
         }
         Verdict::NotRequired => {
             let at = completed.published;
+            let others_alive = !node.runs.is_empty();
+            end(node, &completed.run, at, End::Done);
             match node.state {
                 State::Dispatched { at: since } if at < since => Recorded::Superseded,
+                State::Running { since, .. } if others_alive || at < since && !sole => Recorded::Superseded,
                 State::Waiting | State::Failed { .. } | State::Dispatched { .. } | State::Running { .. } => {
-                    end(node, &completed.run, at, End::Done);
                     node.failure = None;
                     node.state = State::Skipped { at, reason: "no games".into() };
                     Recorded::Applied

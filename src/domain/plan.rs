@@ -122,7 +122,7 @@ impl Walk<'_> {
             });
         }
         let over = readiness::pass(self.graph, &partition.key, node).is_some_and(|(_, until)| self.now.reached(until));
-        if join.open && !join.missing.is_empty() && !over {
+        if join.open && join.relaxed && !join.missing.is_empty() && !over {
             let text =
                 format!("{} goes on with {} of {}: {} missing", node.id, join.good, join.total, list(&join.missing));
             self.condition("quorum", node, partition, Severity::Warning, text);

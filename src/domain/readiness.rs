@@ -52,6 +52,8 @@ pub struct Join {
     pub missing_critical: BTreeSet<NodeId>,
     /// The next tier that would let them through, and when.
     pub next: Option<(u32, Timestamp)>,
+    /// It lets them through on a later tier than the first: not all came that should have.
+    pub relaxed: bool,
     /// The last tier's time has come.
     pub last_tier_over: bool,
 }
@@ -471,6 +473,7 @@ pub fn join(
     let missing_critical: BTreeSet<NodeId> = missing.intersection(&gate.critical).cloned().collect();
     let mut open_since = None;
     let mut next = None;
+    let mut relaxed = false;
     let mut last_tier_over = false;
     for (index, tier) in gate.quorum.iter().enumerate() {
         let Some(due) = first.map(|first| after(first, tier.after)) else { break };
@@ -478,6 +481,7 @@ pub fn join(
         last_tier_over = come && index + 1 == gate.quorum.len() && !tier.after.is_zero();
         let enough = good >= tier.count && missing_critical.is_empty();
         if come && enough && open_since.is_none() {
+            relaxed = index > 0;
             open_since = Some(if tier.after.is_zero() { newest.unwrap_or(due) } else { due });
         }
         if !come && next.is_none() && (enough || good < tier.count) {
@@ -494,7 +498,16 @@ pub fn join(
         since: newest.filter(|_| open_since.is_some()),
         renewing: false,
         stale: false,
-        join: Some(Join { open: open_since.is_some(), good, total, missing, missing_critical, next, last_tier_over }),
+        join: Some(Join {
+            open: open_since.is_some(),
+            good,
+            total,
+            missing,
+            missing_critical,
+            next,
+            relaxed,
+            last_tier_over,
+        }),
         correlation,
     }
 }

@@ -148,25 +148,32 @@ impl Judge<'_> {
             None => None,
             Some(other) => return Some(format!("`{other}` is no severity: info, warning, critical")),
         };
+        // Telling again what is on already is no news; telling that it has become worse is.
+        let mut on: Option<Severity> = None;
+        let mut changes = Vec::new();
+        for entry in &self.seen.entries {
+            let What::Alert { key, severity: found, turn, .. } = &entry.what else { continue };
+            if key.as_str() != wanted.key {
+                continue;
+            }
+            match turn {
+                Turn::Raised if on.is_none_or(|held| held < *found) => {
+                    on = Some(*found);
+                    if severity.is_none_or(|severity| severity == *found) {
+                        changes.push((Turn::Raised, entry.at));
+                    }
+                }
+                Turn::Resolved if on.take().is_some() => changes.push((Turn::Resolved, entry.at)),
+                Turn::Raised | Turn::Resolved => {}
+            }
+        }
         let turns = |turn: Turn| -> Vec<Timestamp> {
-            let mut known = std::collections::BTreeSet::new();
-            self.seen
-                .entries
-                .iter()
-                .filter_map(|entry| match &entry.what {
-                    What::Alert { key, severity: found, turn: turned, text } => (key.as_str() == wanted.key
-                        && *turned == turn
-                        && (severity.is_none() || turn == Turn::Resolved || severity == Some(*found))
-                        && known.insert((text.clone(), *found, entry.at)))
-                    .then_some(entry.at),
-                    _ => None,
-                })
-                .collect()
+            changes.iter().filter(|(turned, _)| *turned == turn).map(|(_, at)| *at).collect()
         };
         let raised = turns(Turn::Raised);
         let resolved = turns(Turn::Resolved);
         let count = wanted.count.unwrap_or(1);
-        if raised.len() != count && !(matches!(self.regime, Regime::RestartAnywhere(_)) && raised.len() > count) {
+        if raised.len() != count {
             let keys: std::collections::BTreeSet<String> = self
                 .seen
                 .entries

@@ -312,7 +312,8 @@ impl<'a> World<'a> {
             self.clock.set(at);
             self.inputs(at).await?;
             self.round(at).await?;
-            if let Some((last, _)) = self.queue.keys().next_back() {
+            // A world that answers goes on for as long as it has something to say.
+            if let Some((last, _)) = self.queue.keys().next_back().filter(|_| !self.scenario.answers.is_empty()) {
                 end = end.max(after(*last, run_on.min(SignedDuration::from_hours(1))));
             }
             if self.seen.entries.len() > shown {

@@ -32,7 +32,7 @@ pub fn key(pipeline: &str, date: &str) -> PartitionKey {
 
 /// The next commit on what is stored.
 pub fn next(stored: Stored, at: Timestamp) -> Commit {
-    let Stored { partition, version } = stored;
+    let Stored { partition, version, .. } = stored;
     let journal = JournalEntry {
         seq: 0,
         key: partition.key.clone(),
@@ -45,7 +45,7 @@ pub fn next(stored: Stored, at: Timestamp) -> Commit {
         moved: Vec::new(),
     };
     let partition = Partition { decided_at: at, ..partition };
-    Commit { expected_version: version, partition, wake_at: None, outbox: Vec::new(), journal }
+    Commit { expected_version: version, partition, wake_at: None, outbox: Vec::new(), journal: Some(journal) }
 }
 
 pub fn effect(key: &PartitionKey, id: &str, at: Timestamp) -> OutboxEntry {
@@ -93,7 +93,7 @@ async fn commits_are_numbered_and_compared(store: &dyn Store) {
     assert_eq!(store.load(&key).await.unwrap().version, 2);
     // A version that has never been is as stale as an old one.
     let absent = PartitionKey::new("contract", "2026-01-03".parse::<Date>().unwrap());
-    let ahead = next(Stored { partition: Partition::new(absent.clone()), version: 7 }, second(3));
+    let ahead = next(Stored { partition: Partition::new(absent.clone()), version: 7, wake_at: None }, second(3));
     assert!(matches!(store.commit(ahead).await, Err(StoreError::Conflict(_))));
     assert_eq!(store.load(&absent).await.unwrap().version, 0);
     assert_eq!(store.dates(&"contract".into(), 10).await.unwrap(), [key.date]);
@@ -103,7 +103,7 @@ async fn a_refused_commit_leaves_nothing(store: &dyn Store) {
     // Neither effect nor journal entry of a refused decision may be seen by anybody.
     let key = key("refused", "2026-01-02");
     decide(store, &key, &["refused/a"], second(1)).await;
-    let stale = next(Stored { partition: Partition::new(key.clone()), version: 0 }, second(2));
+    let stale = next(Stored { partition: Partition::new(key.clone()), version: 0, wake_at: None }, second(2));
     let stale = Commit { outbox: vec![effect(&key, "refused/b", second(2))], wake_at: Some(second(2)), ..stale };
     assert!(matches!(store.commit(stale).await, Err(StoreError::Conflict(_))));
     assert_eq!(waiting(store, second(9)).await, ["refused/a"]);
