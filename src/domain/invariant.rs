@@ -44,11 +44,11 @@ pub fn check(graph: &Graph, before: &Partition, after: &Partition, plan: &Plan) 
         if before.node(&dispatch.node).attempt >= facts.attempt {
             return broken("same-decision-same-id", format!("{} was decided before", dispatch.id));
         }
-        let requested = dispatch.manifest.cause == super::effect::Cause::Requested;
         let spent = facts.last.as_ref().and_then(|last| facts.spent.get(&last.fingerprint)).copied();
         let spent = spent.unwrap_or_default();
-        if !requested && spent.attempts > task.attempts_max + spent.repairs {
-            return broken("budget-bounds", format!("{}: {} attempts", dispatch.id, spent.attempts));
+        if spent.attempts > task.attempts_max || spent.repairs > 1 {
+            let text = format!("{}: {} attempts and {} repairs", dispatch.id, spent.attempts, spent.repairs);
+            return broken("budget-bounds", text);
         }
     }
     for (id, was) in &before.nodes {

@@ -152,7 +152,7 @@ impl Walk<'_> {
         let fingerprint = readiness.fingerprint();
         if known {
             let facts = partition.node_mut(&node.id);
-            charge(facts, fingerprint);
+            charge(facts, task, fingerprint);
             fulfil(facts);
         }
         let required = self.graph.required_of(&node.id);
@@ -280,8 +280,12 @@ impl Walk<'_> {
             self.wake.at(deadline);
             return;
         }
-        if let Some(spent) = facts.last.as_ref().and_then(|last| facts.spent.get_mut(&last.fingerprint)) {
-            spent.attempts = spent.attempts.saturating_sub(1);
+        if let Some(last) = &facts.last
+            && let Some(spent) = facts.spent.get_mut(&last.fingerprint)
+        {
+            if is_charged(last.cause) {
+                spent.attempts = spent.attempts.saturating_sub(1);
+            }
             spent.not_started += 1;
         }
         let text = format!("no sign of life within {}", minutes(within));
@@ -356,7 +360,9 @@ impl Walk<'_> {
             Attempt { run: facts.attempt.run + 1, attempt: 1 }
         };
         let spent = facts.spent.entry(fingerprint).or_default();
-        spent.attempts += 1;
+        if is_charged(cause) {
+            spent.attempts += 1;
+        }
         if cause == Cause::CoverageShort {
             spent.repairs += 1;
         }
@@ -579,15 +585,23 @@ impl Walk<'_> {
 }
 
 /// Charges an attempt that somebody else began, and that failed, to the budget of the inputs it failed on.
-fn charge(facts: &mut Facts, fingerprint: Fingerprint) {
+///
+/// Never beyond the budget: how often others fail is theirs to bound.
+fn charge(facts: &mut Facts, task: &Task, fingerprint: Fingerprint) {
     if !matches!(facts.state, State::Failed { .. }) {
         return;
     }
     let Some(failure) = facts.failure.as_mut().filter(|failure| !failure.charged) else { return };
     failure.charged = true;
     if facts.spent.len() < FINGERPRINTS_MAX || facts.spent.contains_key(&fingerprint) {
-        facts.spent.entry(fingerprint).or_default().attempts += 1;
+        let spent = facts.spent.entry(fingerprint).or_default();
+        spent.attempts = (spent.attempts + 1).min(task.attempts_max);
     }
+}
+
+/// Whether a dispatch for this cause is paid from the attempts: an operator's wish and a repair have their own account.
+fn is_charged(cause: Cause) -> bool {
+    !matches!(cause, Cause::Requested | Cause::CoverageShort)
 }
 
 /// Rows that are there outweigh a status that says they are not.
