@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::civil::Date;
+use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
@@ -31,6 +31,9 @@ pub struct Graph {
     /// Bounds and intervals that hold for the whole pipeline.
     pub limits: Limits,
     dependents: BTreeMap<NodeId, Vec<(NodeId, Offset)>>,
+    /// Nodes whose producers' names mean another node on an earlier day, and the day, counted from the date, from which
+    /// on they mean this one.
+    meant_from: BTreeMap<NodeId, i32>,
 }
 
 /// Bounds of one pipeline.
@@ -227,7 +230,35 @@ impl Graph {
                 dependents.entry(need.node.clone()).or_default().push((node.id.clone(), need.offset));
             }
         }
-        Self { pipeline, revision, zone, nodes, order, cycles, aliases, limits, dependents }
+        let rank = |id: &NodeId| {
+            let cycle = &nodes.get(id)?.cycle;
+            cycles.iter().position(|candidate| candidate.id == *cycle)
+        };
+        let mut meant_from = BTreeMap::new();
+        for sharers in aliases.values() {
+            let earliest = sharers.iter().filter_map(rank).min();
+            for id in sharers {
+                match rank(id).filter(|rank| Some(*rank) > earliest) {
+                    Some(1) => meant_from.insert(id.clone(), 0),
+                    Some(_) => meant_from.insert(id.clone(), 1),
+                    None => None,
+                };
+            }
+        }
+        Self { pipeline, revision, zone, nodes, order, cycles, aliases, limits, dependents, meant_from }
+    }
+
+    /// When the node's pass over `date` begins and ends.
+    ///
+    /// A node that shares its producer's names with an earlier pass does not begin before those names mean it: asked
+    /// for earlier, its answer would be taken for the other's, and it would seem never to have started.
+    pub fn pass(&self, node: &Node, date: Date) -> Option<(Timestamp, Timestamp)> {
+        let cycle = self.cycle(&node.cycle)?;
+        let meant_from = self.meant_from.get(&node.id).map(|days| DayTime { days: *days, time: Time::midnight() });
+        let from = meant_from.map_or(cycle.from.on(date, &self.zone), |day| {
+            cycle.from.on(date, &self.zone).max(day.on(date, &self.zone))
+        });
+        Some((from, cycle.until.on(date, &self.zone)))
     }
 
     /// The node called `id`.

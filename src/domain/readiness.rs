@@ -544,8 +544,7 @@ pub fn circumstances(graph: &Graph, partition: &Partition, node: &Node, now: Now
 
 /// When the node's pass over the partition's date begins and ends.
 pub fn pass(graph: &Graph, key: &PartitionKey, node: &Node) -> Option<(Timestamp, Timestamp)> {
-    let cycle = graph.cycle(&node.cycle)?;
-    Some((cycle.from.on(key.date, &graph.zone), cycle.until.on(key.date, &graph.zone)))
+    graph.pass(node, key.date)
 }
 
 /// Whether the node is over for this date: nothing more will be done about it unless an operator asks.
