@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::domain::effect::{Effect, Turn};
 use crate::domain::graph::{Graph, Kind};
 use crate::domain::id::{NodeId, PartitionKey, PipelineId};
-use crate::domain::time::Now;
+use crate::domain::time::{Now, shown};
 use crate::domain::view::{self, PartitionView};
 use crate::pipeline::Declarations;
 use crate::port::Store;
@@ -98,8 +98,8 @@ pub fn node(graph: &Graph, name: &str, date: Date, now: jiff::Timestamp) -> Resu
         return Ok(node.id.clone());
     }
     graph.resolve(name, date, now).cloned().ok_or_else(|| {
-        let known = graph.nodes.keys().map(NodeId::as_str);
-        let hint = crate::diagnostic::suggestion(name, known);
+        let known = graph.nodes.keys().map(NodeId::as_str).chain(graph.aliases.keys().map(String::as_str));
+        let hint = crate::diagnostic::suggestion(&name.to_ascii_lowercase(), known);
         Fault::usage(anyhow::anyhow!("{} has no node `{name}`{hint}", graph.pipeline))
     })
 }
@@ -121,7 +121,8 @@ impl Status {
             println!("{}", paint.strong(&format!("{} {date} ({})", graph.pipeline, zone(graph))));
             for node in &view.nodes {
                 let idle = node.state == "waiting" || node.state == "closed";
-                if idle && node.blockers.is_empty() && !self.all || node.kind == "source" && idle && !self.all {
+                let quiet = idle && (node.blockers.is_empty() || node.kind == "source");
+                if quiet && !self.all {
                     continue;
                 }
                 let output = match node.output {
@@ -142,7 +143,7 @@ impl Status {
                 println!("{} {alert}", paint.bad("alert"));
             }
             if let Some(wake_at) = view.wake_at {
-                println!("{}", paint.dim(&format!("looks again at {wake_at}")));
+                println!("{}", paint.dim(&format!("looks again at {}", shown(wake_at))));
             }
         }
         Ok(if complete { Verdict::Holds } else { Verdict::Fails })
@@ -170,10 +171,10 @@ impl Why {
         let node = desk.node(&self.node, date)?;
         let view = desk.view(date).await?;
         let found = view.nodes.iter().find(|candidate| candidate.node == node);
-        let (Some(why), Some(found)) = (view::why(desk.graph(), &view, &node), found) else {
+        let (Some(why), Some(found)) = (view::why(&view, &node), found) else {
             return Err(Fault::usage(anyhow::anyhow!("{node} is not in the graph")));
         };
-        let remedies: Vec<String> =
+        let remedies: std::collections::BTreeSet<String> =
             found.blockers.iter().filter_map(|blocker| view::remedy(blocker, &node, date)).collect();
         if common.json {
             println!("{}", json!({ "why": why, "node": found, "try": remedies }));
@@ -183,19 +184,19 @@ impl Why {
         println!("{} {node} {date} ({})", paint.strong(&common.pipeline), zone(desk.graph()));
         print_why(&why, 0, paint);
         if let Some(until) = found.until {
-            println!("waits until at most {until}, if nothing comes first");
+            println!("waits until {} at most, if nothing comes first", shown(until));
         }
         for (run, age) in &found.runs {
             println!("run {run} was last heard of {age} s ago");
         }
         if let Some(failure) = &found.failure {
-            println!("last failure: {} at {}", failure.text, failure.at);
+            println!("last failure: {} at {}", failure.text, shown(failure.at));
         }
         match &found.last_dispatch {
             Some(last) => println!(
                 "last decision: {} at {} because {}{}",
                 last.id,
-                last.at,
+                shown(last.at),
                 last.cause.as_str(),
                 if last.degraded { ", degraded" } else { "" }
             ),
@@ -240,7 +241,7 @@ impl Timeline {
                     println!("{}", json!(entry));
                 } else {
                     for line in lines(entry, node.as_ref()) {
-                        println!("{}  {line}", paint.dim(&entry.now.at.to_string()));
+                        println!("{}  {line}", paint.dim(&shown(entry.now.at)));
                     }
                 }
             }

@@ -6,6 +6,7 @@
 mod check;
 mod command;
 mod dates;
+mod demo;
 mod graph;
 mod inspect;
 mod paint;
@@ -63,6 +64,8 @@ struct Common {
 enum Command {
     /// Run the service on the embedded store
     Serve(serve::Serve),
+    /// Play a recorded day through the real engine, sped up
+    Demo(demo::Demo),
     /// Run scenario files on a virtual clock; exits 0 only if every expectation holds
     Simulate(simulate::Simulate),
     /// Validate topics.yaml and pipeline.yaml
@@ -118,6 +121,8 @@ pub fn main() -> ExitCode {
     let level = match (&cli.common.log, &cli.command) {
         (Some(filter), _) => filter.clone(),
         (None, Command::Serve(_)) => "info".to_owned(),
+        // What a simulated day alerts about is on its own screen.
+        (None, Command::Demo(_) | Command::Simulate(_)) => "off".to_owned(),
         (None, _) => "error".to_owned(),
     };
     let machine = matches!(&cli.command, Command::Serve(serve) if serve.log_json);
@@ -147,6 +152,7 @@ pub fn main() -> ExitCode {
 async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
     match command {
         Command::Serve(serve) => serve.run(common).await,
+        Command::Demo(demo) => demo.run(common).await,
         Command::Simulate(simulate) => simulate.run(common).await,
         Command::Status(status) => status.run(common).await,
         Command::Why(why) => why.run(common).await,
@@ -171,8 +177,11 @@ fn start_log(filter: &str, machine: bool) {
     };
 }
 
-/// A declaration file's name and text: the one given, the one in this directory, or the built-in one.
-fn text(given: Option<&PathBuf>, name: &str, built_in: &str) -> Result<(String, String), Fault> {
+/// A declaration file's name and text.
+type File = (String, String);
+
+/// The declaration file given, the one in this directory, or the built-in one.
+fn text(given: Option<&PathBuf>, name: &str, built_in: &str) -> Result<File, Fault> {
     let path = match given {
         Some(path) => path.clone(),
         None if std::path::Path::new(name).is_file() => PathBuf::from(name),
@@ -184,7 +193,7 @@ fn text(given: Option<&PathBuf>, name: &str, built_in: &str) -> Result<(String, 
 }
 
 impl Common {
-    fn texts(&self) -> Result<((String, String), (String, String)), Fault> {
+    fn texts(&self) -> Result<(File, File), Fault> {
         Ok((
             text(self.topics.as_ref(), "topics.yaml", pipeline::TOPICS)?,
             text(self.pipeline_file.as_ref(), "pipeline.yaml", pipeline::PIPELINE)?,

@@ -214,6 +214,7 @@ pub struct Tier {
 
 impl Graph {
     /// Puts the parts together and derives the reverse edges. `order` must be topological over same-date edges.
+    #[expect(clippy::too_many_arguments, reason = "one for each part of a graph; only the loader and tests call it")]
     pub fn new(
         pipeline: PipelineId,
         revision: u64,

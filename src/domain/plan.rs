@@ -466,7 +466,10 @@ impl Walk<'_> {
 
     /// A node that would run but for an input that falls short.
     fn coverage(&mut self, partition: &Partition, node: &Node, blockers: &[Blocker]) {
-        if blockers.iter().any(|blocker| matches!(blocker, Blocker::Over { .. } | Blocker::NoGames)) {
+        // Before its pass begins nothing is late, and after it nothing can be mended.
+        let outside =
+            |blocker: &Blocker| matches!(blocker, Blocker::Over { .. } | Blocker::NoGames | Blocker::NotYet { .. });
+        if blockers.iter().any(outside) {
             return;
         }
         let words: Vec<String> = blockers

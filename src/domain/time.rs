@@ -37,6 +37,11 @@ pub fn after(instant: Timestamp, span: SignedDuration) -> Timestamp {
     instant.saturating_add(span).unwrap_or(Timestamp::MAX)
 }
 
+/// An instant for people: UTC, to the second.
+pub fn shown(instant: Timestamp) -> String {
+    instant.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
 /// How long to look away when a deadline has come but the backlog behind it has not been read yet.
 const RECHECK: SignedDuration = SignedDuration::from_secs(10);
 

@@ -15,7 +15,7 @@ use super::id::{AlertKey, Attempt, CycleId, NodeId, PartitionKey, RunId};
 use super::partition::{Failure, LastDispatch, Partition};
 use super::plan::{Plan, plan};
 use super::readiness::Blocker;
-use super::time::Now;
+use super::time::{Now, shown};
 
 /// A date as it stands.
 #[derive(Debug, Serialize)]
@@ -140,11 +140,11 @@ fn node_view(partition: &Partition, node: &Node, found: &Plan, now: Now) -> Node
 }
 
 /// Why `node` has not run, down to the inputs nobody has heard of.
-pub fn why(graph: &Graph, view: &PartitionView, node: &NodeId) -> Option<Why> {
-    explain(graph, view, node, &mut BTreeSet::new())
+pub fn why(view: &PartitionView, node: &NodeId) -> Option<Why> {
+    explain(view, node, &mut BTreeSet::new())
 }
 
-fn explain(graph: &Graph, view: &PartitionView, node: &NodeId, seen: &mut BTreeSet<NodeId>) -> Option<Why> {
+fn explain(view: &PartitionView, node: &NodeId, seen: &mut BTreeSet<NodeId>) -> Option<Why> {
     let found = view.nodes.iter().find(|candidate| candidate.node == *node)?;
     let first_time = seen.insert(node.clone());
     let date = view.partition.date;
@@ -154,14 +154,15 @@ fn explain(graph: &Graph, view: &PartitionView, node: &NodeId, seen: &mut BTreeS
             .iter()
             .map(|blocker| Reason {
                 text: words(blocker, date),
-                under: beneath(blocker, date).iter().filter_map(|under| explain(graph, view, under, seen)).collect(),
+                under: beneath(blocker, date).iter().filter_map(|under| explain(view, under, seen)).collect(),
                 blocker: blocker.clone(),
             })
             .collect()
     } else {
         Vec::new()
     };
-    Some(Why { node: node.clone(), date, state: found.state, verdict: sentence(found), because })
+    let verdict = if first_time { sentence(found) } else { format!("{node}: see above") };
+    Some(Why { node: node.clone(), date, state: found.state, verdict, because })
 }
 
 /// The nodes of the same date that a blocker is about.
@@ -225,7 +226,7 @@ pub fn words(blocker: &Blocker, date: Date) -> String {
         }
         Blocker::Renewing { node, date } => format!("{node}{}: being made (anew)", at(date)),
         Blocker::Stale { node, date } => format!("{node}{}: older than what it is made from", at(date)),
-        Blocker::Grace { node, until } => format!("{node}: the rest is waited for until {until}"),
+        Blocker::Grace { node, until } => format!("{node}: the rest is waited for until {}", shown(*until)),
         Blocker::Quorum { gate, good, total, missing, missing_critical, until } => {
             let list = |nodes: &BTreeSet<NodeId>| nodes.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ");
             let critical = if missing_critical.is_empty() {
@@ -233,22 +234,22 @@ pub fn words(blocker: &Blocker, date: Date) -> String {
             } else {
                 format!("; never without {}", list(missing_critical))
             };
-            let until = until.map(|until| format!("; next tier at {until}")).unwrap_or_default();
+            let until = until.map(|until| format!("; next tier at {}", shown(until))).unwrap_or_default();
             format!("{gate}: {good} of {total}, missing {}{critical}{until}", list(missing))
         }
-        Blocker::Debounce { until } => format!("its inputs are still changing; quiet at {until}"),
-        Blocker::Backoff { until } => format!("the last attempt failed; the next is at {until}"),
+        Blocker::Debounce { until } => format!("its inputs are still changing; quiet at {}", shown(*until)),
+        Blocker::Backoff { until } => format!("the last attempt failed; the next is at {}", shown(*until)),
         Blocker::Budget { attempts, attempts_max } => {
             format!("{attempts} attempts made on these inputs, {attempts_max} allowed")
         }
         Blocker::Held { scope, actor, reason, until } => {
             let scope = if matches!(scope, super::readiness::Scope::Date) { "the date is" } else { "" };
-            let until = until.map(|until| format!(" until {until}")).unwrap_or_default();
+            let until = until.map(|until| format!(" until {}", shown(until))).unwrap_or_default();
             format!("{scope} held by {actor}{until}: {reason}").trim_start().to_owned()
         }
         Blocker::NoGames => "no game is played on this date".to_owned(),
-        Blocker::NotYet { until } => format!("its pass over the date begins at {until}"),
-        Blocker::Over { since } => format!("its pass over the date ended at {since}"),
+        Blocker::NotYet { until } => format!("its pass over the date begins at {}", shown(*until)),
+        Blocker::Over { since } => format!("its pass over the date ended at {}", shown(*since)),
     }
 }
 

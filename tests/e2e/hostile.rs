@@ -43,7 +43,8 @@ impl Service {
 
     fn parked(&self) -> Vec<(String, i64)> {
         let database = rusqlite::Connection::open(self.data.join("tipoff.db")).unwrap();
-        let mut statement = database.prepare("SELECT slug, sum(count) FROM parked GROUP BY slug").unwrap();
+        let mut statement =
+            database.prepare("SELECT json_extract(input, '$.slug'), sum(count) FROM parked GROUP BY 1").unwrap();
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         rows.map(Result::unwrap).collect()
     }
@@ -61,7 +62,8 @@ impl Service {
     }
 
     async fn works(&self) {
-        let today = jiff::tz::TimeZone::get("America/New_York").unwrap().to_datetime(jiff::Timestamp::now()).date();
+        let today =
+            jiff::tz::TimeZone::get("America/New_York").unwrap().to_datetime(tipoff::clock::Clock::System.now()).date();
         let done = json!({ "processor_name": "PlayerGameSummaryProcessor", "phase": "phase_3_analytics",
             "execution_id": uuid::Uuid::new_v4().to_string(), "game_date": today.to_string(), "status": "success",
             "record_count": 282 });

@@ -181,9 +181,9 @@ async fn a_game_day_survives_twenty_kills() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     // Inputs settle for two minutes in production; here the day takes half a minute, so they settle when it is over.
-    let patch = json!({ "pipelines": { "nba": { "defaults": { "rebuild": { "after": "1h" } } } } });
+    let patch = json!({ "pipelines": { "nba": { "defaults": { "rebuild_after": "1h" } } } });
     let text = tipoff::pipeline::with_overrides("pipeline.yaml", tipoff::pipeline::PIPELINE, &patch).unwrap();
-    let text = text.replace("\"debounce\":\"2m\"", "\"debounce\":\"3s\"");
+    let text = text.replace("\"debounce\": \"2m\"", "\"debounce\": \"3s\"");
     let pipeline = folder.path().join("pipeline.yaml");
     std::fs::write(&pipeline, text).unwrap();
 
@@ -200,7 +200,7 @@ async fn a_game_day_survives_twenty_kills() {
     tokio::spawn(async move { axum::serve(listener, routes).await });
 
     let zone = jiff::tz::TimeZone::get("America/New_York").unwrap();
-    let today = zone.to_datetime(jiff::Timestamp::now()).date();
+    let today = zone.to_datetime(tipoff::clock::Clock::System.now()).date();
     let dates: Vec<String> = [1, 2].map(|back: i64| today.saturating_sub(back.days()).to_string()).to_vec();
     let messages: Vec<_> = dates.iter().flat_map(|date| day(date)).collect();
     let total = messages.len();

@@ -219,13 +219,11 @@ fn dispatches(decision: &Decision) -> impl Iterator<Item = &tipoff::domain::effe
     })
 }
 
+/// What was dispatched, where every node stands, and all that is known.
+type Come = (BTreeSet<DispatchId>, BTreeMap<NodeId, String>, Partition);
+
 /// Applies `events` one by one at one instant after them all, with a tick at the end: what was sent, how nodes stand.
-fn outcome(
-    graph: &Graph,
-    from: &Partition,
-    events: &[Event],
-    now: Now,
-) -> Result<(BTreeSet<DispatchId>, BTreeMap<NodeId, String>, Partition), TestCaseError> {
+fn outcome(graph: &Graph, from: &Partition, events: &[Event], now: Now) -> Result<Come, TestCaseError> {
     let mut partition = from.clone();
     let mut sent = BTreeSet::new();
     for event in events.iter().chain([&Event::Tick]) {
@@ -601,6 +599,8 @@ proptest! {
     #[test]
     fn dispatch_after_ready(graph in any_graph(), steps in storm()) {
         each(&graph, &unfold(&graph, &steps), |_, decision, now| {
+            // What was heard once stays heard.
+            let now = Now { heard_until: now.heard_until.max(decision.next.heard_until), ..now };
             let standings = plan(&graph, &mut decision.next.clone(), now).standings;
             for dispatch in dispatches(decision) {
                 let node = &graph.nodes[&dispatch.node];

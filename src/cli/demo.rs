@@ -1,0 +1,285 @@
+//! `tipoff demo`: a recorded day through the real engine, sped up, on a directory that is gone afterwards.
+//!
+//! On a terminal the graph is redrawn as it moves; elsewhere every line is printed and nothing waits.
+
+use std::collections::VecDeque;
+use std::io::{IsTerminal, Write as _, stdout};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use crossterm::{cursor, execute, queue, style, terminal};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::json;
+
+use super::paint::Paint;
+use super::simulate::line;
+use super::{Common, Fault, Verdict};
+use crate::domain::effect::Turn;
+use crate::domain::time::shown;
+use crate::domain::view::PartitionView;
+use crate::scenario::file::Scenario;
+use crate::scenario::run::{declarations, run};
+use crate::scenario::world::{Entry, Moment, Regime, What};
+
+const GAME_DAY: (&str, &str) = ("game-day.yaml", include_str!("../../demo/game-day.yaml"));
+const JANUARY_23: (&str, &str) = ("jan-23.yaml", include_str!("../../demo/jan-23.yaml"));
+
+/// The longest wait between two moments, however long nothing happened.
+const WAIT_MAX: Duration = Duration::from_millis(400);
+/// Lines of what happened that are kept on the screen.
+const LINES: usize = 10;
+
+/// `tipoff demo`
+#[derive(Args)]
+pub struct Demo {
+    /// Which day
+    #[arg(long, value_enum, default_value_t = Day::All)]
+    day: Day,
+    /// Seconds of the day a second
+    #[arg(long, default_value_t = 600, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    speed: u32,
+    /// Do not wait between moments
+    #[arg(long)]
+    fast: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Day {
+    GameDay,
+    #[value(name = "jan-23")]
+    January23,
+    All,
+}
+
+impl Demo {
+    pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
+        let days: &[(&str, &str)] = match self.day {
+            Day::GameDay => &[GAME_DAY],
+            Day::January23 => &[JANUARY_23],
+            Day::All => &[GAME_DAY, JANUARY_23],
+        };
+        let (topics, pipelines) = common.texts()?;
+        tokio::spawn(async {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                let _ = execute!(stdout(), cursor::Show);
+                // The directory of the run is the system's temporary one; nothing else is left behind.
+                std::process::exit(130);
+            }
+        });
+        let mut holds = true;
+        for (name, text) in days {
+            let scenario = Scenario::read(name, text).map_err(Fault::usage)?;
+            let declared =
+                declarations(&scenario, (&topics.0, &topics.1), (&pipelines.0, &pipelines.1)).map_err(Fault::usage)?;
+            let mut stage = Stage::new(self, common, &scenario);
+            let report = run(&scenario, &declared, Regime::Plain, |moment| stage.show(moment))
+                .await
+                .map_err(|error| Fault::unusable(anyhow::anyhow!("{name}: {error}")))?;
+            stage.leave();
+            holds &= report.misses.is_empty();
+            stage.sum_up(&report.misses.iter().map(|miss| miss.text.clone()).collect::<Vec<_>>());
+        }
+        if !common.json {
+            println!("Yours: `tipoff serve`, then `tipoff status`, `tipoff why predictions`. The days are in demo/.");
+        }
+        Ok(if holds { Verdict::Holds } else { Verdict::Fails })
+    }
+}
+
+/// Where a day is shown.
+struct Stage {
+    title: String,
+    story: String,
+    live: bool,
+    json: bool,
+    wait: Option<u32>,
+    paint: Paint,
+    zone: TimeZone,
+    last: Option<Timestamp>,
+    recent: VecDeque<String>,
+    dispatches: usize,
+    recoveries: usize,
+    raised: usize,
+}
+
+impl Stage {
+    fn new(demo: &Demo, common: &Common, scenario: &Scenario) -> Self {
+        let live = stdout().is_terminal() && !common.json && !demo.fast;
+        let stage = Self {
+            title: scenario.title.clone(),
+            story: scenario.story.clone(),
+            live,
+            json: common.json,
+            wait: live.then_some(demo.speed),
+            paint: Paint::stdout(),
+            // The zone of the pipeline whose day this is.
+            zone: TimeZone::get("America/New_York").unwrap_or(TimeZone::UTC),
+            last: None,
+            recent: VecDeque::new(),
+            dispatches: 0,
+            recoveries: 0,
+            raised: 0,
+        };
+        if !stage.json {
+            println!("\n{}\n\n{}", stage.paint.strong(&stage.title), stage.story);
+        }
+        if stage.live {
+            std::thread::sleep(Duration::from_secs(3));
+            let _ = queue!(stdout(), terminal::Clear(terminal::ClearType::All), cursor::Hide);
+        }
+        stage
+    }
+
+    fn show(&mut self, moment: &Moment<'_>) {
+        for entry in moment.entries {
+            self.count(entry);
+            if self.json {
+                println!("{}", json!(entry));
+            } else if worth_telling(entry) {
+                let line = format!("{}  {}", self.paint.dim(&shown(entry.at)), line(entry));
+                if self.live {
+                    self.recent.push_back(line);
+                    if self.recent.len() > LINES {
+                        self.recent.pop_front();
+                    }
+                } else {
+                    println!("{line}");
+                }
+            }
+        }
+        if let Some(speed) = self.wait {
+            let gap = self.last.map_or(0, |last| moment.at.duration_since(last).as_millis());
+            let gap = u64::try_from(gap).unwrap_or(0) / u64::from(speed);
+            self.draw(moment);
+            std::thread::sleep(Duration::from_millis(gap).min(WAIT_MAX));
+        }
+        self.last = Some(moment.at);
+    }
+
+    fn count(&mut self, entry: &Entry) {
+        match &entry.what {
+            What::Sent(sent) => {
+                self.dispatches += 1;
+                self.recoveries += usize::from(matches!(
+                    sent.manifest("cause"),
+                    Some("heartbeat_dead" | "failed" | "not_started" | "coverage_short")
+                ));
+            }
+            What::Alert { turn: Turn::Raised, .. } => self.raised += 1,
+            What::Alert { .. }
+            | What::Received { .. }
+            | What::Settled { .. }
+            | What::Moved { .. }
+            | What::World { .. } => {}
+        }
+    }
+
+    /// Redraws the screen: the dates side by side would be too wide, so the latest two stand one under the other.
+    fn draw(&self, moment: &Moment<'_>) {
+        let (width, height) = terminal::size().unwrap_or((100, 40));
+        let local = self.zone.to_datetime(moment.at).strftime("%a %d %b %H:%M:%S").to_string();
+        let mut lines = vec![format!("{}   {local} ET   {}", self.paint.strong(&self.title), shown(moment.at))];
+        for view in moment.dates.iter().rev().take(2).rev() {
+            lines.push(String::new());
+            lines.push(self.paint.strong(&format!("{}", view.partition)));
+            lines.extend(self.nodes(view, moment.at, usize::from(width)));
+            for alert in &view.alerts {
+                lines.push(format!("  {} {alert}", self.paint.bad("alert")));
+            }
+        }
+        lines.push(String::new());
+        lines.extend(self.recent.iter().cloned());
+        let room = usize::from(height).saturating_sub(1);
+        // What has just happened matters more than the top of the graph.
+        let hidden = lines.len().saturating_sub(room);
+        if hidden > 0 {
+            lines.drain(1..=hidden);
+        }
+        let mut out = stdout().lock();
+        let _ = queue!(out, cursor::MoveTo(0, 0));
+        for line in lines {
+            let line = clipped(&line, usize::from(width));
+            let _ = queue!(out, style::Print(line), terminal::Clear(terminal::ClearType::UntilNewLine));
+            let _ = queue!(out, cursor::MoveToNextLine(1));
+        }
+        let _ = queue!(out, terminal::Clear(terminal::ClearType::FromCursorDown));
+        let _ = out.flush();
+    }
+
+    /// The tasks about which something is known, in columns.
+    fn nodes(&self, view: &PartitionView, at: Timestamp, width: usize) -> Vec<String> {
+        const CELL: usize = 52;
+        let columns = (width / CELL).max(1);
+        let cells: Vec<String> = view
+            .nodes
+            .iter()
+            .filter(|node| node.kind == "task" && node.state != "waiting")
+            .map(|node| {
+                let age = node.since.map_or(0, |since| at.duration_since(since).as_secs());
+                let mark = if node.degraded { " degraded" } else { "" };
+                let text = format!("{} {}m{mark}", node.state, age / 60);
+                format!("  {:<30} {}", node.node.to_string(), self.paint.state(node.state, &format!("{text:<18}")))
+            })
+            .collect();
+        cells.chunks(columns).map(|row| row.join(" ")).collect()
+    }
+
+    fn leave(&self) {
+        if self.live {
+            let mut out = stdout().lock();
+            let _ = queue!(out, cursor::Show);
+            let _ = out.flush();
+        }
+    }
+
+    fn sum_up(&self, misses: &[String]) {
+        if self.json {
+            println!("{}", json!({ "entry": "verdict", "title": self.title, "holds": misses.is_empty() }));
+            return;
+        }
+        let Self { dispatches, recoveries, raised, .. } = self;
+        println!("\n{dispatches} messages sent, {recoveries} of them recoveries; {raised} alerts raised.");
+        for miss in misses {
+            println!("{} {miss}", self.paint.bad("missed"));
+        }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// Dispatches, alerts, the world's doings and the steps of tasks; not every heartbeat.
+fn worth_telling(entry: &Entry) -> bool {
+    match &entry.what {
+        What::Sent(_) | What::Alert { .. } | What::World { .. } => true,
+        What::Moved { from, to, .. } => from != to && to != "expired",
+        What::Received { .. } | What::Settled { .. } => false,
+    }
+}
+
+/// At most `width` visible characters; escape sequences take no room.
+fn clipped(line: &str, width: usize) -> String {
+    let mut visible = 0;
+    let mut escape = false;
+    let mut clipped = String::new();
+    for character in line.chars() {
+        match (escape, character) {
+            (false, '\u{1b}') => escape = true,
+            (true, letter) if letter.is_ascii_alphabetic() => {
+                escape = false;
+                clipped.push(letter);
+                continue;
+            }
+            (true, _) => {}
+            (false, _) => visible += 1,
+        }
+        if visible <= width || escape {
+            clipped.push(character);
+        }
+    }
+    clipped
+}
