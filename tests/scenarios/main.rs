@@ -12,10 +12,12 @@ use tipoff::scenario::world::Regime;
 
 const SEEDS: [u64; 4] = [1, 7, 42, 1949];
 
+/// The stories, and the two days that `tipoff demo` plays.
 fn files() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
-        .unwrap()
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files: Vec<PathBuf> = ["tests/scenarios", "demo"]
+        .into_iter()
+        .flat_map(|folder| std::fs::read_dir(root.join(folder)).unwrap())
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
         .collect();
@@ -52,7 +54,7 @@ fn hold(regime: Regime) {
 fn every_incident_has_its_story() {
     let names: Vec<String> =
         files().iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
-    for incident in ["01a", "01b", "04", "08", "09", "11", "12", "17", "18", "24", "29", "31"] {
+    for incident in ["01a", "01b", "04", "08", "09", "11", "12", "17", "18", "24", "29", "31", "42"] {
         assert!(names.iter().any(|name| name.starts_with(&format!("inc-{incident}-"))), "INC-{incident} has no story");
     }
 }
