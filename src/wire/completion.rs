@@ -296,7 +296,8 @@ fn count(field: &'static str, count: Option<Count>) -> Result<Option<u64>, Reaso
 }
 
 fn words<'a>(candidates: impl IntoIterator<Item = &'a Words>, otherwise: &str) -> Arc<str> {
-    let given = candidates.into_iter().filter_map(|words| words.0.as_deref()).map(str::trim).find(|text| !text.is_empty());
+    let given =
+        candidates.into_iter().filter_map(|words| words.0.as_deref()).map(str::trim).find(|text| !text.is_empty());
     given.map_or_else(|| Arc::from(otherwise), |text| Arc::from(shown(text, WORDS_MAX)))
 }
 

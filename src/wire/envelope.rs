@@ -16,7 +16,9 @@ use super::value::Object;
 /// Both alphabets end up here; whether padding is there tells nothing about the data.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true),
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
 );
 
 /// A push request as the broker makes it.
@@ -103,7 +105,8 @@ pub fn unwrap_push(body: &[u8]) -> Result<Pushed, NotAnEnvelope> {
     let Object(push) = serde_json::from_slice::<Object<Push>>(body).map_err(NotAnEnvelope::Json)?;
     let Object(message) = push.message.ok_or(NotAnEnvelope::NoMessage)?;
     let message_id = message.id.or(message.id_snake).filter(|id| !id.is_empty()).ok_or(NotAnEnvelope::NoId)?;
-    let published = message.time.or(message.time_snake).and_then(|time| time.parse().ok()).ok_or(NotAnEnvelope::NoTime)?;
+    let published =
+        message.time.or(message.time_snake).and_then(|time| time.parse().ok()).ok_or(NotAnEnvelope::NoTime)?;
     let data = message.data.unwrap_or_default();
     let data = decode(&data).unwrap_or_else(|| data.into_bytes());
     let message = Message { message_id, published, attributes: message.attributes.unwrap_or_default(), data };
@@ -149,6 +152,9 @@ pub fn wrap_push(subscription: &str, message: &Message, delivery_attempt: Option
     serde_json::to_vec(&out).expect("strings and numbers under string keys always serialise")
 }
 
+/// The data and the attributes of a message that is yet to be published.
+pub type Content = (Vec<u8>, BTreeMap<String, String>);
+
 #[derive(Deserialize)]
 struct Publish {
     messages: Vec<Object<Published>>,
@@ -163,7 +169,7 @@ struct Published {
 }
 
 /// Reads the body of a REST publish call: the data and attributes of each message.
-pub fn unwrap_publish(body: &[u8]) -> Result<Vec<(Vec<u8>, BTreeMap<String, String>)>, NotAnEnvelope> {
+pub fn unwrap_publish(body: &[u8]) -> Result<Vec<Content>, NotAnEnvelope> {
     let Object(publish) = serde_json::from_slice::<Object<Publish>>(body).map_err(NotAnEnvelope::Json)?;
     let read = |(index, Object(message)): (usize, Object<Published>)| {
         let data = decode(&message.data.unwrap_or_default()).ok_or(NotAnEnvelope::NotBase64(index))?;

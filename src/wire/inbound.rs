@@ -15,8 +15,8 @@ use crate::domain::graph::Graph;
 use crate::domain::id::{PartitionKey, PipelineId};
 use crate::topology::{Carries, TopicName, Topology};
 
-pub use super::parked::{Ignored, Reason};
 use super::parked::excerpt;
+pub use super::parked::{Ignored, Reason};
 use super::value::Object;
 use super::{completion, heartbeat};
 
@@ -27,7 +27,7 @@ pub const DATA_MAX: usize = 256 * 1024;
 pub const DEPTH_MAX: usize = 32;
 /// The longest name or id that is kept. Real ones have fewer than 60 characters.
 pub const NAME_MAX: usize = 200;
-/// The attribute, and in dotted form the field, by which a producer says which dispatch it answers.
+/// The attribute by which a producer may say which dispatch it answers; the field `tipoff.dispatch_id` says the same.
 pub const DISPATCH_ATTRIBUTE: &str = "tipoff-dispatch-id";
 
 /// One message as the broker hands it over.

@@ -11,7 +11,7 @@ use jiff::civil::Date;
 use crate::diagnostic::nearest;
 use crate::domain::event::{Event, Note};
 use crate::domain::graph::Graph;
-use crate::domain::id::{DispatchId, NodeId, PartitionKey};
+use crate::domain::id::{DispatchId, NodeId, PartitionKey, PipelineId};
 
 use super::inbound::{Decoded, NAME_MAX, Routes};
 use super::parked::{Ignored, Reason, excerpt};
@@ -33,27 +33,18 @@ const UNTRACKED: [&str; 8] = [
     "basketballrefroster",
 ];
 
-/// Where files of a scraper lie in the bucket, and the scraper's name. First match wins.
-const PATHS: [(&str, &str); 22] = [
+/// Where files of a scraper lie in the bucket, and the scraper's name. Only places that are known for certain: a file from
+/// anywhere else is parked, and can be published again under its scraper's name.
+const PATHS: [(&str, &str); 12] = [
     ("nba-com/gamebooks-pdf/", "nbac_gamebook_pdf"),
     ("nba-com/gamebooks-data/", "nbac_gamebook_pdf"),
     ("nba-com/player-boxscores/", "nbac_player_boxscore"),
-    ("nba-com/team-boxscore/", "nbac_team_boxscore"),
     ("nba-com/play-by-play/", "nbac_play_by_play"),
-    ("nba-com/schedule/", "nbac_schedule_api"),
-    ("nba-com/scoreboard-v2/", "nbac_scoreboard_v2"),
-    ("nba-com/player-list/", "nbac_player_list"),
-    ("nba-com/player-movement/", "nbac_player_movement"),
-    ("nba-com/injury-report-data/", "nbac_injury_report"),
-    ("nba-com/referee-assignments/", "nbac_referee_assignments"),
-    ("big-data-ball/", "bigdataball_pbp"),
     ("odds-api/events/", "oddsa_events"),
     ("odds-api/player-props/", "oddsa_player_props"),
     ("odds-api/game-lines/", "oddsa_game_lines"),
     ("bettingpros/events/", "bp_events"),
-    ("bettingpros/player-props/", "bp_player_props"),
     ("espn/rosters/", "espn_roster"),
-    ("basketball-ref/season-rosters/", "br_season_roster"),
     ("ball-dont-lie/player-box-scores/", "bdl_player_box_scores"),
     ("ball-dont-lie/boxscores/", "bdl_box_scores"),
     ("ball-dont-lie/injuries/", "bdl_injuries"),
@@ -166,7 +157,7 @@ enum By {
 enum Found<'a> {
     None,
     One(&'a Graph, KnownAs),
-    Several(Vec<crate::domain::id::PipelineId>),
+    Several(Vec<PipelineId>),
 }
 
 fn find<'a>(routes: &Routes<'a>, pipeline: &str, names: &Names<'_>) -> Found<'a> {

@@ -34,7 +34,7 @@ pub enum Reason {
     #[error("a field is not what it should be ({0}); correct it and publish it again")]
     Shape(String),
     /// The topic is not declared.
-    #[error("topic `{topic}` is not in topics.yaml{hint}; declare it or remove the subscription")]
+    #[error("topic `{topic}` is not in topics.yaml; declare it or remove the subscription{hint}")]
     UnknownTopic {
         /// The topic.
         topic: String,
@@ -42,10 +42,12 @@ pub enum Reason {
         hint: String,
     },
     /// None of the known dialects.
-    #[error("the message names neither a processor, a scraper, a table nor a file; publish it again with processor_name")]
+    #[error(
+        "the message names neither a processor, a scraper, a table nor a file; publish it again with processor_name"
+    )]
     NoName,
     /// A name without a node.
-    #[error("no node is called `{name}`{hint}; add the name to the node's aliases and replay the message")]
+    #[error("no node is called `{name}`; add the name to its node's aliases and replay the message{hint}")]
     UnknownName {
         /// The name as sent.
         name: String,
@@ -88,7 +90,9 @@ pub enum Reason {
     #[error("the message names two dates, {0} and {1}; publish it again with one")]
     TwoDates(Date, Date),
     /// A date later than the pipeline plans for.
-    #[error("{date} is too far ahead: published on {today}, at most {max} days ahead are accepted; correct the date, or replay the message when it is nearer")]
+    #[error(
+        "{date} is too far ahead: published on {today}, at most {max} days ahead are accepted; correct the date, or replay the message when it is nearer"
+    )]
     TooFarAhead {
         /// The message's.
         date: Date,
@@ -98,7 +102,9 @@ pub enum Reason {
         max: i32,
     },
     /// A date longer ago than the pipeline keeps.
-    #[error("{date} is too old: published on {today}, at most {max} days back are accepted; correct the date, or raise limits.behind_max and replay the message")]
+    #[error(
+        "{date} is too old: published on {today}, at most {max} days back are accepted; correct the date, or raise limits.behind_max and replay the message"
+    )]
     TooOld {
         /// The message's.
         date: Date,

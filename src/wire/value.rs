@@ -6,9 +6,9 @@
 use std::fmt;
 
 use jiff::civil::Date;
+use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::Deserialize;
 
 /// An object and nothing else. A derived struct would take an array for its fields in order, so that a list of
 /// strings could pass for metadata.
@@ -182,7 +182,9 @@ pub(super) fn date(text: &str) -> Option<Date> {
         part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse::<i16>().ok())?
     };
     let (year, month, day) = match text.len() {
-        10 if text.as_bytes()[4] == b'-' && text.as_bytes()[7] == b'-' => (digits(0..4)?, digits(5..7)?, digits(8..10)?),
+        10 if text.as_bytes()[4] == b'-' && text.as_bytes()[7] == b'-' => {
+            (digits(0..4)?, digits(5..7)?, digits(8..10)?)
+        }
         8 => (digits(0..4)?, digits(4..6)?, digits(6..8)?),
         _ => return None,
     };
