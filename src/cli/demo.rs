@@ -46,7 +46,8 @@ pub struct Demo {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Day {
-    GameDay,
+    #[value(name = "game-day")]
+    Normal,
     #[value(name = "jan-23")]
     January23,
     All,
@@ -55,7 +56,7 @@ enum Day {
 impl Demo {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
         let days: &[(&str, &str)] = match self.day {
-            Day::GameDay => &[GAME_DAY],
+            Day::Normal => &[GAME_DAY],
             Day::January23 => &[JANUARY_23],
             Day::All => &[GAME_DAY, JANUARY_23],
         };

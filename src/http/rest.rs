@@ -63,14 +63,16 @@ pub async fn push(State(app): State<App>, body: Body) -> Response {
         Ok(read) => read,
         Err(response) => return response,
     };
-    let pushed = match envelope::parse_push(&bytes, app.engine.clock.now()) {
+    let pushed = match envelope::unwrap_push(&bytes) {
         Ok(pushed) => pushed,
         Err(error) => return invalid(error.to_string()),
     };
     let name = pushed.subscription.rsplit('/').next().unwrap_or_default();
     let known = app.engine.declarations.topology.subscription(name);
     let topic = known.map_or_else(|| name.to_owned(), |(topic, _)| topic.to_string());
-    let delivery = Delivery { topic, ..pushed.delivery };
+    let mut delivery = pushed.message.of(topic);
+    // A sender's clock ahead of ours must not hold verdicts back.
+    delivery.published = delivery.published.min(app.engine.clock.now());
     match app.inbox.deliver(delivery).await {
         Settlement::Ack => StatusCode::NO_CONTENT.into_response(),
         Settlement::Park { reason, .. } => (StatusCode::OK, Json(json!({ "parked": reason }))).into_response(),
@@ -93,7 +95,7 @@ pub async fn topic(State(app): State<App>, Path((_project, call)): Path<(String,
         Ok(read) => read,
         Err(response) => return response,
     };
-    let messages = match envelope::parse_publish(&bytes) {
+    let messages = match envelope::unwrap_publish(&bytes) {
         Ok(messages) => messages,
         Err(error) => return invalid(error.to_string()),
     };

@@ -224,7 +224,19 @@ impl Judge<'_> {
             (wanted, Some(Settlement::Park { slug, .. })) => wanted.strip_prefix("park:") == Some(slug),
             _ => false,
         };
-        (!right).then(|| format!("message {message} was settled {found:?}, not {wanted}"))
+        (!right).then(|| {
+            // A message that is handed back for an hour is handed back hundreds of times.
+            let mut told: Vec<(&Settlement, usize)> = Vec::new();
+            for settlement in found {
+                match told.last_mut() {
+                    Some((last, times)) if *last == settlement => *times += 1,
+                    _ => told.push((settlement, 1)),
+                }
+            }
+            let told: Vec<String> =
+                told.iter().map(|(settlement, times)| format!("{times} × {settlement:?}")).collect();
+            format!("message {message} was settled {}, not {wanted}", told.join(", "))
+        })
     }
 
     fn never(&self, never: &Never) -> Option<String> {

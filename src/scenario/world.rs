@@ -309,6 +309,8 @@ impl<'a> World<'a> {
         };
         let mut end = after(last, run_on);
         let mut shown = 0;
+        let mut dates = Vec::new();
+        let mut read_at = 0;
         while let Some(at) = self.next_instant().await? {
             if at > end {
                 break;
@@ -321,7 +323,11 @@ impl<'a> World<'a> {
                 end = end.max(after(*last, run_on.min(SignedDuration::from_hours(1))));
             }
             if self.seen.entries.len() > shown {
-                let dates = self.views(at).await?;
+                // Dates are read again only when a decision has been taken since: a flood of poison takes none.
+                if self.journaled > read_at {
+                    dates = self.views(at).await?;
+                    read_at = self.journaled;
+                }
                 watch(&Moment { at, entries: &self.seen.entries[shown..], dates: &dates });
                 shown = self.seen.entries.len();
             }
@@ -797,18 +803,18 @@ impl<'a> World<'a> {
         };
         let starts = part(&answer.starts, 20)?;
         let completes = answer.completes.as_ref().map(|_| part(&answer.completes, 0)).transpose()?;
-        let beats = match completes {
-            Some(completes) => completes.saturating_sub(starts).as_secs() / 60,
-            None => i64::from(answer.beats) - 1,
+        let last_beat = match completes {
+            Some(completes) => (completes.saturating_sub(starts).as_secs() / 60).max(0),
+            None => (i64::from(answer.beats) - 1).max(0),
         };
         let Answer { processor, topic, records, .. } = answer.clone();
         let graph = self.declarations.pipelines.get(&key.pipeline).map(|pipeline| &pipeline.graph);
         let liveness = graph.and_then(|graph| graph.node(asked.as_str())).map(|node| node.liveness.heartbeats);
-        let beats = if liveness == Some(Heartbeats::None) { 0..=-1 } else { 0..=beats.max(0) };
-        for beat in beats.clone() {
+        let beats = if liveness == Some(Heartbeats::None) { 0 } else { last_beat + 1 };
+        for beat in 0..beats {
             let when = after(after(at, starts), SignedDuration::from_secs(60 * beat));
             let body = json!({ "processor_name": processor, "run_id": run, "data_date": key.date,
-                "status": "running", "progress": beat, "total": (*beats.end()).max(1), "status_message": "" });
+                "status": "running", "progress": beat, "total": last_beat.max(1), "status_message": "" });
             let topic = long_name("hb");
             self.message(&run, &topic, body.to_string().into_bytes(), BTreeMap::new(), when, when, &[]);
         }

@@ -1,4 +1,6 @@
-//! Pub/Sub's envelopes: the push delivery and the publish call.
+//! Pub/Sub's own wrapping: the body of a push request, and of a REST publish call.
+//!
+//! It says nothing about what the data mean; that is [`super::inbound`]'s.
 
 use std::collections::BTreeMap;
 
@@ -6,111 +8,186 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::inbound::Delivery;
+use super::value::Object;
 
-/// What is wrong with an envelope. The sender gets it as an answer: it is the sender's mistake.
-#[derive(Debug, thiserror::Error)]
-pub enum EnvelopeError {
-    /// Not the expected JSON.
-    #[error("the envelope is not what Pub/Sub sends: {0}")]
-    Shape(#[from] serde_json::Error),
-    /// The data are not base64.
-    #[error("`data` is not base64")]
-    Base64,
+/// Both alphabets end up here; whether padding is there tells nothing about the data.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// A push request as the broker makes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pushed {
+    /// The subscription, in full: `projects/…/subscriptions/…`. Empty where the request does not say.
+    pub subscription: String,
+    /// The message, whose topic the envelope does not name.
+    pub message: Message,
+    /// Which delivery this is, where the subscription has a dead-letter topic.
+    pub delivery_attempt: Option<u32>,
 }
 
-/// A push delivery.
-#[derive(Debug)]
-pub struct Pushed {
-    /// The full name of the subscription it came over.
-    pub subscription: String,
-    /// The message; its topic is not in the envelope and is empty here.
-    pub delivery: Delivery,
-    /// How often it has been delivered, where the subscription has a dead-letter policy.
-    pub attempt: Option<u32>,
+/// A message whose topic is still to be found from its subscription.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Message {
+    /// The broker's name for it.
+    pub message_id: String,
+    /// When the broker took it.
+    pub published: Timestamp,
+    /// What stands beside the data.
+    pub attributes: BTreeMap<String, String>,
+    /// What it says.
+    pub data: Vec<u8>,
+}
+
+impl Message {
+    /// The message as one of `topic`.
+    pub fn of(self, topic: impl Into<String>) -> Delivery {
+        let Self { message_id, published, attributes, data } = self;
+        Delivery { topic: topic.into(), message_id, published, attributes, data }
+    }
+}
+
+/// Why a body is no envelope. The request's fault, so it is answered with 400; a broker never sends such a thing.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAnEnvelope {
+    /// Not JSON, or a field has the wrong type.
+    #[error("read the envelope")]
+    Json(#[source] serde_json::Error),
+    /// No `message`.
+    #[error("the envelope has no message")]
+    NoMessage,
+    /// A message without its broker's id.
+    #[error("the message has no messageId")]
+    NoId,
+    /// A message without the instant at which the broker took it.
+    #[error("the message has no publishTime that is an RFC 3339 instant")]
+    NoTime,
+    /// Data that are no base64.
+    #[error("the data of message {0} are not base64")]
+    NotBase64(usize),
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Push {
-    message: PushMessage,
-    #[serde(default)]
-    subscription: String,
-    #[serde(default)]
+    message: Option<Object<Wrapped>>,
+    subscription: Option<String>,
+    #[serde(rename = "deliveryAttempt")]
     delivery_attempt: Option<u32>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PushMessage {
-    #[serde(default)]
-    data: String,
-    #[serde(default)]
-    attributes: BTreeMap<String, String>,
-    #[serde(default)]
-    message_id: Option<String>,
-    #[serde(default, rename = "message_id")]
-    message_id_snake: Option<String>,
-    #[serde(default)]
-    publish_time: Option<Timestamp>,
-    #[serde(default, rename = "publish_time")]
-    publish_time_snake: Option<Timestamp>,
+/// Google sends both spellings of the id and of the instant in one message, so they cannot be aliases of one field.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Wrapped {
+    data: Option<String>,
+    attributes: Option<BTreeMap<String, String>>,
+    #[serde(rename = "messageId")]
+    id: Option<String>,
+    #[serde(rename = "message_id")]
+    id_snake: Option<String>,
+    #[serde(rename = "publishTime")]
+    time: Option<String>,
+    #[serde(rename = "publish_time")]
+    time_snake: Option<String>,
 }
 
-/// Reads a push delivery. One without a publish time was published by whoever is talking to us: `now`.
+/// Reads the body of a push request.
 ///
-/// # Errors
-/// If it is not a push envelope, or its data are not base64.
-pub fn parse_push(bytes: &[u8], now: Timestamp) -> Result<Pushed, EnvelopeError> {
-    let push: Push = serde_json::from_slice(bytes)?;
-    let message = push.message;
-    let published = message.publish_time.or(message.publish_time_snake).unwrap_or(now);
-    Ok(Pushed {
-        subscription: push.subscription,
-        attempt: push.delivery_attempt,
-        delivery: Delivery {
-            topic: String::new(),
-            message_id: message.message_id.or(message.message_id_snake).unwrap_or_default(),
-            // A sender's clock ahead of ours must not hold verdicts back.
-            published: published.min(now),
-            attributes: message.attributes,
-            data: decode(&message.data)?,
-        },
-    })
+/// Data that are not base64 are handed on as they stand: what they say is the content's fault, and refusing the request
+/// would have it delivered again and again. Decoding parks them with their text.
+pub fn unwrap_push(body: &[u8]) -> Result<Pushed, NotAnEnvelope> {
+    let Object(push) = serde_json::from_slice::<Object<Push>>(body).map_err(NotAnEnvelope::Json)?;
+    let Object(message) = push.message.ok_or(NotAnEnvelope::NoMessage)?;
+    let message_id = message.id.or(message.id_snake).filter(|id| !id.is_empty()).ok_or(NotAnEnvelope::NoId)?;
+    let published =
+        message.time.or(message.time_snake).and_then(|time| time.parse().ok()).ok_or(NotAnEnvelope::NoTime)?;
+    let data = message.data.unwrap_or_default();
+    let data = decode(&data).unwrap_or_else(|| data.into_bytes());
+    let message = Message { message_id, published, attributes: message.attributes.unwrap_or_default(), data };
+    let subscription = push.subscription.unwrap_or_default();
+    Ok(Pushed { subscription, message, delivery_attempt: push.delivery_attempt })
 }
+
+/// Makes the body of a push request of `message` for `subscription`.
+pub fn wrap_push(subscription: &str, message: &Message, delivery_attempt: Option<u32>) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Out<'a> {
+        message: OutMessage<'a>,
+        subscription: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        delivery_attempt: Option<u32>,
+    }
+    #[derive(Serialize)]
+    struct OutMessage<'a> {
+        data: String,
+        attributes: &'a BTreeMap<String, String>,
+        #[serde(rename = "messageId")]
+        id: &'a str,
+        #[serde(rename = "message_id")]
+        id_snake: &'a str,
+        #[serde(rename = "publishTime")]
+        time: Timestamp,
+        #[serde(rename = "publish_time")]
+        time_snake: Timestamp,
+    }
+    let out = Out {
+        message: OutMessage {
+            data: BASE64.encode(&message.data),
+            attributes: &message.attributes,
+            id: &message.message_id,
+            id_snake: &message.message_id,
+            time: message.published,
+            time_snake: message.published,
+        },
+        subscription,
+        delivery_attempt,
+    };
+    serde_json::to_vec(&out).expect("strings and numbers under string keys always serialise")
+}
+
+/// The data and the attributes of a message that is yet to be published.
+pub type Content = (Vec<u8>, BTreeMap<String, String>);
 
 #[derive(Deserialize)]
 struct Publish {
-    messages: Vec<PublishMessage>,
+    messages: Vec<Object<Published>>,
 }
 
-#[derive(Deserialize)]
-struct PublishMessage {
-    #[serde(default)]
-    data: String,
-    #[serde(default)]
-    attributes: BTreeMap<String, String>,
+/// An ordering key is left aside: the order of messages decides nothing here.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Published {
+    data: Option<String>,
+    attributes: Option<BTreeMap<String, String>>,
 }
 
-/// One message of a publish call: its data and its attributes.
-pub type Published = (Vec<u8>, BTreeMap<String, String>);
-
-/// Reads the body of a publish call.
-///
-/// # Errors
-/// If it is not one, or some message's data are not base64.
-pub fn parse_publish(bytes: &[u8]) -> Result<Vec<Published>, EnvelopeError> {
-    let publish: Publish = serde_json::from_slice(bytes)?;
-    publish.messages.into_iter().map(|message| Ok((decode(&message.data)?, message.attributes))).collect()
+/// Reads the body of a REST publish call: the data and attributes of each message.
+pub fn unwrap_publish(body: &[u8]) -> Result<Vec<Content>, NotAnEnvelope> {
+    let Object(publish) = serde_json::from_slice::<Object<Publish>>(body).map_err(NotAnEnvelope::Json)?;
+    let read = |(index, Object(message)): (usize, Object<Published>)| {
+        let data = decode(&message.data.unwrap_or_default()).ok_or(NotAnEnvelope::NotBase64(index))?;
+        Ok((data, message.attributes.unwrap_or_default()))
+    };
+    publish.messages.into_iter().enumerate().map(read).collect()
 }
 
-/// Both alphabets and any padding: clients differ.
-fn decode(data: &str) -> Result<Vec<u8>, EnvelopeError> {
-    let config = GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true);
-    let alphabet = if data.contains(['-', '_']) { &alphabet::URL_SAFE } else { &alphabet::STANDARD };
-    GeneralPurpose::new(alphabet, config).decode(data.trim()).map_err(|_| EnvelopeError::Base64)
+/// The bytes that either alphabet of base64 stands for.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let standard: String = text
+        .chars()
+        .filter(|c| !matches!(c, '\r' | '\n'))
+        .map(|c| match c {
+            '-' => '+',
+            '_' => '/',
+            other => other,
+        })
+        .collect();
+    BASE64.decode(standard).ok()
 }

@@ -1,7 +1,11 @@
 //! The only place that knows the JSON of messages: producers' dialects in, consumers' contracts out.
 
+pub mod completion;
 pub mod dispatch;
-
 pub mod envelope;
+pub mod heartbeat;
 pub mod history;
 pub mod inbound;
+mod name;
+pub mod parked;
+mod value;

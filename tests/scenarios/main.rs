@@ -11,6 +11,8 @@ use tipoff::scenario::run::{declarations, run};
 use tipoff::scenario::world::Regime;
 
 const SEEDS: [u64; 4] = [1, 7, 42, 1949];
+/// Ten thousand messages show what a flood does; the regimes would only show the same ten times more slowly.
+const PLAIN_ONLY: [&str; 1] = ["inc-24-flood.yaml"];
 
 /// The stories, and the two days that `tipoff demo` plays.
 fn files() -> Vec<PathBuf> {
@@ -30,6 +32,9 @@ fn hold(regime: Regime) {
     let files = files();
     for path in &files {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if regime != Regime::Plain && PLAIN_ONLY.contains(&name.as_str()) {
+            continue;
+        }
         let text = std::fs::read_to_string(path).unwrap();
         let scenario = Scenario::read(&name, &text).unwrap_or_else(|problems| panic!("{problems}"));
         assert!(!scenario.expect.is_empty(), "{name} expects nothing: it could not fail");

@@ -1,0 +1,4 @@
+//! What every message producers have ever sent means, and that no bytes stop the reader.
+
+mod decode;
+mod support;
