@@ -21,6 +21,7 @@ use crate::domain::graph::Graph;
 use crate::domain::id::{NodeId, PipelineId};
 use crate::topology::{self, Topology};
 use crate::wire::dispatch::Message;
+use crate::wire::inbound::Naming;
 
 /// The topology that is compiled in.
 pub const TOPICS: &str = include_str!("../topics.yaml");
@@ -47,8 +48,8 @@ pub struct Pipeline {
     pub outputs: BTreeMap<NodeId, String>,
     /// Services that are asked directly rather than over a topic.
     pub services: BTreeMap<String, Service>,
-    /// Prefixes of the datasets that belong to this pipeline; they tell pipelines apart where a name does not.
-    pub datasets: Vec<String>,
+    /// What messages may name beside the nodes.
+    pub naming: Naming,
 }
 
 /// A service that is asked directly.
@@ -260,6 +261,10 @@ pipelines:
             (
                 "      a: { kind: source, phase: p, cycle: late, aliases: [Work] }\n".to_owned(),
                 "p.yaml:21: pipelines.nba.nodes.a.aliases[0]: `Work` is a name of `work` already; it cannot mean `a` too",
+            ),
+            (
+                "      a: { kind: source, phase: p, cycle: late, files: [x/] }\n      b: { kind: source, phase: p, cycle: late, files: [x/] }\n".to_owned(),
+                "p.yaml:22: pipelines.nba.nodes.b.files[0]: `a` writes to `x/` already",
             ),
             (
                 "      a: { kind: source, phase: p, cycle: late, aliases: [X] }\n      b: { kind: source, phase: p, cycle: late, aliases: [x] }\n".to_owned(),
@@ -516,6 +521,6 @@ pipelines:
         let wrong = json!({ "pipelines": { "nba": { "nodes": { "export": { "ned": 1 } } } } });
         let text = with_overrides("pipeline.yaml", PIPELINE, &wrong).unwrap();
         let problems = load(("topics.yaml", TOPICS), ("overridden", &text)).unwrap_err().to_string();
-        assert!(problems.ends_with("pipelines.nba.nodes.export.ned: unknown key; known here: kind, same_as, phase, cycle, aliases, output, probe, heartbeats, heartbeat, start_within, duration_max, needs, retry, rebuild_after, messages"), "{problems}");
+        assert!(problems.ends_with("pipelines.nba.nodes.export.ned: unknown key; known here: kind, same_as, phase, cycle, aliases, files, output, probe, heartbeats, heartbeat, start_within, duration_max, needs, retry, rebuild_after, messages"), "{problems}");
     }
 }

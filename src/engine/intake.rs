@@ -185,7 +185,7 @@ pub fn routes(engine: &Engine) -> Routes<'_> {
     Routes {
         graphs: pipelines.values().map(|pipeline| &*pipeline.graph).collect(),
         topology: &engine.declarations.topology,
-        datasets: pipelines.iter().map(|(id, pipeline)| (id, pipeline.datasets.as_slice())).collect(),
+        naming: pipelines.iter().map(|(id, pipeline)| (id, &pipeline.naming)).collect(),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::domain::graph::{Dependency, Gate, Graph, Kind, Node, Offset, Strength
 use crate::domain::id::NodeId;
 use crate::topology::{Carries, Delivery, PushBody, Standing, Topology, show};
 use crate::wire::dispatch::{Contract, MANIFEST_KEY, Message, Target, Template, rehearse};
+use crate::wire::inbound::Naming;
 
 use super::Pipeline;
 use super::read::{Draft, DraftGate, DraftKind, DraftMessage, DraftNeed, DraftNode, Size};
@@ -20,6 +21,7 @@ pub(super) fn pipeline(draft: Draft, revision: u64, topology: Option<&Topology>,
     let linking = Linking { draft: &draft, topology };
     linking.check_families(report);
     let aliases = linking.aliases(report);
+    let files = linking.files(report);
     let nodes = linking.nodes(report);
     let order = linking.order(report);
     linking.check_reach(report);
@@ -35,7 +37,8 @@ pub(super) fn pipeline(draft: Draft, revision: u64, topology: Option<&Topology>,
         aliases,
         draft.limits.clone(),
     );
-    Pipeline { graph: Arc::new(graph), tasks, outputs, services: draft.services, datasets: draft.datasets }
+    let naming = Naming { datasets: draft.datasets, files, untracked: draft.untracked };
+    Pipeline { graph: Arc::new(graph), tasks, outputs, services: draft.services, naming }
 }
 
 struct Linking<'a> {
@@ -146,6 +149,24 @@ impl Linking<'_> {
             }
         }
         aliases
+    }
+
+    /// Every place in the bucket to the processor that writes there.
+    fn files(&self, report: &mut Report) -> BTreeMap<String, String> {
+        let mut files: BTreeMap<String, String> = BTreeMap::new();
+        for (id, node) in &self.draft.nodes {
+            for place in &node.files {
+                match files.get(&place.value) {
+                    Some(owner) => {
+                        report.at(&place.place, format!("`{owner}` writes to `{}` already", place.value));
+                    }
+                    None => {
+                        files.insert(place.value.clone(), self.root(id).to_owned());
+                    }
+                }
+            }
+        }
+        files
     }
 
     fn nodes(&self, report: &mut Report) -> BTreeMap<NodeId, Node> {

@@ -26,6 +26,7 @@ pub(super) struct Draft {
     pub limits: Limits,
     pub services: BTreeMap<String, Service>,
     pub datasets: Vec<String>,
+    pub untracked: Vec<String>,
     pub cycles: Vec<Cycle>,
     pub coverage_min: PerMille,
     pub nodes: BTreeMap<String, DraftNode>,
@@ -39,6 +40,7 @@ pub(super) struct DraftNode {
     pub cycle: Option<Found<String>>,
     pub same_as: Option<Found<String>>,
     pub aliases: Vec<Found<String>>,
+    pub files: Vec<Found<String>>,
     pub output: Option<Found<String>>,
     pub probed: bool,
     pub liveness: Liveness,
@@ -153,6 +155,8 @@ fn pipeline(name: &str, mut table: Table, report: &mut Report) -> Draft {
         }
     });
     let datasets = table.texts("datasets", report).into_iter().map(|found| found.value).collect();
+    let untracked =
+        table.texts("untracked", report).into_iter().map(|found| found.value.to_ascii_lowercase()).collect();
     table.require("limits", report);
     let limits = table.table("limits", report).map_or(AFTER_A_MISTAKE.limits(), |table| limits(table, report));
     let mut services = BTreeMap::new();
@@ -178,7 +182,7 @@ fn pipeline(name: &str, mut table: Table, report: &mut Report) -> Draft {
     table.finish(report);
     let zone = zone.unwrap_or(TimeZone::UTC);
     let coverage_min = defaults.coverage_min;
-    Draft { id: PipelineId::from(name), zone, limits, services, datasets, cycles, coverage_min, nodes }
+    Draft { id: PipelineId::from(name), zone, limits, services, datasets, untracked, cycles, coverage_min, nodes }
 }
 
 /// What stands in after a mistake was noted, so that the reading goes on; no pipeline with these is handed out.
@@ -388,6 +392,7 @@ fn node(mut table: Table, place: Place, defaults: &Defaults, report: &mut Report
     }
     let cycle = table.required_text("cycle", report);
     let aliases = table.texts("aliases", report);
+    let files = table.texts("files", report);
     let output = table.text("output", report);
     let probed = table.boolean("probe", report).is_some_and(|found| found.value);
     let mut liveness = defaults.liveness;
@@ -427,7 +432,7 @@ fn node(mut table: Table, place: Place, defaults: &Defaults, report: &mut Report
     if kind.is_some() {
         table.finish(report);
     }
-    DraftNode { place, kind, phase, cycle, same_as, aliases, output, probed, liveness, needs }
+    DraftNode { place, kind, phase, cycle, same_as, aliases, files, output, probed, liveness, needs }
 }
 
 fn needs(table: &mut Table, report: &mut Report) -> Vec<DraftNeed> {

@@ -16,7 +16,7 @@ use crate::domain::evidence::Extent;
 use crate::domain::id::RunId;
 
 use super::inbound::{DISPATCH_ATTRIBUTE, Decoded, Delivery, NAME_MAX, Routes};
-use super::name::{Names, checked, resolve, scraper_of};
+use super::name::{Names, Writer, checked, resolve, writer_of};
 use super::parked::{Ignored, Kind, Reason, excerpt};
 use super::value::{Count, Object, Text, Words, date, date_in, is_control, shown};
 
@@ -118,7 +118,7 @@ pub(super) fn decode(routes: &Routes<'_>, pipeline: &str, delivery: &Delivery, b
 
 fn read(routes: &Routes<'_>, pipeline: &str, delivery: &Delivery, body: &Body) -> Result<Decoded, Decoded> {
     let park = |reason| Decoded::Parked { reason };
-    let report = classify(body)?;
+    let report = classify(routes, body)?;
     let echoed = body.tipoff.as_ref().and_then(|echo| echo.0.dispatch_id.as_deref());
     let echoed = echoed.or_else(|| delivery.attributes.get(DISPATCH_ATTRIBUTE).map(String::as_str));
     let when = date_of(body, report.path);
@@ -139,7 +139,7 @@ fn read(routes: &Routes<'_>, pipeline: &str, delivery: &Delivery, body: &Body) -
 }
 
 /// Which dialect it is. The order is the consumers' own: what they took a message for, it was.
-fn classify(body: &Body) -> Result<Report<'_>, Decoded> {
+fn classify<'a>(routes: &Routes<'a>, body: &'a Body) -> Result<Report<'a>, Decoded> {
     let ignore = |reason| Err(Decoded::Ignored { reason });
     let park = |reason| Err(Decoded::Parked { reason });
     let inner_path = body.metadata.as_ref().and_then(|metadata| text(&metadata.0.gcs_path));
@@ -150,9 +150,10 @@ fn classify(body: &Body) -> Result<Report<'_>, Decoded> {
         let tables = tables.into_iter().filter_map(text).collect();
         Ok(Report { names: Names { name, tables, dataset: text(&body.output_dataset) }, path, without_status })
     };
-    let from_path = |path| match scraper_of(path) {
-        Some(scraper) => report(scraper, Some(path), Missing::Success),
-        None => park(Reason::UnknownPath { path: excerpt(path) }),
+    let from_path = |path| match writer_of(routes, path) {
+        Writer::Node(node) => report(node, Some(path), Missing::Success),
+        Writer::Untracked => ignore(Ignored::Untracked),
+        Writer::Unknown => park(Reason::UnknownPath { path: excerpt(path) }),
     };
     // Cloud Storage says that a file was written.
     if let (Some(_), Some(object)) = (text(&body.bucket), text(&body.name)) {

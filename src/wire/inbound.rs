@@ -15,6 +15,7 @@ use crate::domain::graph::Graph;
 use crate::domain::id::{PartitionKey, PipelineId};
 use crate::topology::{Carries, TopicName, Topology};
 
+pub use super::name::Naming;
 use super::parked::excerpt;
 pub use super::parked::{Ignored, Reason};
 use super::value::Object;
@@ -76,8 +77,8 @@ pub struct Routes<'a> {
     pub graphs: Vec<&'a Graph>,
     /// Every declared topic.
     pub topology: &'a Topology,
-    /// How the names of a pipeline's datasets begin; it tells pipelines apart where both know a name.
-    pub datasets: BTreeMap<&'a PipelineId, &'a [String]>,
+    /// What each pipeline's messages may name beside its nodes.
+    pub naming: BTreeMap<&'a PipelineId, &'a Naming>,
 }
 
 /// Reads one message. Never fails and never panics: whatever cannot be read is [`Decoded::Parked`].

@@ -3,6 +3,7 @@
 //! Only declared names count: a node's aliases, and the tables among them. Nothing is derived by rewriting class names,
 //! which once turned the same processor into two.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -20,35 +21,17 @@ use super::value::is_control;
 /// The longest unknown name for which a near one is searched; comparing longer ones costs more than the hint is worth.
 const HINT_MAX: usize = 64;
 
-/// Producers that feed no date of any pipeline, by how their names begin: a family switched off for good, and lists
-/// that are no day's. They are consulted only where no pipeline knows the name, and `p2_` is left aside.
-const UNTRACKED: [&str; 8] = [
-    "bdl",
-    "kalshi",
-    "nbac_player_list",
-    "nbacplayerlist",
-    "nbac_player_movement",
-    "nbacplayermovement",
-    "br_season_roster",
-    "basketballrefroster",
-];
-
-/// Where files of a scraper lie in the bucket, and the scraper's name. Only places that are known for certain: a file from
-/// anywhere else is parked, and can be published again under its scraper's name.
-const PATHS: [(&str, &str); 12] = [
-    ("nba-com/gamebooks-pdf/", "nbac_gamebook_pdf"),
-    ("nba-com/gamebooks-data/", "nbac_gamebook_pdf"),
-    ("nba-com/player-boxscores/", "nbac_player_boxscore"),
-    ("nba-com/play-by-play/", "nbac_play_by_play"),
-    ("odds-api/events/", "oddsa_events"),
-    ("odds-api/player-props/", "oddsa_player_props"),
-    ("odds-api/game-lines/", "oddsa_game_lines"),
-    ("bettingpros/events/", "bp_events"),
-    ("espn/rosters/", "espn_roster"),
-    ("ball-dont-lie/player-box-scores/", "bdl_player_box_scores"),
-    ("ball-dont-lie/boxscores/", "bdl_box_scores"),
-    ("ball-dont-lie/injuries/", "bdl_injuries"),
-];
+/// What a pipeline's messages may name beside its nodes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Naming {
+    /// How the names of its datasets begin; they tell pipelines apart where both know a name.
+    pub datasets: Vec<String>,
+    /// Where the files of a node lie in the bucket, and the node's name. Of several that fit, the longest counts.
+    pub files: BTreeMap<String, String>,
+    /// How names, and places in the bucket, of producers begin that feed no date. Consulted only where no pipeline knows
+    /// the name; a `p2_` before it is left aside.
+    pub untracked: Vec<String>,
+}
 
 /// The names a message gives of its producer.
 #[derive(Debug)]
@@ -74,11 +57,27 @@ pub(super) struct Resolved {
     pub notes: Vec<Event>,
 }
 
-/// The scraper that writes a stored file, with or without `gs://` and bucket before it.
-pub(super) fn scraper_of(path: &str) -> Option<&'static str> {
+/// Who writes a stored file.
+pub(super) enum Writer<'a> {
+    /// The node of this name.
+    Node(&'a str),
+    /// A producer that feeds no date.
+    Untracked,
+    /// Nobody who is known.
+    Unknown,
+}
+
+/// Who writes the file at `path`, with or without `gs://` and bucket before it.
+pub(super) fn writer_of<'a>(routes: &Routes<'a>, path: &str) -> Writer<'a> {
     let object = path.strip_prefix("gs://").map_or(path, |rest| rest.split_once('/').map_or("", |(_, object)| object));
     let object = object.trim_start_matches('/');
-    PATHS.iter().find(|(prefix, _)| object.starts_with(prefix)).map(|(_, scraper)| *scraper)
+    let places = routes.naming.values().flat_map(|naming| &naming.files);
+    let fitting = places.filter(|(place, _)| object.starts_with(place.as_str()));
+    match fitting.max_by_key(|(place, _)| place.len()) {
+        Some((_, node)) => Writer::Node(node),
+        None if is_untracked(routes, object) => Writer::Untracked,
+        None => Writer::Unknown,
+    }
 }
 
 /// Refuses what no producer is called: a name is shown, logged and kept.
@@ -109,7 +108,7 @@ pub(super) fn resolve(
         Found::Several(pipelines) => {
             return Err(park(Reason::AmbiguousName { name: excerpt(name), pipelines }));
         }
-        Found::None if is_untracked(name) => return Err(Decoded::Ignored { reason: Ignored::Untracked }),
+        Found::None if is_untracked(routes, name) => return Err(Decoded::Ignored { reason: Ignored::Untracked }),
         Found::None => return Err(park(Reason::UnknownName { name: excerpt(name), hint: hint(routes, name) })),
     };
     let date = date.and_then(|date| within(graph, date, published)).map_err(park)?;
@@ -205,18 +204,19 @@ fn by_dataset<'a>(routes: &Routes<'a>, among: &[&'a Graph], names: &Names<'_>) -
     let dataset = named.or_else(|| qualified(names.name))?.to_ascii_lowercase();
     let dataset = dataset.strip_prefix("p2_").unwrap_or(&dataset);
     let mut owners = among.iter().copied().filter(|graph| {
-        let prefixes = routes.datasets.get(&graph.pipeline).copied().unwrap_or(&[]);
+        let prefixes = routes.naming.get(&graph.pipeline).map_or(&[][..], |naming| naming.datasets.as_slice());
         prefixes.iter().any(|prefix| dataset.starts_with(&prefix.to_ascii_lowercase()))
     });
     let first = owners.next()?;
     owners.next().is_none().then_some(first)
 }
 
-fn is_untracked(name: &str) -> bool {
+fn is_untracked(routes: &Routes<'_>, name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    let name = name.strip_prefix("p2_").unwrap_or(&name);
-    let name = name.rsplit_once('.').map_or(name, |(_, table)| table);
-    UNTRACKED.iter().any(|family| name.starts_with(family))
+    let bare = name.strip_prefix("p2_").unwrap_or(&name);
+    let table = bare.rsplit_once('.').map_or(bare, |(_, table)| table);
+    let mut families = routes.naming.values().flat_map(|naming| &naming.untracked);
+    families.any(|family| bare.starts_with(family.as_str()) || table.starts_with(family.as_str()))
 }
 
 fn hint(routes: &Routes<'_>, name: &str) -> String {

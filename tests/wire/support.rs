@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use tipoff::domain::graph::{Cycle, DayTime, Graph, Heartbeats, Kind, Limits, Liveness, Node};
 use tipoff::domain::id::{NodeId, PipelineId};
 use tipoff::topology::{Topology, check};
-use tipoff::wire::inbound::Routes;
+use tipoff::wire::inbound::{Naming, Routes};
 
 /// The passes of a date, in order.
 const CYCLES: [&str; 3] = ["tomorrow", "same_day", "overnight"];
@@ -19,7 +19,7 @@ pub struct World {
     nba: Graph,
     mlb: Graph,
     topology: Topology,
-    datasets: [Vec<String>; 2],
+    naming: [Naming; 2],
 }
 
 impl World {
@@ -72,14 +72,25 @@ impl World {
             ],
         );
         let topology = check(include_str!("../../topics.yaml"), "topics.yaml").expect("the shipped topics are sound");
-        Self { nba, mlb, topology, datasets: [vec!["nba_".to_owned()], vec!["mlb_".to_owned()]] }
+        let naming = |dataset: &str, files: &[(&str, &str)], untracked: &[&str]| Naming {
+            datasets: vec![dataset.to_owned()],
+            files: files.iter().map(|(place, node)| ((*place).to_owned(), (*node).to_owned())).collect(),
+            untracked: untracked.iter().map(|&family| family.to_owned()).collect(),
+        };
+        let files = [
+            ("nba-com/gamebooks-data/", "nbac_gamebook_pdf"),
+            ("odds-api/player-props/", "oddsa_player_props"),
+            ("espn/rosters/", "espn_roster"),
+        ];
+        let untracked = ["bdl", "ball-dont-lie/", "kalshi", "nbac_player_movement"];
+        Self { nba, mlb, topology, naming: [naming("nba_", &files, &untracked), naming("mlb_", &[], &[])] }
     }
 
     /// How names find their nodes.
     pub fn routes(&self) -> Routes<'_> {
-        let [nba, mlb] = &self.datasets;
-        let datasets = [(&self.nba.pipeline, nba.as_slice()), (&self.mlb.pipeline, mlb.as_slice())];
-        Routes { graphs: vec![&self.nba, &self.mlb], topology: &self.topology, datasets: datasets.into() }
+        let [nba, mlb] = &self.naming;
+        let naming = [(&self.nba.pipeline, nba), (&self.mlb.pipeline, mlb)];
+        Routes { graphs: vec![&self.nba, &self.mlb], topology: &self.topology, naming: naming.into() }
     }
 }
 
