@@ -6,16 +6,17 @@
 use std::sync::Arc;
 
 use clap::Args;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde_json::json;
 
 use super::{Common, Fault, Verdict, dates, graph, inspect};
 use crate::adapter::embedded::{Durability, Embedded};
 use crate::clock::Clock;
 use crate::domain::event::{Command, Event, Request};
-use crate::domain::id::{PartitionKey, PipelineId, RequestId};
+use crate::domain::id::{NodeId, PartitionKey, PipelineId, RequestId};
 use crate::domain::partition::Recorded;
-use crate::domain::time::after;
+use crate::domain::time::{Now, after, shown};
+use crate::domain::view::{self, PartitionView};
 use crate::engine::{Engine, Settings};
 
 /// What every request says.
@@ -87,11 +88,7 @@ impl NodeTarget {
         self.ask(common, |node| Command::Skip { node }).await
     }
 
-    async fn ask(
-        &self,
-        common: &Common,
-        command: impl FnOnce(crate::domain::id::NodeId) -> Command,
-    ) -> Result<Verdict, Fault> {
+    async fn ask(&self, common: &Common, command: impl FnOnce(NodeId) -> Command) -> Result<Verdict, Fault> {
         ask(common, &self.date, Some(&self.node), &self.words, |node| match node {
             Some(node) => command(node),
             None => Command::Resume { node: None },
@@ -105,7 +102,7 @@ async fn ask(
     date: &str,
     node: Option<&str>,
     words: &Words,
-    command: impl FnOnce(Option<crate::domain::id::NodeId>) -> Command,
+    command: impl FnOnce(Option<NodeId>) -> Command,
 ) -> Result<Verdict, Fault> {
     let declarations = Arc::new(common.declarations()?);
     let pipeline = PipelineId::from(common.pipeline.as_str());
@@ -129,23 +126,52 @@ async fn ask(
     };
     let embedded = Arc::new(Embedded::open(&common.data, Durability::Full).map_err(Fault::unusable)?);
     let bus = Arc::new(embedded.bus(Arc::new(declarations.topology.clone())));
-    let engine = Engine::new(declarations, embedded.clone(), bus, embedded, Clock::System, Settings::default());
+    let engine = Engine::new(declarations.clone(), embedded.clone(), bus, embedded, Clock::System, Settings::default());
     let key = PartitionKey { pipeline, date };
     let stepped = engine.step(&key, &[Event::Requested(request.clone())]).await.map_err(Fault::unusable)?;
     let recorded = stepped.recorded.first().copied().unwrap_or(Recorded::Rejected);
-    report(common, &key, &request, recorded, now);
+    if common.json {
+        println!("{}", json!({ "partition": key, "request": request, "recorded": recorded, "at": now }));
+    } else {
+        report(&key, &request, recorded);
+        let stored = engine.store.load(&key).await.map_err(Fault::unusable)?;
+        follow(&view::view(&declared.graph, &stored.partition, Now::caught_up(now)), &request);
+    }
     Ok(if recorded == Recorded::Applied { Verdict::Holds } else { Verdict::Fails })
 }
 
-fn report(common: &Common, key: &PartitionKey, request: &Request, recorded: Recorded, now: Timestamp) {
-    if common.json {
-        println!("{}", json!({ "partition": key, "request": request, "recorded": recorded, "at": now }));
-        return;
-    }
+fn report(key: &PartitionKey, request: &Request, recorded: Recorded) {
+    let node = |node: &Option<NodeId>| node.as_ref().map_or("the whole date".to_owned(), NodeId::to_string);
+    let asked = match &request.command {
+        Command::Hold { node: held, until: None } => format!("{} is held until `tipoff resume`", node(held)),
+        Command::Hold { node: held, until: Some(until) } => format!("{} is held until {}", node(held), shown(*until)),
+        Command::Resume { node: resumed } => format!("{} is no longer held", node(resumed)),
+        Command::Retry { node } => format!("{node} is to run again"),
+        Command::Skip { node } => format!("{node} is skipped; what needs it goes on without it"),
+    };
     match recorded {
-        Recorded::Applied => println!("{key}: {:?}; journaled as {}", request.command, request.id),
-        Recorded::Superseded => println!("{key}: nothing to do, the node has succeeded"),
-        Recorded::Rejected => println!("{key}: refused; a source is not run by tipoff"),
+        Recorded::Applied => println!("{key}: {asked}"),
+        Recorded::Superseded => {
+            println!("{key}: nothing changed; something newer is known, see `tipoff timeline {}`", key.date)
+        }
+        Recorded::Rejected => println!("{key}: refused; tipoff does not run sources, their producers do"),
         Recorded::Duplicate | Recorded::Fenced | Recorded::Future => println!("{key}: nothing changed"),
+    }
+}
+
+/// Says what became of the node that the request is about.
+fn follow(view: &PartitionView, request: &Request) {
+    let Command::Retry { node } = &request.command else { return };
+    let date = view.partition.date;
+    let Some(found) = view.nodes.iter().find(|found| found.node == *node) else { return };
+    match found.blockers.first() {
+        _ if matches!(found.state, "dispatched" | "running") => {
+            println!("{node} is {} ({}); a running service sends it", found.state, found.attempt)
+        }
+        Some(blocker) => {
+            println!("{node} waits: {}", view::brief(blocker, date));
+            println!("see `tipoff why {node} {date}`");
+        }
+        None => println!("{node} is {}", found.state),
     }
 }

@@ -1,5 +1,8 @@
 //! `status`, `why`, `timeline`: read straight from the store, so they work whether or not the service runs.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::IsTerminal;
+
 use clap::Args;
 use jiff::civil::Date;
 use serde_json::json;
@@ -9,7 +12,7 @@ use super::{Common, Fault, Verdict, dates, graph};
 use crate::adapter::embedded::Embedded;
 use crate::clock::Clock;
 use crate::domain::effect::{Effect, Turn};
-use crate::domain::graph::{Graph, Kind};
+use crate::domain::graph::{Graph, Kind, Offset};
 use crate::domain::id::{NodeId, PartitionKey, PipelineId};
 use crate::domain::time::{Now, shown};
 use crate::domain::view::{self, PartitionView};
@@ -117,48 +120,113 @@ impl Status {
         if common.json {
             println!("{}", json!({ "complete": complete, "done": done, "tasks": tasks().count(), "status": view }));
         } else {
-            let paint = Paint::stdout();
-            println!("{}", paint.strong(&format!("{} {date} ({})", graph.pipeline, zone(graph))));
-            for node in &view.nodes {
-                let idle = node.state == "waiting" || node.state == "closed";
-                let quiet = idle && (node.blockers.is_empty() || node.kind == "source");
-                if quiet && !self.all {
-                    continue;
-                }
-                let output = match node.output {
-                    crate::domain::evidence::Extant::Nothing => String::new(),
-                    output => output.to_string(),
-                };
-                let degraded = if node.degraded { " degraded" } else { "" };
-                let state = format!("{:<10}", node.state);
-                println!(
-                    "  {:<42} {} {output}{degraded}{}",
-                    node.node.to_string(),
-                    paint.state(node.state, &state),
-                    first_blocker(node, date, paint)
-                );
-            }
-            println!("{done} of {} tasks done, {over} expired", tasks().count());
-            for alert in &view.alerts {
-                println!("{} {alert}", paint.bad("alert"));
-            }
-            if let Some(wake_at) = view.wake_at {
-                println!("{}", paint.dim(&format!("looks again at {}", shown(wake_at))));
-            }
+            self.print(graph, &view, complete);
         }
         Ok(if complete { Verdict::Holds } else { Verdict::Fails })
     }
+
+    fn print(&self, graph: &Graph, view: &PartitionView, complete: bool) {
+        let paint = Paint::stdout();
+        let date = view.partition.date;
+        let tasks: Vec<_> = view.nodes.iter().filter(|node| node.kind == "task").collect();
+        let verdict = if complete { paint.strong("complete") } else { paint.bad("not complete") };
+        let mut counts: Vec<(&str, usize)> = Vec::new();
+        for node in &tasks {
+            match counts.iter_mut().find(|(state, _)| *state == node.state) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((node.state, 1)),
+            }
+        }
+        counts.sort_by_key(|(state, count)| (*state != "succeeded", std::cmp::Reverse(*count)));
+        let counts: Vec<String> = counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
+        let name = paint.strong(&format!("{} {date}", graph.pipeline));
+        println!("{name} ({}): {verdict}; of {} tasks {}", zone(graph), tasks.len(), counts.join(", "));
+        for alert in &view.alerts {
+            println!("{} {alert}", paint.bad("alert"));
+        }
+        let phases = phases(graph);
+        let width = if std::io::stdout().is_terminal() { crossterm::terminal::size().ok() } else { None };
+        let width = width.map_or(usize::MAX, |(columns, _)| usize::from(columns));
+        for phase in phases {
+            let of_phase = || view.nodes.iter().filter(|node| node.phase == phase);
+            let shown: Vec<_> = of_phase().filter(|node| self.all || is_telling(node)).collect();
+            let expired: Vec<&str> =
+                of_phase().filter(|node| node.state == "expired" && !self.all).map(|node| node.node.as_str()).collect();
+            if shown.is_empty() && expired.is_empty() {
+                continue;
+            }
+            println!("{}", paint.dim(phase));
+            for node in shown {
+                println!("  {}", line(node, date, paint, width));
+            }
+            if !expired.is_empty() {
+                println!("  {}", paint.dim(&format!("not done before their pass was over: {}", expired.join(", "))));
+            }
+        }
+        if let Some(wake_at) = view.wake_at {
+            println!("{}", paint.dim(&format!("looks again at {}, or when something comes in", shown(wake_at))));
+        }
+    }
+}
+
+/// The phases in the order of the work: one comes after those that its nodes need something of.
+fn phases(graph: &Graph) -> Vec<&str> {
+    let nodes = || graph.order.iter().filter_map(|id| graph.node(id.as_str()));
+    let mut before: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for node in nodes() {
+        let phase_of = |id: &NodeId| graph.node(id.as_str()).map(|node| node.phase.as_str());
+        let needed = node.needs.iter().filter(|need| need.offset == Offset::Same);
+        let needed = needed.filter_map(|need| phase_of(&need.node)).filter(|phase| *phase != node.phase);
+        before.entry(&node.phase).or_default().extend(needed);
+    }
+    let mut phases: Vec<&str> = Vec::new();
+    // Where phases need each other, no order is right and any will do.
+    while let Some(next) = before
+        .iter()
+        .min_by_key(|(_, needed)| needed.iter().filter(|phase| !phases.contains(phase)).count())
+        .map(|(phase, _)| *phase)
+    {
+        before.remove(next);
+        phases.push(next);
+    }
+    phases
+}
+
+/// Whether a node says something that the others do not.
+fn is_telling(node: &view::NodeView) -> bool {
+    let idle = node.state == "waiting" || node.state == "closed";
+    let quiet = idle && (node.blockers.is_empty() || node.kind == "source");
+    !quiet && node.state != "expired"
+}
+
+/// A node on one line of at most `width` columns, its indent left aside.
+fn line(node: &view::NodeView, date: Date, paint: Paint, width: usize) -> String {
+    let output = match node.output {
+        crate::domain::evidence::Extant::Nothing => String::new(),
+        output => format!("{output} "),
+    };
+    let degraded = if node.degraded { "degraded " } else { "" };
+    let head = format!("{:<38} {:<10} {output}{degraded}", node.node.to_string(), node.state);
+    let room = width.saturating_sub(head.chars().count() + 4);
+    let why = first_blocker(node, date);
+    let why: String = if why.chars().count() > room {
+        why.chars().take(room.saturating_sub(1)).chain(['…']).collect()
+    } else {
+        why
+    };
+    let state = paint.state(node.state, &format!("{:<10}", node.state));
+    format!("{:<38} {state} {output}{degraded}{}", node.node.to_string(), paint.dim(&why))
 }
 
 fn zone(graph: &Graph) -> &str {
     graph.zone.iana_name().unwrap_or("UTC")
 }
 
-fn first_blocker(node: &view::NodeView, date: Date, paint: Paint) -> String {
+fn first_blocker(node: &view::NodeView, date: Date) -> String {
     match node.blockers.split_first() {
         Some((first, rest)) if node.kind != "source" => {
             let more = if rest.is_empty() { String::new() } else { format!(" (and {} more)", rest.len()) };
-            paint.dim(&format!(" ← {}{more}", view::words(first, date)))
+            format!("← {}{more}", view::brief(first, date))
         }
         Some(_) | None => String::new(),
     }
@@ -174,8 +242,7 @@ impl Why {
         let (Some(why), Some(found)) = (view::why(&view, &node), found) else {
             return Err(Fault::usage(anyhow::anyhow!("{node} is not in the graph")));
         };
-        let remedies: std::collections::BTreeSet<String> =
-            found.blockers.iter().filter_map(|blocker| view::remedy(blocker, &node, date)).collect();
+        let remedies = view::remedies(&view, &why);
         if common.json {
             println!("{}", json!({ "why": why, "node": found, "try": remedies }));
             return Ok(Verdict::Holds);
@@ -202,8 +269,11 @@ impl Why {
             ),
             None => println!("last decision: never dispatched"),
         }
-        for remedy in &remedies {
-            println!("try: {remedy}");
+        if let Some(width) = remedies.iter().map(|remedy| remedy.command.len()).max() {
+            println!("what would move it:");
+            for view::Remedy { command, effect } in &remedies {
+                println!("  {command:<width$}  {}", paint.dim(&format!("# {effect}")));
+            }
         }
         Ok(Verdict::Holds)
     }

@@ -159,10 +159,13 @@ pub struct Upstream {
     pub extant: Extant,
     /// Which version.
     pub version: Version,
-    /// When that version came to be known.
+    /// When that version came to be known, or was waived.
     pub since: Timestamp,
     /// Whether it is being made anew at this moment.
     pub renewing: bool,
+    /// Whether an operator has had its dependents go on without it.
+    #[serde(default)]
+    pub waived: bool,
 }
 
 /// Something an operator asks for.

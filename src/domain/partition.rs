@@ -22,6 +22,8 @@ pub const ENDED_RUNS_MAX: usize = 128;
 pub const LIVE_RUNS_MAX: usize = 64;
 /// Operators' requests remembered per partition, to recognise a repetition.
 pub const REQUESTS_MAX: usize = 64;
+/// Why a node is skipped on a date without games.
+const NO_GAMES: &str = "no games";
 /// Notes kept per partition; a flood of odd names must not grow the document.
 pub const NOTES_MAX: usize = 32;
 
@@ -447,9 +449,13 @@ pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Record
         }
         Event::Scheduled(scheduled) => match &partition.schedule {
             Some(held) if held.at >= scheduled.at => Recorded::Superseded,
-            Some(held) if held.games == scheduled.games => Recorded::Duplicate,
             Some(_) | None => {
+                let had_none = partition.has_no_games();
                 partition.schedule = Some(Schedule { at: scheduled.at, games: scheduled.games.clone() });
+                if had_none && !partition.has_no_games() {
+                    let unneeded = |node: &&mut Node| matches!(&node.state, State::Skipped { reason, .. } if &**reason == NO_GAMES);
+                    partition.nodes.values_mut().filter(unneeded).for_each(|node| node.state = State::Waiting);
+                }
                 Recorded::Applied
             }
         },
@@ -594,7 +600,7 @@ fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
                 State::Running { since, .. } if others_alive || at < since && !sole => Recorded::Superseded,
                 State::Waiting | State::Failed { .. } | State::Dispatched { .. } | State::Running { .. } => {
                     node.failure = None;
-                    node.state = State::Skipped { at, reason: "no games".into() };
+                    node.state = State::Skipped { at, reason: NO_GAMES.into() };
                     Recorded::Applied
                 }
                 State::Succeeded { .. } | State::Exhausted { .. } | State::Skipped { .. } | State::Expired { .. } => {

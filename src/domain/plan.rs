@@ -109,7 +109,7 @@ impl Walk<'_> {
         let readiness = readiness::dependencies(self.graph, partition, node, &self.standings, self.now);
         let mut blockers = Vec::new();
         if !join.open {
-            if let Some((_, at)) = join.next.filter(|_| join.good > 0) {
+            if let Some((_, at)) = join.next.filter(|_| join.has_any()) {
                 self.wake.at(at);
             }
             blockers.push(Blocker::Quorum {
@@ -131,7 +131,7 @@ impl Walk<'_> {
             |member: &NodeId| matches!(partition.node(member).state, State::Exhausted { .. } | State::Expired { .. });
         let hopeless = join.missing_critical.iter().any(given_up)
             || join.missing_critical.is_empty() && join.missing.iter().any(given_up);
-        if !join.open && join.last_tier_over && join.good > 0 && hopeless && !over {
+        if !join.open && join.last_tier_over && join.has_any() && hopeless && !over {
             let lacking = if join.missing_critical.is_empty() { &join.missing } else { &join.missing_critical };
             let text = format!("{} cannot open: {} missing, and no later tier will do", node.id, list(lacking));
             self.condition("impossible", node, partition, Severity::Critical, text);
@@ -513,8 +513,9 @@ impl Walk<'_> {
                         date: partition.key.date,
                         extant: if standing.stale { Extant::Unknown } else { standing.extant },
                         version: standing.version,
-                        since: standing.since?,
+                        since: standing.since.or(standing.waived)?,
                         renewing: standing.renewing,
+                        waived: standing.waived.is_some() && standing.since.is_none(),
                     })
                 })
             };

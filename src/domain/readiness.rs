@@ -31,6 +31,8 @@ pub struct Standing {
     pub renewing: bool,
     /// Its output is older than an input it cannot do without.
     pub stale: bool,
+    /// Since when an operator has had its dependents go on without it.
+    pub waived: Option<Timestamp>,
     /// For a gate: how the join stands.
     pub join: Option<Join>,
     /// The correlation id of its newest completion.
@@ -44,11 +46,13 @@ pub struct Join {
     pub open: bool,
     /// Good members.
     pub good: u32,
+    /// Members that an operator has had it go on without; they count towards a tier.
+    pub waived: BTreeSet<NodeId>,
     /// All members.
     pub total: u32,
-    /// Members that are not good.
+    /// Members that are neither good nor waived.
     pub missing: BTreeSet<NodeId>,
-    /// Critical members that are not good.
+    /// Critical members that are neither.
     pub missing_critical: BTreeSet<NodeId>,
     /// The next tier that would let them through, and when.
     pub next: Option<(u32, Timestamp)>,
@@ -56,6 +60,13 @@ pub struct Join {
     pub relaxed: bool,
     /// The last tier's time has come.
     pub last_tier_over: bool,
+}
+
+impl Join {
+    /// Whether any member is good or waived.
+    pub fn has_any(&self) -> bool {
+        self.good > 0 || !self.waived.is_empty()
+    }
 }
 
 /// The standings of a partition's nodes, filled in topological order.
@@ -274,7 +285,7 @@ pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings
             required: need.coverage_min,
             version: (standing.extant != Extant::Nothing).then_some(standing.version),
         });
-        if standing.extant != Extant::Nothing {
+        if standing.extant != Extant::Nothing || standing.waived.is_some() {
             found.engaged = true;
         }
         if need.refresh {
@@ -290,7 +301,8 @@ pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings
             if need.strength == Strength::Hard && upstream_is_task && standing.join.is_none() {
                 found.hard_newer |= newer;
                 // Rows that a probe has counted are believed without their ancestors; a producer's word is not.
-                found.hard_missing |= claimed && built_from.is_some() && standing.extant == Extant::Nothing;
+                let absent = standing.extant == Extant::Nothing && standing.waived.is_none();
+                found.hard_missing |= claimed && built_from.is_some() && absent;
             }
         }
         if standing.correlation.is_some() && standing.since > newest_correlated {
@@ -311,7 +323,7 @@ pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings
         found.missing.insert(need.node.clone());
         let until = firm_since.map(|since| after(since, need.grace));
         match until {
-            Some(until) if !need.grace.is_zero() && !now.silent_until(until) => {
+            Some(until) if standing.waived.is_none() && !need.grace.is_zero() && !now.silent_until(until) => {
                 found.blockers.push(Blocker::Grace { node: need.node.clone(), until });
                 ask(graph, &mut found, &need.node, date);
             }
@@ -327,9 +339,9 @@ pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings
 fn firm(graph: &Graph, found: &mut Readiness, need: &Dependency, date: Date, standing: &Standing, now: Now) {
     let node = need.node.clone();
     if let Some(join) = &standing.join {
-        found.missing.extend(join.missing.iter().cloned());
+        found.missing.extend(join.missing.union(&join.waived).cloned());
         if join.open {
-            found.waived.extend(join.missing.iter().cloned());
+            found.waived.extend(join.missing.union(&join.waived).cloned());
             let quiet = standing.since.map(|since| after(since, need.debounce)).filter(|_| !need.debounce.is_zero());
             if let Some(until) = quiet.filter(|quiet| !now.reached(*quiet)) {
                 found.blockers.push(Blocker::Debounce { until });
@@ -338,7 +350,7 @@ fn firm(graph: &Graph, found: &mut Readiness, need: &Dependency, date: Date, sta
             for member in &join.missing {
                 ask(graph, found, member, date);
             }
-            found.engaged |= join.good > 0;
+            found.engaged |= join.has_any();
             found.blockers.push(Blocker::Quorum {
                 gate: node,
                 good: join.good,
@@ -354,6 +366,10 @@ fn firm(graph: &Graph, found: &mut Readiness, need: &Dependency, date: Date, sta
     if !standing.extant.is_whole() {
         found.missing.insert(node.clone());
         ask(graph, found, &node, date);
+    }
+    if standing.waived.is_some() && enough != Some(true) {
+        found.waived.insert(node);
+        return;
     }
     let blocker = match (standing.extant, enough) {
         (Extant::Nothing, _) if standing.renewing => Some(Blocker::Renewing { node, date }),
@@ -395,6 +411,7 @@ fn look_up(partition: &Partition, need: &Dependency, standings: &Standings) -> (
         since: None,
         renewing: false,
         stale: false,
+        waived: None,
         join: None,
         correlation: None,
     };
@@ -405,8 +422,9 @@ fn look_up(partition: &Partition, need: &Dependency, standings: &Standings) -> (
                 let standing = Standing {
                     extant: upstream.extant,
                     version: upstream.version,
-                    since: Some(upstream.since),
+                    since: Some(upstream.since).filter(|_| !upstream.waived),
                     renewing: upstream.renewing,
+                    waived: Some(upstream.since).filter(|_| upstream.waived),
                     ..nothing()
                 };
                 (upstream.date, standing)
@@ -426,6 +444,11 @@ pub fn stand(partition: &Partition, node: &Node, renewing: bool, stale: bool) ->
         since: facts.evidence.since(),
         renewing: renewing || live,
         stale,
+        // Where no game is played nothing is required of anybody; that is no operator's waiver.
+        waived: match facts.state {
+            State::Skipped { at, .. } if !partition.has_no_games() => Some(at),
+            _ => None,
+        },
         join: None,
         correlation: facts.evidence.claim.as_ref().and_then(|claim| claim.correlation.clone()),
     }
@@ -444,7 +467,7 @@ pub fn join(
     let own = |member: &NodeId| graph.node(member.as_str()).is_some_and(|member| member.cycle == node.cycle);
     let has_own = node.needs.iter().any(|need| own(&need.node));
     let mut good = 0;
-    let mut missing = BTreeSet::new();
+    let (mut waived, mut missing) = (BTreeSet::new(), BTreeSet::new());
     let mut first: Option<Timestamp> = None;
     let mut newest: Option<Timestamp> = None;
     let mut versions = Vec::new();
@@ -455,7 +478,7 @@ pub fn join(
             || standing.extant.reaches(need.coverage_min) == Some(true) && !standing.stale && !standing.renewing,
             |join| join.open,
         );
-        if let Some(since) = standing.since.filter(|_| !has_own || own(&need.node)) {
+        if let Some(since) = standing.since.or(standing.waived).filter(|_| !has_own || own(&need.node)) {
             first = Some(first.map_or(since, |first| first.min(since)));
         }
         if met {
@@ -465,11 +488,15 @@ pub fn join(
                 newest = standing.since;
                 correlation = standing.correlation;
             }
+        } else if standing.waived.is_some() {
+            waived.insert(need.node.clone());
         } else {
             missing.insert(need.node.clone());
         }
     }
-    let total = u32::try_from(node.needs.len()).unwrap_or(u32::MAX);
+    let count = |members: usize| u32::try_from(members).unwrap_or(u32::MAX);
+    let total = count(node.needs.len());
+    let counted = count(waived.len()).saturating_add(good);
     let missing_critical: BTreeSet<NodeId> = missing.intersection(&gate.critical).cloned().collect();
     let mut open_since = None;
     let mut next = None;
@@ -479,12 +506,12 @@ pub fn join(
         let Some(due) = first.map(|first| after(first, tier.after)) else { break };
         let come = tier.after.is_zero() || now.silent_until(due);
         last_tier_over = come && index + 1 == gate.quorum.len() && !tier.after.is_zero();
-        let enough = good >= tier.count && missing_critical.is_empty();
+        let enough = counted >= tier.count && missing_critical.is_empty();
         if come && enough && open_since.is_none() {
             relaxed = index > 0;
             open_since = Some(if tier.after.is_zero() { newest.unwrap_or(due) } else { due });
         }
-        if !come && next.is_none() && (enough || good < tier.count) {
+        if !come && next.is_none() && (enough || counted < tier.count) {
             next = Some((tier.count, due));
         }
     }
@@ -498,9 +525,11 @@ pub fn join(
         since: newest.filter(|_| open_since.is_some()),
         renewing: false,
         stale: false,
+        waived: None,
         join: Some(Join {
             open: open_since.is_some(),
             good,
+            waived,
             total,
             missing,
             missing_critical,

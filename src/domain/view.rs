@@ -3,6 +3,7 @@
 //! Nothing here is stored, so `status`, `why` and the engine cannot disagree.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -12,9 +13,9 @@ use super::effect::Cause;
 use super::evidence::Extant;
 use super::graph::{Graph, Kind, Node};
 use super::id::{AlertKey, Attempt, CycleId, NodeId, PartitionKey, RunId};
-use super::partition::{Failure, LastDispatch, Partition};
+use super::partition::{Failure, LastDispatch, Partition, State};
 use super::plan::{Plan, plan};
-use super::readiness::Blocker;
+use super::readiness::{Blocker, Scope};
 use super::time::{Now, shown};
 
 /// A date as it stands.
@@ -43,6 +44,8 @@ pub struct NodeView {
     pub cycle: CycleId,
     /// Where it stands; a gate is `open` or `closed`.
     pub state: &'static str,
+    /// Why it was skipped, where it was.
+    pub skipped_for: Option<Arc<str>>,
     /// Since when.
     pub since: Option<Timestamp>,
     /// Its latest run and attempt.
@@ -126,6 +129,10 @@ fn node_view(partition: &Partition, node: &Node, found: &Plan, now: Now) -> Node
         phase: node.phase.clone(),
         cycle: node.cycle.clone(),
         state,
+        skipped_for: match &facts.state {
+            State::Skipped { reason, .. } => Some(reason.clone()),
+            _ => None,
+        },
         since: facts.state.since(),
         attempt: facts.attempt,
         output: standing.map_or(Extant::Nothing, |standing| standing.extant),
@@ -199,12 +206,23 @@ fn sentence(found: &NodeView) -> String {
     match (found.state, found.want, found.kind) {
         ("open", _, _) => format!("{node} is open"),
         ("closed", _, _) => format!("{node} is closed"),
+        ("skipped", _, _) => {
+            let reason = found.skipped_for.as_deref().unwrap_or_default();
+            format!("{node} is skipped ({reason}): what needs it goes on without it")
+        }
+        ("waiting", None, "source") => {
+            format!("{node} has not been heard of; tipoff does not run it, its producer does")
+        }
         (state, None, "source") => format!("{node} is {state}: it is observed, not dispatched by tipoff"),
         ("succeeded", None, _) => format!("{node} succeeded and its inputs are no newer"),
         ("dispatched", _, _) => format!("{node} is dispatched ({}), no sign of life yet", found.attempt),
         ("running", _, _) => format!("{node} is running ({})", found.attempt),
-        ("skipped", _, _) => format!("{node} is not required"),
-        ("expired", _, _) => format!("{node} was not done before its pass over the date ended"),
+        ("succeeded", Some(_), _) if found.blockers.is_empty() => {
+            format!("{node} succeeded, its inputs are newer, and it is about to be dispatched again")
+        }
+        ("succeeded", Some(_), _) => format!("{node} succeeded, but its inputs are newer and its rebuild is blocked"),
+        ("expired", Some(_), _) => format!("{node} is asked for although its pass over the date is over, and blocked"),
+        ("expired", None, _) => format!("{node} was not done before its pass over the date ended"),
         ("exhausted", None, _) => format!("{node} has spent its budget for these inputs"),
         (state, Some(cause), _) if found.blockers.is_empty() => {
             format!("{node} is {state} and about to be dispatched ({})", cause.as_str())
@@ -243,7 +261,7 @@ pub fn words(blocker: &Blocker, date: Date) -> String {
             format!("{attempts} attempts made on these inputs, {attempts_max} allowed")
         }
         Blocker::Held { scope, actor, reason, until } => {
-            let scope = if matches!(scope, super::readiness::Scope::Date) { "the date is" } else { "" };
+            let scope = if matches!(scope, Scope::Date) { "the date is" } else { "" };
             let until = until.map(|until| format!(" until {}", shown(until))).unwrap_or_default();
             format!("{scope} held by {actor}{until}: {reason}").trim_start().to_owned()
         }
@@ -253,23 +271,86 @@ pub fn words(blocker: &Blocker, date: Date) -> String {
     }
 }
 
-/// The command that would remove a blocker, where one would.
-pub fn remedy(blocker: &Blocker, node: &NodeId, date: Date) -> Option<String> {
+/// A blocker in as few words as tell what to look at.
+pub fn brief(blocker: &Blocker, date: Date) -> String {
     match blocker {
-        Blocker::Held { scope: super::readiness::Scope::Node, .. } => {
-            Some(format!("tipoff resume {date} {node} --reason '…'"))
+        Blocker::Quorum { gate, good, total, missing, .. } => {
+            format!("{gate}: {good} of {total}, {} missing", missing.len())
         }
-        Blocker::Held { scope: super::readiness::Scope::Date, .. } => {
-            Some(format!("tipoff resume {date} --reason '…'"))
+        blocker => words(blocker, date),
+    }
+}
+
+/// A command that would move a node, and what it would do.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Remedy {
+    /// What to type.
+    pub command: String,
+    /// What comes of it.
+    pub effect: String,
+}
+
+/// The commands that would move the node `why` is about, those for what lies deepest first.
+pub fn remedies(view: &PartitionView, why: &Why) -> Vec<Remedy> {
+    let mut found = Vec::new();
+    gather(view, why, &mut found);
+    found
+}
+
+fn gather(view: &PartitionView, why: &Why, found: &mut Vec<Remedy>) {
+    for under in why.because.iter().flat_map(|reason| &reason.under) {
+        gather(view, under, found);
+    }
+    let Some(node) = view.nodes.iter().find(|candidate| candidate.node == why.node) else { return };
+    let (name, date) = (&node.node, why.date);
+    let mut add = |command: String, effect: String| {
+        if found.iter().all(|known: &Remedy| known.command != command) {
+            found.push(Remedy { command, effect });
         }
-        Blocker::Budget { .. } | Blocker::Over { .. } | Blocker::NotYet { .. } | Blocker::NoGames => {
-            Some(format!("tipoff retry {date} {node} --reason '…'"))
+    };
+    if matches!(node.state, "expired" | "exhausted") && node.want.is_none() {
+        let although = if node.state == "expired" { "its pass over the date is over" } else { "its budget is spent" };
+        add(format!("tipoff retry {date} {name} --reason …"), format!("run it although {although}"));
+    }
+    if node.kind == "source" && node.state == "waiting" {
+        add(format!("tipoff skip {date} {name} --reason …"), "go on without it".to_owned());
+    }
+    for reason in &why.because {
+        match &reason.blocker {
+            Blocker::Held { scope: Scope::Node, .. } => {
+                add(format!("tipoff resume {date} {name} --reason …"), "lift the hold".to_owned());
+            }
+            Blocker::Held { scope: Scope::Date, .. } => {
+                add(format!("tipoff resume {date} --reason …"), "lift the hold on the date".to_owned());
+            }
+            Blocker::Budget { .. } => {
+                add(format!("tipoff retry {date} {name} --reason …"), "one more attempt on these inputs".to_owned());
+            }
+            Blocker::Over { .. } | Blocker::NotYet { .. } | Blocker::NoGames if node.state != "expired" => {
+                add(format!("tipoff retry {date} {name} --reason …"), "run it all the same".to_owned());
+            }
+            Blocker::Unmet { node, date: of, .. }
+            | Blocker::CoverageShort { node, date: of, .. }
+            | Blocker::CoverageUnknown { node, date: of, .. }
+            | Blocker::Stale { node, date: of }
+                if *of != date =>
+            {
+                add(format!("tipoff why {node} {of}"), "what stands in its way on that date".to_owned());
+            }
+            Blocker::CoverageShort { node, .. } => {
+                add(format!("tipoff retry {date} {node} --reason …"), "make it again".to_owned());
+            }
+            Blocker::Over { .. }
+            | Blocker::NotYet { .. }
+            | Blocker::NoGames
+            | Blocker::Unmet { .. }
+            | Blocker::CoverageUnknown { .. }
+            | Blocker::Stale { .. }
+            | Blocker::Quorum { .. }
+            | Blocker::Renewing { .. }
+            | Blocker::Grace { .. }
+            | Blocker::Debounce { .. }
+            | Blocker::Backoff { .. } => {}
         }
-        Blocker::Unmet { node, date, .. }
-        | Blocker::CoverageShort { node, date, .. }
-        | Blocker::CoverageUnknown { node, date, .. }
-        | Blocker::Stale { node, date } => Some(format!("tipoff why {node} {date}")),
-        Blocker::Quorum { missing, .. } => missing.first().map(|node| format!("tipoff why {node} {date}")),
-        Blocker::Renewing { .. } | Blocker::Grace { .. } | Blocker::Debounce { .. } | Blocker::Backoff { .. } => None,
     }
 }

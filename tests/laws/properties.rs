@@ -151,7 +151,7 @@ fn event(step: &Step, index: usize, node: NodeId, published: Timestamp, now: Tim
             let date = DATE.yesterday().expect("the date is not the first there is");
             let extant = Coverage::new(tenths, 10).map_or(Extant::Nothing, Extant::Known);
             let version = Version::of(tenths);
-            let upstream = Upstream { date, extant, version, since: published, renewing: false };
+            let upstream = Upstream { date, extant, version, since: published, renewing: false, waived: false };
             Event::UpstreamSettled(UpstreamSettled { date, node, upstream })
         }
         What::Hold(whole_date, until) => request(Command::Hold {
@@ -610,6 +610,12 @@ proptest! {
                 // The same for the plainest case without the code under test.
                 for (need, input) in node.needs.iter().zip(&dispatch.manifest.inputs) {
                     let upstream = &graph.nodes[&need.node];
+                    if dispatch.manifest.waived.contains(&need.node) && need.strength != Strength::Optional {
+                        let state = &decision.next.node(&need.node).state;
+                        let asked = matches!(state, State::Skipped { .. }) || matches!(upstream.kind, Kind::Gate(_));
+                        prop_assert!(asked, "{}: nobody waived {}", dispatch.id, need.node);
+                        continue;
+                    }
                     if need.strength == Strength::Hard && !matches!(upstream.kind, Kind::Gate(_)) {
                         prop_assert_eq!(input.observed.reaches(need.coverage_min), Some(true), "{}", dispatch.id);
                         prop_assert!(input.observed != Extant::Nothing, "{}", dispatch.id);
