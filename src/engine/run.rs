@@ -32,16 +32,34 @@ pub struct Inbox(mpsc::Sender<Received>);
 impl Inbox {
     /// Hands a message over and waits until it is settled.
     pub async fn deliver(&self, delivery: Delivery) -> Settlement {
-        let (settle, settled) = oneshot::channel();
-        let closed = || Settlement::Nack {
-            after: jiff::SignedDuration::from_secs(5),
-            reason: "the service is shutting down".to_owned(),
-        };
-        if self.0.send((delivery, settle)).await.is_err() {
-            return closed();
-        }
+        let settled = self.send(delivery).await;
         settled.await.unwrap_or_else(|_| closed())
     }
+
+    /// Hands messages over in their order, and waits until each is settled. They may share commits.
+    pub async fn deliver_all(&self, deliveries: Vec<Delivery>) -> Vec<Settlement> {
+        let mut waiting = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            waiting.push(self.send(delivery).await);
+        }
+        let mut settlements = Vec::with_capacity(waiting.len());
+        for settled in waiting {
+            settlements.push(settled.await.unwrap_or_else(|_| closed()));
+        }
+        settlements
+    }
+
+    /// Where the settlement is awaited; it is lost where the intake has ended.
+    async fn send(&self, delivery: Delivery) -> oneshot::Receiver<Settlement> {
+        let (settle, settled) = oneshot::channel();
+        // A message that cannot be sent is dropped with the place to settle it, which the receiver is told.
+        let _ = self.0.send((delivery, settle)).await;
+        settled
+    }
+}
+
+fn closed() -> Settlement {
+    Settlement::Nack { after: jiff::SignedDuration::from_secs(5), reason: "the service is shutting down".to_owned() }
 }
 
 /// The running loops.

@@ -26,6 +26,9 @@ const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// Pub/Sub's bound on the data of one message, in bytes.
 const MESSAGE_MAX: usize = 10 * 1024 * 1024;
 
+/// Pub/Sub's bound on the messages of one publish call.
+const PUBLISH_MAX: usize = 1000;
+
 /// Google's error shape.
 fn refuse(code: StatusCode, status: &str, message: impl Into<String>) -> Response {
     let error = json!({ "error": { "code": code.as_u16(), "status": status, "message": message.into() } });
@@ -102,27 +105,30 @@ pub async fn topic(State(app): State<App>, Path((_project, call)): Path<(String,
     if let Some((data, _)) = messages.iter().find(|(data, _)| data.len() > MESSAGE_MAX) {
         return invalid(format!("a message has {} bytes; at most {MESSAGE_MAX} are taken", data.len()));
     }
-    let mut ids = Vec::with_capacity(messages.len());
-    for (data, attributes) in messages {
-        let now = app.engine.clock.now();
-        if ours {
-            let delivery = Delivery {
-                topic: topic.to_owned(),
-                message_id: uuid::Uuid::new_v4().to_string(),
-                published: now,
-                attributes: attributes.clone(),
-                data: data.clone(),
-            };
-            if let Settlement::Nack { reason, .. } = app.inbox.deliver(delivery).await {
-                return refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", reason);
-            }
-        }
-        match app.bus.publish(topic, data, attributes, now).await {
-            Ok(id) => ids.push(id),
-            Err(error) => return refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", error.to_string()),
+    if messages.len() > PUBLISH_MAX {
+        return invalid(format!("the call has {} messages; at most {PUBLISH_MAX} are taken", messages.len()));
+    }
+    let now = app.engine.clock.now();
+    if ours {
+        let delivery = |(data, attributes): &(Vec<u8>, BTreeMap<String, String>)| Delivery {
+            topic: topic.to_owned(),
+            message_id: uuid::Uuid::new_v4().to_string(),
+            published: now,
+            attributes: attributes.clone(),
+            data: data.clone(),
+        };
+        let settlements = app.inbox.deliver_all(messages.iter().map(delivery).collect()).await;
+        // One that is handed back fails the call; the publisher sends all again, and what was applied is a repetition.
+        if let Some(Settlement::Nack { reason, .. }) =
+            settlements.into_iter().find(|settlement| matches!(settlement, Settlement::Nack { .. }))
+        {
+            return refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", reason);
         }
     }
-    Json(json!({ "messageIds": ids })).into_response()
+    match app.bus.publish(topic, messages, now).await {
+        Ok(ids) => Json(json!({ "messageIds": ids })).into_response(),
+        Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", error.to_string()),
+    }
 }
 
 #[derive(Deserialize)]

@@ -57,8 +57,8 @@ impl Message {
 #[derive(Debug, thiserror::Error)]
 pub enum NotAnEnvelope {
     /// Not JSON, or a field has the wrong type.
-    #[error("read the envelope")]
-    Json(#[source] serde_json::Error),
+    #[error("the body is not what Pub/Sub sends: {0}")]
+    Json(serde_json::Error),
     /// No `message`.
     #[error("the envelope has no message")]
     NoMessage,

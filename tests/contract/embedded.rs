@@ -263,7 +263,7 @@ async fn what_is_refused_too_often_goes_to_the_dead_letters() {
     // Whether refused or left to expire, the fifth time is the last; the letter says where it comes from.
     let (_dir, embedded) = fresh();
     let bus = embedded.bus(topics());
-    let id = bus.publish("done", b"{}".to_vec(), BTreeMap::new(), second(0)).await.unwrap();
+    let id = bus.publish("done", vec![(b"{}".to_vec(), BTreeMap::new())], second(0)).await.unwrap().remove(0);
     let mut at = 0;
     for pause in [10, 20, 40, 80, 160] {
         let leased = pull(&bus, "theirs", at).await;
@@ -278,7 +278,7 @@ async fn what_is_refused_too_often_goes_to_the_dead_letters() {
     assert_eq!((letters[0].message_id.clone(), letters[0].data.clone()), (format!("{id}@theirs"), b"{}".to_vec()));
 
     // Nobody answers at all.
-    bus.publish("done", b"{}".to_vec(), BTreeMap::new(), second(1000)).await.unwrap();
+    bus.publish("done", vec![(b"{}".to_vec(), BTreeMap::new())], second(1000)).await.unwrap();
     for lease in 0..5 {
         assert_eq!(pull(&bus, "theirs", 1000 + 60 * lease).await.len(), 1);
     }

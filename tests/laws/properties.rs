@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use tipoff::domain::coverage::Coverage;
 use tipoff::domain::decide::{Decision, decide};
 use tipoff::domain::effect::{Cause, Effect};
@@ -392,8 +393,18 @@ fn permuted(events: &[Event], order: &[usize]) -> Vec<Event> {
     order.iter().filter_map(|index| events.get(*index)).cloned().collect()
 }
 
+/// The same cases in every run, so that what fails here fails everywhere; PROPTEST_RNG_SEED asks for others.
+fn config() -> ProptestConfig {
+    let chosen = ProptestConfig::default();
+    let rng_seed = match chosen.rng_seed {
+        RngSeed::Random => RngSeed::Fixed(20_260_123),
+        fixed @ RngSeed::Fixed(_) => fixed,
+    };
+    ProptestConfig { cases: CASES, failure_persistence: None, rng_seed, ..chosen }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     /// order-free: what sources say commutes, whoever says it.
     #[test]
@@ -612,7 +623,12 @@ proptest! {
                     let upstream = &graph.nodes[&need.node];
                     if dispatch.manifest.waived.contains(&need.node) && need.strength != Strength::Optional {
                         let state = &decision.next.node(&need.node).state;
-                        let asked = matches!(state, State::Skipped { .. }) || matches!(upstream.kind, Kind::Gate(_));
+                        // A join that is open waives what it opened without.
+                        let joins = node.needs.iter().map(|need| &graph.nodes[&need.node]);
+                        let joined = joins
+                            .filter(|join| matches!(join.kind, Kind::Gate(_)))
+                            .any(|join| join.id == need.node || join.needs.iter().any(|member| member.node == need.node));
+                        let asked = matches!(state, State::Skipped { .. }) || joined;
                         prop_assert!(asked, "{}: nobody waived {}", dispatch.id, need.node);
                         continue;
                     }

@@ -118,27 +118,31 @@ impl Bus for EmbeddedBus {
 }
 
 impl EmbeddedBus {
-    /// Takes a message that somebody else publishes, and gives it a name. Tipoff's own subscriptions are the caller's.
+    /// Takes messages that somebody else publishes, each its data and attributes, and names them: all or none. Tipoff's
+    /// own subscriptions are the caller's.
     pub async fn publish(
         &self,
         topic: &str,
-        data: Vec<u8>,
-        attributes: BTreeMap<String, String>,
+        messages: Vec<(Vec<u8>, BTreeMap<String, String>)>,
         at: Timestamp,
-    ) -> Result<String, BusError> {
+    ) -> Result<Vec<String>, BusError> {
         let subscriptions = self.subscribers(topic)?;
         let topic = topic.to_owned();
         let published = self.database.write(move |db| {
-            // Pub/Sub's names are numbers; ours count, so that a simulated run gives the same ones again.
-            let number: i64 = db
-                .prepare_cached(
-                    "INSERT INTO cursors (name, value) VALUES ('message', 1)
-                     ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value",
-                )?
-                .query_row([], |row| row.get(0))?;
-            let id = number.to_string();
-            New { id: id.clone(), topic, data, attributes, at }.store(db, &subscriptions)?;
-            Ok(id)
+            let mut ids = Vec::with_capacity(messages.len());
+            for (data, attributes) in messages {
+                // Pub/Sub's names are numbers; ours count, so that a simulated run gives the same ones again.
+                let number: i64 = db
+                    .prepare_cached(
+                        "INSERT INTO cursors (name, value) VALUES ('message', 1)
+                         ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value",
+                    )?
+                    .query_row([], |row| row.get(0))?;
+                let id = number.to_string();
+                New { id: id.clone(), topic: topic.clone(), data, attributes, at }.store(db, &subscriptions)?;
+                ids.push(id);
+            }
+            Ok(ids)
         });
         Ok(published.await?)
     }
@@ -611,6 +615,19 @@ fn tell(db: &Connection, alert: &Alert) -> Result<(), StoreError> {
         Turn::Raised => "raised",
         Turn::Resolved => "resolved",
     };
+    if alert.turn == Turn::Raised {
+        // An alert that is on already is counted and not told again: poison may come hundreds of times a second.
+        let on = db
+            .prepare_cached(
+                "UPDATE alerts SET text = iif(?4 > changed_at, ?3, text), times = times + (?4 > changed_at),
+                   changed_at = max(changed_at, ?4)
+                 WHERE key = ?1 AND severity = ?2 AND resolved_at IS NULL",
+            )?
+            .execute([key, severity, &alert.text, &at])?;
+        if on > 0 {
+            return Ok(());
+        }
+    }
     let logged = db
         .prepare_cached(
             "INSERT INTO alert_log (key, turn, severity, text, at) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
