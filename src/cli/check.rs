@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::say::say;
 use super::{Common, Fault, Verdict};
 use crate::pipeline;
 
@@ -13,9 +14,9 @@ pub fn check(common: &Common) -> Result<Verdict, Fault> {
             let nodes: usize = declarations.pipelines.values().map(|pipeline| pipeline.graph.nodes.len()).sum();
             let topics_count = declarations.topology.topics().count();
             if common.json {
-                println!("{}", json!({ "ok": true, "topics": topics_count, "nodes": nodes, "problems": [] }));
+                say!("{}", json!({ "ok": true, "topics": topics_count, "nodes": nodes, "problems": [] }));
             } else {
-                println!(
+                say!(
                     "{} and {} are sound: {topics_count} topics, {} pipelines, {nodes} nodes",
                     topics.0,
                     pipelines.0,
@@ -34,10 +35,10 @@ pub fn check(common: &Common) -> Result<Verdict, Fault> {
                             "message": problem.message })
                     })
                     .collect();
-                println!("{}", json!({ "ok": false, "problems": list }));
+                say!("{}", json!({ "ok": false, "problems": list }));
             } else {
-                println!("{problems}");
-                println!("{} problem(s)", problems.0.len());
+                say!("{problems}");
+                say!("{} problem(s)", problems.0.len());
             }
             Ok(Verdict::Fails)
         }

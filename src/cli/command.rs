@@ -9,6 +9,7 @@ use clap::Args;
 use jiff::SignedDuration;
 use serde_json::json;
 
+use super::say::say;
 use super::{Common, Fault, Verdict, dates, graph, inspect};
 use crate::adapter::embedded::{Durability, Embedded};
 use crate::clock::Clock;
@@ -131,7 +132,7 @@ async fn ask(
     let stepped = engine.step(&key, &[Event::Requested(request.clone())]).await.map_err(Fault::unusable)?;
     let recorded = stepped.recorded.first().copied().unwrap_or(Recorded::Rejected);
     if common.json {
-        println!("{}", json!({ "partition": key, "request": request, "recorded": recorded, "at": now }));
+        say!("{}", json!({ "partition": key, "request": request, "recorded": recorded, "at": now }));
     } else {
         report(&key, &request, recorded);
         let stored = engine.store.load(&key).await.map_err(Fault::unusable)?;
@@ -150,12 +151,12 @@ fn report(key: &PartitionKey, request: &Request, recorded: Recorded) {
         Command::Skip { node } => format!("{node} is skipped; what needs it goes on without it"),
     };
     match recorded {
-        Recorded::Applied => println!("{key}: {asked}"),
+        Recorded::Applied => say!("{key}: {asked}"),
         Recorded::Superseded => {
-            println!("{key}: nothing changed; something newer is known, see `tipoff timeline {}`", key.date)
+            say!("{key}: nothing changed; something newer is known, see `tipoff timeline {}`", key.date)
         }
-        Recorded::Rejected => println!("{key}: refused; tipoff does not run sources, their producers do"),
-        Recorded::Duplicate | Recorded::Fenced | Recorded::Future => println!("{key}: nothing changed"),
+        Recorded::Rejected => say!("{key}: refused; tipoff does not run sources, their producers do"),
+        Recorded::Duplicate | Recorded::Fenced | Recorded::Future => say!("{key}: nothing changed"),
     }
 }
 
@@ -166,12 +167,12 @@ fn follow(view: &PartitionView, request: &Request) {
     let Some(found) = view.nodes.iter().find(|found| found.node == *node) else { return };
     match found.blockers.first() {
         _ if matches!(found.state, "dispatched" | "running") => {
-            println!("{node} is {} ({}); a running service sends it", found.state, found.attempt)
+            say!("{node} is {} ({}); a running service sends it", found.state, found.attempt)
         }
         Some(blocker) => {
-            println!("{node} waits: {}", view::brief(blocker, date));
-            println!("see `tipoff why {node} {date}`");
+            say!("{node} waits: {}", view::brief(blocker, date));
+            say!("see `tipoff why {node} {date}`");
         }
-        None => println!("{node} is {}", found.state),
+        None => say!("{node} is {}", found.state),
     }
 }

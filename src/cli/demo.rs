@@ -13,6 +13,7 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::paint::Paint;
+use super::say::say;
 use super::simulate::line;
 use super::{Common, Fault, Verdict};
 use crate::domain::effect::Turn;
@@ -82,7 +83,7 @@ impl Demo {
             stage.sum_up(&report.misses.iter().map(|miss| miss.text.clone()).collect::<Vec<_>>());
         }
         if !common.json {
-            println!("Yours: `tipoff serve`, then `tipoff status`, `tipoff why predictions`. The days are in demo/.");
+            say!("Yours: `tipoff serve`, then `tipoff status`, `tipoff why predictions`. The days are in demo/.");
         }
         Ok(if holds { Verdict::Holds } else { Verdict::Fails })
     }
@@ -123,7 +124,7 @@ impl Stage {
             raised: 0,
         };
         if !stage.json {
-            println!("\n{}\n\n{}", stage.paint.strong(&stage.title), stage.story);
+            say!("\n{}\n\n{}", stage.paint.strong(&stage.title), stage.story);
         }
         if stage.live {
             std::thread::sleep(Duration::from_secs(3));
@@ -136,7 +137,7 @@ impl Stage {
         for entry in moment.entries {
             self.count(entry);
             if self.json {
-                println!("{}", json!(entry));
+                say!("{}", json!(entry));
             } else if worth_telling(entry) {
                 let line = format!("{}  {}", self.paint.dim(&shown(entry.at)), line(entry));
                 if self.live {
@@ -145,7 +146,7 @@ impl Stage {
                         self.recent.pop_front();
                     }
                 } else {
-                    println!("{line}");
+                    say!("{line}");
                 }
             }
         }
@@ -236,13 +237,13 @@ impl Stage {
 
     fn sum_up(&self, misses: &[String]) {
         if self.json {
-            println!("{}", json!({ "entry": "verdict", "title": self.title, "holds": misses.is_empty() }));
+            say!("{}", json!({ "entry": "verdict", "title": self.title, "holds": misses.is_empty() }));
             return;
         }
         let Self { dispatches, recoveries, raised, .. } = self;
-        println!("\n{dispatches} messages sent, {recoveries} of them recoveries; {raised} alerts raised.");
+        say!("\n{dispatches} messages sent, {recoveries} of them recoveries; {raised} alerts raised.");
         for miss in misses {
-            println!("{} {miss}", self.paint.bad("missed"));
+            say!("{} {miss}", self.paint.bad("missed"));
         }
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
+use super::say::{self, say};
 use super::{Common, Fault, Verdict};
 use crate::domain::graph::{Dependency, Kind, Offset, Strength};
 use crate::domain::id::PipelineId;
@@ -66,7 +67,7 @@ impl Graph {
                         "needs": needs })
                 })
                 .collect();
-            println!("{}", json!({ "pipeline": id, "nodes": nodes }));
+            say!("{}", json!({ "pipeline": id, "nodes": nodes }));
             return Ok(Verdict::Holds);
         }
         match self.format {
@@ -123,7 +124,7 @@ impl Graph {
                 let _ = writeln!(out, "}}");
             }
         }
-        print!("{out}");
+        say::print(format_args!("{out}"));
         Ok(Verdict::Holds)
     }
 }

@@ -8,6 +8,7 @@ use jiff::civil::Date;
 use serde_json::json;
 
 use super::paint::Paint;
+use super::say::say;
 use super::{Common, Fault, Verdict, dates, graph};
 use crate::adapter::embedded::Embedded;
 use crate::clock::Clock;
@@ -103,7 +104,7 @@ pub fn node(graph: &Graph, name: &str, date: Date, now: jiff::Timestamp) -> Resu
     graph.resolve(name, date, now).cloned().ok_or_else(|| {
         let known = graph.nodes.keys().map(NodeId::as_str).chain(graph.aliases.keys().map(String::as_str));
         let hint = crate::diagnostic::suggestion(&name.to_ascii_lowercase(), known);
-        Fault::usage(anyhow::anyhow!("{} has no node `{name}`{hint}", graph.pipeline))
+        Fault::usage(anyhow::anyhow!("{} has no node `{name}`{hint}; `tipoff graph` lists them", graph.pipeline))
     })
 }
 
@@ -113,36 +114,33 @@ impl Status {
         let date = desk.date(&self.date)?;
         let view = desk.view(date).await?;
         let graph = desk.graph();
-        let tasks = || view.nodes.iter().filter(|node| node.kind == "task");
-        let done = tasks().filter(|node| matches!(node.state, "succeeded" | "skipped")).count();
-        let over = tasks().filter(|node| node.state == "expired").count();
-        let complete = done + over == tasks().count();
         if common.json {
-            println!("{}", json!({ "complete": complete, "done": done, "tasks": tasks().count(), "status": view }));
+            say!("{}", json!(view));
         } else {
-            self.print(graph, &view, complete);
+            self.print(graph, &view);
         }
-        Ok(if complete { Verdict::Holds } else { Verdict::Fails })
+        Ok(if view.complete { Verdict::Holds } else { Verdict::Fails })
     }
 
-    fn print(&self, graph: &Graph, view: &PartitionView, complete: bool) {
+    fn print(&self, graph: &Graph, view: &PartitionView) {
         let paint = Paint::stdout();
         let date = view.partition.date;
         let tasks: Vec<_> = view.nodes.iter().filter(|node| node.kind == "task").collect();
-        let verdict = if complete { paint.strong("complete") } else { paint.bad("not complete") };
+        let verdict = if view.complete { paint.strong("complete") } else { paint.bad("not complete") };
         let mut counts: Vec<(&str, usize)> = Vec::new();
         for node in &tasks {
-            match counts.iter_mut().find(|(state, _)| *state == node.state) {
+            let state = if node.made_up_by.is_some() { "made up for" } else { node.state };
+            match counts.iter_mut().find(|(known, _)| *known == state) {
                 Some((_, count)) => *count += 1,
-                None => counts.push((node.state, 1)),
+                None => counts.push((state, 1)),
             }
         }
         counts.sort_by_key(|(state, count)| (*state != "succeeded", std::cmp::Reverse(*count)));
         let counts: Vec<String> = counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
         let name = paint.strong(&format!("{} {date}", graph.pipeline));
-        println!("{name} ({}): {verdict}; of {} tasks {}", zone(graph), tasks.len(), counts.join(", "));
+        say!("{name} ({}): {verdict}; of {} tasks {}", zone(graph), tasks.len(), counts.join(", "));
         for alert in &view.alerts {
-            println!("{} {alert}", paint.bad("alert"));
+            say!("{} {alert}", paint.bad("alert"));
         }
         let phases = phases(graph);
         let width = if std::io::stdout().is_terminal() { crossterm::terminal::size().ok() } else { None };
@@ -150,21 +148,23 @@ impl Status {
         for phase in phases {
             let of_phase = || view.nodes.iter().filter(|node| node.phase == phase);
             let shown: Vec<_> = of_phase().filter(|node| self.all || is_telling(node)).collect();
-            let expired: Vec<&str> =
-                of_phase().filter(|node| node.state == "expired" && !self.all).map(|node| node.node.as_str()).collect();
+            let expired: Vec<&str> = of_phase()
+                .filter(|node| node.state == "expired" && node.made_up_by.is_none() && !self.all)
+                .map(|node| node.node.as_str())
+                .collect();
             if shown.is_empty() && expired.is_empty() {
                 continue;
             }
-            println!("{}", paint.dim(phase));
+            say!("{}", paint.dim(phase));
             for node in shown {
-                println!("  {}", line(node, date, paint, width));
+                say!("  {}", line(node, date, paint, width));
             }
             if !expired.is_empty() {
-                println!("  {}", paint.dim(&format!("not done before their pass was over: {}", expired.join(", "))));
+                say!("  {}", paint.dim(&format!("not done before their pass was over: {}", expired.join(", "))));
             }
         }
         if let Some(wake_at) = view.wake_at {
-            println!("{}", paint.dim(&format!("looks again at {}, or when something comes in", shown(wake_at))));
+            say!("{}", paint.dim(&format!("looks again at {}, or when something comes in", shown(wake_at))));
         }
     }
 }
@@ -244,35 +244,35 @@ impl Why {
         };
         let remedies = view::remedies(&view, &why);
         if common.json {
-            println!("{}", json!({ "why": why, "node": found, "try": remedies }));
+            say!("{}", json!({ "why": why, "node": found, "try": remedies }));
             return Ok(Verdict::Holds);
         }
         let paint = Paint::stdout();
-        println!("{} {node} {date} ({})", paint.strong(&common.pipeline), zone(desk.graph()));
+        say!("{} {node} {date} ({})", paint.strong(&common.pipeline), zone(desk.graph()));
         print_why(&why, 0, paint);
         if let Some(until) = found.until {
-            println!("waits until {} at most, if nothing comes first", shown(until));
+            say!("waits until {} at most, if nothing comes first", shown(until));
         }
         for (run, age) in &found.runs {
-            println!("run {run} was last heard of {age} s ago");
+            say!("run {run} was last heard of {age} s ago");
         }
         if let Some(failure) = &found.failure {
-            println!("last failure: {} at {}", failure.text, shown(failure.at));
+            say!("last failure: {} at {}", failure.text, shown(failure.at));
         }
         match &found.last_dispatch {
-            Some(last) => println!(
+            Some(last) => say!(
                 "last decision: {} at {} because {}{}",
                 last.id,
                 shown(last.at),
                 last.cause.as_str(),
                 if last.degraded { ", degraded" } else { "" }
             ),
-            None => println!("last decision: never dispatched"),
+            None => say!("last decision: never dispatched"),
         }
         if let Some(width) = remedies.iter().map(|remedy| remedy.command.len()).max() {
-            println!("what would move it:");
+            say!("what would move it:");
             for view::Remedy { command, effect } in &remedies {
-                println!("  {command:<width$}  {}", paint.dim(&format!("# {effect}")));
+                say!("  {command:<width$}  {}", paint.dim(&format!("# {effect}")));
             }
         }
         Ok(Verdict::Holds)
@@ -281,9 +281,9 @@ impl Why {
 
 fn print_why(why: &view::Why, depth: usize, paint: Paint) {
     let indent = "  ".repeat(depth);
-    println!("{indent}{}", paint.state(why.state, &why.verdict));
+    say!("{indent}{}", paint.state(why.state, &why.verdict));
     for reason in &why.because {
-        println!("{indent}  - {}", reason.text);
+        say!("{indent}  - {}", reason.text);
         for under in &reason.under {
             print_why(under, depth + 2, paint);
         }
@@ -299,7 +299,7 @@ impl Timeline {
         let key = desk.key(date);
         let paint = Paint::stdout();
         if !common.json {
-            println!("{}", paint.strong(&format!("{key} ({})", zone(desk.graph()))));
+            say!("{}", paint.strong(&format!("{key} ({})", zone(desk.graph()))));
         }
         let mut after = 0;
         loop {
@@ -308,10 +308,10 @@ impl Timeline {
             after = last.seq;
             for entry in &entries {
                 if common.json {
-                    println!("{}", json!(entry));
+                    say!("{}", json!(entry));
                 } else {
                     for line in lines(entry, node.as_ref()) {
-                        println!("{}  {line}", paint.dim(&shown(entry.now.at)));
+                        say!("{}  {line}", paint.dim(&shown(entry.now.at)));
                     }
                 }
             }

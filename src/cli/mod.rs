@@ -10,6 +10,7 @@ mod demo;
 mod graph;
 mod inspect;
 mod paint;
+mod say;
 mod serve;
 mod simulate;
 
@@ -126,10 +127,15 @@ pub fn main() -> ExitCode {
         (None, _) => "error".to_owned(),
     };
     let machine = matches!(&cli.command, Command::Serve(serve) if serve.log_json);
-    start_log(&level, machine);
+    if let Err(error) = start_log(&level, machine) {
+        eprintln!("tipoff: --log {level}: {error}");
+        return ExitCode::from(2);
+    }
     let result = match cli.command {
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "tipoff", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tipoff", &mut script);
+            say::print_with(|out| out.write_all(&script));
             Ok(Verdict::Holds)
         }
         Command::Check => check::check(&cli.common),
@@ -165,9 +171,9 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
     }
 }
 
-fn start_log(filter: &str, machine: bool) {
+fn start_log(filter: &str, machine: bool) -> Result<(), tracing_subscriber::filter::ParseError> {
     use tracing_subscriber::{EnvFilter, fmt};
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(filter)?;
     let log = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second subscriber cannot be set; the first one then stays.
     let _ = if machine {
@@ -175,6 +181,7 @@ fn start_log(filter: &str, machine: bool) {
     } else {
         log.with_target(false).with_ansi(paint::wanted(&std::io::stderr())).try_init()
     };
+    Ok(())
 }
 
 /// A declaration file's name and text.

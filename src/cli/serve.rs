@@ -9,6 +9,7 @@ use clap::Args;
 use jiff::SignedDuration;
 use tokio::sync::{Semaphore, watch};
 
+use super::say::say;
 use super::{Common, Fault, Verdict};
 use crate::adapter::embedded::{Durability, Embedded, EmbeddedBus, PushTargets, Pusher};
 use crate::clock::Clock;
@@ -108,7 +109,7 @@ impl Serve {
         };
         tracing::info!(%address, data = %common.data.display(), "listening");
         // The one line a script waits for.
-        println!("listening on http://{address}");
+        say!("listening on http://{address}");
         let mut ending = stopping.clone();
         let server = axum::serve(listener, http::router(app)).with_graceful_shutdown(async move {
             let _ = ending.wait_for(|stop| *stop).await;

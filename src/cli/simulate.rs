@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::paint::Paint;
+use super::say::say;
 use super::{Common, Fault, Verdict};
 use crate::scenario::file::Scenario;
 use crate::scenario::run::{declarations, run};
@@ -54,22 +55,22 @@ impl Simulate {
                 .map_err(|error| Fault::unusable(anyhow::anyhow!("{name}: {error}")))?;
             if common.json {
                 for entry in &report.seen.entries {
-                    println!("{}", json!(entry));
+                    say!("{}", json!(entry));
                 }
                 for miss in &report.misses {
-                    println!("{}", json!({ "entry": "missed", "file": name, "line": miss.line, "text": miss.text }));
+                    say!("{}", json!({ "entry": "missed", "file": name, "line": miss.line, "text": miss.text }));
                 }
-                println!("{}", json!({ "entry": "verdict", "file": name, "holds": report.misses.is_empty() }));
+                say!("{}", json!({ "entry": "verdict", "file": name, "holds": report.misses.is_empty() }));
             } else {
                 if self.verbose {
                     for entry in &report.seen.entries {
-                        println!("{} {}", paint.dim(&entry.at.to_string()), line(entry));
+                        say!("{} {}", paint.dim(&entry.at.to_string()), line(entry));
                     }
                 }
                 let word = if report.misses.is_empty() { "holds".to_owned() } else { paint.bad("MISSED") };
-                println!("{word}  {}  {name}", scenario.title);
+                say!("{word}  {}  {name}", scenario.title);
                 for miss in &report.misses {
-                    println!("  {name}:{}: {}", miss.line, miss.text);
+                    say!("  {name}:{}: {}", miss.line, miss.text);
                 }
             }
             missed += report.misses.len();

@@ -541,21 +541,25 @@ pub fn join(
     }
 }
 
+/// What an operator has stopped.
+pub fn holds(partition: &Partition, node: &NodeId, now: Now) -> Vec<Blocker> {
+    let facts = partition.node(node);
+    [(Scope::Date, &partition.hold), (Scope::Node, &facts.hold)]
+        .into_iter()
+        .filter_map(|(scope, hold)| Some((scope, hold.as_ref().filter(|hold| hold.holds_at(now.at))?)))
+        .map(|(scope, hold)| Blocker::Held {
+            scope,
+            actor: hold.actor.clone(),
+            reason: hold.reason.clone(),
+            until: hold.until,
+        })
+        .collect()
+}
+
 /// Holds, the calendar and the pass over the date: what stops a node whatever its dependencies.
 pub fn circumstances(graph: &Graph, partition: &Partition, node: &Node, now: Now) -> Vec<Blocker> {
-    let mut blockers = Vec::new();
+    let mut blockers = holds(partition, &node.id, now);
     let facts = partition.node(&node.id);
-    let holds = [(Scope::Date, &partition.hold), (Scope::Node, &facts.hold)];
-    for (scope, hold) in holds {
-        if let Some(hold) = hold.as_ref().filter(|hold| hold.holds_at(now.at)) {
-            blockers.push(Blocker::Held {
-                scope,
-                actor: hold.actor.clone(),
-                reason: hold.reason.clone(),
-                until: hold.until,
-            });
-        }
-    }
     let wished = facts.wish.is_some();
     if partition.has_no_games() && !wished {
         blockers.push(Blocker::NoGames);

@@ -15,7 +15,7 @@ use super::graph::{Graph, Kind, Node};
 use super::id::{AlertKey, Attempt, CycleId, NodeId, PartitionKey, RunId};
 use super::partition::{Failure, LastDispatch, Partition, State};
 use super::plan::{Plan, plan};
-use super::readiness::{Blocker, Scope};
+use super::readiness::{self, Blocker, Scope};
 use super::time::{Now, shown};
 
 /// A date as it stands.
@@ -25,6 +25,11 @@ pub struct PartitionView {
     pub partition: PartitionKey,
     /// Nodes in topological order.
     pub nodes: Vec<NodeView>,
+    /// Whether the calendar says that no game is played.
+    pub no_games: bool,
+    /// Whether all that the date requires is done: every task has succeeded, was skipped, or was made up for; or there are
+    /// no games.
+    pub complete: bool,
     /// Alerts that are on.
     pub alerts: Vec<AlertKey>,
     /// When something happens next though nobody says anything.
@@ -44,6 +49,8 @@ pub struct NodeView {
     pub cycle: CycleId,
     /// Where it stands; a gate is `open` or `closed`.
     pub state: &'static str,
+    /// For a task whose pass is over: the node of the same processor that succeeded in another pass over the date.
+    pub made_up_by: Option<NodeId>,
     /// Why it was skipped, where it was.
     pub skipped_for: Option<Arc<str>>,
     /// Since when.
@@ -99,20 +106,23 @@ pub struct Reason {
 pub fn view(graph: &Graph, partition: &Partition, now: Now) -> PartitionView {
     let mut scratch = partition.clone();
     let found = plan(graph, &mut scratch, now);
+    let nodes = graph.order.iter().filter_map(|id| graph.node(id.as_str()));
+    let nodes: Vec<NodeView> = nodes.map(|node| node_view(graph, partition, node, &found, now)).collect();
+    let no_games = partition.has_no_games();
+    let mut tasks = nodes.iter().filter(|node| node.kind == "task");
+    let done = |node: &NodeView| matches!(node.state, "succeeded" | "skipped") || node.made_up_by.is_some();
+    let complete = no_games || tasks.all(done);
     PartitionView {
         partition: partition.key.clone(),
-        nodes: graph
-            .order
-            .iter()
-            .filter_map(|id| graph.node(id.as_str()))
-            .map(|node| node_view(partition, node, &found, now))
-            .collect(),
+        no_games,
+        complete,
+        nodes,
         alerts: partition.alerts.keys().cloned().collect(),
         wake_at: found.wake_at,
     }
 }
 
-fn node_view(partition: &Partition, node: &Node, found: &Plan, now: Now) -> NodeView {
+fn node_view(graph: &Graph, partition: &Partition, node: &Node, found: &Plan, now: Now) -> NodeView {
     let facts = partition.node(&node.id);
     let verdict = found.verdicts.get(&node.id);
     let standing = found.standings.get(&node.id);
@@ -122,13 +132,18 @@ fn node_view(partition: &Partition, node: &Node, found: &Plan, now: Now) -> Node
         Kind::Task(_) => ("task", facts.state.name()),
         Kind::Gate(_) => ("gate", if open { "open" } else { "closed" }),
     };
-    let blockers = verdict.map(|verdict| verdict.blockers.clone()).unwrap_or_default();
+    let mut blockers = verdict.map(|verdict| verdict.blockers.clone()).unwrap_or_default();
+    // A hold is shown where nothing is wanted, too: it will stop what comes.
+    if node.task().is_some() && !blockers.iter().any(|blocker| matches!(blocker, Blocker::Held { .. })) {
+        blockers.extend(readiness::holds(partition, &node.id, now));
+    }
     NodeView {
         node: node.id.clone(),
         kind,
         phase: node.phase.clone(),
         cycle: node.cycle.clone(),
         state,
+        made_up_by: made_up_by(graph, partition, node),
         skipped_for: match &facts.state {
             State::Skipped { reason, .. } => Some(reason.clone()),
             _ => None,
@@ -144,6 +159,15 @@ fn node_view(partition: &Partition, node: &Node, found: &Plan, now: Now) -> Node
         last_dispatch: facts.last.clone(),
         failure: facts.failure.clone(),
     }
+}
+
+fn made_up_by(graph: &Graph, partition: &Partition, node: &Node) -> Option<NodeId> {
+    let is_in = |id: &NodeId, state: fn(&State) -> bool| state(&partition.node(id).state);
+    if node.task().is_none() || !is_in(&node.id, |state| matches!(state, State::Expired { .. })) {
+        return None;
+    }
+    let family = graph.aliases.values().filter(|sharers| sharers.contains(&node.id)).flatten();
+    family.into_iter().find(|id| is_in(id, |state| matches!(state, State::Succeeded { .. }))).cloned()
 }
 
 /// Why `node` has not run, down to the inputs nobody has heard of.
@@ -222,6 +246,10 @@ fn sentence(found: &NodeView) -> String {
         }
         ("succeeded", Some(_), _) => format!("{node} succeeded, but its inputs are newer and its rebuild is blocked"),
         ("expired", Some(_), _) => format!("{node} is asked for although its pass over the date is over, and blocked"),
+        ("expired", None, _) if found.made_up_by.is_some() => {
+            let by = found.made_up_by.as_ref().map_or("", NodeId::as_str);
+            format!("{node} was not done before its pass over the date ended; {by} made up for it")
+        }
         ("expired", None, _) => format!("{node} was not done before its pass over the date ended"),
         ("exhausted", None, _) => format!("{node} has spent its budget for these inputs"),
         (state, Some(cause), _) if found.blockers.is_empty() => {
@@ -308,7 +336,7 @@ fn gather(view: &PartitionView, why: &Why, found: &mut Vec<Remedy>) {
             found.push(Remedy { command, effect });
         }
     };
-    if matches!(node.state, "expired" | "exhausted") && node.want.is_none() {
+    if matches!(node.state, "expired" | "exhausted") && node.want.is_none() && node.made_up_by.is_none() {
         let although = if node.state == "expired" { "its pass over the date is over" } else { "its budget is spent" };
         add(format!("tipoff retry {date} {name} --reason …"), format!("run it although {although}"));
     }

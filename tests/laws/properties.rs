@@ -19,6 +19,7 @@ use tipoff::domain::partition::{Partition, State};
 use tipoff::domain::plan::plan;
 use tipoff::domain::readiness::{self, Blocker};
 use tipoff::domain::time::Now;
+use tipoff::domain::view::view;
 
 use crate::graphs::{DATE, any_graph, at, empty, graph, hard, minutes, source, start, task};
 
@@ -720,4 +721,22 @@ fn a_node_that_gives_up_asks_for_nothing_more_on_old_news() {
     let facts = partition.node(&"t".into()).into_owned();
     assert!(matches!(facts.state, State::Exhausted { .. }), "{facts:?}");
     assert_eq!(facts.dispatches, 1, "{facts:?}");
+}
+
+/// `status` calls a date complete when every processor has done its part, not when nothing more will happen.
+#[test]
+fn a_date_that_ran_out_is_not_complete_unless_another_pass_made_up_for_it() {
+    let mut early = task("t.early", vec![hard("s")]);
+    early.cycle = "same_day".into();
+    let mut graph = graph(vec![source("s"), early, task("t", vec![hard("s")])]);
+    let night = Now::caught_up(at(9 * 3600));
+    let over = decide(&graph, &empty(), &[Event::Tick], night).unwrap().next;
+    assert!(matches!(over.node(&"t.early".into()).state, State::Expired { .. }));
+    let later = decide(&graph, &over, &[done("t", "r", Extent::Whole, night.at)], night).unwrap().next;
+    assert!(!view(&graph, &later, night).complete, "the early pass is missing");
+    graph.aliases.insert("t".to_owned(), vec!["t.early".into(), "t".into()]);
+    assert!(!view(&graph, &over, night).complete, "neither pass has happened");
+    let seen = view(&graph, &later, night);
+    assert!(seen.complete, "the same processor has done it since");
+    assert_eq!(seen.nodes[1].made_up_by, Some("t".into()));
 }
