@@ -125,7 +125,8 @@ async fn ask(
         at: now,
         command: command(node),
     };
-    let embedded = Arc::new(Embedded::open(&common.data, Durability::Full).map_err(Fault::unusable)?);
+    let embedded = Embedded::open_existing(&common.data, Durability::Full);
+    let embedded = Arc::new(embedded.map_err(|error| inspect::no_store(common, &error))?);
     let bus = Arc::new(embedded.bus(Arc::new(declarations.topology.clone())));
     let engine = Engine::new(declarations.clone(), embedded.clone(), bus, embedded, Clock::System, Settings::default());
     let key = PartitionKey { pipeline, date };

@@ -54,6 +54,18 @@ enum Day {
     All,
 }
 
+/// Waits until somebody wants the demo to end.
+async fn interrupted() -> bool {
+    #[cfg(unix)]
+    if let Ok(mut terminated) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        return tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted.is_ok(),
+            terminated = terminated.recv() => terminated.is_some(),
+        };
+    }
+    tokio::signal::ctrl_c().await.is_ok()
+}
+
 impl Demo {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
         let days: &[(&str, &str)] = match self.day {
@@ -63,7 +75,7 @@ impl Demo {
         };
         let (topics, pipelines) = common.texts()?;
         tokio::spawn(async {
-            if tokio::signal::ctrl_c().await.is_ok() {
+            if interrupted().await {
                 let _ = execute!(stdout(), cursor::Show);
                 // The directory of the run is the system's temporary one; nothing else is left behind.
                 std::process::exit(130);
@@ -179,7 +191,9 @@ impl Stage {
 
     /// Redraws the screen: the dates side by side would be too wide, so the latest two stand one under the other.
     fn draw(&self, moment: &Moment<'_>) {
-        let (width, height) = terminal::size().unwrap_or((100, 40));
+        // Some terminals do not know their size, and say 0.
+        let (width, height) =
+            terminal::size().ok().filter(|(width, height)| *width >= 40 && *height >= 10).unwrap_or((100, 40));
         let local = self.zone.to_datetime(moment.at).strftime("%a %d %b %H:%M:%S").to_string();
         let mut lines = vec![format!("{}   {local} ET   {}", self.paint.strong(&self.title), shown(moment.at))];
         for view in moment.dates.iter().rev().take(2).rev() {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
+use std::sync::Arc;
 
 use clap::Args;
 use jiff::civil::Date;
@@ -12,13 +13,13 @@ use super::say::say;
 use super::{Common, Fault, Verdict, dates, graph};
 use crate::adapter::embedded::Embedded;
 use crate::clock::Clock;
-use crate::domain::effect::{Effect, Turn};
+use crate::domain::effect::{Alert, Effect, Turn};
 use crate::domain::graph::{Graph, Kind, Offset};
 use crate::domain::id::{NodeId, PartitionKey, PipelineId};
 use crate::domain::time::{Now, shown};
 use crate::domain::view::{self, PartitionView};
 use crate::pipeline::Declarations;
-use crate::port::Store;
+use crate::port::{Bus, Store};
 
 /// `tipoff status [DATE]`
 #[derive(Args)]
@@ -65,12 +66,7 @@ impl Desk {
         if !declarations.pipelines.contains_key(&pipeline) {
             return Err(graph::no_pipeline(&declarations, &common.pipeline));
         }
-        let store = Embedded::open_read_only(&common.data).map_err(|error| {
-            Fault::unusable(anyhow::anyhow!(
-                "open the store in {}: {error}; `tipoff serve --data {0}` makes one, --data names another",
-                common.data.display()
-            ))
-        })?;
+        let store = Embedded::open_read_only(&common.data).map_err(|error| no_store(common, &error))?;
         Ok(Self { declarations, store, pipeline, now: Now::caught_up(Clock::System.now()) })
     }
 
@@ -96,6 +92,14 @@ impl Desk {
     }
 }
 
+/// There is no store where one was looked for.
+pub fn no_store(common: &Common, error: &dyn std::error::Error) -> Fault {
+    Fault::unusable(anyhow::anyhow!(
+        "open the store in {}: {error}; `tipoff serve --data {0}` makes one, --data names another",
+        common.data.display()
+    ))
+}
+
 /// The node called `name`, by id or by any alias.
 pub fn node(graph: &Graph, name: &str, date: Date, now: jiff::Timestamp) -> Result<NodeId, Fault> {
     if let Some(node) = graph.node(name) {
@@ -117,12 +121,14 @@ impl Status {
         if common.json {
             say!("{}", json!(view));
         } else {
-            self.print(graph, &view);
+            let bus = desk.store.bus(Arc::new(desk.declarations.topology.clone()));
+            let alerts = bus.alerts().await.map_err(Fault::unusable)?;
+            self.print(graph, &view, &alerts);
         }
         Ok(if view.complete { Verdict::Holds } else { Verdict::Fails })
     }
 
-    fn print(&self, graph: &Graph, view: &PartitionView) {
+    fn print(&self, graph: &Graph, view: &PartitionView, alerts: &[Alert]) {
         let paint = Paint::stdout();
         let date = view.partition.date;
         let tasks: Vec<_> = view.nodes.iter().filter(|node| node.kind == "task").collect();
@@ -139,8 +145,12 @@ impl Status {
         let counts: Vec<String> = counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
         let name = paint.strong(&format!("{} {date}", graph.pipeline));
         say!("{name} ({}): {verdict}; of {} tasks {}", zone(graph), tasks.len(), counts.join(", "));
-        for alert in &view.alerts {
-            say!("{} {alert}", paint.bad("alert"));
+        // The date's own, and what belongs to no date: parked messages, targets that refuse.
+        let names_no_date =
+            |alert: &&Alert| alert.key.as_str().rsplit(':').next().is_none_or(|end| end.parse::<Date>().is_err());
+        for alert in alerts.iter().filter(|alert| view.alerts.contains(&alert.key) || names_no_date(alert)) {
+            let severity = alert.severity.as_str();
+            say!("{} {}  {}", paint.bad(severity), alert.text, paint.dim(alert.key.as_str()));
         }
         let phases = phases(graph);
         let width = if std::io::stdout().is_terminal() { crossterm::terminal::size().ok() } else { None };
@@ -223,9 +233,12 @@ fn zone(graph: &Graph) -> &str {
 }
 
 fn first_blocker(node: &view::NodeView, date: Date) -> String {
-    match node.blockers.split_first() {
-        Some((first, rest)) if node.kind != "source" => {
-            let more = if rest.is_empty() { String::new() } else { format!(" (and {} more)", rest.len()) };
+    // A hold stands above whatever else is missing, for somebody can lift it now.
+    let held = node.blockers.iter().find(|blocker| matches!(blocker, view::Blocker::Held { .. }));
+    match held.or(node.blockers.first()) {
+        Some(first) if node.kind != "source" => {
+            let rest = node.blockers.len() - 1;
+            let more = if rest == 0 { String::new() } else { format!(" (and {rest} more)") };
             format!("← {}{more}", view::brief(first, date))
         }
         Some(_) | None => String::new(),
@@ -338,8 +351,8 @@ pub fn lines(entry: &crate::port::JournalEntry, only: Option<&NodeId>) -> Vec<St
             Event::UpstreamSettled(settled) if wanted(&settled.node) => {
                 Some(format!("upstream  {}@{} {}", settled.node, settled.date, settled.upstream.extant))
             }
-            Event::Requested(request) if only.is_none() => {
-                Some(format!("requested {:?} by {}: {}", request.command, request.actor, request.reason))
+            Event::Requested(request) if request.command.node().is_none_or(&wanted) => {
+                Some(format!("requested {} by {}: {}", request.command, request.actor, request.reason))
             }
             _ => None,
         };

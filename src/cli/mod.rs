@@ -149,6 +149,9 @@ pub fn main() -> ExitCode {
         Ok(Verdict::Holds) => ExitCode::SUCCESS,
         Ok(Verdict::Fails) => ExitCode::from(1),
         Err(fault) => {
+            if cli.common.json {
+                say::say!("{}", serde_json::json!({ "error": format!("{:#}", fault.error), "code": fault.code }));
+            }
             eprintln!("tipoff: {:#}", fault.error);
             ExitCode::from(fault.code)
         }

@@ -104,6 +104,7 @@ impl Serve {
             bus,
             embedded,
             guard: Arc::new(Guard::new(token.as_deref())),
+            retold: Arc::default(),
             room: Arc::new(Semaphore::new(ROOM_KB)),
             stopping: stopping.clone(),
         };

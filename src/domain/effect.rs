@@ -170,3 +170,14 @@ pub enum Severity {
     /// A person must act.
     Critical,
 }
+
+impl Severity {
+    /// The word shown to people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}

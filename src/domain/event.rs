@@ -159,6 +159,9 @@ pub struct Upstream {
     pub extant: Extant,
     /// Which version.
     pub version: Version,
+    /// When it was told: of two tellings the later counts, whichever is delivered first.
+    #[serde(default)]
+    pub told_at: Timestamp,
     /// When that version came to be known, or was waived.
     pub since: Timestamp,
     /// Whether it is being made anew at this moment.
@@ -209,6 +212,35 @@ pub enum Command {
         /// Which node.
         node: NodeId,
     },
+}
+
+impl Command {
+    /// The node it is about; none where it is about the whole date.
+    pub fn node(&self) -> Option<&NodeId> {
+        match self {
+            Self::Hold { node, .. } | Self::Resume { node } => node.as_ref(),
+            Self::Retry { node } | Self::Skip { node } => Some(node),
+        }
+    }
+}
+
+impl std::fmt::Display for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Hold { .. } => "hold",
+            Self::Resume { .. } => "resume",
+            Self::Retry { .. } => "retry",
+            Self::Skip { .. } => "skip",
+        })?;
+        match (self.node(), self) {
+            (Some(node), _) => write!(f, " {node}")?,
+            (None, _) => f.write_str(" the whole date")?,
+        }
+        match self {
+            Self::Hold { until: Some(until), .. } => write!(f, " until {until}"),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Something about a producer's message that is accepted but not right.

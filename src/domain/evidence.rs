@@ -77,6 +77,9 @@ pub struct Evidence {
     /// The newest probe answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observation: Option<Observation>,
+    /// When a probe last found less than everything: what is whole after that is news, though a claim said so before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short_at: Option<Timestamp>,
     /// When a probe last failed to tell, if it has told nothing since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unanswered: Option<Timestamp>,
@@ -151,6 +154,9 @@ impl Evidence {
     /// Takes a probe's answer in; returns whether it was news.
     pub fn observe(&mut self, at: Timestamp, coverage: Coverage, units: BTreeMap<UnitId, Coverage>) -> bool {
         self.unanswered = self.unanswered.filter(|unanswered| *unanswered > at);
+        if !coverage.is_full() {
+            self.short_at = self.short_at.max(Some(at));
+        }
         match &mut self.observation {
             Some(held) if held.at >= at => false,
             Some(held) => {
@@ -201,7 +207,8 @@ impl Evidence {
     pub fn since(&self) -> Option<Timestamp> {
         match (&self.claim, &self.observation) {
             (Some(claim), Some(seen)) if seen.since > claim.published => {
-                let confirms = claimed(claim).is_whole() && seen.coverage.is_full();
+                let contradicted = self.short_at.is_some_and(|short| short > claim.published);
+                let confirms = claimed(claim).is_whole() && seen.coverage.is_full() && !contradicted;
                 Some(if confirms { claim.published } else { seen.since })
             }
             (Some(claim), _) => Some(claim.published),

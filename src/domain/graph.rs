@@ -34,6 +34,8 @@ pub struct Graph {
     /// Nodes whose producers' names mean another node on an earlier day, and the day, counted from the date, from which
     /// on they mean this one.
     meant_from: BTreeMap<NodeId, i32>,
+    /// The nodes that share a processor with a node.
+    families: BTreeMap<NodeId, Vec<NodeId>>,
 }
 
 /// Bounds of one pipeline.
@@ -246,7 +248,18 @@ impl Graph {
                 };
             }
         }
-        Self { pipeline, revision, zone, nodes, order, cycles, aliases, limits, dependents, meant_from }
+        let mut families: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
+        for sharers in aliases.values().filter(|sharers| sharers.len() > 1) {
+            for id in sharers {
+                families.entry(id.clone()).or_insert_with(|| sharers.clone());
+            }
+        }
+        Self { pipeline, revision, zone, nodes, order, cycles, aliases, limits, dependents, meant_from, families }
+    }
+
+    /// The nodes of the same processor, one for each pass, itself among them; empty where it has only one.
+    pub fn family(&self, id: &NodeId) -> &[NodeId] {
+        self.families.get(id).map_or(&[], Vec::as_slice)
     }
 
     /// When the node's pass over `date` begins and ends.

@@ -46,7 +46,15 @@ pub fn check(graph: &Graph, before: &Partition, after: &Partition, plan: &Plan) 
         }
         let spent = facts.last.as_ref().and_then(|last| facts.spent.get(&last.fingerprint)).copied();
         let spent = spent.unwrap_or_default();
-        if spent.attempts > task.attempts_max || spent.repairs > 1 {
+        // What was spent under another declaration, or by an operator's wish, is not this decision's.
+        let had = facts
+            .last
+            .as_ref()
+            .and_then(|last| before.nodes.get(&dispatch.node)?.spent.get(&last.fingerprint).copied());
+        let had = had.unwrap_or_default();
+        let overspent = spent.attempts > had.attempts && spent.attempts > task.attempts_max
+            || spent.repairs > had.repairs && spent.repairs > 1;
+        if overspent {
             let text = format!("{}: {} attempts and {} repairs", dispatch.id, spent.attempts, spent.repairs);
             return broken("budget-bounds", text);
         }

@@ -424,17 +424,35 @@ impl Partition {
     }
 }
 
+/// The node that an execution is of, by what was published `at`: the one meant, unless the execution is at work for another
+/// pass of the same processor, or had not ended there yet. A run that goes on past midnight stays the run it was.
+fn holder(graph: &Graph, partition: &Partition, meant: &NodeId, run: &RunId, at: Timestamp) -> NodeId {
+    let knows = |id: &NodeId| {
+        let facts = partition.nodes.get(id);
+        facts.is_some_and(|node| node.runs.contains_key(run) || node.ended.get(run).is_some_and(|ended| at <= ended.at))
+    };
+    let other = || graph.family(meant).iter().find(|id| knows(id));
+    if knows(meant) { meant.clone() } else { other().unwrap_or(meant).clone() }
+}
+
 /// Takes one event in.
 pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Recorded {
     match event {
         Event::Completed(completed) => match graph.node(completed.node.as_str()) {
             Some(node) if matches!(node.kind, Kind::Gate(_)) => Recorded::Rejected,
-            Some(_) => completion(partition, completed),
+            Some(_) => {
+                let node = holder(graph, partition, &completed.node, &completed.run, completed.published);
+                completion(partition, &Completed { node, ..completed.clone() })
+            }
             None => Recorded::Rejected,
         },
         Event::Heartbeat(heartbeat) => match graph.node(heartbeat.node.as_str()) {
             Some(node) if matches!(node.kind, Kind::Gate(_)) => Recorded::Rejected,
-            Some(node) => pulse(partition, heartbeat, matches!(node.kind, Kind::Task(_))),
+            Some(node) => {
+                let is_task = matches!(node.kind, Kind::Task(_));
+                let node = holder(graph, partition, &heartbeat.node, &heartbeat.run, heartbeat.published);
+                pulse(partition, &Heartbeat { node, ..heartbeat.clone() }, is_task)
+            }
             None => Recorded::Rejected,
         },
         Event::Observed(observed) => {
@@ -465,7 +483,7 @@ pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Record
             }
             match partition.upstream.get(&settled.node) {
                 Some(held) if *held == settled.upstream => Recorded::Duplicate,
-                Some(held) if (held.date, held.since) > (settled.upstream.date, settled.upstream.since) => {
+                Some(held) if (held.date, held.told_at) > (settled.upstream.date, settled.upstream.told_at) => {
                     Recorded::Superseded
                 }
                 Some(_) | None => {
@@ -485,6 +503,18 @@ pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Record
 
 fn applied(news: bool) -> Recorded {
     if news { Recorded::Applied } else { Recorded::Duplicate }
+}
+
+impl Node {
+    /// Whether it has an output that a failing execution does not take away.
+    pub(super) fn stands(&self) -> bool {
+        self.evidence.claim.is_some()
+    }
+
+    /// The state of a node whose output stands.
+    pub(super) fn stood(&self) -> State {
+        self.evidence.claim.as_ref().map_or(State::Waiting, |claim| State::Succeeded { at: claim.published })
+    }
 }
 
 /// Whether `dispatch` names an attempt that has not been decided yet.
@@ -566,8 +596,14 @@ fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
                 State::Running { since, inputs_at, starter } if others_alive || at < since && !sole => {
                     State::Running { since, inputs_at, starter }
                 }
-                // Its output stands: a later run that fails takes nothing away.
-                state @ State::Succeeded { .. } => state,
+                // Its output stands: a later run that fails takes nothing away, whether its life was heard of or not.
+                State::Succeeded { at: held } => {
+                    if at > held {
+                        node.attempt = next_external(node.attempt, false);
+                    }
+                    State::Succeeded { at: held }
+                }
+                State::Running { starter: Starter::Them, .. } if node.stands() => node.stood(),
                 state @ (State::Exhausted { .. } | State::Skipped { .. } | State::Expired { .. }) => state,
                 // To decline is not to try.
                 State::Waiting if kind == FailureKind::Declined => State::Waiting,

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 
 use super::coverage::PerMille;
@@ -143,9 +144,11 @@ impl Walk<'_> {
         let known = partition.nodes.contains_key(&node.id);
         if known {
             let facts = partition.node_mut(&node.id);
+            reconcile_unreported(facts);
             self.silence(facts, node);
             self.not_started(facts, node);
             reconcile(facts);
+            self.inquire(partition, node);
         }
         // After `reconcile`, for what the output was built from decides whether its inputs are newer.
         let readiness = readiness::dependencies(self.graph, partition, node, &self.standings, self.now);
@@ -182,6 +185,7 @@ impl Walk<'_> {
             }
         }
         self.trouble(partition, node);
+        self.given_up(partition, node, &readiness, &blockers);
         // A node that has just given up is told of as exhausted or expired, not as blocked.
         let given_up = matches!(partition.node(&node.id).state, State::Exhausted { .. } | State::Expired { .. });
         if want.is_some() && !given_up {
@@ -225,7 +229,12 @@ impl Walk<'_> {
                 continue;
             }
             let silence = self.now.at.duration_since(lost.last).as_secs() / 60;
-            self.fail(facts, Some(run.clone()), FailureKind::Silent, format!("no heartbeat for {silence} minutes"));
+            let text = if lost.ended_unreported {
+                format!("it ended {silence} minutes ago without a completion, and its rows are not there")
+            } else {
+                format!("no heartbeat for {silence} minutes")
+            };
+            self.fail(facts, Some(run.clone()), FailureKind::Silent, text);
         }
         if let State::Running { since, .. } = facts.state
             && facts.runs.is_empty()
@@ -252,6 +261,13 @@ impl Walk<'_> {
             | State::Expired { .. } => false,
         };
         facts.failure = Some(Failure { at: self.now.at, run, kind, text: text.into(), charged });
+        if matches!(facts.state, State::Running { starter: Starter::Them, .. })
+            && facts.runs.is_empty()
+            && facts.stands()
+        {
+            facts.state = facts.stood();
+            return;
+        }
         // A dispatch outlives the silence of runs older than itself; it fails if it is not started.
         let over = match facts.state {
             State::Running { .. } => facts.runs.is_empty(),
@@ -292,9 +308,31 @@ impl Walk<'_> {
         self.fail(facts, None, FailureKind::NotStarted, text);
     }
 
+    /// Asks the warehouse about a run that said goodbye and reported nothing: only the rows can tell.
+    fn inquire(&mut self, partition: &mut Partition, node: &Node) {
+        let unreported = partition.node(&node.id).runs.values().any(|run| run.ended_unreported);
+        if unreported && node.probed {
+            self.observe(partition, partition.key.date, node.id.clone());
+        }
+    }
+
+    /// Asks about one output, once per interval.
+    fn observe(&mut self, partition: &mut Partition, date: Date, node: NodeId) {
+        let every = self.graph.limits.observe_every;
+        let today = date == partition.key.date;
+        let book = if today { &mut partition.asked } else { &mut partition.asked_upstream };
+        match book.get(&node).map(|at| after(*at, every)) {
+            Some(due) if !self.now.reached(due) => self.wake.at(due),
+            Some(_) | None => {
+                book.insert(node.clone(), self.now.at);
+                self.wake.at(after(self.now.at, every));
+                self.effects.push(Effect::Observe { date, node });
+            }
+        }
+    }
+
     /// Asks the warehouse about what stands in the way, once per interval and only where something is under way.
     fn ask(&mut self, partition: &mut Partition, node: &Node, readiness: &Readiness, blockers: &[Blocker]) {
-        let every = self.graph.limits.observe_every;
         let troubled = partition.node(&node.id).failure.is_some();
         let over = blockers.iter().any(|blocker| matches!(blocker, Blocker::Over { .. } | Blocker::NoGames));
         let early = blockers.iter().any(|blocker| matches!(blocker, Blocker::NotYet { .. }));
@@ -306,17 +344,7 @@ impl Walk<'_> {
             askable.insert((partition.key.date, node.id.clone()));
         }
         for (date, asked) in askable {
-            let today = date == partition.key.date;
-            let book = if today { &mut partition.asked } else { &mut partition.asked_upstream };
-            let due = book.get(&asked).map(|at| after(*at, every));
-            match due {
-                Some(due) if !self.now.reached(due) => self.wake.at(due),
-                Some(_) | None => {
-                    book.insert(asked.clone(), self.now.at);
-                    self.wake.at(after(self.now.at, every));
-                    self.effects.push(Effect::Observe { date, node: asked });
-                }
-            }
+            self.observe(partition, date, asked);
         }
     }
 
@@ -405,6 +433,27 @@ impl Walk<'_> {
             decided_at: self.now.at,
             manifest,
         }));
+    }
+
+    /// What will not be done any more, and of which no failure tells.
+    fn given_up(&mut self, partition: &Partition, node: &Node, readiness: &Readiness, blockers: &[Blocker]) {
+        let facts = partition.node(&node.id);
+        let is_over = |id: &NodeId| matches!(partition.node(id).state, State::Expired { .. } | State::Exhausted { .. });
+        match facts.state {
+            State::Expired { .. } => {
+                let nothing = facts.evidence.extant() == Extant::Nothing && facts.failure.is_none();
+                // While another pass of the same processor may still make up for it, it is no loss.
+                if nothing && readiness.engaged && self.graph.family(&node.id).iter().all(is_over) {
+                    let text = format!("{} was not done before its pass over the date ended", node.id);
+                    self.condition("missed", node, partition, Severity::Warning, text);
+                }
+            }
+            State::Succeeded { .. } if blockers.iter().any(|blocker| matches!(blocker, Blocker::Budget { .. })) => {
+                let text = format!("{} is not made again although its inputs are newer: its budget is spent", node.id);
+                self.condition("outdated", node, partition, Severity::Warning, text);
+            }
+            _ => {}
+        }
     }
 
     /// Conditions of one node that people should know of.
@@ -511,6 +560,7 @@ impl Walk<'_> {
                 self.standings.get(id).and_then(|standing| {
                     Some(Upstream {
                         date: partition.key.date,
+                        told_at: self.now.at,
                         extant: if standing.stale { Extant::Unknown } else { standing.extant },
                         version: standing.version,
                         since: standing.since.or(standing.waived)?,
@@ -520,7 +570,8 @@ impl Walk<'_> {
                 })
             };
             let Some(upstream) = upstream else { continue };
-            if partition.notified.get(id) != Some(&upstream) {
+            let told = partition.notified.get(id).map(|told| Upstream { told_at: upstream.told_at, ..told.clone() });
+            if told.as_ref() != Some(&upstream) {
                 partition.notified.insert(id.clone(), upstream.clone());
                 self.effects.push(Effect::NotifyPartition { to, node: id.clone(), upstream });
             }
@@ -579,7 +630,7 @@ impl Walk<'_> {
             .collect();
         for (key, severity) in over {
             partition.alerts.remove(&key);
-            let text = "over".to_owned();
+            let text = key.to_string();
             self.effects.push(Effect::Alert(Alert { key, severity, turn: Turn::Resolved, text, at }));
         }
     }
@@ -617,6 +668,22 @@ fn reconcile(facts: &mut Facts) {
         facts.failure = None;
     } else if unfinished && facts.built_from.is_none() {
         facts.built_from = Some(seen.since);
+    }
+}
+
+/// A run that said goodbye without a completion has done its work if the rows are there since.
+fn reconcile_unreported(facts: &mut Facts) {
+    let State::Running { inputs_at, .. } = facts.state else { return };
+    let Some(seen) = &facts.evidence.observation else { return };
+    let at = seen.at;
+    let all = !facts.runs.is_empty() && facts.runs.values().all(|run| run.ended_unreported && at >= run.last);
+    if all && seen.coverage.is_full() {
+        for run in std::mem::take(&mut facts.runs).into_keys() {
+            end(facts, &run, at, End::Done);
+        }
+        facts.state = State::Succeeded { at };
+        facts.built_from = facts.built_from.max(Some(inputs_at));
+        facts.failure = None;
     }
 }
 

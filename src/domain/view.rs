@@ -15,7 +15,8 @@ use super::graph::{Graph, Kind, Node};
 use super::id::{AlertKey, Attempt, CycleId, NodeId, PartitionKey, RunId};
 use super::partition::{Failure, LastDispatch, Partition, State};
 use super::plan::{Plan, plan};
-use super::readiness::{self, Blocker, Scope};
+pub use super::readiness::Blocker;
+use super::readiness::{self, Scope};
 use super::time::{Now, shown};
 
 /// A date as it stands.
@@ -166,8 +167,7 @@ fn made_up_by(graph: &Graph, partition: &Partition, node: &Node) -> Option<NodeI
     if node.task().is_none() || !is_in(&node.id, |state| matches!(state, State::Expired { .. })) {
         return None;
     }
-    let family = graph.aliases.values().filter(|sharers| sharers.contains(&node.id)).flatten();
-    family.into_iter().find(|id| is_in(id, |state| matches!(state, State::Succeeded { .. }))).cloned()
+    graph.family(&node.id).iter().find(|id| is_in(id, |state| matches!(state, State::Succeeded { .. }))).cloned()
 }
 
 /// Why `node` has not run, down to the inputs nobody has heard of.
@@ -271,7 +271,7 @@ pub fn words(blocker: &Blocker, date: Date) -> String {
             format!("{node}{}: coverage unknown, {required} required", at(date))
         }
         Blocker::Renewing { node, date } => format!("{node}{}: being made (anew)", at(date)),
-        Blocker::Stale { node, date } => format!("{node}{}: older than what it is made from", at(date)),
+        Blocker::Stale { node, date } => format!("{node}{}: its own inputs are newer, or not there", at(date)),
         Blocker::Grace { node, until } => format!("{node}: the rest is waited for until {}", shown(*until)),
         Blocker::Quorum { gate, good, total, missing, missing_critical, until } => {
             let list = |nodes: &BTreeSet<NodeId>| nodes.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ");

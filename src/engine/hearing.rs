@@ -1,7 +1,7 @@
 //! How far the world has been heard: the watermark behind every verdict of silence.
 //!
-//! Right after our own start everything looks silent, and so it does while messages wait unread. Up to the watermark,
-//! what has not come has not been sent.
+//! Right after our own start everything looks silent, and so it does while messages wait unread or cannot be stored. Up
+//! to the watermark, what has not come has not been sent.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -13,7 +13,7 @@ use crate::domain::time::after;
 /// The oldest messages received and not yet settled, and since when we listen.
 #[derive(Debug)]
 pub struct Hearing {
-    listening_since: Timestamp,
+    listening_since: Mutex<Timestamp>,
     settle_in: SignedDuration,
     unsettled: Mutex<BTreeMap<Timestamp, u32>>,
 }
@@ -21,7 +21,7 @@ pub struct Hearing {
 impl Hearing {
     /// Begins to listen at `at`.
     pub fn new(at: Timestamp, settle_in: SignedDuration) -> Self {
-        Self { listening_since: at, settle_in, unsettled: Mutex::default() }
+        Self { listening_since: Mutex::new(at), settle_in, unsettled: Mutex::default() }
     }
 
     /// A message published at `published` has been received.
@@ -41,9 +41,17 @@ impl Hearing {
         }
     }
 
+    /// What came at `at` could not be taken in and was handed back. Until it has had time to come again we have heard
+    /// nothing, exactly as after a start.
+    pub fn interrupted(&self, at: Timestamp) {
+        let mut since = self.listening_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *since = at.max(*since);
+    }
+
     /// Everything published before this instant has been settled.
     pub fn until(&self, now: Timestamp) -> Timestamp {
-        if now < after(self.listening_since, self.settle_in) {
+        let since = *self.listening_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if now < after(since, self.settle_in) {
             return Timestamp::MIN;
         }
         let unsettled = self.unsettled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

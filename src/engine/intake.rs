@@ -11,19 +11,22 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 use super::Engine;
-use super::step::StepError;
+use super::step::{StepError, Stepped};
 use crate::domain::effect::{Alert, Severity, Turn};
 use crate::domain::event::Event;
 use crate::domain::id::{AlertKey, PartitionKey};
 use crate::domain::partition::Recorded;
 use crate::domain::time::after;
-use crate::port::Parked;
-use crate::wire::inbound::{Decoded, Delivery, Routes, decode};
+use crate::port::{Parked, StoreError};
+use crate::topology::Carries;
+use crate::wire::inbound::{Decoded, Delivery, Routes, decode, excerpt};
 
 /// Events that may wait in memory. A burst of 50 a second for 20 s; beyond it messages are handed back.
 pub const WAITING_MAX: usize = 1024;
 /// Bytes kept of a parked body.
 pub const PARKED_HEAD: usize = 1024;
+/// Attributes kept of a parked message, each cut.
+const ATTRIBUTES_MAX: usize = 16;
 /// Events applied in one decision.
 pub const BATCH_MAX: usize = 256;
 
@@ -107,10 +110,11 @@ impl<T> Intake<T> {
                 Offer::Settled(token, Settlement::Ack)
             }
             Decoded::Parked { reason } => {
-                Offer::ToPark(token, Box::new(parked(&delivery, reason.slug(), &reason.to_string(), now)))
+                Offer::ToPark(token, Box::new(parked(engine, &delivery, reason.slug(), &reason.to_string(), now)))
             }
             Decoded::Events { key, events } => {
                 if self.count >= WAITING_MAX {
+                    engine.hearing.interrupted(now);
                     let reason = format!("{WAITING_MAX} messages are waiting already");
                     return Offer::Settled(token, Settlement::Nack { after: SignedDuration::from_secs(10), reason });
                 }
@@ -192,13 +196,34 @@ pub fn routes(engine: &Engine) -> Routes<'_> {
 impl Engine {
     /// Applies a batch and says how each of its messages is to be settled.
     pub async fn apply<T>(&self, batch: Batch<T>) -> Vec<(T, Settlement)> {
+        let stepped = self.step_all(&batch).await;
+        if batch.waiting.len() > 1 && matches!(stepped, Err(StepError::Violated(_))) {
+            // One by one, so that what breaks an invariant takes nobody with it.
+            let mut settlements = Vec::with_capacity(batch.waiting.len());
+            for waiting in batch.waiting {
+                let alone = Batch { key: batch.key.clone(), waiting: vec![waiting] };
+                let stepped = self.step_all(&alone).await;
+                settlements.extend(self.settle_all(alone, stepped).await);
+            }
+            return settlements;
+        }
+        self.settle_all(batch, stepped).await
+    }
+
+    async fn step_all<T>(&self, batch: &Batch<T>) -> Result<Stepped, StepError> {
         let events: Vec<Event> = batch.waiting.iter().flat_map(|waiting| waiting.events.iter().cloned()).collect();
-        let stepped = self.step(&batch.key, &events).await;
+        self.step(&batch.key, &events).await
+    }
+
+    async fn settle_all<T>(&self, batch: Batch<T>, stepped: Result<Stepped, StepError>) -> Vec<(T, Settlement)> {
         let mut recorded = match &stepped {
             Ok(stepped) => stepped.recorded.iter().copied(),
             Err(_) => [].iter().copied(),
         };
         let now = self.clock.now();
+        if matches!(stepped, Err(StepError::Store(StoreError::Unavailable(_)))) {
+            self.hearing.interrupted(now);
+        }
         let mut settlements = Vec::with_capacity(batch.waiting.len());
         for waiting in batch.waiting {
             let mine: Vec<Recorded> = recorded.by_ref().take(waiting.events.len()).collect();
@@ -213,7 +238,9 @@ impl Engine {
                 Err(error) => Settlement::Nack { after: SignedDuration::from_secs(10), reason: error.to_string() },
             };
             let settlement = match settlement {
-                Settlement::Park { slug, reason } => self.park(parked(&waiting.delivery, &slug, &reason, now)).await,
+                Settlement::Park { slug, reason } => {
+                    self.park(parked(self, &waiting.delivery, &slug, &reason, now)).await
+                }
                 other => other,
             };
             self.hearing.settled(waiting.delivery.published);
@@ -221,7 +248,7 @@ impl Engine {
             settlements.push((waiting.token, settlement));
         }
         if let Err(error) = &stepped {
-            tracing::warn!(partition = %batch.key, messages = settlements.len(), "handed back: {error}");
+            tracing::warn!(partition = %batch.key, messages = settlements.len(), "not applied: {error}");
         }
         settlements
     }
@@ -229,8 +256,13 @@ impl Engine {
     /// Keeps an input that can never be applied; if even that is impossible now, it is handed back.
     pub async fn park(&self, parked: Parked) -> Settlement {
         let (slug, reason) = (parked.slug.clone(), parked.reason.clone());
+        // As many keys as there are topics, whatever names are sent.
+        let declared = match self.declarations.topology.topic(&parked.topic) {
+            Some(_) => parked.topic.as_str(),
+            None => "undeclared",
+        };
         let alert = Alert {
-            key: AlertKey::new(format!("parked:{}:{}", parked.slug, parked.topic)),
+            key: AlertKey::new(format!("parked:{}:{}", parked.slug, declared)),
             severity: Severity::Warning,
             turn: Turn::Raised,
             text: format!("a message on {} was parked: {reason}", parked.topic),
@@ -276,9 +308,13 @@ fn settle(recorded: &[Recorded], delivery: &Delivery, now: Timestamp, future_max
 }
 
 /// A message as it is kept for an operator.
-fn parked(delivery: &Delivery, slug: &str, reason: &str, at: Timestamp) -> Parked {
+fn parked(engine: &Engine, delivery: &Delivery, slug: &str, reason: &str, at: Timestamp) -> Parked {
+    let declared = engine.declarations.topology.topic(&delivery.topic);
+    let beats = declared.is_some_and(|topic| topic.carries == Carries::Heartbeat);
     let mut digest = Sha256::new();
-    for part in [delivery.topic.as_bytes(), slug.as_bytes(), &delivery.data] {
+    // Heartbeats that say the same wrong thing differ in their progress every minute; one of them is kept.
+    let content = if beats { reason.as_bytes() } else { &delivery.data };
+    for part in [delivery.topic.as_bytes(), slug.as_bytes(), content] {
         digest.update(part);
         digest.update([0]);
     }
@@ -287,10 +323,15 @@ fn parked(delivery: &Delivery, slug: &str, reason: &str, at: Timestamp) -> Parke
         fingerprint,
         slug: slug.to_owned(),
         reason: reason.to_owned(),
-        topic: delivery.topic.clone(),
+        topic: excerpt(&delivery.topic),
         message_id: delivery.message_id.clone(),
         published: delivery.published,
-        attributes: delivery.attributes.clone(),
+        attributes: delivery
+            .attributes
+            .iter()
+            .take(ATTRIBUTES_MAX)
+            .map(|(key, value)| (excerpt(key), excerpt(value)))
+            .collect(),
         head: delivery.data.iter().take(PARKED_HEAD).copied().collect(),
         size: delivery.data.len(),
         at,

@@ -102,7 +102,7 @@ impl Engine {
             if let Err(error) = self.bus.send(message, now).await {
                 let failure = Failure::from(error);
                 if let Failure::Later(reason) = &failure
-                    && entry.tries + 1 == TRIES_BEFORE_ALERT
+                    && entry.tries + 1 >= TRIES_BEFORE_ALERT
                 {
                     self.report(entry, "target", &format!("{}: {reason}", message.target), now).await;
                 }

@@ -15,6 +15,8 @@ use crate::wire::inbound::Delivery;
 pub const INBOX: usize = 256;
 /// Partitions applied at once.
 const APPLYING_MAX: usize = 16;
+/// Inputs being parked at once; they share commits.
+const PARKING_MAX: usize = 64;
 /// After a shutdown has begun, how long what has been received may take to be settled.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How often the outbox is looked at though nothing was decided: picks up what another process committed.
@@ -101,6 +103,7 @@ async fn intake(
 ) {
     let mut intake: Intake<oneshot::Sender<Settlement>> = Intake::default();
     let mut applying = JoinSet::new();
+    let mut parking = JoinSet::new();
     let mut open = true;
     let mut deadline: Option<tokio::time::Instant> = None;
     loop {
@@ -122,7 +125,7 @@ async fn intake(
                 });
             }
         }
-        if !open && intake.is_empty() && applying.is_empty() {
+        if !open && intake.is_empty() && applying.is_empty() && parking.is_empty() {
             return;
         }
         let nap = intake.next_due().map_or(Duration::from_secs(60), |due| until(now, due));
@@ -140,7 +143,10 @@ async fn intake(
                 }
                 decided.send_replace(());
             }
-            received = receiver.recv(), if open => match received {
+            // One that is lost in a panic is not settled, and comes again.
+            Some(_) = parking.join_next(), if !parking.is_empty() => {}
+            // A flood of poison waits in the inbox, not here.
+            received = receiver.recv(), if open && parking.len() < PARKING_MAX => match received {
                 Some((delivery, settle)) => {
                     match intake.offer(&engine, delivery, settle) {
                         Offer::Taken => {}
@@ -149,9 +155,12 @@ async fn intake(
                             let _ = settle.send(settlement);
                         }
                         Offer::ToPark(settle, parked) => {
-                            let settlement = engine.park(*parked).await;
-                            engine.count(&settlement);
-                            let _ = settle.send(settlement);
+                            let engine = Arc::clone(&engine);
+                            parking.spawn(async move {
+                                let settlement = engine.park(*parked).await;
+                                engine.count(&settlement);
+                                let _ = settle.send(settlement);
+                            });
                         }
                     }
                 }

@@ -6,6 +6,7 @@
 
 pub mod guard;
 pub mod rest;
+pub mod retold;
 
 use std::sync::Arc;
 
@@ -36,6 +37,8 @@ pub struct App {
     pub embedded: Arc<Embedded>,
     /// Who may call.
     pub guard: Arc<guard::Guard>,
+    /// Publish calls that failed and will be told again.
+    pub retold: Arc<retold::Retold>,
     /// Bodies in memory, in kilobytes.
     pub room: Arc<tokio::sync::Semaphore>,
     /// Turns true when the service is going down.

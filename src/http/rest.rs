@@ -2,19 +2,23 @@
 //! `:acknowledge` and `:modifyAckDeadline`. `curl`, a push subscription, and Google's client in REST mode speak them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::civil::Date;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_stream::StreamExt as _;
 
-use super::{App, BODY_MAX, ROOM_KB};
+use super::{App, BODY_MAX};
 use crate::domain::coverage::Coverage;
 use crate::domain::id::{NodeId, PipelineId, UnitId};
 use crate::engine::intake::Settlement;
@@ -26,6 +30,8 @@ const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// Pub/Sub's bound on the data of one message, in bytes.
 const MESSAGE_MAX: usize = 10 * 1024 * 1024;
 
+/// The longest that a subscription keeps a message.
+const RETENTION_MAX: SignedDuration = SignedDuration::from_hours(31 * 24);
 /// Pub/Sub's bound on the messages of one publish call.
 const PUBLISH_MAX: usize = 1000;
 
@@ -43,19 +49,39 @@ fn invalid(message: impl Into<String>) -> Response {
     refuse(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", message)
 }
 
-/// Reads a body, within bounds of size, time and memory in use.
-async fn read(app: &App, body: Body) -> Result<(Vec<u8>, tokio::sync::OwnedSemaphorePermit), Response> {
-    let expected = axum::body::HttpBody::size_hint(&body).upper().unwrap_or(BODY_MAX as u64);
-    if expected > BODY_MAX as u64 {
-        return Err(invalid(format!("the body may have at most {BODY_MAX} bytes")));
-    }
-    let kilobytes = u32::try_from((expected / 1024 + 1).min(ROOM_KB as u64)).unwrap_or(u32::MAX);
-    let Ok(room) = std::sync::Arc::clone(&app.room).acquire_many_owned(kilobytes).await else {
-        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "shutting down"));
+/// Reads a body, within bounds of size, time and memory in use. Room is taken for what has come, not for what is
+/// announced: who announces much and sends nothing holds up nobody.
+async fn read(app: &App, body: Body) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Response> {
+    let large = || {
+        refuse(StatusCode::PAYLOAD_TOO_LARGE, "INVALID_ARGUMENT", format!("the body may have at most {BODY_MAX} bytes"))
     };
-    match tokio::time::timeout(BODY_WITHIN, to_bytes(body, BODY_MAX)).await {
-        Ok(Ok(bytes)) => Ok((bytes.into(), room)),
-        Ok(Err(_)) => Err(invalid(format!("the body could not be read, or has more than {BODY_MAX} bytes"))),
+    if axum::body::HttpBody::size_hint(&body).lower() > BODY_MAX as u64 {
+        return Err(large());
+    }
+    let mut chunks = body.into_data_stream();
+    let (mut bytes, mut room): (Vec<u8>, Option<OwnedSemaphorePermit>) = (Vec::new(), None);
+    let reading = async {
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|_| invalid("the body could not be read"))?;
+            if bytes.len() + chunk.len() > BODY_MAX {
+                return Err(large());
+            }
+            bytes.extend_from_slice(&chunk);
+            let held = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+            let more = u32::try_from((bytes.len() / 1024 + 1).saturating_sub(held)).unwrap_or(u32::MAX);
+            let Ok(more) = Arc::clone(&app.room).try_acquire_many_owned(more) else {
+                return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "too many large bodies at once"));
+            };
+            match &mut room {
+                Some(room) => room.merge(more),
+                None => room = Some(more),
+            }
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(BODY_WITHIN, reading).await {
+        Ok(Ok(())) => Ok((bytes, room)),
+        Ok(Err(response)) => Err(response),
         Err(_) => Err(refuse(StatusCode::REQUEST_TIMEOUT, "DEADLINE_EXCEEDED", "the body came too slowly")),
     }
 }
@@ -66,6 +92,10 @@ pub async fn push(State(app): State<App>, body: Body) -> Response {
         Ok(read) => read,
         Err(response) => return response,
     };
+    if bytes.is_empty() {
+        // How an endpoint is tried before a subscription is pointed at it.
+        return StatusCode::NO_CONTENT.into_response();
+    }
     let pushed = match envelope::unwrap_push(&bytes) {
         Ok(pushed) => pushed,
         Err(error) => return invalid(error.to_string()),
@@ -74,8 +104,9 @@ pub async fn push(State(app): State<App>, body: Body) -> Response {
     let known = app.engine.declarations.topology.subscription(name);
     let topic = known.map_or_else(|| name.to_owned(), |(topic, _)| topic.to_string());
     let mut delivery = pushed.message.of(topic);
-    // A sender's clock ahead of ours must not hold verdicts back.
-    delivery.published = delivery.published.min(app.engine.clock.now());
+    // A sender's clock ahead of ours must not hold verdicts back, and one far behind must not move dates.
+    let now = app.engine.clock.now();
+    delivery.published = delivery.published.clamp(now.saturating_sub(RETENTION_MAX).unwrap_or(now), now);
     match app.inbox.deliver(delivery).await {
         Settlement::Ack => StatusCode::NO_CONTENT.into_response(),
         Settlement::Park { reason, .. } => (StatusCode::OK, Json(json!({ "parked": reason }))).into_response(),
@@ -110,18 +141,23 @@ pub async fn topic(State(app): State<App>, Path((_project, call)): Path<(String,
     }
     let now = app.engine.clock.now();
     if ours {
-        let delivery = |(data, attributes): &(Vec<u8>, BTreeMap<String, String>)| Delivery {
+        let identities: Vec<(String, Timestamp)> =
+            messages.iter().map(|(data, attributes)| app.retold.identity(topic, data, attributes, now)).collect();
+        let deliveries = messages.iter().zip(&identities).map(|((data, attributes), (id, published))| Delivery {
             topic: topic.to_owned(),
-            message_id: uuid::Uuid::new_v4().to_string(),
-            published: now,
+            message_id: id.clone(),
+            published: *published,
             attributes: attributes.clone(),
             data: data.clone(),
-        };
-        let settlements = app.inbox.deliver_all(messages.iter().map(delivery).collect()).await;
+        });
+        let settlements = app.inbox.deliver_all(deliveries.collect()).await;
         // One that is handed back fails the call; the publisher sends all again, and what was applied is a repetition.
         if let Some(Settlement::Nack { reason, .. }) =
             settlements.into_iter().find(|settlement| matches!(settlement, Settlement::Nack { .. }))
         {
+            for ((data, attributes), identity) in messages.iter().zip(identities) {
+                app.retold.failed(topic, data, attributes, identity);
+            }
             return refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", reason);
         }
     }

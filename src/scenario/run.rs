@@ -1,11 +1,13 @@
 //! One scenario under one regime, and the comparison with the plain run.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::expect::{Miss, misses};
 use super::file::Scenario;
 use super::world::{Moment, Regime, RunError, Seen, World};
 use crate::diagnostic::Problems;
+use crate::domain::id::NodeId;
 use crate::pipeline::{self, Declarations};
 
 /// What a run came to.
@@ -33,6 +35,51 @@ pub fn declarations(
     pipeline::load(topics, (pipelines.0, &text)).map(Arc::new)
 }
 
+/// Names in the expectations that nobody has: an expectation about them could not fail, or not hold.
+fn unknown(scenario: &Scenario, declarations: &Declarations) -> Vec<String> {
+    const STATES: [&str; 10] = [
+        "waiting",
+        "dispatched",
+        "running",
+        "succeeded",
+        "failed",
+        "exhausted",
+        "skipped",
+        "expired",
+        "open",
+        "closed",
+    ];
+    let mut found = Vec::new();
+    let ids: BTreeSet<&str> = scenario.timeline.iter().filter_map(|step| step.value.id.as_deref()).collect();
+    let is_node =
+        |node: &NodeId| declarations.pipelines.values().any(|pipeline| pipeline.graph.node(node.as_str()).is_some());
+    for spanned in &scenario.expect {
+        let line = spanned.referenced.line();
+        let wanted = &spanned.value;
+        let forbidden = wanted.never.as_ref().and_then(|never| never.dispatch.as_ref());
+        let nodes = wanted.dispatch.iter().chain(forbidden).filter_map(|dispatch| dispatch.node.as_ref());
+        for node in nodes.chain(wanted.state.as_ref().map(|state| &state.node)).filter(|node| !is_node(node)) {
+            found.push(format!("line {line}: there is no node `{node}`"));
+        }
+        if let Some(state) = wanted.state.as_ref().filter(|state| !STATES.contains(&state.is.as_str())) {
+            found.push(format!("line {line}: `{}` is no state; write one of {}", state.is, STATES.join(", ")));
+        }
+        if let Some(settled) = &wanted.settled {
+            if !ids.contains(settled.message.as_str()) {
+                found.push(format!("line {line}: no step has the id `{}`", settled.message));
+            }
+            if !matches!(settled.r#as.as_str(), "ack" | "nack") && !settled.r#as.starts_with("park:") {
+                found.push(format!("line {line}: `{}` is none of ack, nack, park:SLUG", settled.r#as));
+            }
+        }
+        let severity = wanted.alert.as_ref().and_then(|alert| alert.severity.as_deref());
+        if let Some(severity) = severity.filter(|word| !matches!(*word, "info" | "warning" | "critical")) {
+            found.push(format!("line {line}: `{severity}` is none of info, warning, critical"));
+        }
+    }
+    found
+}
+
 /// Runs it, and says what was missed.
 ///
 /// # Errors
@@ -43,6 +90,10 @@ pub async fn run(
     regime: Regime,
     watch: impl FnMut(&Moment<'_>),
 ) -> Result<Report, RunError> {
+    let unknown = unknown(scenario, declarations);
+    if !unknown.is_empty() {
+        return Err(RunError::File(unknown.join("\n")));
+    }
     let seen = World::new(scenario, Arc::clone(declarations), regime)?.play(watch).await?;
     let mut misses = misses(scenario, &seen, regime);
     if regime != Regime::Plain {

@@ -13,7 +13,7 @@ use serde::de::IgnoredAny;
 use crate::domain::coverage::Coverage;
 use crate::domain::event::{Completed, Event, Outcome};
 use crate::domain::evidence::Extent;
-use crate::domain::id::RunId;
+use crate::domain::id::{DispatchId, RunId};
 
 use super::inbound::{DISPATCH_ATTRIBUTE, Decoded, Delivery, NAME_MAX, Routes};
 use super::name::{Names, Writer, checked, resolve, writer_of};
@@ -126,7 +126,7 @@ fn read(routes: &Routes<'_>, pipeline: &str, delivery: &Delivery, body: &Body) -
     let resolved = resolve(routes, topic, &report.names, when, delivery.published, echoed)?;
     let completed = Completed {
         node: resolved.node,
-        run: run_of(body, delivery).map_err(park)?,
+        run: run_of(body, delivery, resolved.dispatch.as_ref()).map_err(park)?,
         outcome: outcome_of(body, report.without_status).map_err(park)?,
         records: count("record_count", body.record_count).map_err(park)?,
         published: delivery.published,
@@ -148,7 +148,11 @@ fn classify<'a>(routes: &Routes<'a>, body: &'a Body) -> Result<Report<'a>, Decod
         // A scraper writes its own name without underscores as its table. It matches no alias, so it does no harm.
         let tables = [&body.output_table, &body.source_table, &body.analytics_table];
         let tables = tables.into_iter().filter_map(text).collect();
-        Ok(Report { names: Names { name, tables, dataset: text(&body.output_dataset) }, path, without_status })
+        Ok(Report {
+            names: Names { name, is_table: false, tables, dataset: text(&body.output_dataset) },
+            path,
+            without_status,
+        })
     };
     let from_path = |path| match writer_of(routes, path) {
         Writer::Node(node) => report(node, Some(path), Missing::Success),
@@ -179,7 +183,10 @@ fn classify<'a>(routes: &Routes<'a>, body: &'a Body) -> Result<Report<'a>, Decod
     }
     // The envelope before the unified one has no producer's name, only the table; so the table is the name.
     if let Some(table) = text(&body.source_table).or_else(|| text(&body.analytics_table)) {
-        return report(table, path, Missing::Fault);
+        let mut found = report("", path, Missing::Fault)?;
+        found.names.name = table;
+        found.names.is_table = true;
+        return Ok(found);
     }
     if let Some(path) = path {
         return from_path(path);
@@ -209,18 +216,19 @@ fn date_of(body: &Body, path: Option<&str>) -> Result<Date, Reason> {
     })
 }
 
-/// The producer's name for its execution. The broker's id stands in where there is none: one message, one execution.
-fn run_of(body: &Body, delivery: &Delivery) -> Result<RunId, Reason> {
+/// The producer's name for its execution. Where there is none the dispatch stands in that it answers, else the broker's
+/// id: one message, one execution. A correlation id does not, for all that follows from one event has the same.
+fn run_of(body: &Body, delivery: &Delivery, dispatch: Option<&DispatchId>) -> Result<RunId, Reason> {
     let inner = body.metadata.as_ref().and_then(|metadata| metadata.0.batch_id.as_ref());
     let ids = [
         ("execution_id", body.execution_id.as_ref()),
         ("run_id", body.run_id.as_ref()),
         ("batch_id", body.batch_id.as_ref()),
         ("metadata.batch_id", inner),
-        ("correlation_id", body.correlation_id.as_ref()),
     ];
     let given = ids.into_iter().find_map(|(field, id)| Some((field, id?.0.as_str())).filter(|(_, id)| !id.is_empty()));
-    let (field, id) = given.unwrap_or(("the message id", delivery.message_id.as_str()));
+    let echoed = dispatch.map(|dispatch| ("the dispatch id", dispatch.as_str()));
+    let (field, id) = given.or(echoed).unwrap_or(("the message id", delivery.message_id.as_str()));
     checked(field, id).map(RunId::from)
 }
 

@@ -36,7 +36,7 @@ fn read(routes: &Routes<'_>, pipeline: &str, delivery: &Delivery, body: &Body) -
     let name = name.ok_or(park(Reason::NoName))?;
     let data_date = body.data_date.as_ref().map(|text| text.0.as_str());
     let date = data_date.and_then(date).ok_or_else(|| Reason::NoDate { given: data_date.map(excerpt) });
-    let names = Names { name, tables: Vec::new(), dataset: None };
+    let names = Names { name, is_table: false, tables: Vec::new(), dataset: None };
     let resolved = resolve(routes, (&delivery.topic, pipeline), &names, date, delivery.published, None)?;
     let run = body.run_id.as_ref().map(|run| run.0.as_str()).filter(|run| !run.is_empty());
     let run = checked("run_id", run.ok_or(park(Reason::NoRun))?).map_err(park)?;

@@ -16,8 +16,7 @@ use crate::domain::id::{PartitionKey, PipelineId};
 use crate::topology::{Carries, TopicName, Topology};
 
 pub use super::name::Naming;
-use super::parked::excerpt;
-pub use super::parked::{Ignored, Reason};
+pub use super::parked::{Ignored, Reason, excerpt};
 use super::value::Object;
 use super::{completion, heartbeat};
 

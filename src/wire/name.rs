@@ -38,6 +38,8 @@ pub struct Naming {
 pub(super) struct Names<'a> {
     /// The producer's own name.
     pub name: &'a str,
+    /// Whether that is the name of the table it wrote; scrapers are called like the tables their files end up in.
+    pub is_table: bool,
     /// Tables it wrote, with or without dataset.
     pub tables: Vec<&'a str>,
     /// The dataset it wrote, where said apart.
@@ -160,7 +162,11 @@ enum Found<'a> {
 }
 
 fn find<'a>(routes: &Routes<'a>, pipeline: &str, names: &Names<'_>) -> Found<'a> {
-    let mut forms: Vec<(String, By)> = spellings(names.name, None).into_iter().map(|form| (form, By::Name)).collect();
+    let mut forms: Vec<(String, By)> = Vec::new();
+    if names.is_table && !names.name.contains('.') {
+        forms.extend(qualified(routes, pipeline, names.name).map(|alias| (alias.to_owned(), By::Name)));
+    }
+    forms.extend(spellings(names.name, None).into_iter().map(|form| (form, By::Name)));
     for table in &names.tables {
         forms.extend(spellings(table, names.dataset).into_iter().map(|form| (form, By::Table)));
     }
@@ -179,6 +185,18 @@ fn find<'a>(routes: &Routes<'a>, pipeline: &str, names: &Names<'_>) -> Found<'a>
         };
     }
     Found::None
+}
+
+/// The names that end in a bare table, with their datasets; those of the topic's own pipeline first.
+fn qualified<'a>(routes: &Routes<'a>, pipeline: &str, table: &str) -> impl Iterator<Item = &'a str> {
+    let ending = format!(".{}", table.to_ascii_lowercase());
+    let mut graphs = routes.graphs.clone();
+    graphs.sort_by_key(|graph| graph.pipeline.as_str() != pipeline);
+    graphs
+        .into_iter()
+        .flat_map(|graph| graph.aliases.keys())
+        .map(String::as_str)
+        .filter(move |alias| alias.ends_with(&ending) && !alias.starts_with("p2_"))
 }
 
 /// The ways in which a declaration may write one name, the most particular first: with its dataset, as it is, without.

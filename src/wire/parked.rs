@@ -198,8 +198,8 @@ impl Ignored {
 }
 
 /// As much of a message's own words as a reason repeats.
-pub(super) fn excerpt(text: &str) -> String {
-    shown(text, EXCERPT_MAX).replace('\n', " ")
+pub fn excerpt(text: &str) -> String {
+    shown(text, EXCERPT_MAX)
 }
 
 fn instead(given: &Option<String>) -> String {

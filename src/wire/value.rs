@@ -198,13 +198,14 @@ pub(super) fn date_in(path: &str) -> Option<Date> {
     dates.all(|other| other == first).then_some(first)
 }
 
-/// Whether a character could break a line, a terminal or a header it is shown in.
+/// Whether a character could break a line, a terminal or a header it is shown in, or turn the text around it.
 pub(super) fn is_control(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// At most `max` characters of `text`, controls other than line breaks replaced, so that a producer's words can be
-/// shown anywhere.
+/// At most `max` characters of `text` on one line, controls replaced, so that a producer's words can be shown anywhere and
+/// pass for nobody else's.
 pub(super) fn shown(text: &str, max: usize) -> String {
-    text.chars().take(max).map(|c| if is_control(c) && c != '\n' { ' ' } else { c }).collect()
+    text.chars().take(max).map(|c| if is_control(c) { ' ' } else { c }).collect()
 }

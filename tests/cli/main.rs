@@ -2,14 +2,14 @@
 
 use std::process::{Command, Output, Stdio};
 
-fn tipoff(arguments: &[&str]) -> Command {
+fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tipoff"));
     command.args(arguments).current_dir(std::env::temp_dir());
     command
 }
 
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let Output { status, stdout, stderr } = tipoff(arguments).output().unwrap();
+    let Output { status, stdout, stderr } = program(arguments).output().unwrap();
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
@@ -23,7 +23,7 @@ fn both_days_hold_without_a_terminal() {
 
 #[test]
 fn a_reader_that_leaves_is_no_crash() {
-    let mut child = tipoff(&["graph"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = program(&["graph"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(141));
@@ -58,6 +58,16 @@ fn a_requests_whole_way_can_be_followed() {
     let home = tempfile::tempdir().unwrap();
     let data = home.path().join("data");
     let data = data.to_str().unwrap();
+    let (code, _, errors) = run(&["hold", "2026-01-22", "grading", "--reason", "model swap", "--data", data]);
+    assert_eq!(code, Some(3), "a request made a store that nobody serves");
+    assert!(errors.contains("`tipoff serve --data"), "{errors}");
+    drop(
+        tipoff::adapter::embedded::Embedded::open(
+            std::path::Path::new(data),
+            tipoff::adapter::embedded::Durability::Off,
+        )
+        .unwrap(),
+    );
     let at = |arguments: &[&str]| run(&[arguments, &["--data", data]].concat());
     let (code, said, errors) = at(&["hold", "2026-01-22", "grading", "--reason", "model swap", "--actor", "ann"]);
     assert_eq!((code, said.as_str()), (Some(0), "nba/2026-01-22: grading is held until `tipoff resume`\n"), "{errors}");

@@ -169,3 +169,42 @@ async fn a_token_is_required_where_one_is_configured() {
     let admitted = service.client.post(&url).bearer_auth("0123456789abcdef").body(body).send().await.unwrap();
     assert_eq!(admitted.status(), 200);
 }
+
+#[tokio::test]
+async fn bodies_that_are_announced_and_never_sent_hold_up_nobody() {
+    use std::io::Write;
+    let service = Service::start(&[]);
+    let address = service.url.strip_prefix("http://").unwrap().to_owned();
+    let announced: Vec<_> = (0..8)
+        .map(|_| {
+            let mut stream = std::net::TcpStream::connect(&address).unwrap();
+            write!(stream, "POST /push HTTP/1.1\r\nHost: {address}\r\nContent-Length: 16000000\r\n\r\n{{").unwrap();
+            stream
+        })
+        .collect();
+    let patience = std::time::Duration::from_secs(10);
+    tokio::time::timeout(patience, service.works()).await.expect("a good message waits for bodies that never come");
+    drop(announced);
+}
+
+#[tokio::test]
+async fn a_call_that_failed_and_is_told_again_is_told_once() {
+    // The first has no execution id; the second answers an attempt nobody has decided, so the call fails each time.
+    let service = Service::start(&[]);
+    let date =
+        jiff::tz::TimeZone::get("America/New_York").unwrap().to_datetime(tipoff::clock::Clock::System.now()).date();
+    let failed = json!({ "processor_name": "PlayerGameSummaryProcessor", "game_date": date, "status": "failed" });
+    let early = json!({ "processor_name": "PlayerGameSummaryProcessor", "execution_id": "e", "game_date": date,
+        "status": "success", "tipoff": { "dispatch_id": format!("nba/{date}/player_game_summary/1/9") } });
+    let data = |message: &Value| json!({ "data": STANDARD.encode(message.to_string()) });
+    let call = json!({ "messages": [data(&failed), data(&early)] }).to_string();
+    for _ in 0..5 {
+        let url = format!("{}/v1/projects/p/topics/nba-phase3-analytics-complete:publish", service.url);
+        assert_eq!(service.client.post(url).body(call.clone()).send().await.unwrap().status(), 503);
+    }
+    let database = rusqlite::Connection::open(service.data.join("tipoff.db")).unwrap();
+    let told: i64 = database
+        .query_row("SELECT count(*) FROM journal WHERE entry LIKE '%\"failed\"%'", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(told, 1, "each telling was another run");
+}

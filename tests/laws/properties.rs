@@ -153,7 +153,15 @@ fn event(step: &Step, index: usize, node: NodeId, published: Timestamp, now: Tim
             let date = DATE.yesterday().expect("the date is not the first there is");
             let extant = Coverage::new(tenths, 10).map_or(Extant::Nothing, Extant::Known);
             let version = Version::of(tenths);
-            let upstream = Upstream { date, extant, version, since: published, renewing: false, waived: false };
+            let upstream = Upstream {
+                date,
+                extant,
+                version,
+                told_at: published,
+                since: published,
+                renewing: false,
+                waived: false,
+            };
             Event::UpstreamSettled(UpstreamSettled { date, node, upstream })
         }
         What::Hold(whole_date, until) => request(Command::Hold {
@@ -728,13 +736,15 @@ fn a_node_that_gives_up_asks_for_nothing_more_on_old_news() {
 fn a_date_that_ran_out_is_not_complete_unless_another_pass_made_up_for_it() {
     let mut early = task("t.early", vec![hard("s")]);
     early.cycle = "same_day".into();
-    let mut graph = graph(vec![source("s"), early, task("t", vec![hard("s")])]);
+    let graph = graph(vec![source("s"), early, task("t", vec![hard("s")])]);
     let night = Now::caught_up(at(9 * 3600));
     let over = decide(&graph, &empty(), &[Event::Tick], night).unwrap().next;
     assert!(matches!(over.node(&"t.early".into()).state, State::Expired { .. }));
     let later = decide(&graph, &over, &[done("t", "r", Extent::Whole, night.at)], night).unwrap().next;
     assert!(!view(&graph, &later, night).complete, "the early pass is missing");
-    graph.aliases.insert("t".to_owned(), vec!["t.early".into(), "t".into()]);
+    let aliases = [("t".to_owned(), vec!["t.early".into(), "t".into()])].into();
+    let Graph { pipeline, revision, zone, nodes, order, cycles, limits, .. } = graph;
+    let graph = Graph::new(pipeline, revision, zone, nodes, order, cycles, aliases, limits);
     assert!(!view(&graph, &over, night).complete, "neither pass has happened");
     let seen = view(&graph, &later, night);
     assert!(seen.complete, "the same processor has done it since");

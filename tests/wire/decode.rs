@@ -238,7 +238,7 @@ fn golden() -> Vec<Row> {
             PHASE6,
             "2026-01-25T17:25:31Z",
             json!({"processor_name":"Phase6Export","phase":"phase_6_publishing","correlation_id":"corr-def","status":"success","export_type":"tonight","paths":{"tonight":"gs://x"},"errors":[],"target_date":"2026-01-25","export_types":["tonight"]}),
-            "nba/2026-01-25 export done by corr-def <corr-def>",
+            "nba/2026-01-25 export done by m-1 <corr-def>",
         ),
         (
             PHASE6,
@@ -250,7 +250,7 @@ fn golden() -> Vec<Row> {
             GRADING,
             "2026-01-25T11:46:40Z",
             json!({"processor_name":"Phase5BGrading","phase":"phase_5b_grading","target_date":"2026-01-24","status":"success","correlation_id":"p3g_2026-01-24_064512","duration":22.4,"graded_count":1402,"mae":4.71}),
-            "nba/2026-01-24 grading done by p3g_2026-01-24_064512 <p3g_2026-01-24_064512>",
+            "nba/2026-01-24 grading done by m-1 <p3g_2026-01-24_064512>",
         ),
         (
             GRADING,
@@ -317,7 +317,7 @@ fn golden() -> Vec<Row> {
             PHASE1,
             "2025-11-21T06:10:00Z",
             json!({"scraper_name":"nbac_gamebook_pdf","game_date":"2025-11-20","games_processed":8,"status":"success","correlation_id":"corr-1120"}),
-            "nba/2025-11-20 nbac_gamebook_pdf done by corr-1120 <corr-1120>",
+            "nba/2025-11-20 nbac_gamebook_pdf done by m-1 <corr-1120>",
         ),
         // Loaders and analytics before the unified envelope.
         (

@@ -449,8 +449,9 @@ pub(super) fn take(
     at: Timestamp,
 ) -> Result<Vec<Leased>, StoreError> {
     let mut taken = Vec::new();
+    let mut bytes = 0;
     // Every round moves each delivery it finds out of the next one's sight, so this ends.
-    while taken.len() < max {
+    while taken.len() < max && bytes < ANSWER_MAX {
         let sql = format!(
             "{} WHERE d.subscription = ?1 AND d.settled_at IS NULL AND d.not_before <= ?2
              ORDER BY d.not_before, d.id LIMIT ?3",
@@ -458,12 +459,15 @@ pub(super) fn take(
         );
         let page: Vec<Waiting> = db
             .prepare_cached(&sql)?
-            .query_and_then(params![subscription, instant(at), rows_max(max - taken.len())], Waiting::read)?
+            .query_and_then(params![subscription, instant(at), rows_max(PAGE.min(max - taken.len()))], Waiting::read)?
             .collect::<Result<_, StoreError>>()?;
         if page.is_empty() {
             break;
         }
         for waiting in page {
+            if bytes >= ANSWER_MAX {
+                break;
+            }
             if waiting.published_at < earlier(at, terms.retention) {
                 lay_aside(db, waiting.delivery, "expired", waiting.error.as_deref(), at)?;
             } else if terms.exhausted(waiting.attempts) {
@@ -472,6 +476,7 @@ pub(super) fn take(
                 let attempt = waiting.attempts + 1;
                 db.prepare_cached("UPDATE deliveries SET attempts = ?2, not_before = ?3 WHERE id = ?1")?
                     .execute(params![waiting.delivery, attempt, instant(later(at, lease.max(LEASE_MIN)))])?;
+                bytes += waiting.data.len();
                 taken.push(Leased {
                     ack_id: Lease { delivery: waiting.delivery, attempt }.to_string(),
                     message_id: waiting.message_id,
@@ -485,6 +490,11 @@ pub(super) fn take(
     }
     Ok(taken)
 }
+
+/// Bytes after which an answer is full; what is left comes with the next.
+const ANSWER_MAX: usize = 10 * 1024 * 1024;
+/// Deliveries read at a time, each of which may have Pub/Sub's ten megabytes.
+const PAGE: usize = 8;
 
 /// A lease of nothing would hand the same message out twice in one answer.
 const LEASE_MIN: Duration = Duration::from_secs(1);

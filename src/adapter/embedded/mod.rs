@@ -44,6 +44,12 @@ impl Embedded {
         Database::open(dir, durability).map(Self::over)
     }
 
+    /// Opens the file in `dir`, which must exist: an operator's request must not make a store that nobody serves.
+    pub fn open_existing(dir: &Path, durability: Durability) -> Result<Self, OpenError> {
+        drop(Database::open_read_only(dir)?);
+        Self::open(dir, durability)
+    }
+
     /// Opens the file in `dir` for looking only; it must exist, and every write is refused.
     pub fn open_read_only(dir: &Path) -> Result<Self, OpenError> {
         Database::open_read_only(dir).map(Self::over)

@@ -18,7 +18,9 @@ use tokio::task::JoinSet;
 
 use super::bus::{self, EmbeddedBus, HTTP, Lease, Leased, PROJECT, Refusal, Terms};
 use super::database::lock;
-use crate::port::{BusError, StoreError};
+use crate::domain::effect::{Alert, Severity, Turn};
+use crate::domain::id::AlertKey;
+use crate::port::{Bus as _, BusError, StoreError};
 use crate::topology::{Delivery, PushBody};
 
 /// Calls of one target at once. A target that takes work in the request is soon busy with these.
@@ -193,6 +195,9 @@ impl Drop for PlaceAt {
     }
 }
 
+/// Refusals of one message before people are told; two may be a restart of the target.
+const TRIES_BEFORE_ALERT: u32 = 3;
+
 /// Posts one message and settles its lease by the answer.
 async fn deliver(
     bus: &EmbeddedBus,
@@ -205,6 +210,17 @@ async fn deliver(
     let posted = post(client, to, message).await;
     // The caller's clock goes on by as much as has passed.
     let now = bus::later(at, started.elapsed());
+    if message.delivery_attempt >= TRIES_BEFORE_ALERT {
+        let (turn, text) = match &posted {
+            Ok(()) => (Turn::Resolved, format!("{} is taken again at {}", to.subscription, to.url)),
+            Err(error) => (Turn::Raised, format!("{} is refused at {}: {error}", to.subscription, to.url)),
+        };
+        let key = AlertKey::new(format!("target:{}", to.subscription));
+        let alert = Alert { key, severity: Severity::Critical, turn, text, at: now };
+        if let Err(error) = bus.alert(&alert).await {
+            tracing::error!("raise {}: {error}", alert.key);
+        }
+    }
     let settled = match posted {
         Ok(()) => bus.acknowledge(&to.subscription, std::slice::from_ref(&message.ack_id), now).await,
         Err(error) => {
