@@ -17,6 +17,8 @@ use crate::domain::time::after;
 use crate::engine::{Engine, Settings, run};
 use crate::http::{self, App, ROOM_KB, guard::Guard};
 
+/// How long a call that is under way may go on when the service ends.
+const PUSH_DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
 /// How often deliveries to push targets are looked for.
 const PUSH_EVERY: Duration = Duration::from_millis(200);
 /// How often old rows are deleted.
@@ -156,14 +158,24 @@ async fn signal() {
 
 async fn push(pusher: Pusher, targets: PushTargets, mut stop: watch::Receiver<bool>) {
     let clock = Clock::System;
+    match pusher.take_over(clock.now(), &targets).await {
+        Ok(0) => {}
+        Ok(count) => tracing::info!(count, "deliveries that were under way when the service last ended are made again"),
+        Err(error) => tracing::warn!("push: {error}"),
+    }
     loop {
         if let Err(error) = pusher.push_due(clock.now(), &targets).await {
             tracing::warn!("push: {error}");
         }
-        tokio::select! {
+        let stopped = tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => return,
-            () = tokio::time::sleep(PUSH_EVERY) => {}
+            _ = stop.wait_for(|stop| *stop) => true,
+            () = tokio::time::sleep(PUSH_EVERY) => false,
+        };
+        if stopped {
+            // What is not answered by then is made again at the next start.
+            let _ = tokio::time::timeout(PUSH_DRAIN, pusher.idle()).await;
+            return;
         }
     }
 }

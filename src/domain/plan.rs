@@ -603,7 +603,7 @@ impl Walk<'_> {
     }
 
     fn condition(&mut self, topic: &str, node: &Node, partition: &Partition, severity: Severity, text: String) {
-        let key = AlertKey::new(format!("{topic}:{}:{}", node.id, partition.key.date));
+        let key = AlertKey::new(format!("{topic}:{}:{}", node.id, partition.key));
         self.conditions.insert(key, (severity, text));
     }
 

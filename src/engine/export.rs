@@ -4,6 +4,8 @@
 //! has an insert id made of the journal's `seq`, so a repeated append is harmless.
 
 use super::Engine;
+use crate::domain::effect::{Alert, Severity, Turn};
+use crate::domain::id::AlertKey;
 use crate::port::StoreError;
 use crate::wire::history::rows;
 
@@ -17,7 +19,16 @@ impl Engine {
     /// If the store cannot be read or written.
     pub async fn export(&self) -> Result<usize, StoreError> {
         let cursor = self.store.exported().await?;
-        let entries = self.store.journal(None, cursor, PAGE).await?;
+        let entries = match self.store.journal(None, cursor, PAGE).await {
+            Ok(entries) => entries,
+            Err(StoreError::Corrupt { what, why }) => {
+                // The first entry is the bad one. It is left behind for an operator, and the others are not.
+                self.tell_of_gap(&what, &why).await;
+                self.store.set_exported(cursor + 1).await?;
+                return Ok(1);
+            }
+            Err(error) => return Err(error),
+        };
         let Some(last) = entries.last().map(|entry| entry.seq) else { return Ok(0) };
         let mut tables: std::collections::BTreeMap<&'static str, Vec<_>> = std::collections::BTreeMap::new();
         for entry in &entries {
@@ -34,5 +45,18 @@ impl Engine {
         }
         self.store.set_exported(last).await?;
         Ok(entries.len())
+    }
+
+    async fn tell_of_gap(&self, what: &str, why: &str) {
+        let alert = Alert {
+            key: AlertKey::new(format!("history-gap:{what}")),
+            severity: Severity::Critical,
+            turn: Turn::Raised,
+            text: format!("{what} cannot be read and is missing from the history: {why}"),
+            at: self.clock.now(),
+        };
+        if let Err(error) = self.bus.alert(&alert).await {
+            tracing::error!("raise {}: {error}", alert.key);
+        }
     }
 }

@@ -139,3 +139,25 @@ async fn a_push_refused_too_often_is_a_dead_letter() {
     let error = &letters[0].attributes["CloudPubSubDeadLetterSourceDeliveryErrorMessage"];
     assert!(error.starts_with("500") && error.ends_with("as told"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_pusher_had_leased_is_posted_again_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let bus = open(dir.path()).bus(topics());
+    let (silent, mut asked) = server(None).await;
+    bus.send(&message("1", Target::Topic("start".to_owned())), second(0)).await.unwrap();
+    let killed = Pusher::new(bus.clone()).unwrap();
+    let targets: PushTargets = [("wrapped".to_owned(), silent)].into();
+    assert_eq!(killed.push_due(second(1), &targets).await.unwrap(), 1);
+    got(&mut asked).await;
+    drop(killed);
+    let (url, mut requests) = server(Some(StatusCode::NO_CONTENT)).await;
+    let next = Pusher::new(bus.clone()).unwrap();
+    let targets: PushTargets = [("wrapped".to_owned(), url)].into();
+    assert_eq!(next.push_due(second(5), &targets).await.unwrap(), 0, "its lease runs for ten minutes");
+    assert_eq!(next.take_over(second(5), &targets).await.unwrap(), 1);
+    assert_eq!(next.push_due(second(5), &targets).await.unwrap(), 1);
+    got(&mut requests).await;
+    next.idle().await;
+    assert_eq!(next.take_over(second(6), &targets).await.unwrap(), 0, "what is settled stays settled");
+}

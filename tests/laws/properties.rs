@@ -534,7 +534,7 @@ proptest! {
         }
         prop_assert_eq!(unsettled(&graph, &partition), Vec::<(NodeId, State)>::new());
         for (id, facts) in &partition.nodes {
-            let alert = format!("exhausted:{id}:{DATE}");
+            let alert = format!("exhausted:{id}:{}", partition.key);
             let given_up = matches!(facts.state, State::Exhausted { .. });
             prop_assert_eq!(given_up, partition.alerts.contains_key(alert.as_str()), "{}", id);
         }

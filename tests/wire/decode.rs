@@ -326,6 +326,13 @@ fn golden() -> Vec<Row> {
             json!({"event_type":"raw_data_loaded","source_table":"nba_raw.nbac_gamebook_player_stats","game_date":"2026-01-22","record_count":210,"execution_id":"e1","phase":2,"success":true,"error_message":null,"metadata":{}}),
             "nba/2026-01-22 p2_nbacom_gamebook_pdf done by e1 210 rows",
         ),
+        // A bare table is the loader's, though a scraper has the same name.
+        (
+            PHASE2,
+            day,
+            json!({"event_type":"raw_data_loaded","source_table":"nbac_team_boxscore","game_date":"2026-01-22","record_count":16,"execution_id":"e1","phase":2,"success":true}),
+            "nba/2026-01-22 p2_nbacom_team_boxscore done by e1 16 rows",
+        ),
         (
             PHASE3,
             day,

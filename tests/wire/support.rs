@@ -29,6 +29,7 @@ impl World {
             "nba",
             &[
                 ("nbac_gamebook_pdf", "overnight", &["nbac_gamebook_pdf"]),
+                ("nbac_team_boxscore", "overnight", &["nbac_team_boxscore"]),
                 ("nbac_player_boxscore", "overnight", &["nbac_player_boxscore", "nbac_player_boxscores"]),
                 ("oddsa_player_props", "same_day", &["oddsa_player_props"]),
                 ("espn_roster", "same_day", &["espn_roster"]),

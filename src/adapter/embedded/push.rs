@@ -8,20 +8,19 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, StatusCode, Url, redirect};
-use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::bus::{self, EmbeddedBus, HTTP, Lease, Leased, PROJECT, Refusal, Terms};
 use super::database::lock;
+use super::text::instant;
 use crate::domain::effect::{Alert, Severity, Turn};
 use crate::domain::id::AlertKey;
 use crate::port::{Bus as _, BusError, StoreError};
 use crate::topology::{Delivery, PushBody};
+use crate::wire::envelope::{Message, wrap_push};
 
 /// Calls of one target at once. A target that takes work in the request is soon busy with these.
 const TARGET_PLACES: usize = 8;
@@ -124,6 +123,26 @@ impl Pusher {
             }
         }
         Ok(count)
+    }
+
+    /// Gives back what a pusher before this one had leased when it was killed; its leases run for as long as a consumer may
+    /// take. What another one is posting at this moment is posted twice, under the same id.
+    pub async fn take_over(&self, at: Timestamp, targets: &PushTargets) -> Result<usize, BusError> {
+        let mut destinations = self.declared(targets);
+        destinations.extend(self.services(targets).await?);
+        let given_back = self.bus.database.write(move |db| {
+            let mut count = 0;
+            for destination in &destinations {
+                count += db
+                    .prepare_cached(
+                        "UPDATE deliveries SET not_before = ?2
+                         WHERE subscription = ?1 AND settled_at IS NULL AND attempts > 0 AND not_before > ?2",
+                    )?
+                    .execute([&destination.subscription, &instant(at)])?;
+            }
+            Ok(count)
+        });
+        Ok(given_back.await?)
     }
 
     /// Waits until no call is under way.
@@ -259,7 +278,17 @@ async fn refuse(
 async fn post(client: &Client, to: &Destination, message: &Leased) -> Result<(), String> {
     let request = client.post(to.url.clone()).timeout(to.terms.ack_deadline);
     let request = match to.body {
-        Body::Envelope => request.json(&envelope(&to.subscription, message)),
+        Body::Envelope => {
+            let subscription = format!("projects/{PROJECT}/subscriptions/{}", to.subscription);
+            let wrapped = Message {
+                message_id: message.message_id.clone(),
+                published: message.publish_time,
+                attributes: message.attributes.clone(),
+                data: message.data.clone(),
+            };
+            let body = wrap_push(&subscription, &wrapped, Some(message.delivery_attempt));
+            request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body)
+        }
         Body::Payload => request.headers(headers(to, message)).body(message.data.clone()),
         Body::Request => {
             let mut headers = headers(to, message);
@@ -283,23 +312,6 @@ async fn post(client: &Client, to: &Destination, message: &Leased) -> Result<(),
     }
     words.truncate(ANSWER_MAX);
     Err(format!("{status} {}", String::from_utf8_lossy(&words)).trim_end().to_owned())
-}
-
-/// Pub/Sub's push envelope, with both spellings of the names that consumers are known to read.
-fn envelope(subscription: &str, message: &Leased) -> serde_json::Value {
-    let published = message.publish_time.to_string();
-    json!({
-        "message": {
-            "data": STANDARD.encode(&message.data),
-            "attributes": message.attributes,
-            "messageId": message.message_id,
-            "message_id": message.message_id,
-            "publishTime": published,
-            "publish_time": published,
-        },
-        "subscription": format!("projects/{PROJECT}/subscriptions/{subscription}"),
-        "deliveryAttempt": message.delivery_attempt,
-    })
 }
 
 /// A message's attributes as headers, with what the envelope would have told. What cannot be a header is left out, as
