@@ -74,22 +74,22 @@ impl Demo {
             Day::All => &[GAME_DAY, JANUARY_23],
         };
         let (topics, pipelines) = common.texts()?;
-        tokio::spawn(async {
-            if interrupted().await {
-                let _ = execute!(stdout(), cursor::Show);
-                // The directory of the run is the system's temporary one; nothing else is left behind.
-                std::process::exit(130);
-            }
-        });
         let mut holds = true;
         for (name, text) in days {
             let scenario = Scenario::read(name, text).map_err(Fault::usage)?;
             let declared =
                 declarations(&scenario, (&topics.0, &topics.1), (&pipelines.0, &pipelines.1)).map_err(Fault::usage)?;
             let mut stage = Stage::new(self, common, &scenario);
-            let report = run(&scenario, &declared, Regime::Plain, |moment| stage.show(moment))
-                .await
-                .map_err(|error| Fault::unusable(anyhow::anyhow!("{name}: {error}")))?;
+            let playing = run(&scenario, &declared, Regime::Plain, |moment| stage.show(moment));
+            let played = tokio::select! {
+                played = playing => played,
+                // Dropping the day removes its directory: nothing is left behind.
+                _ = interrupted() => {
+                    let _ = execute!(stdout(), cursor::Show);
+                    return Err(Fault::interrupted());
+                }
+            };
+            let report = played.map_err(|error| Fault::unusable(anyhow::anyhow!("{name}: {error}")))?;
             stage.leave();
             holds &= report.misses.is_empty();
             stage.sum_up(&report.misses.iter().map(|miss| miss.text.clone()).collect::<Vec<_>>());

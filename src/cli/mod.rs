@@ -114,6 +114,11 @@ impl Fault {
     fn unusable(error: impl Into<anyhow::Error>) -> Self {
         Self { code: 3, error: error.into() }
     }
+
+    /// Somebody ended it before its end; the code is the one shells give.
+    fn interrupted() -> Self {
+        Self { code: 130, error: anyhow::anyhow!("interrupted") }
+    }
 }
 
 /// Runs the command line.

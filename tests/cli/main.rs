@@ -86,3 +86,26 @@ fn a_requests_whole_way_can_be_followed() {
     let entries: Vec<serde_json::Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(entries.len(), 2);
 }
+
+/// The demo promises to leave nothing behind, however it ends.
+#[cfg(unix)]
+#[test]
+fn a_demo_that_is_ended_leaves_nothing_behind() {
+    let home = tempfile::tempdir().unwrap();
+    let mut child = program(&["demo", "--speed", "1"])
+        .env("TMPDIR", home.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let full = || std::fs::read_dir(home.path()).unwrap().count();
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while full() == 0 {
+        assert!(std::time::Instant::now() < patience, "the demo has not begun");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let killed = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(full(), 0);
+}
