@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io::{IsTerminal, Write as _, stdout};
+use std::pin::pin;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -54,16 +55,27 @@ enum Day {
     All,
 }
 
-/// Waits until somebody wants the demo to end.
-async fn interrupted() -> bool {
+/// Listens, from this call on, for whoever wants the demo to end: what is waited for may begin only afterwards.
+fn interruption() -> std::io::Result<impl Future<Output = ()>> {
     #[cfg(unix)]
-    if let Ok(mut terminated) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        return tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => interrupted.is_ok(),
-            terminated = terminated.recv() => terminated.is_some(),
-        };
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut interrupted = signal(SignalKind::interrupt())?;
+        let mut terminated = signal(SignalKind::terminate())?;
+        Ok(async move {
+            tokio::select! {
+                _ = interrupted.recv() => {}
+                _ = terminated.recv() => {}
+            }
+        })
     }
-    tokio::signal::ctrl_c().await.is_ok()
+    #[cfg(not(unix))]
+    {
+        let mut interrupted = tokio::signal::windows::ctrl_c()?;
+        Ok(async move {
+            interrupted.recv().await;
+        })
+    }
 }
 
 impl Demo {
@@ -74,6 +86,7 @@ impl Demo {
             Day::All => &[GAME_DAY, JANUARY_23],
         };
         let (topics, pipelines) = common.texts()?;
+        let mut interruption = pin!(interruption().map_err(Fault::unusable)?);
         let mut holds = true;
         for (name, text) in days {
             let scenario = Scenario::read(name, text).map_err(Fault::usage)?;
@@ -84,7 +97,7 @@ impl Demo {
             let played = tokio::select! {
                 played = playing => played,
                 // Dropping the day removes its directory: nothing is left behind.
-                _ = interrupted() => {
+                () = &mut interruption => {
                     let _ = execute!(stdout(), cursor::Show);
                     return Err(Fault::interrupted());
                 }

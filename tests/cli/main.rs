@@ -99,7 +99,7 @@ fn a_demo_that_is_ended_leaves_nothing_behind() {
         .spawn()
         .unwrap();
     let full = || std::fs::read_dir(home.path()).unwrap().count();
-    let patience = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while full() == 0 {
         assert!(std::time::Instant::now() < patience, "the demo has not begun");
         std::thread::sleep(std::time::Duration::from_millis(20));
