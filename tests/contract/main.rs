@@ -5,6 +5,8 @@
 
 mod bus;
 mod embedded;
+mod emulator;
+mod firestore;
 mod push;
 mod store;
 mod warehouse;

@@ -1,0 +1,101 @@
+//! Partitions, outbox and journal in Firestore.
+//!
+//! What holds:
+//! - a decision is one atomic `Commit` call with preconditions after a plain read, never a transaction: two readers of a
+//!   hot document would wait for each other's locks, and the crate's retries start at half a second;
+//! - fields that are not ours stay as they are, in every document;
+//! - every request has a time limit, and a commit that ran into it is unknown: the caller loads and looks;
+//! - journals, settled effects and old dates carry `expire_at`, for a TTL policy of the database to delete.
+//!
+//! Collections, each with the configured prefix: `partitions`, `outbox`, `journal`, `parked`, `cursors`. Composite
+//! indexes: `outbox` (state, date desc, decided_at, number), `outbox` (state, due), `outbox` (state, decided_at desc,
+//! number desc), `partitions` (pipeline, date desc), `journal` (key, at).
+
+mod document;
+mod store;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use firestore::{FirestoreDb, FirestoreDbOptions};
+use gcloud_sdk::prost_types;
+use jiff::SignedDuration;
+
+use super::google::emulator_credentials;
+use crate::domain::id::{NodeId, PartitionKey};
+
+/// Where the documents are, and how long they stay.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The Google Cloud project.
+    pub project: String,
+    /// The database; `(default)` where none is named.
+    pub database: Option<String>,
+    /// Comes before the name of every collection of ours.
+    pub prefix: String,
+    /// The longest one request may take. A commit of ten documents takes tens of milliseconds.
+    pub timeout: Duration,
+    /// How long what is done with is kept.
+    pub keep: SignedDuration,
+    /// Where an emulator listens, as `127.0.0.1:8086`; `FIRESTORE_EMULATOR_HOST` says it as well. It needs no credentials.
+    pub emulator: Option<String>,
+    /// The names under which processors keep their locks in `processing_locks`, by node.
+    pub locks: BTreeMap<NodeId, Vec<String>>,
+}
+
+impl Settings {
+    /// The usual settings for a project.
+    pub fn new(project: impl Into<String>) -> Self {
+        Self {
+            project: project.into(),
+            database: None,
+            prefix: "tipoff_".to_owned(),
+            timeout: Duration::from_secs(10),
+            keep: SignedDuration::from_hours(30 * 24),
+            emulator: None,
+            locks: BTreeMap::new(),
+        }
+    }
+}
+
+/// The database could not be reached.
+#[derive(Debug, thiserror::Error)]
+#[error("connect to Firestore of project {project}: {error}")]
+pub struct ConnectError {
+    project: String,
+    error: firestore::errors::FirestoreError,
+}
+
+/// A store in one Firestore database. `FIRESTORE_EMULATOR_HOST` is honoured.
+pub struct Firestore {
+    db: FirestoreDb,
+    settings: Settings,
+    /// The change of each partition that was loaded last: its version, and what a conditional write compares.
+    loaded: Mutex<BTreeMap<PartitionKey, (u64, prost_types::Timestamp)>>,
+}
+
+impl std::fmt::Debug for Firestore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Firestore").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Firestore {
+    /// Connects with the credentials of the environment, or none to an emulator.
+    pub async fn connect(settings: Settings) -> Result<Self, ConnectError> {
+        let mut options = FirestoreDbOptions::new(settings.project.clone()).with_request_timeout(settings.timeout);
+        if let Some(database) = &settings.database {
+            options = options.with_database_id(database.clone());
+        }
+        let db = match &settings.emulator {
+            Some(emulator) => {
+                let options = options.with_firebase_api_url(format!("http://{emulator}"));
+                FirestoreDb::with_options_auth(options, emulator_credentials()).await
+            }
+            None => FirestoreDb::with_options(options).await,
+        };
+        let db = db.map_err(|error| ConnectError { project: settings.project.clone(), error })?;
+        Ok(Self { db, settings, loaded: Mutex::default() })
+    }
+}
