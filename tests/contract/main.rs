@@ -5,6 +5,7 @@
 
 mod bus;
 mod embedded;
+#[path = "../support/emulator.rs"]
 mod emulator;
 mod firestore;
 mod push;
