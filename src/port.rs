@@ -170,6 +170,13 @@ pub trait Store: Send + Sync {
     /// Effects that may be tried at `at`, the latest dates first, within a date in the order they were decided.
     async fn outbox(&self, at: Timestamp, limit: usize) -> Result<Vec<OutboxEntry>, StoreError>;
 
+    /// Those of `entries` that are this process's to deliver until the instant beside each: no other process gets them
+    /// before then. One that is not settled by then may be taken up again. A store that only one process opens gives
+    /// all of them back.
+    async fn claim(&self, entries: Vec<(OutboxEntry, Timestamp)>) -> Result<Vec<OutboxEntry>, StoreError> {
+        Ok(entries.into_iter().map(|(entry, _)| entry).collect())
+    }
+
     /// Records what became of an effect. Settling twice is harmless.
     async fn settle(&self, id: &str, delivered: Delivered) -> Result<(), StoreError>;
 
@@ -196,6 +203,12 @@ pub trait Store: Send + Sync {
 
     /// Releases the lock that a dead run of `node` holds, if the store keeps processors' locks.
     async fn release_lock(&self, key: &PartitionKey, node: &NodeId, run: &RunId) -> Result<(), StoreError>;
+
+    /// Whether this process is the one that does `work` until then. Whoever has it may have it again; after that instant
+    /// anybody may. A store that only one process opens always says yes.
+    async fn lease(&self, _work: &str, _now: Timestamp, _until: Timestamp) -> Result<bool, StoreError> {
+        Ok(true)
+    }
 
     /// Where the export of the journal has got to.
     async fn exported(&self) -> Result<u64, StoreError>;

@@ -3,14 +3,19 @@
 //! Bookkeeping never blocks orchestration: a warehouse that does not answer leaves the cursor where it is, and every row
 //! has an insert id made of the journal's `seq`, so a repeated append is harmless.
 
+use jiff::SignedDuration;
+
 use super::Engine;
 use crate::domain::effect::{Alert, Severity, Turn};
 use crate::domain::id::AlertKey;
+use crate::domain::time::after;
 use crate::port::StoreError;
 use crate::wire::history::rows;
 
 /// Journal entries exported in one round.
 const PAGE: usize = 200;
+/// How long one process has the export to itself. A page takes seconds; after a death another waits this long.
+const LEASE: SignedDuration = SignedDuration::from_mins(1);
 
 impl Engine {
     /// One round. Returns how many journal entries were exported.
@@ -18,6 +23,10 @@ impl Engine {
     /// # Errors
     /// If the store cannot be read or written.
     pub async fn export(&self) -> Result<usize, StoreError> {
+        let now = self.clock.now();
+        if !self.store.lease("export", now, after(now, LEASE)).await? {
+            return Ok(0);
+        }
         let cursor = self.store.exported().await?;
         let entries = match self.store.journal(None, cursor, PAGE).await {
             Ok(entries) => entries,

@@ -1,7 +1,7 @@
 //! How far the world has been heard: the watermark behind every verdict of silence.
 //!
-//! Right after our own start everything looks silent, and so it does while messages wait unread or cannot be stored. Up
-//! to the watermark, what has not come has not been sent.
+//! Right after our own start everything looks silent, and so it does while messages wait unread or cannot be stored, or
+//! while a connection is dead and does not say so. Up to the watermark, what has not come has not been sent.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -16,12 +16,14 @@ pub struct Hearing {
     listening_since: Mutex<Timestamp>,
     settle_in: SignedDuration,
     unsettled: Mutex<BTreeMap<Timestamp, u32>>,
+    /// The latest message heard, where only that proves that the connection lives.
+    proof: Mutex<Option<Timestamp>>,
 }
 
 impl Hearing {
     /// Begins to listen at `at`.
     pub fn new(at: Timestamp, settle_in: SignedDuration) -> Self {
-        Self { listening_since: Mutex::new(at), settle_in, unsettled: Mutex::default() }
+        Self { listening_since: Mutex::new(at), settle_in, unsettled: Mutex::default(), proof: Mutex::default() }
     }
 
     /// A message published at `published` has been received.
@@ -41,6 +43,18 @@ impl Hearing {
         }
     }
 
+    /// From now on silence counts only up to the latest message that [`Hearing::heard`] was told of: the bus is elsewhere,
+    /// and a connection to it may be dead without a word. Somebody then has to publish something from time to time.
+    pub fn require_proof(&self) {
+        self.heard(Timestamp::MIN);
+    }
+
+    /// A message published at `published` has come in: up to then the connection lived.
+    pub fn heard(&self, published: Timestamp) {
+        let mut proof = self.proof.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *proof = Some(proof.map_or(published, |before| before.max(published)));
+    }
+
     /// What came at `at` could not be taken in and was handed back. Until it has had time to come again we have heard
     /// nothing, exactly as after a start.
     pub fn interrupted(&self, at: Timestamp) {
@@ -54,7 +68,8 @@ impl Hearing {
         if now < after(since, self.settle_in) {
             return Timestamp::MIN;
         }
+        let proof = self.proof.lock().unwrap_or_else(std::sync::PoisonError::into_inner).unwrap_or(now);
         let unsettled = self.unsettled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        unsettled.keys().next().map_or(now, |oldest| now.min(*oldest))
+        unsettled.keys().next().map_or(now, |oldest| now.min(*oldest)).min(proof)
     }
 }

@@ -2,7 +2,11 @@
 //!
 //! Keeps `published-was-decided` (only what the outbox holds is sent) and `decided-gets-published` (an entry stays
 //! until it is accepted). Between acceptance and the note of it a crash repeats a message, with the same id.
+//!
+//! Effects are delivered side by side, in lanes: a target that hangs fills its own lane and no other. What is told to
+//! one partition goes in its order.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use jiff::{SignedDuration, Timestamp};
@@ -14,10 +18,19 @@ use crate::domain::event::{Event, Observed, UpstreamSettled};
 use crate::domain::id::{AlertKey, PartitionKey};
 use crate::domain::time::after;
 use crate::port::{Answer, BusError, Delivered, OutboxEntry, StoreError};
-use crate::wire::dispatch::render;
+use crate::wire::dispatch::{Target, render};
 
-/// Entries taken up in one round.
-const PAGE: usize = 100;
+/// Entries looked at in one round.
+const PAGE: usize = 256;
+/// Deliveries to one target at once.
+const LANE_MAX: usize = 16;
+/// Deliveries at once over all lanes.
+const UNDER_WAY_MAX: usize = 128;
+/// How long an effect is ours to deliver: longer than any adapter may take over a publish call. After our death another
+/// process waits this long before it takes the effect up.
+const CLAIM: SignedDuration = SignedDuration::from_secs(30);
+/// The same where a service does the work inside the call: ten minutes are Pub/Sub's longest push, and a margin.
+const CLAIM_OF_CALL: SignedDuration = SignedDuration::from_secs(630);
 /// The wait after the first refusal; doubles with each further one.
 const BACKOFF: SignedDuration = SignedDuration::from_secs(1);
 /// The longest wait between two tries.
@@ -25,8 +38,58 @@ const BACKOFF_MAX: SignedDuration = SignedDuration::from_mins(5);
 /// After this many refusals in a row a target is reported.
 const TRIES_BEFORE_ALERT: u32 = 3;
 
+/// Where effects that must not overtake, or hold up, each other go.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Lane {
+    Target(String),
+    Partition(PartitionKey),
+    Warehouse,
+    Alerts,
+    Locks,
+}
+
+impl Lane {
+    fn room(&self) -> usize {
+        match self {
+            // Two that are told at once would only refuse each other's commit.
+            Self::Partition(_) => 1,
+            Self::Target(_) | Self::Warehouse | Self::Alerts | Self::Locks => LANE_MAX,
+        }
+    }
+}
+
+/// What is being delivered at this moment.
+#[derive(Debug, Default)]
+pub struct UnderWay {
+    ids: BTreeSet<String>,
+    lanes: BTreeMap<Lane, usize>,
+}
+
+impl UnderWay {
+    fn enter(&mut self, id: &str, lane: &Lane) -> bool {
+        let busy = self.lanes.entry(lane.clone()).or_default();
+        if *busy >= lane.room() || self.ids.len() >= UNDER_WAY_MAX || !self.ids.insert(id.to_owned()) {
+            return false;
+        }
+        *busy += 1;
+        true
+    }
+
+    fn leave(&mut self, id: &str, lane: &Lane) {
+        if self.ids.remove(id)
+            && let Some(busy) = self.lanes.get_mut(lane)
+        {
+            *busy -= 1;
+            if *busy == 0 {
+                self.lanes.remove(lane);
+            }
+        }
+    }
+}
+
 impl Engine {
-    /// One round: tries every effect that is due, the latest dates first. Returns how many were taken up.
+    /// One round to its end: tries every effect that is due, the latest dates first, one after the other. Returns how many
+    /// were taken up. For the virtual clock, on which nothing takes time.
     ///
     /// # Errors
     /// If the store cannot be read; the next round starts over.
@@ -34,13 +97,73 @@ impl Engine {
         let entries = self.store.outbox(self.clock.now(), PAGE).await?;
         let count = entries.len();
         for entry in entries {
-            let delivered = self.deliver(&entry).await;
-            self.store.settle(&entry.id, delivered).await?;
+            self.deliver(&entry).await?;
         }
         Ok(count)
     }
 
-    async fn deliver(&self, entry: &OutboxEntry) -> Delivered {
+    /// Effects that are due and have room, the latest dates first: each is to be passed to [`Engine::deliver`], and then to
+    /// [`Engine::delivered`]. Nobody else delivers them meanwhile.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn take_up(&self, under_way: &mut UnderWay) -> Result<Vec<OutboxEntry>, StoreError> {
+        let now = self.clock.now();
+        let mut wanted = Vec::new();
+        for entry in self.store.outbox(now, PAGE).await? {
+            let lane = self.lane(&entry);
+            if under_way.enter(&entry.id, &lane) {
+                let calls = self.first_target(&entry).is_some_and(|target| matches!(target, Target::Http { .. }));
+                wanted.push((entry, after(now, if calls { CLAIM_OF_CALL } else { CLAIM })));
+            }
+        }
+        let asked: Vec<OutboxEntry> = wanted.iter().map(|(entry, _)| entry.clone()).collect();
+        let claimed = match self.store.claim(wanted).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                asked.iter().for_each(|entry| self.delivered(under_way, entry));
+                return Err(error);
+            }
+        };
+        let ours: BTreeSet<&str> = claimed.iter().map(|entry| entry.id.as_str()).collect();
+        for entry in asked.iter().filter(|entry| !ours.contains(entry.id.as_str())) {
+            self.delivered(under_way, entry);
+        }
+        Ok(claimed)
+    }
+
+    /// Gives back the room an effect took.
+    pub fn delivered(&self, under_way: &mut UnderWay, entry: &OutboxEntry) {
+        under_way.leave(&entry.id, &self.lane(entry));
+    }
+
+    /// Tries one effect, and records what became of it.
+    ///
+    /// # Errors
+    /// If that cannot be recorded; the effect is then tried again, under the same id.
+    pub async fn deliver(&self, entry: &OutboxEntry) -> Result<(), StoreError> {
+        let delivered = self.try_out(entry).await;
+        self.store.settle(&entry.id, delivered).await
+    }
+
+    fn first_target(&self, entry: &OutboxEntry) -> Option<&Target> {
+        let Effect::Dispatch(dispatch) = &entry.effect else { return None };
+        self.pipeline(&dispatch.key.pipeline)?.tasks.get(&dispatch.node)?.first().map(|message| &message.target)
+    }
+
+    fn lane(&self, entry: &OutboxEntry) -> Lane {
+        match &entry.effect {
+            Effect::Dispatch(_) => Lane::Target(self.first_target(entry).map(ToString::to_string).unwrap_or_default()),
+            Effect::Alert(_) => Lane::Alerts,
+            Effect::Observe { .. } => Lane::Warehouse,
+            Effect::NotifyPartition { to, .. } => {
+                Lane::Partition(PartitionKey { pipeline: entry.key.pipeline.clone(), date: *to })
+            }
+            Effect::ReleaseLock { .. } => Lane::Locks,
+        }
+    }
+
+    async fn try_out(&self, entry: &OutboxEntry) -> Delivered {
         let now = self.clock.now();
         let result = match &entry.effect {
             Effect::Dispatch(dispatch) => self.send(entry, dispatch).await,

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::Engine;
 use super::intake::{Intake, Offer, Settlement};
+use super::relay::UnderWay;
 use crate::wire::inbound::Delivery;
 
 /// Messages that wait for the intake task. Senders wait when it is full.
@@ -202,19 +203,46 @@ async fn sweep(engine: Arc<Engine>, decided: watch::Sender<()>, mut stop: watch:
 }
 
 async fn relay(engine: Arc<Engine>, mut changes: watch::Receiver<()>, mut stop: watch::Receiver<bool>) {
+    let mut under_way = UnderWay::default();
+    let mut deliveries = JoinSet::new();
     let mut stopping = false;
     loop {
-        match engine.relay().await {
-            Ok(0) if stopping => return,
-            Ok(0) => {}
-            Ok(_) => continue,
-            Err(_) if stopping => return,
+        let mut idle = true;
+        match engine.take_up(&mut under_way).await {
+            Ok(entries) => {
+                for entry in entries {
+                    idle = false;
+                    let engine = Arc::clone(&engine);
+                    deliveries.spawn(async move {
+                        let recorded = engine.deliver(&entry).await;
+                        (entry, recorded)
+                    });
+                }
+            }
             Err(error) => tracing::warn!("relay: {error}"),
+        }
+        if stopping && idle && deliveries.is_empty() {
+            return;
         }
         tokio::select! {
             biased;
             () = stopped(&mut stop), if !stopping => stopping = true,
-            _ = changes.changed() => {}
+            Some(done) = deliveries.join_next() => {
+                let mut done = Some(done);
+                while let Some(delivery) = done.take().or_else(|| deliveries.try_join_next()) {
+                    match delivery {
+                        Ok((entry, recorded)) => {
+                            engine.delivered(&mut under_way, &entry);
+                            if let Err(error) = recorded {
+                                tracing::warn!(effect = entry.id, "delivered or not, it could not be noted: {error}");
+                            }
+                        }
+                        // Its room stays taken until the next start, so that a fault of ours cannot become a hot loop.
+                        Err(error) => tracing::error!("a delivery was lost: {error}"),
+                    }
+                }
+            }
+            Ok(()) = changes.changed() => {}
             () = tokio::time::sleep(RELAY_EVERY) => {}
         }
     }
