@@ -12,6 +12,12 @@ pub fn emulator_credentials() -> Credentials {
     Credentials::from(Owner { entity_tag: EntityTag::new() })
 }
 
+/// The credentials of the environment: a service account's on Google Cloud, `gcloud auth application-default login`'s on a
+/// laptop, or the file that `GOOGLE_APPLICATION_CREDENTIALS` names. Nothing is asked of Google yet.
+pub fn environment_credentials() -> Result<Credentials, google_cloud_auth::build_errors::Error> {
+    google_cloud_auth::credentials::Builder::default().build()
+}
+
 #[derive(Debug)]
 struct Owner {
     entity_tag: EntityTag,

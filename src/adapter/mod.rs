@@ -5,3 +5,4 @@
 pub mod embedded;
 pub mod firestore;
 pub mod google;
+pub mod pubsub;

@@ -5,11 +5,13 @@
 //! - [`relay`]: delivers committed effects.
 //! - [`sweep`]: wakes partitions whose deadline has come.
 //! - [`export`]: writes the history from the journal, behind everything else.
+//! - [`health`]: what keeps the service from being ready.
 //!
 //! Every loop is a function of the store and the clock that does one round. `serve` calls them when something happens
 //! or is due; the simulator calls the same functions on a virtual clock.
 
 pub mod export;
+pub mod health;
 pub mod hearing;
 pub mod intake;
 pub mod relay;
@@ -97,6 +99,8 @@ pub struct Counts {
     pub acked: AtomicU64,
     /// Handed back to come again.
     pub nacked: AtomicU64,
+    /// Delivered by the broker more than once.
+    pub redelivered: AtomicU64,
     /// Kept for an operator.
     pub parked: AtomicU64,
     /// Empty bodies.

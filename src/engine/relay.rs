@@ -44,16 +44,16 @@ enum Lane {
     Target(String),
     Partition(PartitionKey),
     Warehouse,
-    Alerts,
+    Alert(AlertKey),
     Locks,
 }
 
 impl Lane {
     fn room(&self) -> usize {
         match self {
-            // Two that are told at once would only refuse each other's commit.
-            Self::Partition(_) => 1,
-            Self::Target(_) | Self::Warehouse | Self::Alerts | Self::Locks => LANE_MAX,
+            // Two that are told at once would only refuse each other's commit, or tell an end before its beginning.
+            Self::Partition(_) | Self::Alert(_) => 1,
+            Self::Target(_) | Self::Warehouse | Self::Locks => LANE_MAX,
         }
     }
 }
@@ -154,7 +154,7 @@ impl Engine {
     fn lane(&self, entry: &OutboxEntry) -> Lane {
         match &entry.effect {
             Effect::Dispatch(_) => Lane::Target(self.first_target(entry).map(ToString::to_string).unwrap_or_default()),
-            Effect::Alert(_) => Lane::Alerts,
+            Effect::Alert(alert) => Lane::Alert(alert.key.clone()),
             Effect::Observe { .. } => Lane::Warehouse,
             Effect::NotifyPartition { to, .. } => {
                 Lane::Partition(PartitionKey { pipeline: entry.key.pipeline.clone(), date: *to })

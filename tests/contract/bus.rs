@@ -53,6 +53,11 @@ async fn alerts_are_on_until_resolved(bus: &dyn Bus) {
     bus.alert(&alert("high", Severity::Warning, Turn::Raised, second(3))).await.unwrap();
     assert_eq!(bus.alerts().await.unwrap(), []);
 
+    // The end may come before the beginning.
+    bus.alert(&alert("brief", Severity::Warning, Turn::Resolved, second(4))).await.unwrap();
+    bus.alert(&alert("brief", Severity::Warning, Turn::Raised, second(3))).await.unwrap();
+    assert_eq!(bus.alerts().await.unwrap(), []);
+
     let back = alert("high", Severity::Info, Turn::Raised, second(5));
     bus.alert(&back).await.unwrap();
     assert_eq!(bus.alerts().await.unwrap(), [back]);

@@ -659,8 +659,14 @@ fn tell(db: &Connection, alert: &Alert) -> Result<(), StoreError> {
             )?
             .execute([key, severity, &alert.text, &at])?,
         Turn::Resolved => db
-            .prepare_cached("UPDATE alerts SET resolved_at = ?2, changed_at = ?2 WHERE key = ?1 AND changed_at <= ?2")?
-            .execute([key, &at])?,
+            // Also where nothing was raised yet: that may be on its way, and is then over already.
+            .prepare_cached(
+                "INSERT INTO alerts (key, severity, text, raised_at, changed_at, resolved_at, times)
+                 VALUES (?1, ?2, ?3, ?4, ?4, ?4, 0)
+                 ON CONFLICT (key) DO UPDATE SET resolved_at = excluded.resolved_at, changed_at = excluded.changed_at
+                 WHERE excluded.changed_at >= changed_at",
+            )?
+            .execute([key, severity, &alert.text, &at])?,
     };
     match (alert.turn, alert.severity) {
         (Turn::Raised, Severity::Critical) => tracing::error!(alert.key = key, "{}", alert.text),

@@ -30,6 +30,10 @@ pub(super) fn integer(number: u64) -> Option<Value> {
     value(ValueType::IntegerValue(i64::try_from(number).unwrap_or(i64::MAX)))
 }
 
+pub(super) fn boolean(is: bool) -> Option<Value> {
+    value(ValueType::BooleanValue(is))
+}
+
 pub(super) fn bytes(bytes: Vec<u8>) -> Option<Value> {
     value(ValueType::BytesValue(bytes))
 }

@@ -11,7 +11,9 @@
 //! indexes: `outbox` (state, date desc, decided_at, number), `outbox` (state, due), `outbox` (state, decided_at desc,
 //! number desc), `partitions` (pipeline, date desc), `journal` (key, at).
 
+mod alerts;
 mod document;
+mod sharing;
 mod store;
 
 use std::collections::BTreeMap;
@@ -20,7 +22,7 @@ use std::time::Duration;
 
 use firestore::{FirestoreDb, FirestoreDbOptions};
 use gcloud_sdk::prost_types;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::google::emulator_credentials;
 use crate::domain::id::{NodeId, PartitionKey};
@@ -73,6 +75,12 @@ pub struct Firestore {
     settings: Settings,
     /// The change of each partition that was loaded last: its version, and what a conditional write compares.
     loaded: Mutex<BTreeMap<PartitionKey, (u64, prost_types::Timestamp)>>,
+    /// When each effect that was read last changed, until it is claimed.
+    seen: Mutex<BTreeMap<String, prost_types::Timestamp>>,
+    /// Until when this process has which work to itself.
+    leases: Mutex<BTreeMap<String, Timestamp>>,
+    /// The name of this process among those that share the database.
+    process: String,
 }
 
 impl std::fmt::Debug for Firestore {
@@ -96,6 +104,7 @@ impl Firestore {
             None => FirestoreDb::with_options(options).await,
         };
         let db = db.map_err(|error| ConnectError { project: settings.project.clone(), error })?;
-        Ok(Self { db, settings, loaded: Mutex::default() })
+        let process = uuid::Uuid::new_v4().to_string();
+        Ok(Self { db, settings, loaded: Mutex::default(), seen: Mutex::default(), leases: Mutex::default(), process })
     }
 }

@@ -24,10 +24,10 @@ use crate::domain::time::after;
 use crate::port::{Commit, Delivered, JournalEntry, OutboxEntry, PARKED_MAX, Parked, Store, StoreError, Stored};
 
 const PARTITIONS: &str = "partitions";
-const OUTBOX: &str = "outbox";
+pub(super) const OUTBOX: &str = "outbox";
 const JOURNAL: &str = "journal";
 const PARKED: &str = "parked";
-const CURSORS: &str = "cursors";
+pub(super) const CURSORS: &str = "cursors";
 /// Where processors keep their locks; not ours, so without the prefix.
 const LOCKS: &str = "processing_locks";
 
@@ -52,12 +52,12 @@ struct ReadBack {
     partition: Partition,
 }
 
-fn unavailable(error: impl std::fmt::Display) -> StoreError {
+pub(super) fn unavailable(error: impl std::fmt::Display) -> StoreError {
     StoreError::Unavailable(error.to_string())
 }
 
 /// A name that a document may have: `/` would begin a collection.
-fn document_id(id: &str) -> String {
+pub(super) fn document_id(id: &str) -> String {
     id.replace('/', "~")
 }
 
@@ -87,15 +87,15 @@ fn limited(limit: usize) -> u32 {
 }
 
 impl Firestore {
-    fn collection(&self, name: &str) -> String {
+    pub(super) fn collection(&self, name: &str) -> String {
         if name == LOCKS { name.to_owned() } else { format!("{}{name}", self.settings.prefix) }
     }
 
-    fn name(&self, collection: &str, id: &str) -> String {
+    pub(super) fn name(&self, collection: &str, id: &str) -> String {
         format!("{}/{}/{id}", self.db.get_documents_path(), self.collection(collection))
     }
 
-    fn timed<T>(&self, message: T) -> Request<T> {
+    pub(super) fn timed<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(self.settings.timeout);
         request
@@ -117,7 +117,7 @@ impl Firestore {
     }
 
     /// Reads a document, and writes what `change` makes of it unless somebody else was faster, else again.
-    async fn change(
+    pub(super) async fn change(
         &self,
         collection: &str,
         id: &str,
@@ -355,10 +355,20 @@ impl Store for Firestore {
                 break;
             }
             if found.instant("due")? <= at {
-                entries.push(Self::read_outbox(&found)?);
+                let entry = Self::read_outbox(&found)?;
+                self.saw(&entry.id, found.updated());
+                entries.push(entry);
             }
         }
         Ok(entries)
+    }
+
+    async fn claim(&self, entries: Vec<(OutboxEntry, Timestamp)>) -> Result<Vec<OutboxEntry>, StoreError> {
+        self.claim_outbox(entries).await
+    }
+
+    async fn lease(&self, work: &str, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
+        self.take_lease(work, now, until).await
     }
 
     async fn settle(&self, id: &str, delivered: Delivered) -> Result<(), StoreError> {
