@@ -8,6 +8,7 @@
 pub mod adapter;
 pub mod cli;
 pub mod clock;
+pub mod configuration;
 pub mod diagnostic;
 pub mod domain;
 pub mod engine;

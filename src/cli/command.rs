@@ -9,9 +9,9 @@ use clap::Args;
 use jiff::SignedDuration;
 use serde_json::json;
 
+use super::backend::{Access, Opened};
 use super::say::say;
-use super::{Common, Fault, Verdict, dates, graph, inspect};
-use crate::adapter::embedded::{Durability, Embedded};
+use super::{Common, Fault, Verdict, backend, dates, graph, inspect};
 use crate::clock::Clock;
 use crate::domain::event::{Command, Event, Request};
 use crate::domain::id::{NodeId, PartitionKey, PipelineId, RequestId};
@@ -125,10 +125,8 @@ async fn ask(
         at: now,
         command: command(node),
     };
-    let embedded = Embedded::open_existing(&common.data, Durability::Full);
-    let embedded = Arc::new(embedded.map_err(|error| inspect::no_store(common, &error))?);
-    let bus = Arc::new(embedded.bus(Arc::new(declarations.topology.clone())));
-    let engine = Engine::new(declarations.clone(), embedded.clone(), bus, embedded, Clock::System, Settings::default());
+    let Opened { store, bus, warehouse } = backend::open(common, &declarations, Access::Write).await?;
+    let engine = Engine::new(declarations.clone(), store, bus, warehouse, Clock::System, Settings::default());
     let key = PartitionKey { pipeline, date };
     let stepped = engine.step(&key, &[Event::Requested(request.clone())]).await.map_err(Fault::unusable)?;
     let recorded = stepped.recorded.first().copied().unwrap_or(Recorded::Rejected);

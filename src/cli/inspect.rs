@@ -8,10 +8,10 @@ use clap::Args;
 use jiff::civil::Date;
 use serde_json::json;
 
+use super::backend::Access;
 use super::paint::Paint;
 use super::say::say;
-use super::{Common, Fault, Verdict, dates, graph};
-use crate::adapter::embedded::Embedded;
+use super::{Common, Fault, Verdict, backend, dates, graph};
 use crate::clock::Clock;
 use crate::domain::effect::{Alert, Effect, Turn};
 use crate::domain::graph::{Graph, Kind, Offset};
@@ -54,20 +54,22 @@ pub struct Timeline {
 /// What the reading commands have at hand.
 struct Desk {
     declarations: Declarations,
-    store: Embedded,
+    store: Arc<dyn Store>,
+    bus: Arc<dyn Bus>,
     pipeline: PipelineId,
     now: Now,
 }
 
 impl Desk {
-    fn open(common: &Common) -> Result<Self, Fault> {
+    async fn open(common: &Common) -> Result<Self, Fault> {
         let declarations = common.declarations()?;
         let pipeline = PipelineId::from(common.pipeline.as_str());
         if !declarations.pipelines.contains_key(&pipeline) {
             return Err(graph::no_pipeline(&declarations, &common.pipeline));
         }
-        let store = Embedded::open_read_only(&common.data).map_err(|error| no_store(common, &error))?;
-        Ok(Self { declarations, store, pipeline, now: Now::caught_up(Clock::System.now()) })
+        let opened = backend::open(common, &declarations, Access::Read).await?;
+        let now = Now::caught_up(Clock::System.now());
+        Ok(Self { declarations, store: opened.store, bus: opened.bus, pipeline, now })
     }
 
     fn graph(&self) -> &Graph {
@@ -92,14 +94,6 @@ impl Desk {
     }
 }
 
-/// There is no store where one was looked for.
-pub fn no_store(common: &Common, error: &dyn std::error::Error) -> Fault {
-    Fault::unusable(anyhow::anyhow!(
-        "open the store in {}: {error}; `tipoff serve --data {0}` makes one, --data names another",
-        common.data.display()
-    ))
-}
-
 /// The node called `name`, by id or by any alias.
 pub fn node(graph: &Graph, name: &str, date: Date, now: jiff::Timestamp) -> Result<NodeId, Fault> {
     if let Some(node) = graph.node(name) {
@@ -114,15 +108,14 @@ pub fn node(graph: &Graph, name: &str, date: Date, now: jiff::Timestamp) -> Resu
 
 impl Status {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
-        let desk = Desk::open(common)?;
+        let desk = Desk::open(common).await?;
         let date = desk.date(&self.date)?;
         let view = desk.view(date).await?;
         let graph = desk.graph();
         if common.json {
             say!("{}", json!(view));
         } else {
-            let bus = desk.store.bus(Arc::new(desk.declarations.topology.clone()));
-            let alerts = bus.alerts().await.map_err(Fault::unusable)?;
+            let alerts = desk.bus.alerts().await.map_err(Fault::unusable)?;
             self.print(graph, &view, &alerts);
         }
         Ok(if view.complete { Verdict::Holds } else { Verdict::Fails })
@@ -248,7 +241,7 @@ fn first_blocker(node: &view::NodeView, date: Date) -> String {
 
 impl Why {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
-        let desk = Desk::open(common)?;
+        let desk = Desk::open(common).await?;
         let date = desk.date(&self.date)?;
         let node = desk.node(&self.node, date)?;
         let view = desk.view(date).await?;
@@ -307,7 +300,7 @@ fn print_why(why: &view::Why, depth: usize, paint: Paint) {
 impl Timeline {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
         const PAGE: usize = 500;
-        let desk = Desk::open(common)?;
+        let desk = Desk::open(common).await?;
         let date = desk.date(&self.date)?;
         let node = self.node.as_ref().map(|name| desk.node(name, date)).transpose()?;
         let key = desk.key(date);

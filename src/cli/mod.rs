@@ -3,6 +3,7 @@
 //! Exit codes: 0 it holds; 1 it does not (a check failed, an expectation was missed, a date is not complete);
 //! 2 the call or a file was wrong; 3 the store or the service could not be used.
 
+mod backend;
 mod check;
 mod command;
 mod dates;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::configuration::{self, Backend, Configuration};
 use crate::pipeline::{self, Declarations};
 
 /// The orchestrator that a daily data pipeline runs on.
@@ -50,9 +52,18 @@ struct Common {
     /// Which pipeline
     #[arg(long, short, global = true, env = "TIPOFF_PIPELINE", default_value = "nba", value_name = "NAME")]
     pipeline: String,
-    /// The directory in which the embedded store lives
-    #[arg(long, global = true, env = "TIPOFF_DATA", default_value = "tipoff-data", value_name = "DIR")]
-    data: PathBuf,
+    /// The configuration [default: ./tipoff.yaml if there]
+    #[arg(long, global = true, env = "TIPOFF_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where state is kept, and over what is talked [default: embedded]
+    #[arg(long, global = true, env = "TIPOFF_BACKEND", value_enum)]
+    backend: Option<Backend>,
+    /// The Google Cloud project of --backend google
+    #[arg(long, global = true, env = "GOOGLE_CLOUD_PROJECT", value_name = "PROJECT")]
+    project: Option<String>,
+    /// The directory in which the embedded store lives [default: tipoff-data]
+    #[arg(long, global = true, env = "TIPOFF_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
     /// Print JSON
     #[arg(long, global = true)]
     json: bool,
@@ -71,6 +82,8 @@ enum Command {
     Simulate(simulate::Simulate),
     /// Validate topics.yaml and pipeline.yaml
     Check,
+    /// Print the configuration as it is understood, without secrets
+    Config,
     /// Where every node of a date stands; exits 1 unless all that is required is done
     Status(inspect::Status),
     /// Why a node has or has not run
@@ -144,6 +157,7 @@ pub fn main() -> ExitCode {
             Ok(Verdict::Holds)
         }
         Command::Check => check::check(&cli.common),
+        Command::Config => config(&cli.common),
         Command::Graph(graph) => graph.run(&cli.common),
         command => match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime.block_on(run(command, &cli.common)),
@@ -163,6 +177,13 @@ pub fn main() -> ExitCode {
     }
 }
 
+fn config(common: &Common) -> Result<Verdict, Fault> {
+    let shown = common.configuration()?.shown();
+    // YAML's own writer is no dependency of ours, and JSON is YAML.
+    say::say!("{}", if common.json { shown.to_string() } else { format!("{shown:#}") });
+    Ok(Verdict::Holds)
+}
+
 async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
     match command {
         Command::Serve(serve) => serve.run(common).await,
@@ -175,7 +196,7 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Resume(target) => target.resume(common).await,
         Command::Retry(target) => target.retry(common).await,
         Command::Skip(target) => target.skip(common).await,
-        Command::Check | Command::Graph(_) | Command::Completions { .. } => Ok(Verdict::Holds),
+        Command::Check | Command::Config | Command::Graph(_) | Command::Completions { .. } => Ok(Verdict::Holds),
     }
 }
 
@@ -208,6 +229,22 @@ fn text(given: Option<&PathBuf>, name: &str, built_in: &str) -> Result<File, Fau
 }
 
 impl Common {
+    /// The configuration: what the flags and the environment say over what the file says.
+    fn configuration(&self) -> Result<Configuration, Fault> {
+        let (name, text) = text(self.config.as_ref(), configuration::FILE, "")?;
+        let mut configuration = Configuration::read(&name, &text).map_err(Fault::usage)?;
+        if let Some(backend) = self.backend {
+            configuration.backend = backend;
+        }
+        if let Some(data) = &self.data {
+            configuration.data.clone_from(data);
+        }
+        if let Some(project) = &self.project {
+            configuration.google.project = Some(project.clone());
+        }
+        Ok(configuration)
+    }
+
     fn texts(&self) -> Result<(File, File), Fault> {
         Ok((
             text(self.topics.as_ref(), "topics.yaml", pipeline::TOPICS)?,

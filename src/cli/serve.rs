@@ -1,4 +1,4 @@
-//! `tipoff serve`: the service on the embedded store.
+//! `tipoff serve`: the service, on the embedded backend or on Google Cloud.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,15 +7,20 @@ use std::time::Duration;
 
 use clap::Args;
 use jiff::SignedDuration;
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use super::say::say;
-use super::{Common, Fault, Verdict};
+use super::{Common, Fault, Verdict, backend};
 use crate::adapter::embedded::{Durability, Embedded, EmbeddedBus, PushTargets, Pusher};
+use crate::adapter::pubsub::subscriber::Subscribers;
 use crate::clock::Clock;
+use crate::configuration::{Backend, Configuration};
 use crate::domain::time::after;
+use crate::engine::health::Health;
 use crate::engine::{Engine, Settings, run};
-use crate::http::{self, App, ROOM_KB, guard::Guard};
+use crate::http::{self, App, Local, ROOM_KB, guard::Guard};
+use crate::pipeline::Declarations;
 
 /// How long a call that is under way may go on when the service ends.
 const PUSH_DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
@@ -27,21 +32,21 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// `tipoff serve`
 #[derive(Args)]
 pub struct Serve {
-    /// Where to listen; anything but loopback needs --token-file
-    #[arg(long, env = "TIPOFF_LISTEN", default_value = "127.0.0.1:8085", value_name = "ADDRESS")]
-    listen: SocketAddr,
+    /// Where to listen; anything but loopback needs a token [default: 127.0.0.1:8085]
+    #[arg(long, env = "TIPOFF_LISTEN", value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
     /// A file with the bearer token that every call must carry
     #[arg(long, env = "TIPOFF_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Push to a subscription or service: NAME=http://host:port, repeatable
+    /// Push to a subscription or service of the embedded broker: NAME=http://host:port, repeatable
     #[arg(long = "push", value_name = "NAME=URL", value_parser = target)]
     targets: Vec<(String, reqwest::Url)>,
-    /// How long a heartbeat may wait to be committed with others
-    #[arg(long, default_value = "1s", value_name = "DURATION")]
-    heartbeat_flush: String,
-    /// How long settled messages, sent dispatches and the journal are kept
-    #[arg(long, default_value = "30d", value_name = "DURATION")]
-    keep: String,
+    /// How long a heartbeat may wait to be committed with others [default: 1s, and 15s on Google Cloud]
+    #[arg(long, value_name = "DURATION")]
+    heartbeat_flush: Option<String>,
+    /// How long settled messages, sent dispatches and the journal are kept [default: 30d]
+    #[arg(long, value_name = "DURATION")]
+    keep: Option<String>,
     /// Log one JSON object a line
     #[arg(long)]
     pub log_json: bool,
@@ -56,44 +61,72 @@ fn target(text: &str) -> Result<(String, reqwest::Url), String> {
     Ok((name.to_owned(), url))
 }
 
-fn span(name: &str, text: &str) -> Result<SignedDuration, Fault> {
-    let span = crate::topology::duration(text).map_err(|error| Fault::usage(anyhow::anyhow!("--{name}: {error}")))?;
-    SignedDuration::try_from(span).map_err(|error| Fault::usage(anyhow::anyhow!("--{name}: {error}")))
-}
-
 impl Serve {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
-        let token = self.token()?;
-        if !self.listen.ip().is_loopback() && token.is_none() {
+        let configuration = self.configuration(common)?;
+        let token = token(&configuration)?;
+        if !configuration.listen.ip().is_loopback() && token.is_none() {
             return Err(Fault::usage(anyhow::anyhow!(
                 "{} is not loopback: give --token-file, or listen on 127.0.0.1",
-                self.listen
+                configuration.listen
             )));
         }
         let declarations = Arc::new(common.declarations()?);
+        let listener = tokio::net::TcpListener::bind(configuration.listen)
+            .await
+            .map_err(|error| Fault::unusable(anyhow::anyhow!("listen on {}: {error}", configuration.listen)))?;
+        let guard = Arc::new(Guard::new(token.as_deref()));
+        match configuration.backend {
+            Backend::Embedded => self.embedded(&configuration, declarations, listener, guard).await,
+            Backend::Google => self.google(&configuration, declarations, listener, guard).await,
+        }
+    }
+
+    /// The configuration, with what only this command can be told.
+    fn configuration(&self, common: &Common) -> Result<Configuration, Fault> {
+        let mut configuration = common.configuration()?;
+        if let Some(listen) = self.listen {
+            configuration.listen = listen;
+        }
+        if let Some(file) = &self.token_file {
+            configuration.token_file = Some(file.clone());
+            configuration.token = None;
+        }
+        if let Some(flush) = &self.heartbeat_flush {
+            configuration.heartbeat_flush = Some(flush.clone());
+        }
+        if let Some(keep) = &self.keep {
+            configuration.keep.clone_from(keep);
+        }
+        Ok(configuration)
+    }
+
+    async fn embedded(
+        &self,
+        configuration: &Configuration,
+        declarations: Arc<Declarations>,
+        listener: TcpListener,
+        guard: Arc<Guard>,
+    ) -> Result<Verdict, Fault> {
         for (name, _) in &self.targets {
             let service = declarations.pipelines.values().any(|pipeline| pipeline.services.contains_key(name));
             if !service && declarations.topology.subscription(name).is_none() {
                 return Err(Fault::usage(anyhow::anyhow!("--push {name}: no such subscription or service")));
             }
         }
-        let embedded = Arc::new(Embedded::open(&common.data, Durability::Full).map_err(Fault::unusable)?);
+        let embedded = Arc::new(Embedded::open(&configuration.data, Durability::Full).map_err(Fault::unusable)?);
         let bus = embedded.bus(Arc::new(declarations.topology.clone()));
-        let settings =
-            Settings { heartbeat_flush: span("heartbeat-flush", &self.heartbeat_flush)?, ..Settings::default() };
-        let keep = span("keep", &self.keep)?;
-        let engine = Arc::new(Engine::new(
+        let settings = settings(configuration, "1s")?;
+        let keep = backend::span("keep", &configuration.keep)?;
+        let engine = Engine::new(
             declarations,
             embedded.clone(),
             Arc::new(bus.clone()),
             embedded.clone(),
             Clock::System,
             settings,
-        ));
-        let listener = tokio::net::TcpListener::bind(self.listen)
-            .await
-            .map_err(|error| Fault::unusable(anyhow::anyhow!("listen on {}: {error}", self.listen)))?;
-        let address = listener.local_addr().map_err(Fault::unusable)?;
+        );
+        let engine = Arc::new(engine);
         let (stop, stopping) = watch::channel(false);
         let running = run::run(&engine, &stopping);
         let targets: PushTargets = self.targets.iter().cloned().collect();
@@ -101,43 +134,109 @@ impl Serve {
         let push = tokio::spawn(push(pusher, targets, stopping.clone()));
         let prune = tokio::spawn(prune(Arc::clone(&embedded), bus.clone(), keep, stopping.clone()));
         let app = App {
-            engine: Arc::clone(&engine),
+            engine,
             inbox: running.inbox.clone(),
-            bus,
-            embedded,
-            guard: Arc::new(Guard::new(token.as_deref())),
+            local: Some(Local { bus, embedded }),
+            health: Arc::default(),
+            guard,
             retold: Arc::default(),
             room: Arc::new(Semaphore::new(ROOM_KB)),
-            stopping: stopping.clone(),
+            stopping,
         };
-        tracing::info!(%address, data = %common.data.display(), "listening");
-        // The one line a script waits for.
-        say!("listening on http://{address}");
-        let mut ending = stopping.clone();
-        let server = axum::serve(listener, http::router(app)).with_graceful_shutdown(async move {
-            let _ = ending.wait_for(|stop| *stop).await;
-        });
-        let server = tokio::spawn(async move { server.await });
+        tracing::info!(data = %configuration.data.display(), "the embedded backend is open");
+        let server = listen(app, listener)?;
         signal().await;
-        tracing::info!("draining: what has been received is settled, then the service ends");
         stop.send_replace(true);
         running.ended().await;
-        // Clients that keep their connection open do not keep us.
-        let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
+        closed(server).await;
         let _ = tokio::join!(push, prune);
         Ok(Verdict::Holds)
     }
 
-    fn token(&self) -> Result<Option<String>, Fault> {
-        let Some(path) = &self.token_file else { return Ok(None) };
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Fault::usage(anyhow::anyhow!("read {}: {error}", path.display())))?;
-        let token = text.trim();
-        if token.len() < 16 {
-            return Err(Fault::usage(anyhow::anyhow!("{}: a token has at least 16 characters", path.display())));
+    async fn google(
+        &self,
+        configuration: &Configuration,
+        declarations: Arc<Declarations>,
+        listener: TcpListener,
+        guard: Arc<Guard>,
+    ) -> Result<Verdict, Fault> {
+        if let Some((name, _)) = self.targets.first() {
+            return Err(Fault::usage(anyhow::anyhow!(
+                "--push {name}: on Google Cloud the broker pushes; where services are called directly is said in tipoff.yaml"
+            )));
         }
-        Ok(Some(token.to_owned()))
+        let google = backend::google(configuration, &declarations).await?;
+        let settings = settings(configuration, "15s")?;
+        let store = google.firestore.clone();
+        let engine =
+            Engine::new(declarations, store, google.bus.clone(), google.warehouse.clone(), Clock::System, settings);
+        let engine = Arc::new(engine);
+        let (stop, stopping) = watch::channel(false);
+        let running = run::run(&engine, &stopping);
+        let health = Arc::new(Health::default());
+        let subscribers =
+            Subscribers::start(&google.connection, &engine, &running.inbox, &health, &google.publisher, &stopping);
+        let subscribers = subscribers.await.map_err(Fault::unusable)?;
+        let app = App {
+            engine,
+            inbox: running.inbox.clone(),
+            local: None,
+            health,
+            guard,
+            retold: Arc::default(),
+            room: Arc::new(Semaphore::new(ROOM_KB)),
+            stopping,
+        };
+        tracing::info!(project = google.connection.project, "connected to Google Cloud");
+        let server = listen(app, listener)?;
+        signal().await;
+        stop.send_replace(true);
+        tokio::join!(running.ended(), subscribers.ended());
+        closed(server).await;
+        Ok(Verdict::Holds)
     }
+}
+
+type Server = tokio::task::JoinHandle<std::io::Result<()>>;
+
+/// Serves HTTP until the service ends, and says where.
+fn listen(app: App, listener: TcpListener) -> Result<Server, Fault> {
+    let address = listener.local_addr().map_err(Fault::unusable)?;
+    let mut ending = app.stopping.clone();
+    let server = axum::serve(listener, http::router(app)).with_graceful_shutdown(async move {
+        let _ = ending.wait_for(|stop| *stop).await;
+    });
+    let server = tokio::spawn(async move { server.await });
+    tracing::info!(%address, "listening");
+    // The one line a script waits for.
+    say!("listening on http://{address}");
+    Ok(server)
+}
+
+/// Clients that keep their connection open do not keep us.
+async fn closed(server: Server) {
+    let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
+}
+
+fn settings(configuration: &Configuration, flush: &str) -> Result<Settings, Fault> {
+    let flush = configuration.heartbeat_flush.as_deref().unwrap_or(flush);
+    Ok(Settings { heartbeat_flush: backend::span("heartbeat_flush", flush)?, ..Settings::default() })
+}
+
+fn token(configuration: &Configuration) -> Result<Option<String>, Fault> {
+    let (token, from) = match (&configuration.token_file, &configuration.token) {
+        (Some(path), _) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| Fault::usage(anyhow::anyhow!("read {}: {error}", path.display())))?;
+            (text.trim().to_owned(), path.display().to_string())
+        }
+        (None, Some(token)) => (token.reveal().to_owned(), "token".to_owned()),
+        (None, None) => return Ok(None),
+    };
+    if token.len() < 16 {
+        return Err(Fault::usage(anyhow::anyhow!("{from}: a token has at least 16 characters")));
+    }
+    Ok(Some(token))
 }
 
 /// SIGTERM, or Ctrl-C.
@@ -154,6 +253,7 @@ async fn signal() {
             let _ = tokio::signal::ctrl_c().await;
         }
     }
+    tracing::info!("draining: what has been received is settled, then the service ends");
 }
 
 async fn push(pusher: Pusher, targets: PushTargets, mut stop: watch::Receiver<bool>) {

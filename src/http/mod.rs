@@ -10,15 +10,16 @@ pub mod retold;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use serde_json::json;
 
 use crate::adapter::embedded::{Embedded, EmbeddedBus};
 use crate::engine::Engine;
+use crate::engine::health::Health;
 use crate::engine::run::Inbox;
 
 /// The largest body taken: Pub/Sub's 10 MB of data, as base64 inside an envelope.
@@ -31,10 +32,10 @@ pub struct App {
     pub engine: Arc<Engine>,
     /// Where messages go in.
     pub inbox: Inbox,
-    /// The broker in the same file.
-    pub bus: EmbeddedBus,
-    /// The warehouse in the same file.
-    pub embedded: Arc<Embedded>,
+    /// The embedded broker and warehouse, where they are the backend.
+    pub local: Option<Local>,
+    /// What keeps the service from being ready.
+    pub health: Arc<Health>,
     /// Who may call.
     pub guard: Arc<guard::Guard>,
     /// Publish calls that failed and will be told again.
@@ -45,30 +46,46 @@ pub struct App {
     pub stopping: tokio::sync::watch::Receiver<bool>,
 }
 
+/// What the embedded backend serves over HTTP because nobody else does.
+#[derive(Clone)]
+pub struct Local {
+    /// The broker in the same file.
+    pub bus: EmbeddedBus,
+    /// The warehouse in the same file.
+    pub embedded: Arc<Embedded>,
+}
+
 /// Bodies in memory at once, in kilobytes: 64 MiB.
 pub const ROOM_KB: usize = 64 * 1024;
 
-/// Every route.
+/// Every route: the push endpoint and health, and the broker's own calls where the broker is ours.
 pub fn router(app: App) -> Router {
-    Router::new()
-        .route("/push", post(rest::push))
-        .route("/v1/projects/{project}/topics/{call}", post(rest::topic))
-        .route("/v1/projects/{project}/subscriptions/{call}", post(rest::subscription))
-        .route("/v1/coverage", post(rest::coverage))
+    let mut guarded = Router::new().route("/push", post(rest::push));
+    if let Some(local) = &app.local {
+        let broker = Router::new()
+            .route("/v1/projects/{project}/topics/{call}", post(rest::topic))
+            .route("/v1/projects/{project}/subscriptions/{call}", post(rest::subscription))
+            .route("/v1/coverage", post(rest::coverage))
+            .layer(Extension(local.clone()));
+        guarded = guarded.merge(broker);
+    }
+    guarded
         .layer(axum::middleware::from_fn_with_state(app.clone(), guard::check))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(app)
 }
 
-/// Ready when the store answers and the service is not going down.
+/// Ready when the store answers, nothing is reported at fault, and the service is not going down.
 async fn ready(State(app): State<App>) -> Response {
     let store = app.engine.store.next_wake().await;
     let stopping = *app.stopping.borrow();
+    let faults = app.health.faults();
     let (code, reason) = match store {
         _ if stopping => (StatusCode::SERVICE_UNAVAILABLE, "draining".to_owned()),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        Ok(_) if !faults.is_empty() => (StatusCode::SERVICE_UNAVAILABLE, "at fault".to_owned()),
         Ok(_) => (StatusCode::OK, "ready".to_owned()),
     };
-    (code, Json(json!({ "ready": code == StatusCode::OK, "reason": reason }))).into_response()
+    (code, Json(json!({ "ready": code == StatusCode::OK, "reason": reason, "faults": faults }))).into_response()
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_stream::StreamExt as _;
 
-use super::{App, BODY_MAX};
+use super::{App, BODY_MAX, Local};
 use crate::domain::coverage::Coverage;
 use crate::domain::id::{NodeId, PipelineId, UnitId};
 use crate::engine::intake::Settlement;
@@ -115,7 +116,12 @@ pub async fn push(State(app): State<App>, body: Body) -> Response {
 }
 
 /// `topics/{topic}:publish`.
-pub async fn topic(State(app): State<App>, Path((_project, call)): Path<(String, String)>, body: Body) -> Response {
+pub async fn topic(
+    State(app): State<App>,
+    Extension(local): Extension<Local>,
+    Path((_project, call)): Path<(String, String)>,
+    body: Body,
+) -> Response {
     let Some((topic, "publish")) = call.rsplit_once(':') else {
         return refuse(StatusCode::NOT_FOUND, "NOT_FOUND", format!("there is no call `{call}`; try TOPIC:publish"));
     };
@@ -161,7 +167,7 @@ pub async fn topic(State(app): State<App>, Path((_project, call)): Path<(String,
             return refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", reason);
         }
     }
-    match app.bus.publish(topic, messages, now).await {
+    match local.bus.publish(topic, messages, now).await {
         Ok(ids) => Json(json!({ "messageIds": ids })).into_response(),
         Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", error.to_string()),
     }
@@ -187,6 +193,7 @@ const PULL_MAX: usize = 1000;
 /// `subscriptions/{subscription}:pull`, `:acknowledge`, `:modifyAckDeadline`.
 pub async fn subscription(
     State(app): State<App>,
+    Extension(local): Extension<Local>,
     Path((_project, call)): Path<(String, String)>,
     body: Body,
 ) -> Response {
@@ -200,7 +207,7 @@ pub async fn subscription(
     let now = app.engine.clock.now();
     let done = match verb {
         "pull" => match serde_json::from_slice::<Pull>(&bytes) {
-            Ok(pull) => app
+            Ok(pull) => local
                 .bus
                 .pull(name, pull.max_messages.clamp(1, PULL_MAX), now)
                 .await
@@ -208,10 +215,14 @@ pub async fn subscription(
             Err(error) => return invalid(error.to_string()),
         },
         "acknowledge" | "modifyAckDeadline" => match serde_json::from_slice::<AckIds>(&bytes) {
-            Ok(ids) if verb == "acknowledge" => app.bus.acknowledge(name, &ids.ack_ids, now).await.map(|()| json!({})),
-            Ok(ids) => {
-                app.bus.modify_ack_deadline(name, &ids.ack_ids, ids.ack_deadline_seconds, now).await.map(|()| json!({}))
+            Ok(ids) if verb == "acknowledge" => {
+                local.bus.acknowledge(name, &ids.ack_ids, now).await.map(|()| json!({}))
             }
+            Ok(ids) => local
+                .bus
+                .modify_ack_deadline(name, &ids.ack_ids, ids.ack_deadline_seconds, now)
+                .await
+                .map(|()| json!({})),
             Err(error) => return invalid(error.to_string()),
         },
         _ => return refuse(StatusCode::NOT_FOUND, "NOT_FOUND", format!("there is no call `{verb}`")),
@@ -249,7 +260,7 @@ struct CoverageBody {
 }
 
 /// What is there of an output, for the embedded warehouse: `{pipeline, node, date, observed, expected, units?}`.
-pub async fn coverage(State(app): State<App>, body: Body) -> Response {
+pub async fn coverage(State(app): State<App>, Extension(local): Extension<Local>, body: Body) -> Response {
     let (bytes, _room) = match read(&app, body).await {
         Ok(read) => read,
         Err(response) => return response,
@@ -270,7 +281,7 @@ pub async fn coverage(State(app): State<App>, body: Body) -> Response {
         .filter_map(|(unit, (observed, expected))| Some((unit, Coverage::new(observed, expected)?)))
         .collect();
     let now = app.engine.clock.now();
-    match app.embedded.put_coverage(&body.pipeline, &body.node, body.date, coverage, units, now).await {
+    match local.embedded.put_coverage(&body.pipeline, &body.node, body.date, coverage, units, now).await {
         Ok(()) => Json(json!({})).into_response(),
         Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", error.to_string()),
     }

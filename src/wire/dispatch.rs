@@ -14,6 +14,7 @@ use jsonschema::Validator;
 use minijinja::value::{Serde, ValueKind};
 use minijinja::{Environment, Expression, UndefinedBehavior};
 use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::diagnostic::{Any, Found, Place, Report, suggestion};
 use crate::domain::coverage::Coverage;
@@ -28,6 +29,8 @@ const ATTRIBUTE_BYTES_MAX: usize = 1024;
 
 /// The member of every body that says what tipoff decided.
 pub const MANIFEST_KEY: &str = "tipoff";
+/// The version of the manifest and of our attributes. A member may be added without a new one.
+const MANIFEST_VERSION: &str = "1";
 
 /// Where a message goes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -152,12 +155,24 @@ fn one(
         ("tipoff-cause", dispatch.manifest.cause.as_str().to_owned()),
         ("tipoff-attempt", dispatch.manifest.attempt.attempt.to_string()),
         ("tipoff-schema", message.contract.name.to_owned()),
+        ("tipoff-schema-version", MANIFEST_VERSION.to_owned()),
+        // As Google's Pub/Sub clients name it, who then carry on the trace by themselves.
+        ("googclient_traceparent", traceparent(dispatch)),
         ("correlation-id", correlation(dispatch).to_owned()),
     ];
     attributes.extend(ours.map(|(name, value)| (name.to_owned(), value)));
     attributes.retain(|_, value| value.len() <= ATTRIBUTE_BYTES_MAX);
     let id = if index == 0 { dispatch.id.to_string() } else { format!("{}#{number}", dispatch.id) };
     Ok(Outgoing { id, target: message.target.clone(), body: body.to_string().into_bytes(), attributes })
+}
+
+/// The trace of a dispatch, in W3C's form: one trace for a date, one span for a dispatch, sampled.
+fn traceparent(dispatch: &Dispatch) -> String {
+    let digest = |text: String, bytes: usize| {
+        let digest = Sha256::digest(text.as_bytes());
+        digest.iter().take(bytes).map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    format!("00-{}-{}-01", digest(dispatch.key.to_string(), 16), digest(dispatch.id.to_string(), 8))
 }
 
 /// One id from scraper to export: the newest input's, or the dispatch's own where no input brought one.
@@ -656,12 +671,14 @@ mod tests {
             [
                 ("Content-Type", "application/json"),
                 ("correlation-id", "corr-1"),
+                ("googclient_traceparent", "00-214700595d426a4a0fb1253717c59fda-007b82a2f83263d1-01"),
                 ("tipoff-attempt", "3"),
                 ("tipoff-cause", "dependencies_met"),
                 ("tipoff-date", "2026-01-23"),
                 ("tipoff-dispatch-id", "nba/2026-01-23/predictions/2/3"),
                 ("tipoff-node", "predictions"),
                 ("tipoff-schema", "predictions-trigger"),
+                ("tipoff-schema-version", "1"),
             ]
         );
         let again = render(nba, &dispatch("predictions", today(), Cause::Requested)).unwrap();

@@ -120,7 +120,8 @@ enum Change {
 
 fn change(before: Option<&Standing>, alert: &Alert) -> Change {
     let Some(before) = before else { return Change::News };
-    if alert.at < before.changed_at || (alert.at == before.changed_at && before.is_on() == (alert.turn == Turn::Raised)) {
+    if alert.at < before.changed_at || (alert.at == before.changed_at && before.is_on() == (alert.turn == Turn::Raised))
+    {
         return Change::Nothing;
     }
     match alert.turn {

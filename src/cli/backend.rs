@@ -1,0 +1,114 @@
+//! Opens what the configuration names: the embedded store, or a Google Cloud project.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::civil::Date;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Common, Fault};
+use crate::adapter::embedded::{Durability, Embedded};
+use crate::adapter::firestore::{Firestore, Settings};
+use crate::adapter::google::bus::GoogleBus;
+use crate::adapter::pubsub::Connection;
+use crate::adapter::pubsub::publisher::Publisher;
+use crate::configuration::{Backend, Configuration};
+use crate::domain::id::{NodeId, PipelineId};
+use crate::pipeline::Declarations;
+use crate::port::{Answer, Bus, Row, Store, Warehouse};
+
+/// What is going to be done with the store.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing is changed.
+    Read,
+    /// Requests are committed to a store that is there.
+    Write,
+}
+
+/// A store, a bus and a warehouse that belong together.
+pub struct Opened {
+    pub store: Arc<dyn Store>,
+    pub bus: Arc<dyn Bus>,
+    pub warehouse: Arc<dyn Warehouse>,
+}
+
+/// A Google Cloud project with everything that serves it.
+pub struct Google {
+    pub connection: Connection,
+    pub firestore: Arc<Firestore>,
+    pub publisher: Arc<Publisher>,
+    pub bus: Arc<GoogleBus>,
+    pub warehouse: Arc<dyn Warehouse>,
+}
+
+/// Opens the store that the configuration names, and what belongs to it.
+pub async fn open(common: &Common, declarations: &Declarations, access: Access) -> Result<Opened, Fault> {
+    let configuration = common.configuration()?;
+    match configuration.backend {
+        Backend::Embedded => {
+            let opened = match access {
+                Access::Read => Embedded::open_read_only(&configuration.data),
+                Access::Write => Embedded::open_existing(&configuration.data, Durability::Full),
+            };
+            let embedded = Arc::new(opened.map_err(|error| no_store(&configuration, &error))?);
+            let bus = Arc::new(embedded.bus(Arc::new(declarations.topology.clone())));
+            Ok(Opened { store: embedded.clone(), bus, warehouse: embedded })
+        }
+        Backend::Google => {
+            let google = google(&configuration, declarations).await?;
+            Ok(Opened { store: google.firestore, bus: google.bus, warehouse: google.warehouse })
+        }
+    }
+}
+
+/// Connects to the configured project.
+pub async fn google(configuration: &Configuration, declarations: &Declarations) -> Result<Google, Fault> {
+    let Some(project) = configuration.google.project.clone() else {
+        return Err(Fault::usage(anyhow::anyhow!(
+            "the backend google needs a project: --project P, GOOGLE_CLOUD_PROJECT, or google.project in tipoff.yaml"
+        )));
+    };
+    let keep = span("keep", &configuration.keep)?;
+    let settings = Settings {
+        database: configuration.google.database.clone(),
+        prefix: configuration.google.prefix.clone(),
+        keep,
+        emulator: std::env::var("FIRESTORE_EMULATOR_HOST").ok().filter(|host| !host.is_empty()),
+        ..Settings::new(project.clone())
+    };
+    let connection = Connection::of(project);
+    let firestore = Arc::new(Firestore::connect(settings).await.map_err(Fault::unusable)?);
+    let publisher = Arc::new(Publisher::connect(connection.clone()).await.map_err(Fault::unusable)?);
+    let topology = Arc::new(declarations.topology.clone());
+    let bus = Arc::new(GoogleBus::new(topology, publisher.clone(), firestore.clone()));
+    Ok(Google { connection, firestore, publisher, bus, warehouse: Arc::new(NoWarehouse) })
+}
+
+/// A span of the configuration.
+pub fn span(name: &str, text: &str) -> Result<SignedDuration, Fault> {
+    let span = crate::topology::duration(text).map_err(|error| Fault::usage(anyhow::anyhow!("{name}: {error}")))?;
+    SignedDuration::try_from(span).map_err(|error| Fault::usage(anyhow::anyhow!("{name}: {error}")))
+}
+
+/// There is no store where one was looked for.
+fn no_store(configuration: &Configuration, error: &dyn std::error::Error) -> Fault {
+    Fault::unusable(anyhow::anyhow!(
+        "open the store in {}: {error}; `tipoff serve --data {0}` makes one, --data names another",
+        configuration.data.display()
+    ))
+}
+
+/// Stands in where BigQuery is switched off: nothing can be told, and no history is kept.
+struct NoWarehouse;
+
+#[async_trait]
+impl Warehouse for NoWarehouse {
+    async fn coverage(&self, _pipeline: &PipelineId, _node: &NodeId, _date: Date, _at: Timestamp) -> Answer {
+        Answer::Unknown("BigQuery is switched off".to_owned())
+    }
+
+    async fn append(&self, _table: &str, _rows: Vec<(String, Row)>) -> Result<(), String> {
+        Ok(())
+    }
+}

@@ -1,0 +1,222 @@
+//! What a deployment sets: which backend, where it is, who may call.
+//!
+//! A flag wins over its environment variable, that over `tipoff.yaml`, that over the default. An unknown key in the file
+//! is refused, and a secret is never shown.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::diagnostic::{self, Problems};
+
+/// The file that is read where none is named.
+pub const FILE: &str = "tipoff.yaml";
+
+/// Where state is kept, and over what is talked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// One file in a directory, with a small Pub/Sub and a small warehouse in it.
+    #[default]
+    Embedded,
+    /// Pub/Sub, Firestore and BigQuery of a Google Cloud project, or their emulators.
+    Google,
+}
+
+/// The configuration, with its defaults filled in.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Configuration {
+    /// Where state is kept, and over what is talked.
+    pub backend: Backend,
+    /// The directory of the embedded backend.
+    pub data: PathBuf,
+    /// Where HTTP is served. Anything but loopback needs a token.
+    pub listen: SocketAddr,
+    /// A file with the bearer token that every call must carry.
+    pub token_file: Option<PathBuf>,
+    /// The token itself. A file is better: it is in no listing of the environment.
+    pub token: Option<Secret>,
+    /// How long a heartbeat may wait to be committed with others. A Firestore document takes about one sustained write a
+    /// second, so the default is 15s there, and 1s on the embedded backend.
+    pub heartbeat_flush: Option<String>,
+    /// How long what is done with is kept.
+    pub keep: String,
+    /// What only the backend `google` needs.
+    pub google: Google,
+    /// Where services are that are called directly, and as whom.
+    pub services: BTreeMap<String, Service>,
+}
+
+impl Default for Configuration {
+    fn default() -> Self {
+        Self {
+            backend: Backend::default(),
+            data: PathBuf::from("tipoff-data"),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8085)),
+            token_file: None,
+            token: None,
+            heartbeat_flush: None,
+            keep: "30d".to_owned(),
+            google: Google::default(),
+            services: BTreeMap::new(),
+        }
+    }
+}
+
+/// A Google Cloud project and what of it is used.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Google {
+    /// The project. `GOOGLE_CLOUD_PROJECT` says it as well.
+    pub project: Option<String>,
+    /// The Firestore database; `(default)` where none is named.
+    pub database: Option<String>,
+    /// Comes before the name of every Firestore collection of ours.
+    pub prefix: String,
+    /// The collection into which processors write their heartbeats, to be read along. Empty: none is.
+    pub heartbeats: String,
+    /// Where queries run, as `us-west2`; where the datasets are if not said.
+    pub location: Option<String>,
+    /// Whether BigQuery is used. Without it there is no history, and every probe's answer is unknown.
+    pub bigquery: bool,
+}
+
+impl Default for Google {
+    fn default() -> Self {
+        Self {
+            project: None,
+            database: None,
+            prefix: "tipoff_".to_owned(),
+            heartbeats: "processor_heartbeats".to_owned(),
+            location: None,
+            bigquery: true,
+        }
+    }
+}
+
+/// A service that is called directly.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Its base URL, without a path of its own.
+    pub url: String,
+    /// For whom the identity token is made; the URL's origin if not said.
+    #[serde(default)]
+    pub audience: Option<String>,
+    /// As whom it is called.
+    #[serde(default)]
+    pub identity: Identity,
+}
+
+/// As whom a service is called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Identity {
+    /// With an identity token of the service account we run as.
+    Oidc,
+    /// As nobody.
+    #[default]
+    None,
+}
+
+/// Something that is never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The secret, for the one place that needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(secret: String) -> Self {
+        Self(secret)
+    }
+}
+
+impl std::str::FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(HIDDEN)
+    }
+}
+
+const HIDDEN: &str = "(hidden)";
+
+impl Configuration {
+    /// Reads the file's text. What it does not say has its default.
+    pub fn read(file: &str, text: &str) -> Result<Self, Problems> {
+        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+            return Ok(Self::default());
+        }
+        diagnostic::parse(file, text)
+    }
+
+    /// The configuration as it may be shown: without secrets, nor what a URL says before its `@`.
+    pub fn shown(&self) -> serde_json::Value {
+        let mut shown = self.clone();
+        for service in shown.services.values_mut() {
+            if let Ok(mut url) = service.url.parse::<reqwest::Url>()
+                && (url.password().is_some() || !url.username().is_empty())
+            {
+                // Neither fails on a URL that had one of them.
+                let _ = url.set_password(None);
+                let _ = url.set_username(HIDDEN);
+                service.url = url.to_string();
+            }
+        }
+        serde_json::to_value(shown).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_said_has_its_default() {
+        let read = Configuration::read("tipoff.yaml", "backend: google\ngoogle: { project: p }\n").unwrap();
+        assert_eq!(read.backend, Backend::Google);
+        assert_eq!(read.google.project.as_deref(), Some("p"));
+        assert_eq!(read.google.prefix, "tipoff_");
+        assert_eq!(Configuration::read("tipoff.yaml", "# nothing\n").unwrap().backend, Backend::Embedded);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_file_and_line() {
+        let problems = Configuration::read("tipoff.yaml", "backend: google\ngoogle:\n  projet: p\n").unwrap_err();
+        let problems = problems.to_string();
+        assert!(problems.starts_with("tipoff.yaml:3: "), "{problems}");
+        assert!(problems.contains("projet"), "{problems}");
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        let text = "token: do-not-show-this-one\nservices: { s: { url: 'https://ann:hunter2@example.org/' } }\n";
+        let read = Configuration::read("tipoff.yaml", text).unwrap();
+        let shown = format!("{read:?} {}", read.shown());
+        assert!(!read.shown().to_string().contains("hunter2"), "{}", read.shown());
+        assert!(!shown.contains("do-not-show"), "{shown}");
+        assert_eq!(read.token.unwrap().reveal(), "do-not-show-this-one");
+    }
+}
