@@ -81,7 +81,7 @@ pub struct Google {
     pub heartbeats: String,
     /// Where queries run, as `us-west2`; where the datasets are if not said.
     pub location: Option<String>,
-    /// Whether BigQuery is used. Without it there is no history, and every probe's answer is unknown.
+    /// Whether BigQuery is used. Without it there is no history, and messages alone tell what is done.
     pub bigquery: bool,
 }
 

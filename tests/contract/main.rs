@@ -4,10 +4,13 @@
 //! adds what only that adapter can be asked.
 
 mod bus;
+#[path = "../support/cloud.rs"]
+mod cloud;
 mod embedded;
 #[path = "../support/emulator.rs"]
 mod emulator;
 mod firestore;
+mod google;
 mod push;
 mod store;
 mod warehouse;

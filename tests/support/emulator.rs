@@ -25,7 +25,7 @@ pub struct Emulator {
 impl Emulator {
     /// Starts `command`, which is to listen on `port`, with what it prints in a file for whoever has to look.
     fn start(name: &str, mut command: Command, port: u16) -> Self {
-        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{port}.log"));
+        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{port}.log", name.replace('/', "")));
         let file = File::create(&log).unwrap();
         command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
         let process = command.spawn().unwrap_or_else(|error| panic!("start the {name} emulator: {error}"));

@@ -49,7 +49,8 @@ impl Firestore {
         // Each for itself: one that somebody else was faster with is not to cost us the others.
         let request =
             BatchWriteRequest { database: self.db.get_database_path().clone(), writes, ..BatchWriteRequest::default() };
-        let answer = self.db.client().get().batch_write(self.timed(request)).await.map_err(unavailable)?.into_inner();
+        let mut client = self.db.client().get();
+        let answer = self.in_time(client.batch_write(self.timed(request))).await.map_err(unavailable)?.into_inner();
         let ours = wanted.into_iter().zip(answer.status).filter(|(_, status)| status.code == 0);
         Ok(ours.map(|(entry, _)| entry).collect())
     }

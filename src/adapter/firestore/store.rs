@@ -103,7 +103,9 @@ impl Firestore {
 
     async fn get(&self, collection: &str, id: &str) -> Result<Option<Read>, StoreError> {
         let request = GetDocumentRequest { name: self.name(collection, id), ..GetDocumentRequest::default() };
-        match self.db.client().get().get_document(self.timed(request)).await {
+        let mut client = self.db.client().get();
+        let answer = self.in_time(client.get_document(self.timed(request)));
+        match answer.await {
             Ok(found) => Ok(Some(Read::new(found.into_inner()))),
             Err(status) if status.code() == Code::NotFound => Ok(None),
             Err(status) => Err(unavailable(status)),
@@ -113,7 +115,17 @@ impl Firestore {
     async fn apply(&self, writes: Vec<Write>) -> Result<CommitResponse, Status> {
         let request =
             CommitRequest { database: self.db.get_database_path().clone(), writes, ..CommitRequest::default() };
-        Ok(self.db.client().get().commit(self.timed(request)).await?.into_inner())
+        let mut client = self.db.client().get();
+        Ok(self.in_time(client.commit(self.timed(request))).await?.into_inner())
+    }
+
+    /// Gives up waiting when the time is over. The request's own limit is the server's to keep, and a server that hangs
+    /// keeps none.
+    pub(super) async fn in_time<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+        match tokio::time::timeout(self.settings.timeout, call).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Status::deadline_exceeded(format!("no answer in {} s", self.settings.timeout.as_secs()))),
+        }
     }
 
     /// Reads a document, and writes what `change` makes of it unless somebody else was faster, else again.

@@ -1,0 +1,75 @@
+//! The adapters of Google Cloud together, on the emulators: the contract of a bus, and what several processes share.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use tipoff::adapter::firestore::{Firestore, Settings};
+use tipoff::adapter::google::bus::GoogleBus;
+use tipoff::adapter::pubsub::{Connection, publisher::Publisher};
+use tipoff::domain::time::after;
+use tipoff::port::Bus as _;
+use tipoff::port::{BusError, Store};
+use tipoff::wire::dispatch::Target;
+
+use super::bus::message;
+use super::cloud::Cloud;
+use super::embedded::topics;
+use super::store::{decide, key, waiting};
+use super::{bus, emulator, second};
+
+async fn connect(emulator: &emulator::Emulator, project: &str) -> Arc<Firestore> {
+    let settings = Settings { emulator: Some(emulator.address.clone()), ..Settings::new(project) };
+    Arc::new(Firestore::connect(settings).await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_contract_of_a_bus_holds_on_the_emulators() {
+    let Some(cloud) = Cloud::start(&topics()).await else { return };
+    let connection = Connection { project: cloud.project.clone(), emulator: Some(cloud.pubsub.address.clone()) };
+    let publisher = Arc::new(Publisher::connect(connection).await.unwrap());
+    let alerts = connect(&cloud.firestore, &cloud.project).await;
+    let google = GoogleBus::new(topics(), publisher, alerts);
+    bus::contract(&google, "start").await;
+    // Each topic has a queue of its own; this one is not held up by what was refused.
+    google.send(&message("after", Target::Topic("start".into())), second(0)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_effect_is_one_processs_to_deliver() {
+    let Some(emulator) = emulator::firestore() else { return };
+    let (one, two) = (connect(&emulator, "share").await, connect(&emulator, "share").await);
+    let ids: Vec<String> = (0..20).map(|index| format!("effect-{index}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    decide(&*one, &key("share", "2026-01-22"), &ids, second(0)).await;
+
+    let until = second(30);
+    let claim = async |store: &Firestore, at| {
+        let entries = store.outbox(at, 100).await.unwrap();
+        let asked = entries.into_iter().map(|entry| (entry, after(until, SignedDuration::ZERO))).collect();
+        let claimed = store.claim(asked).await.unwrap();
+        claimed.into_iter().map(|entry| entry.id).collect::<Vec<_>>()
+    };
+    let (first, second_claim) = tokio::join!(claim(&one, second(1)), claim(&two, second(1)));
+    let mut all: Vec<String> = first.iter().chain(&second_claim).cloned().collect();
+    all.sort();
+    let mut expected: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
+    expected.sort();
+    assert_eq!(all, expected, "each is claimed exactly once: {first:?} and {second_claim:?}");
+    assert_eq!(waiting(&*two, second(2)).await, Vec::<String>::new());
+    // Whoever claimed them may have died.
+    assert_eq!(claim(&two, second(31)).await.len(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_is_held_by_one_and_ends() {
+    let Some(emulator) = emulator::firestore() else { return };
+    let (one, two) = (connect(&emulator, "lease").await, connect(&emulator, "lease").await);
+    assert!(one.lease("export", second(0), second(60)).await.unwrap());
+    assert!(!two.lease("export", second(1), second(61)).await.unwrap());
+    assert!(two.lease("other", second(1), second(61)).await.unwrap());
+    // Held on to by whoever has it, even past what the other saw.
+    assert!(one.lease("export", second(50), second(110)).await.unwrap());
+    assert!(!two.lease("export", second(70), second(130)).await.unwrap());
+    assert!(two.lease("export", second(111), second(171)).await.unwrap());
+    assert!(!one.lease("export", second(112), second(172)).await.unwrap());
+}

@@ -1,0 +1,8 @@
+//! The real binary on the Pub/Sub and Firestore emulators.
+
+#[path = "../support/cloud.rs"]
+mod cloud;
+#[path = "../support/emulator.rs"]
+mod emulator;
+mod replicas;
+mod service;

@@ -1,0 +1,56 @@
+//! Replicas of the service as processes.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use super::cloud::Cloud;
+
+/// One replica. Dropping it kills it.
+pub struct Replica {
+    child: Child,
+    /// Where it answers.
+    pub url: String,
+}
+
+impl Replica {
+    /// Starts a replica on the emulators, and waits until it listens. What it logs goes to `log`.
+    pub fn start(cloud: &Cloud, pipeline: &Path, log: &Path) -> Self {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tipoff"));
+        command.args(["serve", "--backend", "google", "--project", &cloud.project, "--listen", "127.0.0.1:0"]);
+        command.args(["--heartbeat-flush", "1s", "--log", "warn,tipoff=info"]).arg("--pipeline-file").arg(pipeline);
+        command.envs(cloud.environment()).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().expect("start the service");
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim().strip_prefix("listening on ").expect("the service says where it listens").to_owned();
+        Self { child, url }
+    }
+
+    /// SIGKILL: nothing is drained, nothing is said goodbye to.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Sends a signal, as `STOP` and `CONT`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success(), "kill -{name}");
+    }
+
+    /// SIGTERM, and whether it ends well.
+    pub fn end(mut self) -> bool {
+        self.signal("TERM");
+        self.child.wait().unwrap().success()
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        // It has ended already, or it ends now.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
