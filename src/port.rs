@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use jiff::civil::Date;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::coverage::Coverage;
@@ -16,6 +16,7 @@ use crate::domain::id::{NodeId, PartitionKey, PipelineId, RunId, UnitId};
 use crate::domain::partition::{Partition, Recorded};
 use crate::domain::time::Now;
 use crate::wire::dispatch::Outgoing;
+use crate::wire::inbound::Delivery;
 
 /// Why a store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -242,6 +243,41 @@ pub trait Bus: Send + Sync {
 
     /// Alerts that are on, worst first.
     async fn alerts(&self) -> Result<Vec<Alert>, BusError>;
+}
+
+/// What became of a message that was handed over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Handed {
+    /// What it causes is durable, or it causes nothing: acknowledge it.
+    Settled,
+    /// Not now: let it come again, not before this long.
+    Back(SignedDuration),
+}
+
+/// To whom an adapter hands what it receives on its own. Calls may come from many tasks at once.
+#[async_trait]
+pub trait Recipient: Send + Sync {
+    /// Takes a message, and says only after the commit what became of it.
+    async fn hand_over(&self, delivery: Delivery) -> Handed;
+
+    /// Messages it takes at once without handing any back.
+    fn room(&self) -> usize;
+
+    /// A message published then has come in over a road on which a dead connection would not say so. Once called,
+    /// silence counts only up to the latest such instant; [`Timestamp::MIN`] says that nothing has come yet.
+    fn heard(&self, published: Timestamp);
+
+    /// Something published until now may not have come in, and will come later.
+    fn interrupted(&self);
+
+    /// The broker delivers a message again.
+    fn redelivered(&self);
+
+    /// `component` cannot work until somebody outside mends it. Returns whether that is news.
+    fn fault(&self, component: &str, reason: &str) -> bool;
+
+    /// `component` works.
+    fn well(&self, component: &str);
 }
 
 /// A probe's answer.

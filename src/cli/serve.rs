@@ -18,9 +18,11 @@ use crate::clock::Clock;
 use crate::configuration::{Backend, Configuration};
 use crate::domain::time::after;
 use crate::engine::health::Health;
+use crate::engine::recipient::Listening;
 use crate::engine::{Engine, Settings, run};
 use crate::http::{self, App, Local, ROOM_KB, guard::Guard};
 use crate::pipeline::Declarations;
+use crate::port::Recipient;
 
 /// How long a call that is under way may go on when the service ends.
 const PUSH_DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
@@ -174,12 +176,14 @@ impl Serve {
         let (stop, stopping) = watch::channel(false);
         let running = run::run(&engine, &stopping);
         let health = Arc::new(Health::default());
-        let subscribers =
-            Subscribers::start(&google.connection, &engine, &running.inbox, &health, &google.publisher, &stopping);
+        let (inbox, topology) = (running.inbox.clone(), &engine.declarations.topology);
+        let recipient: Arc<dyn Recipient> =
+            Arc::new(Listening { engine: engine.clone(), inbox: inbox.clone(), health: health.clone() });
+        let subscribers = Subscribers::start(&google.connection, topology, &recipient, &google.publisher, &stopping);
         let subscribers = subscribers.await.map_err(Fault::unusable)?;
         let app = App {
             engine,
-            inbox: running.inbox.clone(),
+            inbox,
             local: None,
             health,
             guard,

@@ -43,13 +43,8 @@ impl Hearing {
         }
     }
 
-    /// From now on silence counts only up to the latest message that [`Hearing::heard`] was told of: the bus is elsewhere,
-    /// and a connection to it may be dead without a word. Somebody then has to publish something from time to time.
-    pub fn require_proof(&self) {
-        self.heard(Timestamp::MIN);
-    }
-
-    /// A message published at `published` has come in: up to then the connection lived.
+    /// A message published at `published` has come in: up to then the connection lived. Once told of one, silence counts only
+    /// up to the latest: a connection may be dead without a word, and somebody then publishes something from time to time.
     pub fn heard(&self, published: Timestamp) {
         let mut proof = self.proof.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         *proof = Some(proof.map_or(published, |before| before.max(published)));

@@ -14,6 +14,7 @@ pub mod export;
 pub mod health;
 pub mod hearing;
 pub mod intake;
+pub mod recipient;
 pub mod relay;
 pub mod run;
 pub mod step;

@@ -7,8 +7,7 @@ use tipoff::adapter::firestore::{Firestore, Settings};
 use tipoff::adapter::google::bus::GoogleBus;
 use tipoff::adapter::pubsub::{Connection, publisher::Publisher};
 use tipoff::domain::time::after;
-use tipoff::port::Bus as _;
-use tipoff::port::{BusError, Store};
+use tipoff::port::{Bus as _, Store};
 use tipoff::wire::dispatch::Target;
 
 use super::bus::message;

@@ -159,7 +159,7 @@ async fn a_game_day_survives_kills_zombies_and_hanging_emulators() {
 
     let mut replicas: Vec<Replica> = (0..REPLICAS).map(|_| Replica::start(&cloud, &pipeline, &log)).collect();
     let zone = jiff::tz::TimeZone::get("America/New_York").unwrap();
-    let today = zone.to_datetime(jiff::Timestamp::now()).date();
+    let today = zone.to_datetime(tipoff::clock::Clock::System.now()).date();
     let dates: Vec<String> = [1, 2].map(|back: i64| today.saturating_sub(back.days()).to_string()).to_vec();
     let night: Vec<_> = dates.iter().flat_map(|date| night(date)).collect();
     let runs: BTreeSet<String> =

@@ -13,7 +13,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use google_cloud_gax::error::rpc::Code;
@@ -28,11 +27,8 @@ use tokio::time::Instant;
 
 use super::publisher::Publisher;
 use super::{ConnectError, Connection};
-use crate::engine::Engine;
-use crate::engine::health::Health;
-use crate::engine::intake::{Settlement, WAITING_MAX};
-use crate::engine::run::Inbox;
-use crate::topology::Carries;
+use crate::port::{Handed, Recipient};
+use crate::topology::{Carries, Topology};
 use crate::wire::inbound::Delivery;
 
 /// The consumer of the subscriptions that are read here.
@@ -65,9 +61,7 @@ pub struct Subscribers {
 
 /// One subscription and all that its supervisor needs.
 struct Supervised {
-    engine: Arc<Engine>,
-    inbox: Inbox,
-    health: Arc<Health>,
+    recipient: Arc<dyn Recipient>,
     client: Client,
     topic: String,
     name: String,
@@ -91,13 +85,11 @@ impl Subscribers {
     /// Begins to read every subscription that the topology declares for tipoff, until `stop` turns true.
     pub async fn start(
         connection: &Connection,
-        engine: &Arc<Engine>,
-        inbox: &Inbox,
-        health: &Arc<Health>,
+        topology: &Topology,
+        recipient: &Arc<dyn Recipient>,
         publisher: &Arc<Publisher>,
         stop: &watch::Receiver<bool>,
     ) -> Result<Self, ConnectError> {
-        let topology = &engine.declarations.topology;
         let declared: Vec<_> = topology
             .consumed_by(OURSELVES)
             .map(|(topic, name, _)| {
@@ -111,19 +103,17 @@ impl Subscribers {
             .with_grpc_subchannel_count(declared.len().clamp(1, 8));
         let client = builder.build().await.map_err(|error| connection.failed(&error))?;
         // Together no more than the intake takes without handing back.
-        let places = (WAITING_MAX / declared.len().max(1)).max(1);
+        let places = (recipient.room() / declared.len().max(1)).max(1);
         let mut tasks = JoinSet::new();
         let probed: Vec<String> =
             declared.iter().filter(|(_, _, proves)| *proves).map(|(topic, _, _)| topic.clone()).collect();
         if !probed.is_empty() {
-            engine.hearing.require_proof();
+            recipient.heard(Timestamp::MIN);
             tasks.spawn(probe(Arc::clone(publisher), probed, stop.clone()));
         }
         for (topic, name, proves) in declared {
             let supervised = Supervised {
-                engine: Arc::clone(engine),
-                inbox: inbox.clone(),
-                health: Arc::clone(health),
+                recipient: Arc::clone(recipient),
                 client: client.clone(),
                 path: format!("projects/{}/subscriptions/{name}", connection.project),
                 topic,
@@ -151,7 +141,7 @@ impl Supervised {
     async fn supervise(mut self) {
         let component = format!("subscription {}", self.name);
         // Not ready until the first stream has been opened for a moment without an error.
-        self.health.fault(&component, "connecting");
+        self.recipient.fault(&component, "connecting");
         let mut failures: u32 = 0;
         loop {
             let began = Instant::now();
@@ -165,7 +155,7 @@ impl Supervised {
                 End::Ended(error) => self.report(&component, error.as_ref()),
             };
             // What was published meanwhile was not heard.
-            self.engine.hearing.interrupted(self.engine.clock.now());
+            self.recipient.interrupted();
             failures = if began.elapsed() > PAUSE.1 { 0 } else { failures.saturating_add(1) };
             tokio::select! {
                 () = tokio::time::sleep(pause(failures, longest)) => {}
@@ -189,7 +179,7 @@ impl Supervised {
             }
         };
         let code = code.map(|code| format!("{code:?}")).unwrap_or_default();
-        if self.health.fault(component, &format!("{code}: {advice}")) {
+        if self.recipient.fault(component, &format!("{code}: {advice}")) {
             tracing::error!(subscription = self.name, code, "{advice}: {error}");
         }
         PAUSE_OF_FAULT
@@ -226,7 +216,7 @@ impl Supervised {
                         received = &mut next => break Some(received),
                         () = tokio::time::sleep_until(opened.unwrap_or_else(Instant::now)), if opened.is_some() => {
                             opened = None;
-                            self.health.well(component);
+                            self.recipient.well(component);
                         }
                         () = tokio::time::sleep_until(idle_since + IDLE_MAX) => break None,
                     }
@@ -237,7 +227,7 @@ impl Supervised {
                 Some(Some(Ok((message, handler)))) => {
                     idle_since = Instant::now();
                     if opened.take().is_some() {
-                        self.health.well(component);
+                        self.recipient.well(component);
                     }
                     if let Some(place) = place {
                         self.take(&mut in_hand, message, handler, place);
@@ -259,16 +249,21 @@ impl Supervised {
 
     /// Hands a message to the intake, in a task of its own that settles it.
     fn take(&self, in_hand: &mut JoinSet<()>, message: Message, handler: Handler, place: OwnedSemaphorePermit) {
-        let published = published(&message).unwrap_or_else(|| self.engine.clock.now());
+        let Some(published) = published(&message) else {
+            // No broker leaves it out; without it the message would have no place in time.
+            tracing::error!(subscription = self.name, message = message.message_id, "a message without its instant");
+            handler.nack();
+            return;
+        };
         if self.proves {
-            self.engine.hearing.heard(published);
+            self.recipient.heard(published);
         }
         if message.attributes.contains_key(PROBE) && message.data.is_empty() {
             handler.ack();
             return;
         }
         if let Some(attempt) = handler.delivery_attempt().filter(|attempt| *attempt > 1) {
-            self.engine.counts.redelivered.fetch_add(1, Ordering::Relaxed);
+            self.recipient.redelivered();
             if attempt >= ATTEMPTS_REPORTED {
                 tracing::warn!(subscription = self.name, message = message.message_id, attempt, "delivered again");
             }
@@ -280,12 +275,10 @@ impl Supervised {
             attributes: BTreeMap::from_iter(message.attributes),
             data: message.data.to_vec(),
         };
-        self.engine.hearing.received(published);
-        let (engine, inbox, mut stop) = (Arc::clone(&self.engine), self.inbox.clone(), self.stop.clone());
+        let (recipient, mut stop) = (Arc::clone(&self.recipient), self.stop.clone());
         in_hand.spawn(async move {
-            let settlement = inbox.deliver(delivery).await;
-            engine.hearing.settled(published);
-            settle(handler, settlement, &mut stop).await;
+            let handed = recipient.hand_over(delivery).await;
+            settle(handler, handed, &mut stop).await;
             drop(place);
         });
     }
@@ -293,9 +286,9 @@ impl Supervised {
 
 /// Acknowledges, or hands back after the pause that was asked for: without one a message that cannot be taken now would
 /// come again at once, for ever.
-async fn settle(handler: Handler, settlement: Settlement, stop: &mut watch::Receiver<bool>) {
-    match settlement {
-        Settlement::Ack | Settlement::Park { .. } => match handler {
+async fn settle(handler: Handler, handed: Handed, stop: &mut watch::Receiver<bool>) {
+    match handed {
+        Handed::Settled => match handler {
             // Confirmed only where the subscription promises anything by it; if it comes again it changes nothing.
             Handler::ExactlyOnce(handler) => {
                 if let Err(error) = handler.confirmed_ack().await {
@@ -304,7 +297,7 @@ async fn settle(handler: Handler, settlement: Settlement, stop: &mut watch::Rece
             }
             handler => handler.ack(),
         },
-        Settlement::Nack { after, .. } => {
+        Handed::Back(after) => {
             let pause = Duration::try_from(after).unwrap_or_default();
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}

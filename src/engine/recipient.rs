@@ -1,0 +1,63 @@
+//! The engine as the one to whom adapters hand what they receive.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::Engine;
+use super::health::Health;
+use super::intake::{Settlement, WAITING_MAX};
+use super::run::Inbox;
+use crate::port::{Handed, Recipient};
+use crate::wire::inbound::Delivery;
+
+/// A running engine's inbox, its hearing and its health.
+pub struct Listening {
+    /// The engine.
+    pub engine: Arc<Engine>,
+    /// Where its messages go in.
+    pub inbox: Inbox,
+    /// Where faults are kept.
+    pub health: Arc<Health>,
+}
+
+#[async_trait]
+impl Recipient for Listening {
+    async fn hand_over(&self, delivery: Delivery) -> Handed {
+        let published = delivery.published;
+        // Also while it waits for the intake: until it is settled, nothing later has been heard.
+        self.engine.hearing.received(published);
+        let settlement = self.inbox.deliver(delivery).await;
+        self.engine.hearing.settled(published);
+        match settlement {
+            Settlement::Ack | Settlement::Park { .. } => Handed::Settled,
+            Settlement::Nack { after, .. } => Handed::Back(after),
+        }
+    }
+
+    fn room(&self) -> usize {
+        WAITING_MAX
+    }
+
+    fn heard(&self, published: Timestamp) {
+        self.engine.hearing.heard(published);
+    }
+
+    fn interrupted(&self) {
+        self.engine.hearing.interrupted(self.engine.clock.now());
+    }
+
+    fn redelivered(&self) {
+        self.engine.counts.redelivered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn fault(&self, component: &str, reason: &str) -> bool {
+        self.health.fault(component, reason)
+    }
+
+    fn well(&self, component: &str) {
+        self.health.well(component);
+    }
+}
