@@ -13,7 +13,8 @@ use tokio::sync::{Semaphore, watch};
 use super::say::say;
 use super::{Common, Fault, Verdict, backend};
 use crate::adapter::embedded::{Durability, Embedded, EmbeddedBus, PushTargets, Pusher};
-use crate::adapter::pubsub::subscriber::Subscribers;
+use crate::adapter::firestore::heartbeats::Heartbeats;
+use crate::adapter::pubsub::subscriber::{OURSELVES, Subscribers};
 use crate::clock::Clock;
 use crate::configuration::{Backend, Configuration};
 use crate::domain::time::after;
@@ -23,6 +24,7 @@ use crate::engine::{Engine, Settings, run};
 use crate::http::{self, App, Local, ROOM_KB, guard::Guard};
 use crate::pipeline::Declarations;
 use crate::port::Recipient;
+use crate::topology::{Carries, Topology};
 
 /// How long a call that is under way may go on when the service ends.
 const PUSH_DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
@@ -181,6 +183,7 @@ impl Serve {
             Arc::new(Listening { engine: engine.clone(), inbox: inbox.clone(), health: health.clone() });
         let subscribers = Subscribers::start(&google.connection, topology, &recipient, &google.publisher, &stopping);
         let subscribers = subscribers.await.map_err(Fault::unusable)?;
+        let heartbeats = tokio::spawn(heartbeats(configuration, topology, &google, recipient, stopping.clone()));
         let app = App {
             engine,
             inbox,
@@ -195,9 +198,28 @@ impl Serve {
         let server = listen(app, listener)?;
         signal().await;
         stop.send_replace(true);
-        tokio::join!(running.ended(), subscribers.ended());
+        let _ = tokio::join!(running.ended(), subscribers.ended(), heartbeats);
         closed(server).await;
         Ok(Verdict::Holds)
+    }
+}
+
+/// Reads heartbeats from Firestore along with those on the topic that carries them, where both are configured.
+fn heartbeats(
+    configuration: &Configuration,
+    topology: &Topology,
+    google: &backend::Google,
+    recipient: Arc<dyn Recipient>,
+    stop: watch::Receiver<bool>,
+) -> impl Future<Output = ()> + Send + 'static {
+    let carries = |topic: &str| topology.topic(topic).is_some_and(|topic| topic.carries == Carries::Heartbeat);
+    let topic = topology.consumed_by(OURSELVES).map(|(topic, _, _)| topic.to_string()).find(|topic| carries(topic));
+    let collection = configuration.google.heartbeats.clone();
+    let firestore = google.firestore.clone();
+    async move {
+        if let (Some(topic), false) = (topic, collection.is_empty()) {
+            Heartbeats { collection, topic }.read(firestore, recipient, || Clock::System.now(), stop).await;
+        }
     }
 }
 

@@ -119,7 +119,9 @@ impl<T> Intake<T> {
                     return Offer::Settled(token, Settlement::Nack { after: SignedDuration::from_secs(10), reason });
                 }
                 let patient = events.iter().all(|event| matches!(event, Event::Heartbeat(_)));
-                let due = if patient { after(now, engine.settings.heartbeat_flush) } else { now };
+                // A heartbeat that comes late, as out of a backlog, has waited already.
+                let flush = engine.settings.heartbeat_flush;
+                let due = if patient { after(delivery.published, flush).clamp(now, after(now, flush)) } else { now };
                 engine.hearing.received(delivery.published);
                 let (at, waiting) = self.partitions.entry(key).or_insert_with(|| (due, Vec::new()));
                 *at = due.min(*at);

@@ -13,6 +13,7 @@
 
 mod alerts;
 mod document;
+pub mod heartbeats;
 mod sharing;
 mod store;
 
