@@ -77,8 +77,6 @@ pub struct Google {
     pub database: Option<String>,
     /// Comes before the name of every Firestore collection of ours.
     pub prefix: String,
-    /// The collection into which processors write their heartbeats, to be read along. Empty: none is.
-    pub heartbeats: String,
     /// Where queries run, as `us-west2`; where the datasets are if not said.
     pub location: Option<String>,
     /// Whether BigQuery is used. Without it there is no history, and messages alone tell what is done.
@@ -87,14 +85,7 @@ pub struct Google {
 
 impl Default for Google {
     fn default() -> Self {
-        Self {
-            project: None,
-            database: None,
-            prefix: "tipoff_".to_owned(),
-            heartbeats: "processor_heartbeats".to_owned(),
-            location: None,
-            bigquery: true,
-        }
+        Self { project: None, database: None, prefix: "tipoff_".to_owned(), location: None, bigquery: true }
     }
 }
 

@@ -83,6 +83,8 @@ pub struct Topic {
     pub retention: Duration,
     /// Name of the JSON Schema of the messages, without directory and extension.
     pub schema: Option<String>,
+    /// The Firestore collection into which the same messages are written by those who do not publish.
+    pub collection: Option<String>,
     /// Whether the topic is in use.
     pub standing: Standing,
     /// Line of the topic's name in the file, for messages about it.
@@ -398,6 +400,7 @@ impl Reading {
         let publishers = table.texts("publishers", &mut self.report).into_iter().map(|found| found.value).collect();
         let retention = self.within(&mut table, "retention", &RETENTION, defaults.topic_retention);
         let schema = table.text("schema", &mut self.report).map(|found| found.value);
+        let collection = table.text("collection", &mut self.report);
         let retired = table.text("retired", &mut self.report);
         let subscriptions = table.table("subscriptions", &mut self.report);
         table.finish(&mut self.report);
@@ -421,9 +424,27 @@ impl Reading {
         {
             self.report.at(&why.place, "says nothing; write why the topic is no longer in use");
         }
+        if let Some(collection) = &collection
+            && carries != Carries::Heartbeat
+        {
+            self.report.at(&collection.place, "only heartbeats are read from a Firestore collection as well");
+        }
+        let collection = collection.map(|found| found.value);
         let standing = retired.map_or(Standing::Live, |why| Standing::Retired { why: why.value });
         let line = place.line;
-        Topic { purpose, pipeline, carries, phase, publishers, retention, schema, standing, line, subscriptions }
+        Topic {
+            purpose,
+            pipeline,
+            carries,
+            phase,
+            publishers,
+            retention,
+            schema,
+            collection,
+            standing,
+            line,
+            subscriptions,
+        }
     }
 
     fn subscriptions(

@@ -9,12 +9,13 @@ use clap::Args;
 use jiff::SignedDuration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 
 use super::say::say;
 use super::{Common, Fault, Verdict, backend};
 use crate::adapter::embedded::{Durability, Embedded, EmbeddedBus, PushTargets, Pusher};
 use crate::adapter::firestore::heartbeats::Heartbeats;
-use crate::adapter::pubsub::subscriber::{OURSELVES, Subscribers};
+use crate::adapter::pubsub::subscriber::Subscribers;
 use crate::clock::Clock;
 use crate::configuration::{Backend, Configuration};
 use crate::domain::time::after;
@@ -24,7 +25,7 @@ use crate::engine::{Engine, Settings, run};
 use crate::http::{self, App, Local, ROOM_KB, guard::Guard};
 use crate::pipeline::Declarations;
 use crate::port::Recipient;
-use crate::topology::{Carries, Topology};
+use crate::topology::Topology;
 
 /// How long a call that is under way may go on when the service ends.
 const PUSH_DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
@@ -183,7 +184,7 @@ impl Serve {
             Arc::new(Listening { engine: engine.clone(), inbox: inbox.clone(), health: health.clone() });
         let subscribers = Subscribers::start(&google.connection, topology, &recipient, &google.publisher, &stopping);
         let subscribers = subscribers.await.map_err(Fault::unusable)?;
-        let heartbeats = tokio::spawn(heartbeats(configuration, topology, &google, recipient, stopping.clone()));
+        let heartbeats = heartbeats(topology, &google, &recipient, &stopping);
         let app = App {
             engine,
             inbox,
@@ -198,29 +199,28 @@ impl Serve {
         let server = listen(app, listener)?;
         signal().await;
         stop.send_replace(true);
-        let _ = tokio::join!(running.ended(), subscribers.ended(), heartbeats);
+        tokio::join!(running.ended(), subscribers.ended(), heartbeats.join_all());
         closed(server).await;
         Ok(Verdict::Holds)
     }
 }
 
-/// Reads heartbeats from Firestore along with those on the topic that carries them, where both are configured.
+/// Reads heartbeats from the Firestore collections that topics.yaml names, along with those on their topics.
 fn heartbeats(
-    configuration: &Configuration,
     topology: &Topology,
     google: &backend::Google,
-    recipient: Arc<dyn Recipient>,
-    stop: watch::Receiver<bool>,
-) -> impl Future<Output = ()> + Send + 'static {
-    let carries = |topic: &str| topology.topic(topic).is_some_and(|topic| topic.carries == Carries::Heartbeat);
-    let topic = topology.consumed_by(OURSELVES).map(|(topic, _, _)| topic.to_string()).find(|topic| carries(topic));
-    let collection = configuration.google.heartbeats.clone();
-    let firestore = google.firestore.clone();
-    async move {
-        if let (Some(topic), false) = (topic, collection.is_empty()) {
-            Heartbeats { collection, topic }.read(firestore, recipient, || Clock::System.now(), stop).await;
+    recipient: &Arc<dyn Recipient>,
+    stop: &watch::Receiver<bool>,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    for (topic, declared) in topology.topics() {
+        if let Some(collection) = &declared.collection {
+            let heartbeats = Heartbeats { collection: collection.clone(), topic: topic.to_string() };
+            let (firestore, recipient) = (google.firestore.clone(), recipient.clone());
+            tasks.spawn(heartbeats.read(firestore, recipient, || Clock::System.now(), stop.clone()));
         }
     }
+    tasks
 }
 
 type Server = tokio::task::JoinHandle<std::io::Result<()>>;

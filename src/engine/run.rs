@@ -22,6 +22,8 @@ const PARKING_MAX: usize = 64;
 const DRAIN: Duration = Duration::from_secs(10);
 /// How often the outbox is looked at though nothing was decided: picks up what another process committed.
 const RELAY_EVERY: Duration = Duration::from_millis(500);
+/// The shortest time between two sweeps.
+const SWEEP_MIN: Duration = Duration::from_secs(1);
 /// How often history is written.
 const EXPORT_EVERY: Duration = Duration::from_secs(5);
 
@@ -185,7 +187,6 @@ async fn intake(
 }
 
 async fn sweep(engine: Arc<Engine>, decided: watch::Sender<()>, mut stop: watch::Receiver<bool>) {
-    let every = Duration::try_from(engine.settings.sweep_every).unwrap_or(Duration::from_secs(10));
     loop {
         match engine.sweep().await {
             Ok(0) => {}
@@ -194,11 +195,22 @@ async fn sweep(engine: Arc<Engine>, decided: watch::Sender<()>, mut stop: watch:
             }
             Err(error) => tracing::warn!("sweep: {error}"),
         }
+        let nap = nap(&engine).await;
         tokio::select! {
             biased;
             () = stopped(&mut stop) => return,
-            () = tokio::time::sleep(every) => {}
+            () = tokio::time::sleep(nap) => {}
         }
+    }
+}
+
+/// Until the next deadline that is known, but not longer than deadlines set by another process may wait.
+async fn nap(engine: &Engine) -> Duration {
+    let longest = Duration::try_from(engine.settings.sweep_every).unwrap_or(Duration::from_secs(10));
+    match engine.store.next_wake().await {
+        // One that cannot be woken is tried again, and not at once.
+        Ok((Some(wake), _)) => until(engine.clock.now(), wake).clamp(SWEEP_MIN.min(longest), longest),
+        Ok((None, _)) | Err(_) => longest,
     }
 }
 

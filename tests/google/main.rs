@@ -4,5 +4,6 @@
 mod cloud;
 #[path = "../support/emulator.rs"]
 mod emulator;
+mod producer;
 mod replicas;
 mod service;

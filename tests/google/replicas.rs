@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::cloud::Cloud;
-use super::service::Replica;
+use super::service::{Replica, says};
 
 const REPLICAS: usize = 3;
 const KILLS: usize = 10;
@@ -219,7 +219,7 @@ async fn a_game_day_survives_kills_zombies_and_hanging_emulators() {
             break;
         }
         if Instant::now() > patience {
-            let standing: String = dates.iter().map(|date| cloud_says(&cloud, &["status", date])).collect();
+            let standing: String = dates.iter().map(|date| says(&cloud, &pipeline, &["status", date])).collect();
             panic!("never dispatched: {missing:?}; seen {found:?}\n{standing}\nsee {}", log.display());
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -250,13 +250,6 @@ async fn a_game_day_survives_kills_zombies_and_hanging_emulators() {
     }
     let repeats: usize = seen.values().flat_map(BTreeMap::values).map(|count| count - 1).sum();
     println!("{total} messages, {KILLS} kills, {} dispatches, {repeats} repeats with the same id", seen.len());
-}
-
-/// What an operator is told.
-fn cloud_says(cloud: &Cloud, arguments: &[&str]) -> String {
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tipoff"));
-    command.args(arguments).args(["--backend", "google", "--project", &cloud.project]).envs(cloud.environment());
-    String::from_utf8(command.output().unwrap().stdout).unwrap()
 }
 
 /// Every completion that the journal tells of, by run.

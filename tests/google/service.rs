@@ -6,6 +6,16 @@ use std::process::{Child, Command, Stdio};
 
 use super::cloud::Cloud;
 
+/// What an operator is told who asks the store.
+pub fn says(cloud: &Cloud, pipeline: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tipoff"));
+    command.args(arguments).args(["--backend", "google", "--project", &cloud.project]);
+    command.arg("--pipeline-file").arg(pipeline).envs(cloud.environment());
+    let output = command.output().unwrap();
+    assert!(output.status.code().is_some_and(|code| code < 2), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// One replica. Dropping it kills it.
 pub struct Replica {
     child: Child,

@@ -83,7 +83,7 @@ impl Heartbeats {
         let mut listening: Option<(FirestoreListener<_, _>, mpsc::Receiver<Document>)> = None;
         loop {
             let at = now();
-            match firestore.lease("heartbeats", at, after(at, LEASE)).await {
+            match firestore.lease(&self.collection, at, after(at, LEASE)).await {
                 Ok(true) => {
                     let since = read_until.map_or(after(at, -FIRST_BACK), |read| after(read, -OVERLAP));
                     match self.poll(&firestore, since).await {
