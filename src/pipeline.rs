@@ -8,6 +8,7 @@
 //! - every message has a live topic with a consumer, or a declared service, and satisfies its receiver's contract.
 
 mod link;
+pub mod probe;
 mod read;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use crate::domain::id::{NodeId, PipelineId};
 use crate::topology::{self, Topology};
 use crate::wire::dispatch::Message;
 use crate::wire::inbound::Naming;
+use probe::Probe;
 
 /// The topology that is compiled in.
 pub const TOPICS: &str = include_str!("../topics.yaml");
@@ -46,6 +48,10 @@ pub struct Pipeline {
     pub tasks: BTreeMap<NodeId, Vec<Message>>,
     /// The table that a node writes, with its dataset.
     pub outputs: BTreeMap<NodeId, String>,
+    /// What the warehouse is asked about a node's output.
+    pub probes: BTreeMap<NodeId, Probe>,
+    /// What a node's processor calls itself in the history of runs.
+    pub classes: BTreeMap<NodeId, String>,
     /// Services that are asked directly rather than over a topic.
     pub services: BTreeMap<String, Service>,
     /// What messages may name beside the nodes.
@@ -281,9 +287,10 @@ pipelines:
                  p.yaml:21: pipelines.nba.nodes.work.early.same_as: `work` is a task, this a source",
             ),
             (
-                "      a: { kind: source, phase: p, cycle: late, output: raw.games }\n      b: { kind: source, phase: p, cycle: late, output: games, probe: true }\n      c: { kind: source, phase: p, cycle: late, probe: true }\n".to_owned(),
+                "      a: { kind: source, phase: p, cycle: late, output: raw.games }\n      b: { kind: source, phase: p, cycle: late, output: games, probe: rows }\n      c: { kind: source, phase: p, cycle: late, probe: rows }\n".to_owned(),
                 "p.yaml:21: pipelines.nba.nodes.a.output: `raw.games` is in none of this pipeline's datasets (nba_)\n\
                  p.yaml:22: pipelines.nba.nodes.b.output: `games` is not DATASET.TABLE\n\
+                 p.yaml:22: pipelines.nba.nodes.b.probe: no probe `rows` is declared\n\
                  p.yaml:23: pipelines.nba.nodes.c: is probed but has no output to look at",
             ),
             (
@@ -320,6 +327,94 @@ pipelines:
         ];
         for (nodes, expected) in table {
             assert_eq!(mistakes(&format!("{HEAD}{SOUND}{nodes}")), expected, "\n{nodes}");
+        }
+    }
+
+    #[test]
+    fn each_mistake_in_a_probe_is_named_with_its_place() {
+        // The probe is on line 18, the node that asks it on 22.
+        let with = |probe: &str, ask: &str| {
+            let head =
+                HEAD.replacen("    nodes:\n", &format!("    probes: {{ rows: {{ {probe} }} }}\n    nodes:\n"), 1);
+            mistakes(&format!(
+                "{head}{SOUND}      a: {{ kind: source, phase: p, cycle: late, output: nba_raw.a, probe: {ask} }}\n"
+            ))
+        };
+        let sound = "with: { least: 1 }, sql: \"SELECT @least AS observed, 1 AS expected FROM {{ table }} WHERE {{ date_column }} = @date\"";
+        for ask in ["rows", "{ name: rows }", "{ name: rows, date_column: day, with: { least: 5 } }"] {
+            assert_eq!(with(sound, ask), "", "\n{ask}");
+        }
+        let (p, a) = ("p.yaml:18: pipelines.nba.probes.rows", "p.yaml:22: pipelines.nba.nodes.a.probe");
+        let table = [
+            (sound, "row", format!("{a}: no probe `row` is declared; did you mean `rows`?")),
+            (sound, "true", format!("{a}: expected the name of a probe, or a mapping with name, date_column and with")),
+            (sound, "{ nam: rows }", format!("{a}.nam: unknown key; did you mean `name`?\n{a}.name: missing")),
+            (sound, "{ name: rows, date_column: \"a` b\" }", format!("{a}.date_column: `a` b` is no name of a column")),
+            (
+                sound,
+                "{ name: rows, with: { last: 1 } }",
+                format!("{a}.with.last: `rows` has no argument `last`; did you mean `least`?"),
+            ),
+            (sound, "{ name: rows, with: { least: many } }", format!("{a}.with.least: expected a whole number")),
+            (
+                "with: { least: 1.5 }",
+                "rows",
+                format!("{p}.sql: missing\n{p}.with.least: expected a whole number or text"),
+            ),
+            (
+                "sql: \"DELETE FROM t; SELECT\"",
+                "rows",
+                format!(
+                    "{p}.sql: a probe is one query; it begins with SELECT or WITH and has no `;`\n\
+                     {p}.sql: names no column `observed`; a probe gives observed and expected\n\
+                     {p}.sql: names no column `expected`; a probe gives observed and expected\n\
+                     {p}.sql: does not ask about @date, so it would read every date"
+                ),
+            ),
+            (
+                "with: { least: 1 }, sql: \"SELECT @lest AS observed, 1 AS expected FROM {{ tabel }} WHERE d = @date\"",
+                "rows",
+                format!(
+                    "{p}.sql: `tabel` is not known; did you mean `table`?; table and date_column are filled in\n\
+                     {p}.sql: `@lest` is not declared under with; did you mean `least`?\n\
+                     {p}.sql: `least` is declared under with and not used"
+                ),
+            ),
+        ];
+        for (probe, ask, expected) in table {
+            assert_eq!(with(probe, ask), expected, "\n{probe}\n{ask}");
+        }
+    }
+
+    #[test]
+    fn a_probe_is_filled_in_for_each_node_that_asks_it() {
+        // A further pass asks what its processor's first asks; the date alone is left open.
+        let shipped = shipped().unwrap();
+        let nba = &shipped.pipelines["nba"];
+        let probe = &nba.probes["player_daily_cache.overnight"];
+        assert_eq!(*probe, nba.probes["player_daily_cache"]);
+        assert!(
+            probe.sql.contains("FROM `nba_precompute.player_daily_cache` WHERE `cache_date` = @date"),
+            "{}",
+            probe.sql
+        );
+        assert_eq!(probe.arguments, BTreeMap::from([("rows_min".to_owned(), probe::Argument::Integer(8))]));
+        for (id, node) in &nba.graph.nodes {
+            assert_eq!(node.probed, nba.probes.contains_key(id), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_processor_is_called_by_its_class_in_the_history() {
+        let shipped = shipped().unwrap();
+        let table = [
+            ("player_daily_cache.overnight", "PlayerDailyCacheProcessor"),
+            ("p2_nbacom_gamebook_pdf", "NbacGamebookProcessor"),
+            ("predictions.tomorrow", "PredictionCoordinator"),
+            ("nbac_gamebook_pdf", "nbac_gamebook_pdf"),
+        ];
+        for (node, class) in table {
+            assert_eq!(shipped.pipelines["nba"].classes[node], class, "{node}");
         }
     }
 

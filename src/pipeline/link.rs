@@ -14,6 +14,7 @@ use crate::wire::dispatch::{Contract, MANIFEST_KEY, Message, Target, Template, r
 use crate::wire::inbound::Naming;
 
 use super::Pipeline;
+use super::probe::{self, DraftAsk, Probe};
 use super::read::{Draft, DraftGate, DraftKind, DraftMessage, DraftNeed, DraftNode, Size};
 
 /// Links one pipeline; every mistake is noted, and the result is of use only where none was.
@@ -27,6 +28,8 @@ pub(super) fn pipeline(draft: Draft, revision: u64, topology: Option<&Topology>,
     linking.check_reach(report);
     let tasks = linking.tasks(&nodes, report);
     let outputs = linking.outputs(report);
+    let probes = linking.probes(report);
+    let classes = linking.classes();
     let graph = Graph::new(
         draft.id.clone(),
         revision,
@@ -38,7 +41,7 @@ pub(super) fn pipeline(draft: Draft, revision: u64, topology: Option<&Topology>,
         draft.limits.clone(),
     );
     let naming = Naming { datasets: draft.datasets, files, untracked: draft.untracked };
-    Pipeline { graph: Arc::new(graph), tasks, outputs, services: draft.services, naming }
+    Pipeline { graph: Arc::new(graph), tasks, outputs, probes, classes, services: draft.services, naming }
 }
 
 struct Linking<'a> {
@@ -180,8 +183,9 @@ impl Linking<'_> {
             };
             let phase = node.phase.clone().or_else(|| self.root_node(id)?.phase.clone()).unwrap_or_default();
             let cycle = node.cycle.as_ref().map_or("", |found| found.value.as_str()).into();
+            let probed = self.ask(id).is_some();
             let id = NodeId::from(id.as_str());
-            let node = Node { id: id.clone(), phase, cycle, needs, probed: node.probed, liveness: node.liveness, kind };
+            let node = Node { id: id.clone(), phase, cycle, needs, probed, liveness: node.liveness, kind };
             nodes.insert(id, node);
         }
         nodes
@@ -356,14 +360,55 @@ impl Linking<'_> {
                     );
                 }
             }
-            let output = node.output.as_ref().or_else(|| self.root_node(id)?.output.as_ref());
-            if let Some(output) = output {
-                outputs.insert(NodeId::from(id.as_str()), output.value.clone());
-            } else if node.probed {
-                report.at(&node.place, "is probed but has no output to look at");
+            if let Some(output) = self.output(id) {
+                outputs.insert(NodeId::from(id.as_str()), output.to_owned());
             }
         }
         outputs
+    }
+
+    fn output<'n>(&'n self, id: &'n str) -> Option<&'n str> {
+        let own = self.draft.nodes.get(id)?.output.as_ref();
+        Some(&own.or_else(|| self.root_node(id)?.output.as_ref())?.value)
+    }
+
+    fn ask<'n>(&'n self, id: &'n str) -> Option<&'n DraftAsk> {
+        self.draft.nodes.get(id)?.ask.as_ref().or_else(|| self.root_node(id)?.ask.as_ref())
+    }
+
+    fn probes(&self, report: &mut Report) -> BTreeMap<NodeId, Probe> {
+        let mut probes = BTreeMap::new();
+        for (id, node) in &self.draft.nodes {
+            let Some(ask) = self.ask(id) else { continue };
+            let Some(output) = self.output(id) else {
+                report.at(&node.place, "is probed but has no output to look at");
+                continue;
+            };
+            // What a processor's further passes share with its first was noted there.
+            let mut unheard = Report::new("");
+            let report = if node.ask.is_some() { &mut *report } else { &mut unheard };
+            if !output.split('.').all(probe::is_identifier) {
+                report.at(
+                    &node.place,
+                    format!("`{output}` cannot be asked about; a table's name has letters, digits and _"),
+                );
+            } else if let Some(probe) = probe::resolve(ask, output, &self.draft.probes, report) {
+                probes.insert(NodeId::from(id.as_str()), probe);
+            }
+        }
+        probes
+    }
+
+    /// What a processor calls itself in the history of runs: the first of its aliases that begins with a capital, or else
+    /// the name of its first node.
+    fn classes(&self) -> BTreeMap<NodeId, String> {
+        let class = |id: &String| {
+            let root = self.root(id);
+            let aliases = self.draft.nodes.get(root).map(|node| node.aliases.as_slice()).unwrap_or_default();
+            let class = aliases.iter().find(|alias| alias.value.starts_with(|c: char| c.is_ascii_uppercase()));
+            (NodeId::from(id.as_str()), class.map_or(root, |alias| &alias.value).to_owned())
+        };
+        self.draft.nodes.keys().map(class).collect()
     }
 
     fn tasks(&self, nodes: &BTreeMap<NodeId, Node>, report: &mut Report) -> BTreeMap<NodeId, Vec<Message>> {

@@ -12,6 +12,7 @@ use crate::domain::graph::{Cycle, DayTime, Heartbeats, Limits, Liveness, Offset,
 use crate::domain::id::PipelineId;
 use crate::topology::{self, Topology};
 
+use super::probe::{self, DraftAsk, DraftProbe};
 use super::{Pipeline, Service, link};
 
 /// The only layout of the file so far; another number is another reader.
@@ -29,6 +30,7 @@ pub(super) struct Draft {
     pub untracked: Vec<String>,
     pub cycles: Vec<Cycle>,
     pub coverage_min: PerMille,
+    pub probes: BTreeMap<String, DraftProbe>,
     pub nodes: BTreeMap<String, DraftNode>,
 }
 
@@ -42,7 +44,7 @@ pub(super) struct DraftNode {
     pub aliases: Vec<Found<String>>,
     pub files: Vec<Found<String>>,
     pub output: Option<Found<String>>,
-    pub probed: bool,
+    pub ask: Option<DraftAsk>,
     pub liveness: Liveness,
     pub needs: Vec<DraftNeed>,
 }
@@ -171,6 +173,13 @@ fn pipeline(name: &str, mut table: Table, report: &mut Report) -> Draft {
     let defaults = table.table("defaults", report).map_or(AFTER_A_MISTAKE, |table| defaults(table, report));
     table.require("cycles", report);
     let cycles = table.tables("cycles", report).into_iter().filter_map(|table| cycle(table, report)).collect();
+    let mut probes = BTreeMap::new();
+    if let Some(table) = table.table("probes", report) {
+        for Found { value: (name, table), place } in table.named(report) {
+            check_name(&name, &place, report);
+            probes.insert(name, probe::probe(table, report));
+        }
+    }
     table.require("nodes", report);
     let mut nodes = BTreeMap::new();
     if let Some(table) = table.table("nodes", report) {
@@ -182,7 +191,8 @@ fn pipeline(name: &str, mut table: Table, report: &mut Report) -> Draft {
     table.finish(report);
     let zone = zone.unwrap_or(TimeZone::UTC);
     let coverage_min = defaults.coverage_min;
-    Draft { id: PipelineId::from(name), zone, limits, services, datasets, untracked, cycles, coverage_min, nodes }
+    let id = PipelineId::from(name);
+    Draft { id, zone, limits, services, datasets, untracked, cycles, coverage_min, probes, nodes }
 }
 
 /// What stands in after a mistake was noted, so that the reading goes on; no pipeline with these is handed out.
@@ -394,7 +404,7 @@ fn node(mut table: Table, place: Place, defaults: &Defaults, report: &mut Report
     let aliases = table.texts("aliases", report);
     let files = table.texts("files", report);
     let output = table.text("output", report);
-    let probed = table.boolean("probe", report).is_some_and(|found| found.value);
+    let ask = table.any("probe", report).and_then(|found| probe::ask(found, report));
     let mut liveness = defaults.liveness;
     if let Some(found) = table.text("heartbeats", report) {
         match found.value.as_str() {
@@ -432,7 +442,7 @@ fn node(mut table: Table, place: Place, defaults: &Defaults, report: &mut Report
     if kind.is_some() {
         table.finish(report);
     }
-    DraftNode { place, kind, phase, cycle, same_as, aliases, files, output, probed, liveness, needs }
+    DraftNode { place, kind, phase, cycle, same_as, aliases, files, output, ask, liveness, needs }
 }
 
 fn needs(table: &mut Table, report: &mut Report) -> Vec<DraftNeed> {

@@ -182,7 +182,7 @@ fn correlation(dispatch: &Dispatch) -> &str {
 }
 
 /// What was decided, in the shape of `schemas/manifest.json`.
-fn manifest(dispatch: &Dispatch) -> Value {
+pub(super) fn manifest(dispatch: &Dispatch) -> Value {
     let Dispatch { id, key, node, manifest, .. } = dispatch;
     let inputs: Vec<Value> = manifest.inputs.iter().map(input).collect();
     json!({

@@ -1,13 +1,18 @@
 //! Journal entries as rows of the history tables, in the names and columns the pipeline's people query today.
 //!
-//! One terminal row per run, never an update: a dead run gets its row when it is fenced, and what it still reports
-//! afterwards makes none.
+//! What holds:
+//! - a row is appended once and never changed; a run has one terminal row, from its first end that counted. A run that
+//!   failed or was declared dead and delivers all the same has two, the later of which is true;
+//! - `processor_name` is the processor's class (`Pipeline::classes`), as its own rows have it; our own tables add the node;
+//! - the same entry gives the same rows under the same ids, so that it may be appended again.
 
 use serde_json::{Map, Value, json};
 
-use crate::domain::effect::{Effect, Turn};
+use super::dispatch::manifest;
+use crate::domain::effect::{Alert, Dispatch, Effect, Turn};
 use crate::domain::event::{Completed, Event, Outcome};
 use crate::domain::evidence::Extent;
+use crate::domain::id::{NodeId, RunId};
 use crate::domain::partition::Recorded;
 use crate::pipeline::Pipeline;
 use crate::port::{JournalEntry, Row};
@@ -18,88 +23,192 @@ pub const RUN_HISTORY: &str = "processor_run_history";
 pub const COMPLETIONS: &str = "phase_completions";
 /// Dispatches, dead runs and alerts.
 pub const EVENT_LOG: &str = "pipeline_event_log";
+/// One row per decision that changed or asked for something.
+pub const DECISIONS: &str = "tipoff_decisions";
+/// One row per dispatch.
+pub const DISPATCHES: &str = "tipoff_dispatches";
 
-/// The rows of one journal entry: (table, insert id, row).
-pub fn rows(pipeline: &Pipeline, entry: &JournalEntry) -> Vec<(&'static str, String, Row)> {
+/// The phases by the label of their nodes, in the words of the tables' readers. Another label stands for itself.
+const PHASES: [(&str, &str); 7] = [
+    ("scrapers", "phase_1_scrapers"),
+    ("raw", "phase_2_raw"),
+    ("analytics", "phase_3_analytics"),
+    ("precompute", "phase_4_precompute"),
+    ("predictions", "phase_5_predictions"),
+    ("grading", "phase_5b_grading"),
+    ("export", "phase_6_publishing"),
+];
+
+/// A row to append: its table, its insert id, its columns.
+pub type Appended = (&'static str, String, Row);
+
+/// The rows of one journal entry.
+pub fn rows(pipeline: &Pipeline, entry: &JournalEntry) -> Vec<Appended> {
+    let telling = Telling { pipeline, entry };
     let mut rows = Vec::new();
     for (index, (event, recorded)) in entry.events.iter().zip(&entry.recorded).enumerate() {
         let Event::Completed(completed) = event else { continue };
         if !matches!(recorded, Recorded::Applied) {
             continue;
         }
-        let id = format!("{}.{index}", entry.seq);
-        rows.push((RUN_HISTORY, id.clone(), run_row(pipeline, entry, completed)));
-        rows.push((COMPLETIONS, id, completion_row(pipeline, entry, completed)));
+        rows.push(telling.run(completed));
+        rows.push((COMPLETIONS, format!("{}.{index}", entry.seq), telling.completion(completed)));
     }
     for (index, effect) in entry.effects.iter().enumerate() {
         let id = format!("{}.e{index}", entry.seq);
         match effect {
             Effect::ReleaseLock { node, run } => {
-                let row = object(json!({
-                    "processor_name": node, "run_id": run, "status": "failed",
-                    "data_date": entry.key.date, "started_at": entry.now.at, "processed_at": entry.now.at,
-                    "phase": phase(pipeline, node.as_str()), "failure_category": "STALE_HEARTBEAT",
-                    "skip_reason": "heartbeat dead: fenced by tipoff", "triggered_by": "api", "skipped": false,
-                }));
-                rows.push((RUN_HISTORY, id.clone(), row));
-                let row = log(entry, &id, "error", node.as_str(), json!({ "run_id": run, "reason": "heartbeat dead" }));
-                rows.push((EVENT_LOG, id, row));
+                rows.push(telling.dead_run(node, run));
+                rows.push(telling.log(id, "error", Some(node), json!({ "run_id": run, "reason": "heartbeat dead" })));
             }
             Effect::Dispatch(dispatch) => {
-                let retry = dispatch.manifest.attempt.attempt > 1;
-                let kind = if retry { "retry" } else { "processor_start" };
-                let facts = json!({ "dispatch_id": dispatch.id, "manifest": dispatch.manifest });
-                let mut row = log(entry, &id, kind, dispatch.node.as_str(), facts);
-                row.insert("correlation_id".into(), json!(dispatch.manifest.correlation));
-                rows.push((EVENT_LOG, id, row));
+                rows.push(telling.started(id, dispatch));
+                rows.push((DISPATCHES, dispatch.id.to_string(), telling.dispatch(dispatch)));
             }
-            Effect::Alert(alert) => {
-                let kind = if alert.turn == Turn::Raised { "error" } else { "recovery" };
-                let facts = json!({ "alert": alert.key, "severity": alert.severity });
-                let mut row = log(entry, &id, kind, "", facts);
-                row.insert("error_message".into(), json!(alert.text));
-                rows.push((EVENT_LOG, id, row));
-            }
+            Effect::Alert(alert) => rows.push(telling.alert(id, alert)),
             Effect::Observe { .. } | Effect::NotifyPartition { .. } => {}
         }
+    }
+    // Heartbeats and ticks that change nothing would be most of the table.
+    if !entry.moved.is_empty() || !entry.effects.is_empty() {
+        rows.push((DECISIONS, entry.seq.to_string(), telling.decision()));
     }
     rows
 }
 
-fn run_row(pipeline: &Pipeline, entry: &JournalEntry, completed: &Completed) -> Row {
-    let (status, text) = status(&completed.outcome);
-    let output = pipeline.outputs.get(&completed.node).map(String::as_str).unwrap_or_default();
-    let (dataset, table) = output.rsplit_once('.').unwrap_or(("", output));
-    object(json!({
-        "processor_name": completed.node, "run_id": completed.run, "status": status,
-        "data_date": entry.key.date, "started_at": completed.published, "processed_at": completed.published,
-        "records_processed": completed.records, "phase": phase(pipeline, completed.node.as_str()),
-        "output_table": table, "output_dataset": dataset, "triggered_by": "api",
-        "failure_category": (status == "failed").then_some("processing_error"),
-        "skip_reason": (status == "skipped").then(|| text.clone()), "skipped": status == "skipped",
-        "errors": (status == "failed").then(|| json!([text]).to_string()),
-    }))
+/// One entry, and the pipeline whose words it is told in.
+struct Telling<'a> {
+    pipeline: &'a Pipeline,
+    entry: &'a JournalEntry,
 }
 
-fn completion_row(pipeline: &Pipeline, entry: &JournalEntry, completed: &Completed) -> Row {
-    object(json!({
-        "phase": phase(pipeline, completed.node.as_str()), "game_date": entry.key.date,
-        "processor_name": completed.node, "status": status(&completed.outcome).0,
-        "record_count": completed.records, "correlation_id": completed.correlation,
-        "execution_id": completed.run, "completed_at": completed.published, "inserted_at": entry.now.at,
-    }))
+impl Telling<'_> {
+    fn class<'a>(&'a self, node: &'a NodeId) -> &'a str {
+        self.pipeline.classes.get(node).map_or(node.as_str(), String::as_str)
+    }
+
+    fn phase(&self, node: &NodeId) -> &str {
+        let label = self.pipeline.graph.node(node.as_str()).map_or("", |node| node.phase.as_str());
+        PHASES.iter().find(|(known, _)| *known == label).map_or(label, |(_, word)| *word)
+    }
+
+    /// The id names the run and how it ended, not the entry: what a run says again about an end adds no row.
+    fn run_id(&self, node: &NodeId, run: &RunId, status: &str) -> String {
+        format!("{}/{node}/{run}/{status}", self.entry.key)
+    }
+
+    fn run(&self, completed: &Completed) -> Appended {
+        let Completed { node, run, records, published, .. } = completed;
+        let (status, text) = status(&completed.outcome);
+        let output = self.pipeline.outputs.get(node).map(String::as_str).unwrap_or_default();
+        let (dataset, table) = output.rsplit_once('.').unwrap_or(("", output));
+        let row = json!({
+            "processor_name": self.class(node), "run_id": run, "status": status,
+            "data_date": self.entry.key.date, "started_at": published, "processed_at": published,
+            "records_processed": records, "phase": self.phase(node),
+            "output_table": table, "output_dataset": dataset, "triggered_by": "api",
+            "failure_category": (status == "failed").then_some("processing_error"),
+            "skip_reason": (status == "skipped").then_some(&text), "skipped": status == "skipped",
+            "errors": (status == "failed").then(|| json!([text])),
+        });
+        (RUN_HISTORY, self.run_id(node, run, status), object(row))
+    }
+
+    fn dead_run(&self, node: &NodeId, run: &RunId) -> Appended {
+        let at = self.entry.now.at;
+        let row = json!({
+            "processor_name": self.class(node), "run_id": run, "status": "failed",
+            "data_date": self.entry.key.date, "started_at": at, "processed_at": at,
+            "phase": self.phase(node), "failure_category": "STALE_HEARTBEAT",
+            "skip_reason": "heartbeat dead: fenced by tipoff", "triggered_by": "api", "skipped": false,
+        });
+        (RUN_HISTORY, self.run_id(node, run, "failed"), object(row))
+    }
+
+    fn completion(&self, completed: &Completed) -> Row {
+        object(json!({
+            "phase": self.phase(&completed.node), "game_date": self.entry.key.date,
+            "processor_name": self.class(&completed.node), "status": status(&completed.outcome).0,
+            "record_count": completed.records, "correlation_id": completed.correlation,
+            "execution_id": completed.run, "completed_at": completed.published, "inserted_at": self.entry.now.at,
+        }))
+    }
+
+    fn log(&self, id: String, kind: &str, node: Option<&NodeId>, facts: Value) -> Appended {
+        let row = object(json!({
+            "event_id": format!("{}-{id}", self.entry.key.pipeline), "timestamp": self.entry.now.at, "event_type": kind,
+            "phase": node.map(|node| self.phase(node)), "processor_name": node.map(|node| self.class(node)),
+            "game_date": self.entry.key.date, "trigger_source": "tipoff", "metadata": facts,
+        }));
+        (EVENT_LOG, id, row)
+    }
+
+    fn started(&self, id: String, dispatch: &Dispatch) -> Appended {
+        let retry = dispatch.manifest.attempt.attempt > 1;
+        let kind = if retry { "retry" } else { "processor_start" };
+        let facts = json!({ "dispatch_id": dispatch.id, "manifest": manifest(dispatch) });
+        let (table, id, mut row) = self.log(id, kind, Some(&dispatch.node), facts);
+        if let Some(correlation) = &dispatch.manifest.correlation {
+            row.insert("correlation_id".into(), json!(correlation));
+        }
+        (table, id, row)
+    }
+
+    fn alert(&self, id: String, alert: &Alert) -> Appended {
+        let kind = if alert.turn == Turn::Raised { "error" } else { "recovery" };
+        let facts = json!({ "alert": alert.key, "severity": alert.severity });
+        let (table, id, mut row) = self.log(id, kind, None, facts);
+        row.insert("error_message".into(), json!(alert.text));
+        (table, id, row)
+    }
+
+    fn dispatch(&self, dispatch: &Dispatch) -> Row {
+        let Dispatch { id, key, node, decided_at, manifest: decided } = dispatch;
+        object(json!({
+            "dispatch_id": id, "pipeline": key.pipeline, "game_date": key.date, "node": node,
+            "processor_name": self.class(node), "phase": self.phase(node), "cycle": decided.cycle,
+            "run": decided.attempt.run, "attempt": decided.attempt.attempt, "cause": decided.cause.as_str(),
+            "degraded": decided.degraded, "missing": decided.missing, "waived": decided.waived,
+            "fenced_run": decided.fenced, "correlation_id": decided.correlation, "decided_at": decided_at,
+            "manifest": manifest(dispatch),
+        }))
+    }
+
+    fn decision(&self) -> Row {
+        let entry = self.entry;
+        let events: Vec<Value> = entry.events.iter().zip(&entry.recorded).map(happened).collect();
+        let moved: Vec<Value> =
+            entry.moved.iter().map(|(node, from, to)| json!({ "node": node, "from": from, "to": to })).collect();
+        let dispatches = entry.effects.iter().filter_map(|effect| match effect {
+            Effect::Dispatch(dispatch) => Some(&dispatch.id),
+            _ => None,
+        });
+        let alerts = entry.effects.iter().filter_map(|effect| match effect {
+            Effect::Alert(alert) => Some(&alert.key),
+            _ => None,
+        });
+        let heard = entry.now.heard_until;
+        object(json!({
+            "decision_id": format!("{}-{}", entry.key.pipeline, entry.seq),
+            "pipeline": entry.key.pipeline, "game_date": entry.key.date, "decided_at": entry.now.at,
+            // Before anything was heard it is the beginning of time, which no column of instants reaches back to.
+            "heard_until": (heard != jiff::Timestamp::MIN).then_some(heard),
+            "version": entry.version, "revision": format!("{:016x}", entry.revision),
+            "events": events, "moved": moved,
+            "dispatches": dispatches.collect::<Vec<_>>(), "alerts": alerts.collect::<Vec<_>>(),
+        }))
+    }
 }
 
-fn log(entry: &JournalEntry, id: &str, kind: &str, node: &str, facts: Value) -> Row {
-    object(json!({
-        "event_id": format!("{}-{id}", entry.key.pipeline), "timestamp": entry.now.at, "event_type": kind,
-        "processor_name": node, "game_date": entry.key.date, "trigger_source": "tipoff",
-        "metadata": facts.to_string(),
-    }))
-}
-
-fn phase<'a>(pipeline: &'a Pipeline, node: &str) -> &'a str {
-    pipeline.graph.node(node).map_or("", |node| node.phase.as_str())
+/// An event in short; its node and run stand where the event has them.
+fn happened((event, recorded): (&Event, &Recorded)) -> Value {
+    let whole = serde_json::to_value(event).unwrap_or_default();
+    let mut short: Row = ["event", "node", "run"]
+        .into_iter()
+        .filter_map(|key| Some((key.to_owned(), whole.get(key)?.clone())))
+        .collect();
+    short.insert("recorded".to_owned(), json!(recorded));
+    Value::Object(short)
 }
 
 fn status(outcome: &Outcome) -> (&'static str, String) {

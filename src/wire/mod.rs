@@ -8,4 +8,5 @@ pub mod history;
 pub mod inbound;
 mod name;
 pub mod parked;
+pub mod table;
 mod value;

@@ -21,7 +21,7 @@ pub const FILE: &str = "tipoff.db";
 /// `tipo` in ASCII: tells our file from any other SQLite file.
 const APPLICATION_ID: i32 = 0x7469_706f;
 /// The layout of the tables in this version of the program.
-const SCHEMA: i32 = 1;
+const SCHEMA: i32 = 2;
 /// How long a writer waits for another process's transaction: those take milliseconds, a backup may take seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests committed together. More adds latency for the first of them and saves nothing measurable.
@@ -155,7 +155,7 @@ impl Database {
     pub(super) fn open_read_only(dir: &Path) -> Result<Self, OpenError> {
         let path = dir.join(FILE);
         let db = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        if check_identity(&db, &path)? != SCHEMA {
+        if check_identity(&db, &path)? == 0 {
             return Err(OpenError::Empty(path));
         }
         let readers = Mutex::new(vec![db]);
@@ -263,14 +263,16 @@ fn check_identity(db: &Connection, path: &Path) -> Result<i32, OpenError> {
     }
 }
 
-/// Creates the tables, unless another process was faster.
+/// Creates the tables that are missing, unless another process was faster.
 fn create(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
     let refused = |error| OpenError::Sqlite(path.to_owned(), error);
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(refused)?;
-    if check_identity(&transaction, path)? == SCHEMA {
-        return Ok(());
+    match check_identity(&transaction, path)? {
+        SCHEMA => return Ok(()),
+        0 => transaction.execute_batch(TABLES).map_err(refused)?,
+        // Earlier ones had fewer history tables, and are otherwise the same.
+        _ => {}
     }
-    transaction.execute_batch(TABLES).map_err(refused)?;
     transaction.execute_batch(&warehouse::history_tables()).map_err(refused)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(refused)?;
     transaction.pragma_update(None, "user_version", SCHEMA).map_err(refused)?;

@@ -3,7 +3,7 @@
 //! The history tables have the names and columns of the warehouse they stand for, so that a query written for one
 //! reads the other. Coverage is kept as it was observed at each instant; an answer never looks ahead.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -18,6 +18,7 @@ use super::text::{corrupt, get, instant};
 use crate::domain::coverage::Coverage;
 use crate::domain::id::{NodeId, PipelineId, UnitId};
 use crate::port::{Answer, Row, StoreError, Warehouse};
+use crate::wire::table::{self, Column, Kind, Mode, TABLES, Table};
 
 /// The row of the whole output among the rows of its units.
 const WHOLE: &str = "";
@@ -37,20 +38,7 @@ impl Warehouse for Embedded {
         if let Some(reason) = self.told_unavailable() {
             return Err(reason);
         }
-        let declared = TABLES
-            .iter()
-            .find(|declared| declared.name == table)
-            .ok_or_else(|| format!("there is no history table `{table}`"))?;
-        let unknown: BTreeSet<&str> = rows
-            .iter()
-            .flat_map(|(_, row)| row.keys())
-            .map(String::as_str)
-            .filter(|column| declared.columns.iter().all(|(known, _)| known != column))
-            .collect();
-        if !unknown.is_empty() {
-            let unknown: Vec<&str> = unknown.into_iter().collect();
-            return Err(format!("{table} has no column {}", unknown.join(", ")));
-        }
+        let declared = table::find(table, &rows)?;
         let appended = self.database.write(move |db| append(db, declared, rows)).await;
         appended.map_err(|error| format!("append to {table}: {error}"))
     }
@@ -104,10 +92,7 @@ impl Embedded {
 
     /// A history table's rows in the order they were appended, columns without a value left out.
     pub async fn history(&self, table: &str, limit: usize) -> Result<Vec<Row>, String> {
-        let declared = TABLES
-            .iter()
-            .find(|declared| declared.name == table)
-            .ok_or_else(|| format!("there is no history table `{table}`"))?;
+        let declared = table::find(table, &[])?;
         let rows = self.database.read(move |db| history(db, declared, limit)).await;
         rows.map_err(|error| format!("read {table}: {error}"))
     }
@@ -168,18 +153,19 @@ fn history(db: &Connection, table: &Table, limit: usize) -> Result<Vec<Row>, Sto
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let mut columns = Row::new();
-        for (column, kind) in table.columns {
-            let value = match (get(row, column, table.name)?, kind) {
-                (Sql::Null, _) => continue,
-                (Sql::Integer(number), Kind::Bool) => Value::from(number != 0),
-                (Sql::Integer(number), _) => Value::from(number),
-                (Sql::Real(number), _) => Value::from(number),
+        for Column { name, kind, mode } in &table.columns {
+            let structured = *kind == Kind::Json || *mode == Mode::Repeated;
+            let value = match get(row, name, &table.name)? {
+                Sql::Null => continue,
+                Sql::Integer(number) if *kind == Kind::Boolean => Value::from(number != 0),
+                Sql::Integer(number) => Value::from(number),
+                Sql::Real(number) => Value::from(number),
                 // Somebody may have written plain text where JSON belongs; it is shown as what it is.
-                (Sql::Text(text), Kind::Json) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
-                (Sql::Text(text), _) => Value::from(text),
-                (Sql::Blob(_), _) => return Err(corrupt(table.name, format!("{column} holds bytes"))),
+                Sql::Text(text) if structured => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+                Sql::Text(text) => Value::from(text),
+                Sql::Blob(_) => return Err(corrupt(&table.name, format!("{name} holds bytes"))),
             };
-            columns.insert((*column).to_owned(), value);
+            columns.insert(name.clone(), value);
         }
         found.push(columns);
     }
@@ -200,171 +186,27 @@ fn sql_value(value: &Value) -> Sql {
     }
 }
 
-/// A history table.
-struct Table {
-    name: &'static str,
-    columns: &'static [(&'static str, Kind)],
-}
-
-/// What a column holds. SQLite has no types for dates, truth and JSON; the names in the file's schema tell.
-#[derive(Clone, Copy)]
-enum Kind {
-    Text,
-    Integer,
-    Float,
-    Bool,
-    Date,
-    Instant,
-    Json,
-}
-
-/// The statements that create the history tables.
+/// The statements that create the history tables that are not there yet.
+///
+/// SQLite has no types for dates, truth and JSON; the names in the file's schema tell.
 pub(super) fn history_tables() -> String {
+    let declare = |column: &Column| {
+        let kind = match (column.kind, column.mode) {
+            (_, Mode::Repeated) | (Kind::Json, _) => "TEXT /* JSON */",
+            (Kind::String, _) => "TEXT",
+            (Kind::Integer, _) => "INTEGER",
+            (Kind::Float, _) => "REAL",
+            (Kind::Boolean, _) => "BOOLEAN",
+            (Kind::Date, _) => "TEXT /* date */",
+            (Kind::Timestamp, _) => "TEXT /* RFC 3339 */",
+        };
+        format!(",\n  \"{}\" {kind}", column.name)
+    };
     TABLES
         .iter()
         .map(|table| {
-            let columns: String = table
-                .columns
-                .iter()
-                .map(|(name, kind)| {
-                    let kind = match kind {
-                        Kind::Text => "TEXT",
-                        Kind::Integer => "INTEGER",
-                        Kind::Float => "REAL",
-                        Kind::Bool => "BOOLEAN",
-                        Kind::Date => "TEXT /* date */",
-                        Kind::Instant => "TEXT /* RFC 3339 */",
-                        Kind::Json => "TEXT /* JSON */",
-                    };
-                    format!(",\n  \"{name}\" {kind}")
-                })
-                .collect();
-            format!("CREATE TABLE {} (\n  insert_id TEXT NOT NULL UNIQUE{columns}\n);\n", table.name)
+            let columns: String = table.columns.iter().map(declare).collect();
+            format!("CREATE TABLE IF NOT EXISTS {} (\n  insert_id TEXT NOT NULL UNIQUE{columns}\n);\n", table.name)
         })
         .collect()
 }
-
-/// The history tables, with the columns that the readers of the pipeline's own warehouse know.
-const TABLES: &[Table] = &[
-    Table {
-        name: "processor_run_history",
-        columns: &[
-            ("processor_name", Kind::Text),
-            ("run_id", Kind::Text),
-            ("season_year", Kind::Integer),
-            ("status", Kind::Text),
-            ("duration_seconds", Kind::Float),
-            ("records_processed", Kind::Integer),
-            ("records_created", Kind::Integer),
-            ("records_updated", Kind::Integer),
-            ("records_skipped", Kind::Integer),
-            ("data_source_primary", Kind::Text),
-            ("data_source_enhancement", Kind::Text),
-            ("data_records_queried", Kind::Integer),
-            ("validation_mode", Kind::Text),
-            ("validation_skipped_reason", Kind::Text),
-            ("source_data_freshness_days", Kind::Integer),
-            ("espn_roster_date", Kind::Date),
-            ("nbacom_source_date", Kind::Date),
-            ("br_scrape_date", Kind::Date),
-            ("gamebook_pdf_date", Kind::Date),
-            ("espn_matched_requested_date", Kind::Bool),
-            ("nbacom_matched_requested_date", Kind::Bool),
-            ("br_matched_requested_date", Kind::Bool),
-            ("gamebook_matched_requested_date", Kind::Bool),
-            ("used_source_fallback", Kind::Bool),
-            ("season_filter", Kind::Text),
-            ("team_filter", Kind::Text),
-            ("date_range_filter_start", Kind::Date),
-            ("date_range_filter_end", Kind::Date),
-            ("backfill_mode", Kind::Bool),
-            ("force_reprocess", Kind::Bool),
-            ("test_mode", Kind::Bool),
-            ("execution_host", Kind::Text),
-            ("triggered_by", Kind::Text),
-            ("errors", Kind::Json),
-            ("warnings", Kind::Json),
-            ("summary", Kind::Json),
-            ("data_date", Kind::Date),
-            ("started_at", Kind::Instant),
-            ("processed_at", Kind::Instant),
-            ("phase", Kind::Text),
-            ("output_table", Kind::Text),
-            ("output_dataset", Kind::Text),
-            ("trigger_source", Kind::Text),
-            ("trigger_message_id", Kind::Text),
-            ("trigger_message_data", Kind::Json),
-            ("parent_processor", Kind::Text),
-            ("upstream_dependencies", Kind::Json),
-            ("dependency_check_passed", Kind::Bool),
-            ("missing_dependencies", Kind::Json),
-            ("stale_dependencies", Kind::Json),
-            ("alert_sent", Kind::Bool),
-            ("alert_type", Kind::Text),
-            ("cloud_run_service", Kind::Text),
-            ("cloud_run_revision", Kind::Text),
-            ("retry_attempt", Kind::Integer),
-            ("skipped", Kind::Bool),
-            ("skip_reason", Kind::Text),
-            ("failure_category", Kind::Text),
-            ("timing_breakdown", Kind::Json),
-        ],
-    },
-    Table {
-        name: "phase_completions",
-        columns: &[
-            ("phase", Kind::Text),
-            ("game_date", Kind::Date),
-            ("processor_name", Kind::Text),
-            ("status", Kind::Text),
-            ("record_count", Kind::Integer),
-            ("correlation_id", Kind::Text),
-            ("execution_id", Kind::Text),
-            ("completed_at", Kind::Instant),
-            ("is_incremental", Kind::Bool),
-            ("entities_changed", Kind::Json),
-            ("metadata", Kind::Json),
-            ("inserted_at", Kind::Instant),
-        ],
-    },
-    Table {
-        name: "phase_completion_status",
-        columns: &[
-            ("phase", Kind::Text),
-            ("game_date", Kind::Date),
-            ("completed_count", Kind::Integer),
-            ("expected_count", Kind::Integer),
-            ("completed_processors", Kind::Json),
-            ("missing_processors", Kind::Json),
-            ("is_triggered", Kind::Bool),
-            ("triggered_at", Kind::Instant),
-            ("trigger_reason", Kind::Text),
-            ("mode", Kind::Text),
-            ("first_completion_at", Kind::Instant),
-            ("last_completion_at", Kind::Instant),
-            ("updated_at", Kind::Instant),
-        ],
-    },
-    Table {
-        name: "pipeline_event_log",
-        columns: &[
-            ("event_id", Kind::Text),
-            ("timestamp", Kind::Instant),
-            ("event_type", Kind::Text),
-            ("phase", Kind::Text),
-            ("processor_name", Kind::Text),
-            ("game_date", Kind::Date),
-            ("correlation_id", Kind::Text),
-            ("trigger_source", Kind::Text),
-            ("parent_event_id", Kind::Text),
-            ("duration_seconds", Kind::Float),
-            ("records_processed", Kind::Integer),
-            ("error_type", Kind::Text),
-            ("error_message", Kind::Text),
-            ("stack_trace", Kind::Text),
-            ("resolution_action", Kind::Text),
-            ("resolution_by", Kind::Text),
-            ("metadata", Kind::Json),
-        ],
-    },
-];
