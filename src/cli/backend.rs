@@ -7,6 +7,7 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Common, Fault};
+use crate::adapter::bigquery::{self, Bigquery};
 use crate::adapter::embedded::{Durability, Embedded};
 use crate::adapter::firestore::{Firestore, Settings};
 use crate::adapter::google::bus::GoogleBus;
@@ -69,20 +70,79 @@ pub async fn google(configuration: &Configuration, declarations: &Declarations) 
             "the backend google needs a project: --project P, GOOGLE_CLOUD_PROJECT, or google.project in tipoff.yaml"
         )));
     };
-    let keep = span("keep", &configuration.keep)?;
+    let emulators = Emulators::find().map_err(|error| Fault::usage(anyhow::anyhow!(error)))?;
+    let locks = declarations.pipelines.iter().map(|(id, pipeline)| (id.clone(), pipeline.classes.clone())).collect();
     let settings = Settings {
         database: configuration.google.database.clone(),
         prefix: configuration.google.prefix.clone(),
-        keep,
-        emulator: std::env::var("FIRESTORE_EMULATOR_HOST").ok().filter(|host| !host.is_empty()),
+        keep: span("keep", &configuration.keep)?,
+        emulator: emulators.firestore.clone(),
+        locks,
         ..Settings::new(project.clone())
     };
-    let connection = Connection::of(project);
+    let connection = Connection { project: project.clone(), emulator: emulators.pubsub.clone() };
     let firestore = Arc::new(Firestore::connect(settings).await.map_err(Fault::unusable)?);
     let publisher = Arc::new(Publisher::connect(connection.clone()).await.map_err(Fault::unusable)?);
     let topology = Arc::new(declarations.topology.clone());
     let bus = Arc::new(GoogleBus::new(topology, publisher.clone(), firestore.clone()));
-    Ok(Google { connection, firestore, publisher, bus, warehouse: Arc::new(NoWarehouse) })
+    let warehouse = warehouse(configuration, project, &emulators, declarations).await?;
+    Ok(Google { connection, firestore, publisher, bus, warehouse })
+}
+
+async fn warehouse(
+    configuration: &Configuration,
+    project: String,
+    emulators: &Emulators,
+    declarations: &Declarations,
+) -> Result<Arc<dyn Warehouse>, Fault> {
+    if !configuration.google.bigquery {
+        return Ok(Arc::new(NoWarehouse));
+    }
+    if emulators.pubsub.is_some() && emulators.bigquery.is_none() {
+        // Rows of a trial run do not belong among those of the real one.
+        tracing::warn!(
+            "BigQuery is left alone: the others are emulators, and BIGQUERY_EMULATOR_HOST names none for it"
+        );
+        return Ok(Arc::new(NoWarehouse));
+    }
+    let settings = bigquery::Settings {
+        location: configuration.google.location.clone(),
+        emulator: emulators.bigquery.clone(),
+        ..bigquery::Settings::new(project, &declarations.pipelines)
+    };
+    Ok(Arc::new(Bigquery::connect(settings).await.map_err(Fault::unusable)?))
+}
+
+/// The emulators that the environment names.
+#[derive(Default)]
+struct Emulators {
+    pubsub: Option<String>,
+    firestore: Option<String>,
+    bigquery: Option<String>,
+}
+
+impl Emulators {
+    /// Half a project in emulators is a mistake: what the other half holds would be real.
+    fn find() -> Result<Self, String> {
+        let host = |name: &str| std::env::var(name).ok().filter(|host| !host.is_empty());
+        let found = Self {
+            pubsub: host("PUBSUB_EMULATOR_HOST"),
+            firestore: host("FIRESTORE_EMULATOR_HOST"),
+            bigquery: host("BIGQUERY_EMULATOR_HOST"),
+        };
+        match (&found.pubsub, &found.firestore) {
+            (Some(_), None) => {
+                Err("PUBSUB_EMULATOR_HOST is set and FIRESTORE_EMULATOR_HOST is not: set both or neither".to_owned())
+            }
+            (None, Some(_)) => {
+                Err("FIRESTORE_EMULATOR_HOST is set and PUBSUB_EMULATOR_HOST is not: set both or neither".to_owned())
+            }
+            (None, None) if found.bigquery.is_some() => {
+                Err("BIGQUERY_EMULATOR_HOST is set and the others are not: set all of them or none".to_owned())
+            }
+            _ => Ok(found),
+        }
+    }
 }
 
 /// A span of the configuration.

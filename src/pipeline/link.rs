@@ -399,16 +399,21 @@ impl Linking<'_> {
         probes
     }
 
-    /// What a processor calls itself in the history of runs: the first of its aliases that begins with a capital, or else
-    /// the name of its first node.
-    fn classes(&self) -> BTreeMap<NodeId, String> {
-        let class = |id: &String| {
+    /// What a node's processors call themselves: its aliases that begin with a capital and are no table's name, in the order
+    /// of the file, or else the name of its first node.
+    fn classes(&self) -> BTreeMap<NodeId, Vec<String>> {
+        let classes = |id: &String| {
             let root = self.root(id);
             let aliases = self.draft.nodes.get(root).map(|node| node.aliases.as_slice()).unwrap_or_default();
-            let class = aliases.iter().find(|alias| alias.value.starts_with(|c: char| c.is_ascii_uppercase()));
-            (NodeId::from(id.as_str()), class.map_or(root, |alias| &alias.value).to_owned())
+            let is_class = |alias: &str| alias.starts_with(|c: char| c.is_ascii_uppercase()) && !alias.contains('.');
+            let mut classes: Vec<String> =
+                aliases.iter().map(|alias| alias.value.clone()).filter(|alias| is_class(alias)).collect();
+            if classes.is_empty() {
+                classes.push(root.to_owned());
+            }
+            (NodeId::from(id.as_str()), classes)
         };
-        self.draft.nodes.keys().map(class).collect()
+        self.draft.nodes.keys().map(classes).collect()
     }
 
     fn tasks(&self, nodes: &BTreeMap<NodeId, Node>, report: &mut Report) -> BTreeMap<NodeId, Vec<Message>> {

@@ -84,7 +84,7 @@ struct Telling<'a> {
 
 impl Telling<'_> {
     fn class<'a>(&'a self, node: &'a NodeId) -> &'a str {
-        self.pipeline.classes.get(node).map_or(node.as_str(), String::as_str)
+        self.pipeline.classes.get(node).and_then(|classes| classes.first()).map_or(node.as_str(), String::as_str)
     }
 
     fn phase(&self, node: &NodeId) -> &str {

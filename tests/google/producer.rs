@@ -132,7 +132,8 @@ async fn processors_as_they_are_today_are_understood() {
         }
     })
     .await;
-    let manifest = asked.lock().unwrap().iter().find(|body| body["tipoff"]["attempt"] == 2).cloned().unwrap();
+    let again = |body: &&Value| body["tipoff"]["node"] == "team_offense_game_summary" && body["tipoff"]["attempt"] == 2;
+    let manifest = asked.lock().unwrap().iter().find(again).cloned().unwrap();
     assert_eq!(manifest["tipoff"]["cause"], "heartbeat_dead", "{manifest}");
     assert_eq!(manifest["tipoff"]["fenced_run_id"], run, "{manifest}");
     assert!(replica.end());

@@ -26,7 +26,7 @@ use gcloud_sdk::prost_types;
 use jiff::{SignedDuration, Timestamp};
 
 use super::google::emulator_credentials;
-use crate::domain::id::{NodeId, PartitionKey};
+use crate::domain::id::{NodeId, PartitionKey, PipelineId};
 
 /// Where the documents are, and how long they stay.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub struct Settings {
     /// Where an emulator listens, as `127.0.0.1:8086`; `FIRESTORE_EMULATOR_HOST` says it as well. It needs no credentials.
     pub emulator: Option<String>,
     /// The names under which processors keep their locks in `processing_locks`, by node.
-    pub locks: BTreeMap<NodeId, Vec<String>>,
+    pub locks: BTreeMap<PipelineId, BTreeMap<NodeId, Vec<String>>>,
 }
 
 impl Settings {

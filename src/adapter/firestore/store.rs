@@ -524,7 +524,7 @@ impl Store for Firestore {
 
     async fn release_lock(&self, key: &PartitionKey, node: &NodeId, _run: &RunId) -> Result<(), StoreError> {
         // A lock does not say whose it is; the old monitor deleted it by name as well.
-        let names = self.settings.locks.get(node).into_iter().flatten();
+        let names = self.settings.locks.get(&key.pipeline).and_then(|locks| locks.get(node)).into_iter().flatten();
         let delete = |processor: &String| Write {
             operation: Some(Operation::Delete(self.name(LOCKS, &format!("{processor}_{}", key.date)))),
             ..Write::default()

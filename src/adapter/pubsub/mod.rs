@@ -25,12 +25,6 @@ pub struct ConnectError {
 }
 
 impl Connection {
-    /// The Pub/Sub of `project`, or the emulator that `PUBSUB_EMULATOR_HOST` names.
-    pub fn of(project: impl Into<String>) -> Self {
-        let emulator = std::env::var("PUBSUB_EMULATOR_HOST").ok().filter(|host| !host.is_empty());
-        Self { project: project.into(), emulator }
-    }
-
     fn endpoint(&self) -> String {
         match &self.emulator {
             Some(emulator) => format!("http://{emulator}"),
