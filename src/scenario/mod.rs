@@ -1,9 +1,11 @@
 //! A day on a virtual clock, through the real engine and the real store.
 //!
 //! [`file`] is the format, [`world`] the broker, clock and faults around the engine, [`expect`] what must come of it,
-//! [`run`] the regimes. Nothing of the engine is replaced: the world hands over messages, moves the clock and looks.
+//! [`run`] the regimes, [`ground`] what store and bus it stands on. Nothing of the engine is replaced: the world hands over messages, moves the clock and looks.
 
 pub mod expect;
+mod faults;
 pub mod file;
+pub mod ground;
 pub mod run;
 pub mod world;

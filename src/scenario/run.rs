@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::expect::{Miss, misses};
 use super::file::Scenario;
+use super::ground::{Embedding, Ground};
 use super::world::{Moment, Regime, RunError, Seen, World};
 use crate::diagnostic::Problems;
 use crate::domain::id::NodeId;
@@ -90,14 +91,35 @@ pub async fn run(
     regime: Regime,
     watch: impl FnMut(&Moment<'_>),
 ) -> Result<Report, RunError> {
+    let ground = embedding(declarations)?;
+    run_on(ground, scenario, declarations, regime, watch).await
+}
+
+fn embedding(declarations: &Declarations) -> Result<Box<dyn Ground>, RunError> {
+    let embedding = Embedding::new(&declarations.topology).map_err(|error| RunError::Open(error.to_string()))?;
+    Ok(Box::new(embedding))
+}
+
+/// The same on another store and bus. Under a regime it has to send what the plain run on the embedded ones sends.
+///
+/// # Errors
+/// If it cannot be carried out.
+pub async fn run_on(
+    ground: Box<dyn Ground>,
+    scenario: &Scenario,
+    declarations: &Arc<Declarations>,
+    regime: Regime,
+    watch: impl FnMut(&Moment<'_>),
+) -> Result<Report, RunError> {
     let unknown = unknown(scenario, declarations);
     if !unknown.is_empty() {
         return Err(RunError::File(unknown.join("\n")));
     }
-    let seen = World::new(scenario, Arc::clone(declarations), regime)?.play(watch).await?;
+    let seen = World::new(scenario, Arc::clone(declarations), regime, ground).await?.play(watch).await?;
     let mut misses = misses(scenario, &seen, regime);
     if regime != Regime::Plain {
-        let plain = World::new(scenario, Arc::clone(declarations), Regime::Plain)?.play(|_| {}).await?;
+        let plain = World::new(scenario, Arc::clone(declarations), Regime::Plain, embedding(declarations)?).await?;
+        let plain = plain.play(|_| {}).await?;
         let (here, there) = (seen.dispatches(), plain.dispatches());
         let lost: Vec<String> = there.difference(&here).map(ToString::to_string).collect();
         let new: Vec<String> = here.difference(&there).map(ToString::to_string).collect();

@@ -4,29 +4,29 @@
 //! twice and out of order, kill it between any two of its steps, and be away for a while.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use async_trait::async_trait;
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::faults::{Faults, FaultyBus, FaultyStore, locked};
 use super::file::{Answer, Break, Scenario, Step, span};
-use crate::adapter::embedded::{Durability, Embedded, EmbeddedBus};
+use super::ground::Ground;
+use crate::adapter::embedded::{Durability, Embedded};
 use crate::clock::Clock;
 use crate::domain::coverage::Coverage;
-use crate::domain::effect::{Alert, Severity, Turn};
+use crate::domain::effect::{Severity, Turn};
 use crate::domain::event::{Event, Game, Request, Scheduled};
 use crate::domain::graph::Heartbeats;
-use crate::domain::id::{AlertKey, DispatchId, NodeId, PartitionKey, PipelineId, RequestId, RunId};
+use crate::domain::id::{AlertKey, DispatchId, NodeId, PartitionKey, PipelineId, RequestId};
 use crate::domain::time::{Now, after};
 use crate::domain::view::{PartitionView, view};
 use crate::engine::intake::{Intake, Offer, Settlement};
 use crate::engine::{Engine, Settings};
 use crate::pipeline::Declarations;
-use crate::port::{Bus, BusError, Commit, Delivered, JournalEntry, OutboxEntry, Parked, Store, StoreError, Stored};
-use crate::wire::dispatch::Outgoing;
+use crate::port::{Bus, Parked, Store, StoreError};
 use crate::wire::inbound::Delivery;
 
 /// Rounds of relaying at one instant before the world gives up: effects that beget effects must come to an end.
@@ -199,8 +199,12 @@ pub struct World<'a> {
     regime: Regime,
     dice: Dice,
     clock: Clock,
-    folder: tempfile::TempDir,
-    embedded: Embedded,
+    ground: Box<dyn Ground>,
+    store: Arc<dyn Store>,
+    bus: Arc<dyn Bus>,
+    /// Always the embedded one: facts are put into it.
+    warehouse: Embedded,
+    _folder: tempfile::TempDir,
     faults: Arc<Faults>,
     engine: Option<Engine>,
     intake: Intake<usize>,
@@ -226,22 +230,6 @@ pub struct Moment<'w> {
     pub dates: &'w [PartitionView],
 }
 
-/// What the wrappers around store and bus share with the world.
-#[derive(Debug, Default)]
-struct Faults {
-    store_away: Mutex<bool>,
-    /// Targets that refuse, and how many messages they still let through.
-    broken: Mutex<BTreeMap<String, u32>>,
-    /// The next settling of an effect is lost, as by a kill between sending and noting it.
-    lose_settling: Mutex<bool>,
-    sent: Mutex<Vec<(Timestamp, Sent)>>,
-    alerts: Mutex<Vec<(Timestamp, Alert)>>,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
 /// Why a run could not be carried out; not the same as an expectation that was missed.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -263,10 +251,17 @@ impl<'a> World<'a> {
     /// The world at the scenario's start.
     ///
     /// # Errors
-    /// If a directory for the run cannot be made.
-    pub fn new(scenario: &'a Scenario, declarations: Arc<Declarations>, regime: Regime) -> Result<Self, RunError> {
+    /// If a directory for the run cannot be made, or what it stands on cannot be opened.
+    pub async fn new(
+        scenario: &'a Scenario,
+        declarations: Arc<Declarations>,
+        regime: Regime,
+        mut ground: Box<dyn Ground>,
+    ) -> Result<Self, RunError> {
         let folder = tempfile::tempdir().map_err(|error| RunError::Open(error.to_string()))?;
-        let embedded = open(&folder)?;
+        let warehouse = Embedded::open(folder.path(), Durability::Off);
+        let warehouse = warehouse.map_err(|error| RunError::Open(error.to_string()))?;
+        let (store, bus) = ground.open().await.map_err(RunError::Open)?;
         let seed = match regime {
             Regime::RestartAnywhere(seed) | Regime::Shuffle(seed) => seed,
             Regime::Plain | Regime::Twice => 0,
@@ -277,8 +272,11 @@ impl<'a> World<'a> {
             regime,
             dice: Dice(seed),
             clock: Clock::manual(scenario.start),
-            folder,
-            embedded,
+            ground,
+            store,
+            bus,
+            warehouse,
+            _folder: folder,
             faults: Arc::default(),
             engine: None,
             intake: Intake::default(),
@@ -348,7 +346,7 @@ impl<'a> World<'a> {
                 self.check(index, end).await?;
             }
         }
-        self.seen.parked = self.embedded.parked(10_000).await?;
+        self.seen.parked = self.store.parked(10_000).await?;
         Ok(self.seen)
     }
 
@@ -442,14 +440,14 @@ impl<'a> World<'a> {
     }
 
     fn start(&mut self) {
-        let bus = self.embedded.bus(Arc::new(self.declarations.topology.clone()));
-        let store = FaultyStore { inner: self.embedded.clone(), faults: Arc::clone(&self.faults) };
-        let bus = FaultyBus { inner: bus, faults: Arc::clone(&self.faults), clock: self.clock.clone() };
+        let store = FaultyStore { inner: Arc::clone(&self.store), faults: Arc::clone(&self.faults) };
+        let bus =
+            FaultyBus { inner: Arc::clone(&self.bus), faults: Arc::clone(&self.faults), clock: self.clock.clone() };
         self.engine = Some(Engine::new(
             Arc::clone(&self.declarations),
             Arc::new(store),
             Arc::new(bus),
-            Arc::new(self.embedded.clone()),
+            Arc::new(self.warehouse.clone()),
             self.clock.clone(),
             Settings::default(),
         ));
@@ -457,11 +455,11 @@ impl<'a> World<'a> {
     }
 
     /// SIGKILL: what is in memory is lost, what was not acknowledged comes again.
-    fn kill(&mut self, at: Timestamp, down_for: SignedDuration) -> Result<(), RunError> {
+    async fn kill(&mut self, at: Timestamp, down_for: SignedDuration) -> Result<(), RunError> {
         self.engine = None;
         self.intake = Intake::default();
         *locked(&self.faults.lose_settling) = false;
-        self.embedded = open(&self.folder)?;
+        (self.store, self.bus) = self.ground.open().await.map_err(RunError::Open)?;
         let up = after(at, down_for);
         self.down_until = self.down_until.max(up);
         self.enqueue(up, Input::Up);
@@ -480,7 +478,7 @@ impl<'a> World<'a> {
             instants.extend(self.intake.next_due());
             let away = *locked(&self.faults.store_away);
             if !away {
-                let (wake, outbox) = self.embedded.next_wake().await?;
+                let (wake, outbox) = self.store.next_wake().await?;
                 // A sweep comes by every so often, not at the very instant.
                 let grid = engine.settings.sweep_every.as_secs().max(1);
                 let aligned = |at: Timestamp| {
@@ -543,7 +541,7 @@ impl<'a> World<'a> {
 
     /// Takes the messages up to the next deadline and brings their order into another.
     async fn shuffle(&mut self, at: Timestamp) -> Result<(), RunError> {
-        let (wake, _) = self.embedded.next_wake().await?;
+        let (wake, _) = self.store.next_wake().await?;
         let mut barrier = after(at, SHUFFLE_WITHIN);
         barrier = wake.map_or(barrier, |wake| if wake > at { barrier.min(wake) } else { barrier });
         let mut group = Vec::new();
@@ -593,7 +591,7 @@ impl<'a> World<'a> {
             }
         }
         if self.strikes(40) {
-            self.kill(at, SignedDuration::ZERO)?;
+            self.kill(at, SignedDuration::ZERO).await?;
         }
         Ok(())
     }
@@ -641,12 +639,12 @@ impl<'a> World<'a> {
                 .into_iter()
                 .filter_map(|(unit, (observed, expected))| Some((unit, Coverage::new(observed, expected)?)))
                 .collect();
-            self.embedded.put_coverage(&fact.pipeline, &fact.node, fact.date, coverage, units, at).await?;
+            self.warehouse.put_coverage(&fact.pipeline, &fact.node, fact.date, coverage, units, at).await?;
             self.world(at, format!("the warehouse has {} of {}@{}", coverage, fact.node, fact.date));
         } else if let Some(reason) = step.warehouse_away {
             let away = (!reason.is_empty()).then_some(reason);
             self.world(at, format!("the warehouse is {}", away.as_deref().unwrap_or("back")));
-            self.embedded.set_unavailable(away);
+            self.warehouse.set_unavailable(away);
         } else if let Some(games) = step.schedule {
             let key = PartitionKey { pipeline: games.pipeline, date: games.date };
             let games = games.games.into_iter().map(|(id, game)| (id, Game { tip: game.tip, status: game.status }));
@@ -664,7 +662,7 @@ impl<'a> World<'a> {
             self.tell(&key, event, at).await?;
         } else if let Some(restart) = step.restart {
             let down_for = restart.down_for.as_deref().map_or(Ok(SignedDuration::ZERO), span);
-            self.kill(at, down_for.map_err(RunError::File)?)?;
+            self.kill(at, down_for.map_err(RunError::File)?).await?;
         } else if let Some(Break { target, r#for, after: through }) = step.breaks {
             let mended = after(at, span(&r#for).map_err(RunError::File)?);
             if target == "store" {
@@ -709,7 +707,7 @@ impl<'a> World<'a> {
                 if self.strikes(25) {
                     // Committed, not acknowledged: all of it comes again.
                     self.look(at).await?;
-                    self.kill(at, SignedDuration::ZERO)?;
+                    self.kill(at, SignedDuration::ZERO).await?;
                     break;
                 }
                 for (index, settlement) in settled {
@@ -719,14 +717,14 @@ impl<'a> World<'a> {
             if !*locked(&self.faults.store_away)
                 && let Some(engine) = &self.engine
             {
-                let (wake, _) = self.embedded.next_wake().await?;
+                let (wake, _) = self.store.next_wake().await?;
                 if wake.is_some_and(|wake| wake <= at) && on_grid(at, engine.settings.sweep_every) {
                     engine.sweep().await?;
                 }
             }
             self.look(at).await?;
             if self.strikes(25) {
-                self.kill(at, SignedDuration::ZERO)?;
+                self.kill(at, SignedDuration::ZERO).await?;
                 break;
             }
             if self.strikes(25) {
@@ -737,7 +735,7 @@ impl<'a> World<'a> {
                     Ok(count) => busy |= count > 0,
                     Err(_) if *locked(&self.faults.lose_settling) => {
                         self.look(at).await?;
-                        self.kill(at, SignedDuration::ZERO)?;
+                        self.kill(at, SignedDuration::ZERO).await?;
                         break;
                     }
                     Err(_) => {}
@@ -757,7 +755,7 @@ impl<'a> World<'a> {
     /// Notes what has happened since the last look, and answers new dispatches.
     async fn look(&mut self, at: Timestamp) -> Result<(), RunError> {
         loop {
-            let entries = self.embedded.journal(None, self.journaled, 500).await?;
+            let entries = self.store.journal(None, self.journaled, 500).await?;
             let Some(last) = entries.last() else { break };
             self.journaled = last.seq;
             for entry in entries {
@@ -843,7 +841,7 @@ impl<'a> World<'a> {
             return Ok(format!("no pipeline {pipeline}"));
         };
         let key = PartitionKey { pipeline: pipeline.clone(), date };
-        let stored = self.embedded.load(&key).await?;
+        let stored = self.store.load(&key).await?;
         let view = view(&declared.graph, &stored.partition, Now::caught_up(at));
         let found = view.nodes.iter().find(|found| found.node == *node);
         Ok(found.map_or_else(|| format!("no node {node}"), |found| found.state.to_owned()))
@@ -853,16 +851,12 @@ impl<'a> World<'a> {
         let mut views = Vec::new();
         for key in &self.watched {
             if let Some(declared) = self.declarations.pipelines.get(&key.pipeline) {
-                let stored = self.embedded.load(key).await?;
+                let stored = self.store.load(key).await?;
                 views.push(view(&declared.graph, &stored.partition, Now::caught_up(at)));
             }
         }
         Ok(views)
     }
-}
-
-fn open(folder: &tempfile::TempDir) -> Result<Embedded, RunError> {
-    Embedded::open(folder.path(), Durability::Off).map_err(|error| RunError::Open(error.to_string()))
 }
 
 fn on_grid(at: Timestamp, every: SignedDuration) -> bool {
@@ -883,127 +877,4 @@ fn long_name(topic: &str) -> String {
         other => other,
     }
     .to_owned()
-}
-
-/// The real bus, with targets that can fail, and a note of what it took.
-struct FaultyBus {
-    inner: EmbeddedBus,
-    faults: Arc<Faults>,
-    clock: Clock,
-}
-
-#[async_trait]
-impl Bus for FaultyBus {
-    async fn send(&self, message: &Outgoing, at: Timestamp) -> Result<(), BusError> {
-        let target = message.target.to_string();
-        if let Some(through) = locked(&self.faults.broken).get_mut(&target) {
-            if *through == 0 {
-                return Err(BusError::Unavailable(format!("{target} does not answer")));
-            }
-            *through -= 1;
-        }
-        self.inner.send(message, at).await?;
-        let dispatch = message.id.split('#').next().unwrap_or_default();
-        let sent = Sent {
-            message: message.id.clone(),
-            dispatch: DispatchId::from(dispatch),
-            target,
-            body: serde_json::from_slice(&message.body).unwrap_or(Value::Null),
-        };
-        locked(&self.faults.sent).push((at, sent));
-        Ok(())
-    }
-
-    async fn alert(&self, alert: &Alert) -> Result<(), BusError> {
-        self.inner.alert(alert).await?;
-        locked(&self.faults.alerts).push((self.clock.now(), alert.clone()));
-        Ok(())
-    }
-
-    async fn alerts(&self) -> Result<Vec<Alert>, BusError> {
-        self.inner.alerts().await
-    }
-}
-
-/// The real store, which can be away.
-struct FaultyStore {
-    inner: Embedded,
-    faults: Arc<Faults>,
-}
-
-impl FaultyStore {
-    fn there(&self) -> Result<&Embedded, StoreError> {
-        if *locked(&self.faults.store_away) {
-            Err(StoreError::Unavailable("it is away".to_owned()))
-        } else {
-            Ok(&self.inner)
-        }
-    }
-}
-
-#[async_trait]
-impl Store for FaultyStore {
-    async fn load(&self, key: &PartitionKey) -> Result<Stored, StoreError> {
-        self.there()?.load(key).await
-    }
-
-    async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
-        self.there()?.commit(commit).await
-    }
-
-    async fn due(&self, at: Timestamp, limit: usize) -> Result<Vec<PartitionKey>, StoreError> {
-        self.there()?.due(at, limit).await
-    }
-
-    async fn next_wake(&self) -> Result<(Option<Timestamp>, Option<Timestamp>), StoreError> {
-        self.there()?.next_wake().await
-    }
-
-    async fn outbox(&self, at: Timestamp, limit: usize) -> Result<Vec<OutboxEntry>, StoreError> {
-        self.there()?.outbox(at, limit).await
-    }
-
-    async fn settle(&self, id: &str, delivered: Delivered) -> Result<(), StoreError> {
-        if *locked(&self.faults.lose_settling) {
-            return Err(StoreError::Unavailable("killed before it was noted".to_owned()));
-        }
-        self.there()?.settle(id, delivered).await
-    }
-
-    async fn undeliverable(&self, limit: usize) -> Result<Vec<(OutboxEntry, String)>, StoreError> {
-        self.there()?.undeliverable(limit).await
-    }
-
-    async fn park(&self, parked: Parked) -> Result<(), StoreError> {
-        self.there()?.park(parked).await
-    }
-
-    async fn parked(&self, limit: usize) -> Result<Vec<Parked>, StoreError> {
-        self.there()?.parked(limit).await
-    }
-
-    async fn journal(
-        &self,
-        key: Option<&PartitionKey>,
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<JournalEntry>, StoreError> {
-        self.there()?.journal(key, after, limit).await
-    }
-
-    async fn dates(&self, pipeline: &PipelineId, limit: usize) -> Result<Vec<Date>, StoreError> {
-        self.there()?.dates(pipeline, limit).await
-    }
-
-    async fn release_lock(&self, key: &PartitionKey, node: &NodeId, run: &RunId) -> Result<(), StoreError> {
-        self.there()?.release_lock(key, node, run).await
-    }
-
-    async fn exported(&self) -> Result<u64, StoreError> {
-        self.there()?.exported().await
-    }
-
-    async fn set_exported(&self, seq: u64) -> Result<(), StoreError> {
-        self.there()?.set_exported(seq).await
-    }
 }

@@ -7,3 +7,4 @@ mod emulator;
 mod producer;
 mod replicas;
 mod service;
+mod stories;

@@ -1,0 +1,156 @@
+//! What can go wrong between the engine and what it stands on: a store that is away, a target that refuses, a settling that
+//! is lost.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde_json::Value;
+
+use super::world::Sent;
+use crate::clock::Clock;
+use crate::domain::effect::Alert;
+use crate::domain::id::{DispatchId, NodeId, PartitionKey, PipelineId, RunId};
+use crate::port::{Bus, BusError, Commit, Delivered, JournalEntry, OutboxEntry, Parked, Store, StoreError, Stored};
+use crate::wire::dispatch::Outgoing;
+
+/// What the wrappers around store and bus share with the world.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    pub store_away: Mutex<bool>,
+    /// Targets that refuse, and how many messages they still let through.
+    pub broken: Mutex<BTreeMap<String, u32>>,
+    /// The next settling of an effect is lost, as by a kill between sending and noting it.
+    pub lose_settling: Mutex<bool>,
+    pub sent: Mutex<Vec<(Timestamp, Sent)>>,
+    pub alerts: Mutex<Vec<(Timestamp, Alert)>>,
+}
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// The real bus, with targets that can fail, and a note of what it took.
+pub(super) struct FaultyBus {
+    pub inner: Arc<dyn Bus>,
+    pub faults: Arc<Faults>,
+    pub clock: Clock,
+}
+
+#[async_trait]
+impl Bus for FaultyBus {
+    async fn send(&self, message: &Outgoing, at: Timestamp) -> Result<(), BusError> {
+        let target = message.target.to_string();
+        if let Some(through) = locked(&self.faults.broken).get_mut(&target) {
+            if *through == 0 {
+                return Err(BusError::Unavailable(format!("{target} does not answer")));
+            }
+            *through -= 1;
+        }
+        self.inner.send(message, at).await?;
+        let dispatch = message.id.split('#').next().unwrap_or_default();
+        let sent = Sent {
+            message: message.id.clone(),
+            dispatch: DispatchId::from(dispatch),
+            target,
+            body: serde_json::from_slice(&message.body).unwrap_or(Value::Null),
+        };
+        locked(&self.faults.sent).push((at, sent));
+        Ok(())
+    }
+
+    async fn alert(&self, alert: &Alert) -> Result<(), BusError> {
+        self.inner.alert(alert).await?;
+        locked(&self.faults.alerts).push((self.clock.now(), alert.clone()));
+        Ok(())
+    }
+
+    async fn alerts(&self) -> Result<Vec<Alert>, BusError> {
+        self.inner.alerts().await
+    }
+}
+
+/// The real store, which can be away.
+pub(super) struct FaultyStore {
+    pub inner: Arc<dyn Store>,
+    pub faults: Arc<Faults>,
+}
+
+impl FaultyStore {
+    fn there(&self) -> Result<&dyn Store, StoreError> {
+        if *locked(&self.faults.store_away) {
+            Err(StoreError::Unavailable("it is away".to_owned()))
+        } else {
+            Ok(&*self.inner)
+        }
+    }
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    async fn load(&self, key: &PartitionKey) -> Result<Stored, StoreError> {
+        self.there()?.load(key).await
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
+        self.there()?.commit(commit).await
+    }
+
+    async fn due(&self, at: Timestamp, limit: usize) -> Result<Vec<PartitionKey>, StoreError> {
+        self.there()?.due(at, limit).await
+    }
+
+    async fn next_wake(&self) -> Result<(Option<Timestamp>, Option<Timestamp>), StoreError> {
+        self.there()?.next_wake().await
+    }
+
+    async fn outbox(&self, at: Timestamp, limit: usize) -> Result<Vec<OutboxEntry>, StoreError> {
+        self.there()?.outbox(at, limit).await
+    }
+
+    async fn settle(&self, id: &str, delivered: Delivered) -> Result<(), StoreError> {
+        if *locked(&self.faults.lose_settling) {
+            return Err(StoreError::Unavailable("killed before it was noted".to_owned()));
+        }
+        self.there()?.settle(id, delivered).await
+    }
+
+    async fn undeliverable(&self, limit: usize) -> Result<Vec<(OutboxEntry, String)>, StoreError> {
+        self.there()?.undeliverable(limit).await
+    }
+
+    async fn park(&self, parked: Parked) -> Result<(), StoreError> {
+        self.there()?.park(parked).await
+    }
+
+    async fn parked(&self, limit: usize) -> Result<Vec<Parked>, StoreError> {
+        self.there()?.parked(limit).await
+    }
+
+    async fn journal(
+        &self,
+        key: Option<&PartitionKey>,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<JournalEntry>, StoreError> {
+        self.there()?.journal(key, after, limit).await
+    }
+
+    async fn dates(&self, pipeline: &PipelineId, limit: usize) -> Result<Vec<Date>, StoreError> {
+        self.there()?.dates(pipeline, limit).await
+    }
+
+    async fn release_lock(&self, key: &PartitionKey, node: &NodeId, run: &RunId) -> Result<(), StoreError> {
+        self.there()?.release_lock(key, node, run).await
+    }
+
+    async fn exported(&self) -> Result<u64, StoreError> {
+        self.there()?.exported().await
+    }
+
+    async fn set_exported(&self, seq: u64) -> Result<(), StoreError> {
+        self.there()?.set_exported(seq).await
+    }
+}
