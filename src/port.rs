@@ -227,6 +227,9 @@ pub enum BusError {
     /// Not now.
     #[error("{0}")]
     Unavailable(String),
+    /// Not until somebody mends the target: it is gone, has moved, or does not know us. The message is still wanted.
+    #[error("{0}")]
+    Dead(String),
     /// Never, as it is.
     #[error("{0}")]
     Refused(String),

@@ -3,6 +3,7 @@
 //! Nothing outside this module and the command line knows which vendor runs; every adapter passes `tests/contract`.
 
 pub mod bigquery;
+pub mod call;
 pub mod embedded;
 pub mod firestore;
 pub mod google;

@@ -11,6 +11,7 @@ use crate::adapter::bigquery::{self, Bigquery};
 use crate::adapter::embedded::{Durability, Embedded};
 use crate::adapter::firestore::{Firestore, Settings};
 use crate::adapter::google::bus::GoogleBus;
+use crate::adapter::google::services::Services;
 use crate::adapter::pubsub::Connection;
 use crate::adapter::pubsub::publisher::Publisher;
 use crate::configuration::{Backend, Configuration};
@@ -84,7 +85,8 @@ pub async fn google(configuration: &Configuration, declarations: &Declarations) 
     let firestore = Arc::new(Firestore::connect(settings).await.map_err(Fault::unusable)?);
     let publisher = Arc::new(Publisher::connect(connection.clone()).await.map_err(Fault::unusable)?);
     let topology = Arc::new(declarations.topology.clone());
-    let bus = Arc::new(GoogleBus::new(topology, publisher.clone(), firestore.clone()));
+    let services = Services::new(&configuration.services).map_err(Fault::usage)?;
+    let bus = Arc::new(GoogleBus::new(topology, publisher.clone(), services, firestore.clone()));
     let warehouse = warehouse(configuration, project, &emulators, declarations).await?;
     Ok(Google { connection, firestore, publisher, bus, warehouse })
 }

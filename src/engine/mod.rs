@@ -54,6 +54,7 @@ pub struct Engine {
     pub counts: Counts,
     opened: PerMinute,
     history: PerMinute,
+    targets: relay::Targets,
 }
 
 /// Bounds and intervals of the loops.
@@ -138,6 +139,7 @@ impl Engine {
             counts: Counts::default(),
             opened: PerMinute::default(),
             history: PerMinute::default(),
+            targets: relay::Targets::default(),
         }
     }
 

@@ -37,6 +37,10 @@ const BACKOFF: SignedDuration = SignedDuration::from_secs(1);
 const BACKOFF_MAX: SignedDuration = SignedDuration::from_mins(5);
 /// After this many refusals in a row a target is reported.
 const TRIES_BEFORE_ALERT: u32 = 3;
+/// Dates that the alert about a target names.
+const WAITING_SHOWN: usize = 20;
+/// What is known of each target: what waits for it, or that it works.
+pub(super) type Targets = std::sync::Mutex<BTreeMap<String, Option<BTreeSet<PartitionKey>>>>;
 
 /// Where effects that must not overtake, or hold up, each other go.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -198,7 +202,7 @@ impl Engine {
         };
         match result {
             Ok(()) => Delivered::Sent { at: now },
-            Err(Failure::Later(error)) => {
+            Err(Failure::Later(error) | Failure::Dead(error)) => {
                 let doublings = entry.tries.min(16);
                 let wait = BACKOFF.saturating_mul(1 << doublings).min(BACKOFF_MAX);
                 tracing::warn!(effect = entry.id, tries = entry.tries + 1, "not delivered: {error}");
@@ -222,15 +226,20 @@ impl Engine {
         }
         let messages = render(pipeline, dispatch).map_err(|error| Failure::Never(error.to_string()))?;
         for message in &messages {
+            let target = message.target.to_string();
             if let Err(error) = self.bus.send(message, now).await {
                 let failure = Failure::from(error);
-                if let Failure::Later(reason) = &failure
-                    && entry.tries + 1 >= TRIES_BEFORE_ALERT
-                {
-                    self.report(entry, "target", &format!("{}: {reason}", message.target), now).await;
+                let reason = match &failure {
+                    Failure::Dead(reason) => Some(reason),
+                    Failure::Later(reason) if entry.tries + 1 >= TRIES_BEFORE_ALERT => Some(reason),
+                    Failure::Later(_) | Failure::Never(_) => None,
+                };
+                if let Some(reason) = reason {
+                    self.target_fails(&target, &dispatch.key, reason, now).await;
                 }
                 return Err(failure);
             }
+            self.target_works(&target, now).await;
         }
         self.counts.dispatched.fetch_add(1, Ordering::Relaxed);
         tracing::info!(
@@ -251,6 +260,37 @@ impl Engine {
         }
     }
 
+    /// One alert for a target, whatever waits for it.
+    async fn target_fails(&self, target: &str, waiting: &PartitionKey, reason: &str, at: Timestamp) {
+        let waiting: Vec<String> = {
+            let mut targets = self.targets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let keys = targets.entry(target.to_owned()).or_default().get_or_insert_with(BTreeSet::new);
+            keys.insert(waiting.clone());
+            keys.iter().rev().take(WAITING_SHOWN).map(ToString::to_string).collect()
+        };
+        let text = format!("{target} does not take what is sent: {reason}; waiting: {}", waiting.join(", "));
+        self.tell_of_target(target, Turn::Raised, text, at).await;
+    }
+
+    /// The end of that alert. After a start nobody knows whether it is on, so the first success says so as well.
+    async fn target_works(&self, target: &str, at: Timestamp) {
+        let news = {
+            let mut targets = self.targets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            targets.insert(target.to_owned(), None).is_none_or(|waiting| waiting.is_some())
+        };
+        if news {
+            self.tell_of_target(target, Turn::Resolved, format!("{target} takes what is sent"), at).await;
+        }
+    }
+
+    async fn tell_of_target(&self, target: &str, turn: Turn, text: String, at: Timestamp) {
+        let key = AlertKey::new(format!("target:{target}"));
+        let alert = Alert { key, severity: Severity::Critical, turn, text, at };
+        if let Err(error) = self.bus.alert(&alert).await {
+            tracing::error!("tell of {}: {error}", alert.key);
+        }
+    }
+
     async fn report(&self, entry: &OutboxEntry, topic: &str, reason: &str, at: Timestamp) {
         let alert = Alert {
             key: AlertKey::new(format!("{topic}:{}", entry.id)),
@@ -268,6 +308,7 @@ impl Engine {
 /// Why an effect was not delivered.
 enum Failure {
     Later(String),
+    Dead(String),
     Never(String),
 }
 
@@ -275,6 +316,7 @@ impl From<BusError> for Failure {
     fn from(error: BusError) -> Self {
         match error {
             BusError::Unavailable(why) => Self::Later(why),
+            BusError::Dead(why) => Self::Dead(why),
             BusError::Refused(why) => Self::Never(why),
         }
     }

@@ -230,7 +230,9 @@ pub async fn subscription(
     match done {
         Ok(answer) => Json(answer).into_response(),
         Err(crate::port::BusError::Refused(why)) => refuse(StatusCode::NOT_FOUND, "NOT_FOUND", why),
-        Err(crate::port::BusError::Unavailable(why)) => refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", why),
+        Err(crate::port::BusError::Unavailable(why) | crate::port::BusError::Dead(why)) => {
+            refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", why)
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! The adapters of Google Cloud together, on the emulators: the contract of a bus, and what several processes share.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
 use tipoff::adapter::firestore::{Firestore, Settings};
 use tipoff::adapter::google::bus::GoogleBus;
+use tipoff::adapter::google::services::Services;
 use tipoff::adapter::pubsub::{Connection, publisher::Publisher};
 use tipoff::domain::time::after;
 use tipoff::port::{Bus as _, Store};
@@ -27,7 +29,8 @@ async fn the_contract_of_a_bus_holds_on_the_emulators() {
     let connection = Connection { project: cloud.project.clone(), emulator: Some(cloud.pubsub.address.clone()) };
     let publisher = Arc::new(Publisher::connect(connection).await.unwrap());
     let alerts = connect(&cloud.firestore, &cloud.project).await;
-    let google = GoogleBus::new(topics(), publisher, alerts);
+    let services = Services::new(&BTreeMap::new()).unwrap();
+    let google = GoogleBus::new(topics(), publisher, services, alerts);
     bus::contract(&google, "start").await;
     // Each topic has a queue of its own; this one is not held up by what was refused.
     google.send(&message("after", Target::Topic("start".into())), second(0)).await.unwrap();

@@ -12,6 +12,7 @@ mod emulator;
 mod firestore;
 mod google;
 mod push;
+mod services;
 mod store;
 mod warehouse;
 

@@ -5,13 +5,16 @@
 //! `TOO_LONG` names. A commit takes milliseconds here, and the regimes ask of the engine what they ask on the embedded
 //! store as well.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tipoff::adapter::firestore::{Firestore, Settings};
 use tipoff::adapter::google::bus::GoogleBus;
+use tipoff::adapter::google::services::Services;
 use tipoff::adapter::pubsub::{Connection, publisher::Publisher};
+use tipoff::configuration::{Identity, Service};
 use tipoff::pipeline::{PIPELINE, TOPICS};
 use tipoff::port::{Bus, Store};
 use tipoff::scenario::file::Scenario;
@@ -31,6 +34,16 @@ struct Emulated {
     settings: Settings,
     publisher: Arc<Publisher>,
     topology: Arc<Topology>,
+    services: BTreeMap<String, Service>,
+}
+
+/// A service that takes every call.
+async fn willing() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let routes = axum::Router::new().fallback(|| async { "{\"status\": \"completed\", \"results\": []}" });
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    url
 }
 
 #[async_trait]
@@ -38,7 +51,8 @@ impl Ground for Emulated {
     async fn open(&mut self) -> Result<(Arc<dyn Store>, Arc<dyn Bus>), String> {
         let firestore = Firestore::connect(self.settings.clone()).await.map_err(|error| error.to_string())?;
         let firestore = Arc::new(firestore);
-        let bus = GoogleBus::new(self.topology.clone(), self.publisher.clone(), firestore.clone());
+        let services = Services::new(&self.services).map_err(|error| error.to_string())?;
+        let bus = GoogleBus::new(self.topology.clone(), self.publisher.clone(), services, firestore.clone());
         Ok((firestore, Arc::new(bus)))
     }
 }
@@ -71,6 +85,7 @@ async fn the_stories_hold_on_the_emulators() {
     let Some(cloud) = Cloud::start(&declared.topology).await else { return };
     let connection = Connection { project: cloud.project.clone(), emulator: Some(cloud.pubsub.address.clone()) };
     let publisher = Arc::new(Publisher::connect(connection).await.unwrap());
+    let url = willing().await;
     let stories = stories();
     let plain = stories.iter().cloned().map(|path| (path, Regime::Plain));
     let killed = firsts(&stories).into_iter().map(|path| (path, Regime::RestartAnywhere(SEED)));
@@ -86,7 +101,10 @@ async fn the_stories_hold_on_the_emulators() {
             ..Settings::new(format!("story-{nth}"))
         };
         let topology = Arc::new(declared.topology.clone());
-        let ground = Box::new(Emulated { settings, publisher: publisher.clone(), topology });
+        let service =
+            |name: &String| (name.clone(), Service { url: url.clone(), audience: None, identity: Identity::None });
+        let services = declared.pipelines.values().flat_map(|pipeline| pipeline.services.keys()).map(service).collect();
+        let ground = Box::new(Emulated { settings, publisher: publisher.clone(), topology, services });
         let report = run_on(ground, &scenario, &declared, regime, |_| {}).await;
         let report = report.unwrap_or_else(|error| panic!("{name} under {regime:?}: {error}"));
         missed.extend(report.misses.iter().map(|miss| format!("{name}:{}: {regime:?}: {}", miss.line, miss.text)));

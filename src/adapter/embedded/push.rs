@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, StatusCode, Url, redirect};
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::{Client, Url};
 use tokio::task::JoinSet;
 
 use super::bus::{self, EmbeddedBus, HTTP, Lease, Leased, PROJECT, Refusal, Terms};
 use super::database::lock;
 use super::text::instant;
+use crate::adapter::call::{self, Meaning, at_path, chain, first_words, headers, json_headers, meaning};
 use crate::domain::effect::{Alert, Severity, Turn};
 use crate::domain::id::AlertKey;
 use crate::port::{Bus as _, BusError, StoreError};
@@ -24,14 +25,8 @@ use crate::wire::envelope::{Message, wrap_push};
 
 /// Calls of one target at once. A target that takes work in the request is soon busy with these.
 const TARGET_PLACES: usize = 8;
-/// A target that does not even take a connection in this time is down.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much longer a lease lasts than the call it is for, so that no call is repeated while it still runs.
 const LEASE_MARGIN: Duration = Duration::from_secs(30);
-/// What is read of an answer: only its first words are ever shown.
-const ANSWER_MAX: usize = 512;
-/// Headers that belong to the request itself; an attribute of that name would break it.
-const RESERVED: [&str; 6] = ["host", "content-length", "transfer-encoding", "connection", "upgrade", "te"];
 
 /// Where pushes go: the base URL of a subscription or, for all of its subscriptions, of a service.
 pub type PushTargets = BTreeMap<String, Url>;
@@ -72,10 +67,7 @@ enum Body {
 impl Pusher {
     /// A pusher of what waits in `bus`.
     pub fn new(bus: EmbeddedBus) -> Result<Self, reqwest::Error> {
-        // A redirect would turn a POST into a GET and lose the message while it looks delivered. Proxies would come from
-        // the environment, which is not ours to read.
-        let client =
-            Client::builder().redirect(redirect::Policy::none()).connect_timeout(CONNECT_TIMEOUT).no_proxy().build()?;
+        let client = call::client()?;
         Ok(Self { bus, client, calls: Mutex::default(), busy: Arc::default() })
     }
 
@@ -289,57 +281,29 @@ async fn post(client: &Client, to: &Destination, message: &Leased) -> Result<(),
             let body = wrap_push(&subscription, &wrapped, Some(message.delivery_attempt));
             request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body)
         }
-        Body::Payload => request.headers(headers(to, message)).body(message.data.clone()),
-        Body::Request => {
-            let mut headers = headers(to, message);
-            headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
-            request.headers(headers).body(message.data.clone())
-        }
+        Body::Payload => request.headers(headers(pairs(&told(to, message)))).body(message.data.clone()),
+        Body::Request => request.headers(json_headers(pairs(&told(to, message)))).body(message.data.clone()),
     };
-    let mut response = request.send().await.map_err(|error| chain(&error))?;
+    let response = request.send().await.map_err(|error| chain(&error))?;
     let status = response.status();
-    // 102 is a success to Pub/Sub.
-    if status.is_success() || status == StatusCode::PROCESSING {
+    if meaning(status) == Meaning::Accepted {
         return Ok(());
     }
-    let mut words = Vec::new();
-    while words.len() < ANSWER_MAX {
-        match response.chunk().await {
-            Ok(Some(chunk)) => words.extend_from_slice(&chunk),
-            // The status has decided already; the words are only for people.
-            Ok(None) | Err(_) => break,
-        }
-    }
-    words.truncate(ANSWER_MAX);
-    Err(format!("{status} {}", String::from_utf8_lossy(&words)).trim_end().to_owned())
+    Err(format!("{status} {}", first_words(response).await).trim_end().to_owned())
 }
 
-/// A message's attributes as headers, with what the envelope would have told. What cannot be a header is left out, as
-/// by Pub/Sub.
-fn headers(to: &Destination, message: &Leased) -> HeaderMap {
+/// A message's attributes, with what the envelope would have told.
+fn told(to: &Destination, message: &Leased) -> BTreeMap<String, String> {
     let told = [
         ("x-goog-pubsub-subscription-name", format!("projects/{PROJECT}/subscriptions/{}", to.subscription)),
         ("x-goog-pubsub-message-id", message.message_id.clone()),
         ("x-goog-pubsub-publish-time", message.publish_time.to_string()),
     ];
-    let attributes = message.attributes.iter().map(|(name, value)| (name.as_str(), value));
-    let told = told.iter().map(|(name, value)| (*name, value));
+    let mut attributes = message.attributes.clone();
+    attributes.extend(told.map(|(name, value)| (name.to_owned(), value)));
     attributes
-        .chain(told)
-        .filter_map(|(name, value)| Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?)))
-        .filter(|(name, _)| !RESERVED.contains(&name.as_str()))
-        .collect()
 }
 
-/// The URL of a path below a base, which may have a path of its own.
-fn at_path(base: &Url, path: &str) -> Url {
-    let mut url = base.clone();
-    url.set_path(&format!("{}/{}", base.path().trim_end_matches('/'), path.trim_start_matches('/')));
-    url
-}
-
-/// An error with its causes: reqwest's own text leaves out why.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+fn pairs(attributes: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &String)> {
+    attributes.iter().map(|(name, value)| (name.as_str(), value))
 }

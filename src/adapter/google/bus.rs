@@ -1,4 +1,4 @@
-//! The way out on Google Cloud: topics over Pub/Sub, alerts into Firestore.
+//! The way out on Google Cloud: topics over Pub/Sub, services over HTTP, alerts into Firestore.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::adapter::firestore::Firestore;
+use crate::adapter::google::services::Services;
 use crate::adapter::pubsub::publisher::Publisher;
 use crate::domain::effect::Alert;
 use crate::port::{Bus, BusError};
@@ -17,13 +18,14 @@ use crate::wire::dispatch::{Outgoing, Target};
 pub struct GoogleBus {
     topology: Arc<Topology>,
     publisher: Arc<Publisher>,
+    services: Services,
     alerts: Arc<Firestore>,
 }
 
 impl GoogleBus {
     /// A bus of the topics in `topology`.
-    pub fn new(topology: Arc<Topology>, publisher: Arc<Publisher>, alerts: Arc<Firestore>) -> Self {
-        Self { topology, publisher, alerts }
+    pub fn new(topology: Arc<Topology>, publisher: Arc<Publisher>, services: Services, alerts: Arc<Firestore>) -> Self {
+        Self { topology, publisher, services, alerts }
     }
 }
 
@@ -39,7 +41,9 @@ impl Bus for GoogleBus {
                 tracing::debug!(dispatch = message.id, topic, message = id, "published");
                 Ok(())
             }
-            Target::Http { service, .. } => Err(BusError::Unavailable(format!("{service}: no URL is configured"))),
+            Target::Http { service, path } => {
+                self.services.call(service, path, message.body.clone(), &message.attributes).await
+            }
         }
     }
 

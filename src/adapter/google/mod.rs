@@ -1,6 +1,7 @@
 //! What the clients of Google Cloud share: credentials, and where an emulator takes the place of a service.
 
 pub mod bus;
+pub mod services;
 
 use google_cloud_auth::credentials::{CacheableResource, Credentials, CredentialsProvider, EntityTag};
 use google_cloud_auth::errors::CredentialsError;
