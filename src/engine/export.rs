@@ -1,7 +1,9 @@
 //! History behind everything else: reads the journal by cursor, appends rows, moves the cursor after success.
 //!
 //! Bookkeeping never blocks orchestration: a warehouse that does not answer leaves the cursor where it is, and every row
-//! has an insert id made of the journal's `seq`, so a repeated append is harmless.
+//! has an insert id that follows from its entry, so a repeated append is harmless.
+
+use std::sync::atomic::Ordering;
 
 use super::Engine;
 use crate::domain::effect::{Alert, Severity, Turn};
@@ -39,9 +41,15 @@ impl Engine {
         }
         for (table, rows) in tables {
             if let Err(error) = self.warehouse.append(table, rows).await {
-                tracing::warn!(table, "history waits: {error}");
+                // It is tried again every few seconds, for hours where a quota is used up; once is enough to be told.
+                if !self.history_waits.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(table, "history waits: {error}");
+                }
                 return Ok(0);
             }
+        }
+        if self.history_waits.swap(false, Ordering::Relaxed) {
+            tracing::info!("history goes on");
         }
         self.store.set_exported(last).await?;
         Ok(entries.len())
