@@ -18,7 +18,7 @@ pub mod step;
 pub mod sweep;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -51,8 +51,7 @@ pub struct Engine {
     pub counts: Counts,
     opened: PerMinute,
     history: PerMinute,
-    /// Whether it has been told that the history waits for the warehouse.
-    history_waits: AtomicBool,
+    progress: export::Progress,
 }
 
 /// Bounds and intervals of the loops.
@@ -135,7 +134,7 @@ impl Engine {
             counts: Counts::default(),
             opened: PerMinute::default(),
             history: PerMinute::default(),
-            history_waits: AtomicBool::new(false),
+            progress: export::Progress::default(),
         }
     }
 

@@ -1,9 +1,7 @@
 //! The BigQuery adapter on an emulator: the contract, and what only BigQuery can be asked.
-//!
-//! The emulator takes every row and has no quotas, so a refused row, a used-up quota and a query that does not end are
-//! answered by a small server with the bodies that Google's documentation shows.
 
 mod project;
+mod refusals;
 mod server;
 
 use std::collections::BTreeMap;
@@ -12,12 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use jiff::civil::{Date, date};
+use jiff::{SignedDuration, Timestamp};
 use project::Project;
 use serde_json::json;
-use server::Server;
+use tempfile::TempDir;
 use tipoff::adapter::bigquery::{Bigquery, Settings};
+use tipoff::adapter::embedded::{Embedded, EmbeddedBus};
 use tipoff::clock::Clock;
 use tipoff::domain::coverage::Coverage;
 use tipoff::domain::event::{Completed, Event, Outcome};
@@ -29,7 +28,7 @@ use tipoff::port::{Answer, Row, Store, Warehouse};
 
 use super::embedded::open;
 use super::store::key;
-use super::warehouse::{self, Bench, row};
+use super::warehouse::{self, Bench};
 use super::{emulator, second};
 
 /// What one call may take here.
@@ -214,41 +213,81 @@ async fn what_cannot_be_an_answer_is_unknown_with_its_reason() {
     assert_eq!(ask(&Bigquery::connect(sound).await.unwrap()).await, known);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_warehouse_that_hangs_holds_up_no_decision_and_the_history_catches_up() {
-    // A batch of predictions ends while nothing answers: its export goes out, and each call costs one time limit at most.
-    let Some(emulator) = emulator::bigquery() else { return };
-    let own = asking("SELECT 3 AS observed, @least AS expected", &emulator.address);
-    let (clock, noon) = (own.clock.clone(), 12 * 3600);
-    clock.set(second(noon));
-    let bigquery = Arc::new(Bigquery::connect(Settings { timeout: LIMIT, ..own }).await.unwrap());
-    bigquery.create_tables().await.unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    let bus = Arc::new(store.bus(Arc::new(declarations().topology)));
-    let engine = Engine::new(
-        Arc::new(declarations()),
-        Arc::new(store.clone()),
-        bus.clone(),
-        bigquery.clone(),
-        clock.clone(),
-        tipoff::engine::Settings::default(),
-    );
+/// An engine on a file, with BigQuery as its warehouse, at noon of a game day.
+struct Orchestrated {
+    store: Embedded,
+    bus: Arc<EmbeddedBus>,
+    bigquery: Arc<Bigquery>,
+    clock: Clock,
+    engine: Engine,
+    _dir: TempDir,
+}
 
-    emulator.signal("STOP");
-    let began = Instant::now();
+impl Orchestrated {
+    async fn new(address: &str) -> Self {
+        let own = asking("SELECT 3 AS observed, @least AS expected", address);
+        let clock = own.clock.clone();
+        clock.set(second(12 * 3600));
+        let bigquery = Arc::new(Bigquery::connect(Settings { timeout: LIMIT, ..own }).await.unwrap());
+        bigquery.create_tables().await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let bus = Arc::new(store.bus(Arc::new(declarations().topology)));
+        let (parts, limits) = (Arc::new(declarations()), tipoff::engine::Settings::default());
+        let engine = Engine::new(parts, Arc::new(store.clone()), bus.clone(), bigquery.clone(), clock.clone(), limits);
+        Self { store, bus, bigquery, clock, engine, _dir: dir }
+    }
+}
+
+/// The day's predictions are made, after which their export is due.
+async fn predictions_end(engine: &Engine) {
     let done = Completed {
         node: "predictions".into(),
         run: "batch-1".into(),
         outcome: Outcome::Done(Extent::Whole),
         records: Some(81),
-        published: second(noon),
+        published: engine.clock.now(),
         correlation: None,
         dispatch: None,
     };
     engine.step(&key("nba", "2026-01-22"), &[Event::Completed(done)]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_table_keeps_its_own_rows_waiting_and_repeats_no_others() {
+    // The emulator keeps every repetition, so each table that has one row was appended to once.
+    let Some(emulator) = emulator::bigquery() else { return };
+    let Orchestrated { store, bigquery, engine, _dir, .. } = Orchestrated::new(&emulator.address).await;
+    let project = Project::new("own", &emulator.address);
+    project.delete("nba_orchestration", "phase_completions").await;
+    predictions_end(&engine).await;
+    for _ in 0..3 {
+        assert_eq!(engine.export().await.unwrap(), 0);
+    }
+    assert_eq!(store.exported().await.unwrap(), 0, "the cursor stays");
+    bigquery.create_tables().await.unwrap();
+    assert!(engine.export().await.unwrap() > 0);
+    for (dataset, table) in [
+        ("nba_reference", "processor_run_history"),
+        ("nba_orchestration", "phase_completions"),
+        ("nba_orchestration", "tipoff_dispatches"),
+    ] {
+        assert_eq!(project.rows(dataset, table).await.len(), 1, "{table}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warehouse_that_hangs_holds_up_no_decision_and_the_history_catches_up() {
+    // A batch of predictions ends while nothing answers: its export goes out, and each call costs one time limit at most.
+    let Some(emulator) = emulator::bigquery() else { return };
+    let Orchestrated { store, bus, bigquery, clock, engine, _dir } = Orchestrated::new(&emulator.address).await;
+    let noon = clock.now();
+
+    emulator.signal("STOP");
+    let began = Instant::now();
+    predictions_end(&engine).await;
     engine.relay().await.unwrap();
-    let sent = bus.pull("nba-phase6-export-trigger-sub", 10, second(noon)).await.unwrap();
+    let sent = bus.pull("nba-phase6-export-trigger-sub", 10, noon).await.unwrap();
     assert_eq!(sent.len(), 1, "the export was asked for");
     assert_eq!(engine.export().await.unwrap(), 0);
     assert_eq!(store.exported().await.unwrap(), 0, "the cursor stays");
@@ -260,7 +299,7 @@ async fn a_warehouse_that_hangs_holds_up_no_decision_and_the_history_catches_up(
     assert!(began.elapsed() < 4 * LIMIT, "{:?}", began.elapsed());
 
     emulator.signal("CONT");
-    clock.set(second(noon + 31));
+    clock.set(noon + SignedDuration::from_secs(31));
     assert!(engine.export().await.unwrap() > 0);
     assert!(matches!(ask(&bigquery).await, Answer::Known { .. }));
     let project = Project::new("own", &emulator.address);
@@ -271,99 +310,4 @@ async fn a_warehouse_that_hangs_holds_up_no_decision_and_the_history_catches_up(
     assert_eq!(dispatches[0]["manifest"]["cause"], "dependencies_met");
     let decisions = project.rows("nba_orchestration", "tipoff_decisions").await;
     assert_eq!(decisions[0]["dispatches"], json!([dispatches[0]["dispatch_id"]]));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_used_up_quota_is_held_to_until_midnight_in_california() {
-    // Nothing is asked or appended before; a rate that was exceeded is over by the next question.
-    let server = Server::start().await;
-    let own = asking("SELECT @date, @least", &server.address);
-    let clock = own.clock.clone();
-    let bigquery = Bigquery::connect(own).await.unwrap();
-    let refusal = |reason: &str| {
-        let message = "Exceeded rate limits: too many table update operations for this table";
-        let error = json!({ "message": message, "domain": "usageLimits", "reason": reason });
-        json!({ "error": { "code": 403, "message": message, "errors": [error], "status": "PERMISSION_DENIED" } })
-    };
-    server.answer(403, refusal("rateLimitExceeded"));
-    for asked in 1..=2 {
-        assert!(matches!(ask(&bigquery).await, Answer::Unknown(_)));
-        assert_eq!(server.calls().len(), asked);
-    }
-    server.answer(403, refusal("quotaExceeded"));
-    assert!(matches!(ask(&bigquery).await, Answer::Unknown(_)));
-    let held = bigquery.append("phase_completions", completion("1")).await.unwrap_err();
-    assert!(held.contains("not asked until 2026-01-22T08:00:00Z"), "{held}");
-    assert!(matches!(ask(&bigquery).await, Answer::Unknown(_)));
-    assert_eq!(server.calls().len(), 3);
-
-    server.answer(200, json!({}));
-    clock.set(second(2 * 3600));
-    bigquery.append("phase_completions", completion("1")).await.unwrap();
-    assert_eq!(server.calls().len(), 4);
-}
-
-fn completion(id: &str) -> Vec<(String, Row)> {
-    vec![(id.to_owned(), row(json!({ "processor_name": "X", "game_date": "2026-01-22" })))]
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_can_never_be_taken_keeps_no_other_back() {
-    // What may pass, and what is the table's fault rather than the row's, leaves the export where it is.
-    let server = Server::start().await;
-    let bigquery = Bigquery::connect(asking("SELECT @date, @least", &server.address)).await.unwrap();
-    let errors = |reason: &str, message: &str| {
-        let error = json!({ "reason": reason, "location": "", "debugInfo": "", "message": message });
-        json!({ "kind": "bigquery#tableDataInsertAllResponse", "insertErrors": [{ "index": 0, "errors": [error] }] })
-    };
-    let table = [
-        (errors("invalid", "Could not parse 'x' as DATE"), true, 1),
-        (errors("backendError", "try again"), false, 1),
-        (errors("timeout", ""), false, 1),
-        (errors("invalid", "no such field: status."), false, 1),
-        (json!({}), true, 1),
-    ];
-    for (answer, taken, refused) in table {
-        server.answer(200, answer.clone());
-        let appended = bigquery.append("phase_completions", completion("1")).await;
-        assert_eq!((appended.is_ok(), bigquery.refused()), (taken, refused), "{answer} {appended:?}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_query_that_does_not_end_is_ended() {
-    // The answer names the query, which would go on and be billed.
-    let server = Server::start().await;
-    let bigquery = Bigquery::connect(asking("SELECT @date, @least", &server.address)).await.unwrap();
-    server.answer(200, json!({ "jobComplete": false, "jobReference": { "projectId": "own", "jobId": "job_1" } }));
-    let answer = ask(&bigquery).await;
-    assert!(matches!(&answer, Answer::Unknown(why) if why.contains("not finished within")), "{answer:?}");
-    assert_eq!(server.calls().last().unwrap(), "/bigquery/v2/projects/own/jobs/job_1/cancel");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_answer_is_asked_again_until_it_cannot_get_better() {
-    // A shortage is asked about every time; a whole answer is kept for its minutes.
-    let server = Server::start().await;
-    let own = asking("SELECT @date, @least", &server.address);
-    let (clock, keep) = (own.clock.clone(), own.keep);
-    let bigquery = Bigquery::connect(own).await.unwrap();
-    let answer = |observed: &str| {
-        let field = |name: &str| json!({ "name": name, "type": "INTEGER" });
-        json!({
-            "jobComplete": true, "schema": { "fields": [field("observed"), field("expected")] },
-            "rows": [{ "f": [{ "v": observed }, { "v": "8" }] }], "totalRows": "1",
-        })
-    };
-    server.answer(200, answer("6"));
-    ask(&bigquery).await;
-    ask(&bigquery).await;
-    assert_eq!(server.calls().len(), 2);
-    server.answer(200, answer("8"));
-    let whole = ask(&bigquery).await;
-    server.answer(500, json!({}));
-    assert_eq!(ask(&bigquery).await, whole);
-    assert_eq!(server.calls().len(), 3);
-    clock.set(second(0) + keep);
-    assert!(matches!(ask(&bigquery).await, Answer::Unknown(_)));
 }

@@ -37,6 +37,11 @@ impl Project {
         status == 200
     }
 
+    pub async fn delete(&self, dataset: &str, table: &str) {
+        let url = format!("{}/datasets/{dataset}/tables/{table}", self.url);
+        assert!(self.http.delete(url).send().await.unwrap().status().is_success());
+    }
+
     pub async fn insert(&self, dataset: &str, table: &str, rows: Vec<Value>) {
         let rows: Vec<Value> = rows.into_iter().map(|row| json!({ "json": row })).collect();
         let path = format!("datasets/{dataset}/tables/{table}/insertAll");
