@@ -299,15 +299,18 @@ pub enum Answer {
     Unknown(String),
 }
 
-/// One row of one history table, column by column.
+/// One row of one history table, column by column: dates and instants as text, JSON as itself.
 pub type Row = serde_json::Map<String, serde_json::Value>;
 
-/// Questions about outputs, and the history of runs.
+/// Questions about outputs, and the history of runs. Every call ends within a time limit of the adapter's own.
 #[async_trait]
 pub trait Warehouse: Send + Sync {
-    /// How much of a node's output for a date is there.
+    /// How much of a node's output for a date is there. [`Answer::NotKept`] where the node has no probe, or nothing is
+    /// expected of the date.
     async fn coverage(&self, pipeline: &PipelineId, node: &NodeId, date: Date, at: Timestamp) -> Answer;
 
-    /// Appends rows to a history table. Appending the same `insert_id` again is harmless.
+    /// Appends rows, each with its insert id, to a history table of [`crate::wire::table`]. Appending the same id again is
+    /// harmless: it is dropped, or readers find an equal row twice. After an error any of the rows may be there, and all
+    /// are to be appended again. A row that can never be taken is the adapter's to tell, and no error.
     async fn append(&self, table: &str, rows: Vec<(String, Row)>) -> Result<(), String>;
 }

@@ -55,6 +55,7 @@ pub struct Engine {
     opened: PerMinute,
     history: PerMinute,
     targets: relay::Targets,
+    progress: export::Progress,
 }
 
 /// Bounds and intervals of the loops.
@@ -140,6 +141,7 @@ impl Engine {
             opened: PerMinute::default(),
             history: PerMinute::default(),
             targets: relay::Targets::default(),
+            progress: export::Progress::default(),
         }
     }
 

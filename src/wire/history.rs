@@ -227,3 +227,131 @@ fn object(value: Value) -> Row {
         _ => Map::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::domain::effect::{Cause, Manifest, Severity};
+    use crate::domain::id::{Attempt, PartitionKey};
+    use crate::domain::time::Now;
+    use crate::pipeline::shipped;
+    use crate::wire::table::{self, Mode};
+
+    fn entry(events: Vec<Event>, effects: Vec<Effect>) -> JournalEntry {
+        JournalEntry {
+            seq: 7,
+            key: PartitionKey::new("nba", "2026-01-23".parse().unwrap()),
+            version: 3,
+            now: Now::caught_up(at()),
+            revision: 0xab,
+            recorded: vec![Recorded::Applied; events.len()],
+            events,
+            effects,
+            moved: Vec::new(),
+        }
+    }
+
+    fn at() -> Timestamp {
+        "2026-01-23T20:00:00.5Z".parse().unwrap()
+    }
+
+    fn completed(node: &str, run: &str, outcome: Outcome) -> Event {
+        Event::Completed(Completed {
+            node: node.into(),
+            run: run.into(),
+            outcome,
+            records: Some(281),
+            published: at(),
+            correlation: Some("c".into()),
+            dispatch: None,
+        })
+    }
+
+    /// The rows by table, each checked against the table it goes to.
+    fn told(entry: &JournalEntry) -> BTreeMap<&'static str, Vec<Row>> {
+        let shipped = shipped().unwrap();
+        let (mut tables, mut ids) = (BTreeMap::<_, Vec<Row>>::new(), BTreeSet::new());
+        for (name, id, row) in rows(&shipped.pipelines["nba"], entry) {
+            let table = table::find(name, &[(id.clone(), row.clone())]).unwrap();
+            for column in table.columns.iter().filter(|column| column.mode == Mode::Required) {
+                assert!(row.contains_key(&column.name), "{name}: a row lacks {}", column.name);
+            }
+            assert!(ids.insert((name, id.clone())), "{name} gets {id} twice");
+            tables.entry(name).or_default().push(row);
+        }
+        tables
+    }
+
+    #[test]
+    fn every_row_fits_its_table_and_names_the_processors_class() {
+        // One of each kind of thing that is told.
+        let dispatch = Dispatch {
+            id: "nba/2026-01-23/player_daily_cache.overnight/1/2".into(),
+            key: PartitionKey::new("nba", "2026-01-23".parse().unwrap()),
+            node: "player_daily_cache.overnight".into(),
+            decided_at: at(),
+            manifest: Manifest {
+                cycle: "overnight".into(),
+                attempt: Attempt { run: 1, attempt: 2 },
+                cause: Cause::HeartbeatDead,
+                inputs: Vec::new(),
+                degraded: true,
+                missing: BTreeSet::from(["upcoming_player_game_context".into()]),
+                waived: BTreeSet::new(),
+                fenced: Some("r0".into()),
+                correlation: None,
+            },
+        };
+        let alert =
+            Alert { key: "k".into(), severity: Severity::Critical, turn: Turn::Raised, text: "t".into(), at: at() };
+        let events = vec![
+            completed("player_game_summary", "r1", Outcome::Done(Extent::Whole)),
+            completed("team_offense_game_summary", "r2", Outcome::Failed("no rows".into())),
+            Event::Tick,
+        ];
+        let dead = Effect::ReleaseLock { node: "player_daily_cache.overnight".into(), run: "r0".into() };
+        let told = told(&entry(events, vec![dead, Effect::Dispatch(dispatch), Effect::Alert(alert)]));
+
+        let column = |table: &str, name: &str| -> Vec<Value> {
+            told[table].iter().map(|row| row.get(name).cloned().unwrap_or_default()).collect()
+        };
+        let classes = [
+            json!("PlayerGameSummaryProcessor"),
+            json!("TeamOffenseGameSummaryProcessor"),
+            json!("PlayerDailyCacheProcessor"),
+        ];
+        assert_eq!(column(RUN_HISTORY, "processor_name"), classes);
+        assert_eq!(column(RUN_HISTORY, "status"), [json!("success"), json!("failed"), json!("failed")]);
+        assert_eq!(column(RUN_HISTORY, "errors"), [Value::Null, json!(["no rows"]), Value::Null]);
+        assert_eq!(column(RUN_HISTORY, "phase")[2], "phase_4_precompute");
+        assert_eq!(column(COMPLETIONS, "processor_name"), classes[..2]);
+        assert_eq!(column(EVENT_LOG, "event_type"), [json!("error"), json!("retry"), json!("error")]);
+        assert_eq!(column(DISPATCHES, "processor_name"), classes[2..]);
+        assert_eq!(column(DISPATCHES, "missing"), [json!(["upcoming_player_game_context"])]);
+        assert_eq!(column(DECISIONS, "dispatches"), [json!(["nba/2026-01-23/player_daily_cache.overnight/1/2"])]);
+        assert_eq!(column(DECISIONS, "revision"), [json!("00000000000000ab")]);
+        assert_eq!(column(DECISIONS, "events")[0][2], json!({ "event": "tick", "recorded": "applied" }));
+    }
+
+    #[test]
+    fn what_a_run_says_again_has_the_id_of_its_row() {
+        // Whether one warehouse drops the second or readers do, a run has one row for one end.
+        let shipped = shipped().unwrap();
+        let again = |seq: u64, outcome: Outcome| -> String {
+            let entry = JournalEntry { seq, ..entry(vec![completed("predictions", "r1", outcome)], Vec::new()) };
+            let rows = rows(&shipped.pipelines["nba"], &entry);
+            rows.into_iter().find(|(table, ..)| *table == RUN_HISTORY).unwrap().1
+        };
+        assert_eq!(again(1, Outcome::Done(Extent::Whole)), again(9, Outcome::Done(Extent::Whole)));
+        assert_ne!(again(1, Outcome::Failed("x".into())), again(9, Outcome::Done(Extent::Whole)));
+    }
+
+    #[test]
+    fn what_changes_nothing_is_no_decision() {
+        assert_eq!(told(&entry(vec![Event::Tick], Vec::new())).len(), 0);
+    }
+}

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use jiff::Timestamp;
+use jiff::civil::Date;
 use rusqlite::Connection;
 use serde_json::json;
 use tempfile::TempDir;
 use tipoff::adapter::embedded::{Durability, Embedded, EmbeddedBus, FILE, Leased, Lock};
 use tipoff::domain::coverage::Coverage;
-use tipoff::port::{Answer, Bus, BusError, Commit, Delivered, Store, StoreError, Warehouse};
+use tipoff::port::{Answer, Bus, BusError, Commit, Delivered, Row, Store, StoreError, Warehouse};
 use tipoff::topology::{self, Topology};
 use tipoff::wire::dispatch::Target;
 
@@ -60,6 +63,25 @@ fn fresh() -> (TempDir, Embedded) {
     let dir = tempfile::tempdir().unwrap();
     let embedded = open(dir.path());
     (dir, embedded)
+}
+
+#[async_trait]
+impl warehouse::Bench for Embedded {
+    fn warehouse(&self) -> &dyn Warehouse {
+        self
+    }
+
+    async fn put_games(&self, date: Date, games: &[(&str, bool)], at: Timestamp) {
+        let part = |there: &bool| Coverage::new(u32::from(*there), 1).unwrap();
+        let units = games.iter().map(|(game, there)| ((*game).into(), part(there))).collect();
+        let observed = games.iter().filter(|(_, there)| *there).count() as u32;
+        let whole = Coverage::new(observed, games.len() as u32).unwrap();
+        self.put_coverage(&warehouse::PIPELINE.into(), &warehouse::NODE.into(), date, whole, units, at).await.unwrap();
+    }
+
+    async fn rows(&self, table: &str) -> Vec<Row> {
+        self.history(table, usize::MAX).await.unwrap()
+    }
 }
 
 /// Somebody at the file with a shell.

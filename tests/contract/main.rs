@@ -3,6 +3,7 @@
 //! The suites in `store`, `bus` and `warehouse` know nothing but the ports. An adapter's own module runs them on it and
 //! adds what only that adapter can be asked.
 
+mod bigquery;
 mod bus;
 #[path = "../support/cloud.rs"]
 mod cloud;

@@ -94,6 +94,23 @@ pub fn firestore() -> Option<Emulator> {
     Some(Emulator::start("Firestore", java, port))
 }
 
+/// Starts the BigQuery emulator that `bqemulator.sh` has installed, by default or where `TIPOFF_BQEMULATOR` says.
+pub fn bigquery() -> Option<Emulator> {
+    let usual = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bqemulator");
+    let dir = std::env::var_os("TIPOFF_BQEMULATOR").map_or_else(usual, PathBuf::from);
+    let program = dir.join("bin/bqemulator");
+    if !program.is_file() {
+        missing("the BigQuery emulator is not installed: tests/support/bqemulator.sh");
+        return None;
+    }
+    let port = free_port();
+    let mut bqemulator = Command::new(program);
+    // The extension of its database that it would fetch is in this home.
+    bqemulator.env("HOME", dir.join("home")).args(["start", "--log-format=console", "--project=tipoff"]);
+    bqemulator.arg(format!("--rest-port={port}")).arg(format!("--grpc-port={}", free_port()));
+    Some(Emulator::start("BigQuery", bqemulator, port))
+}
+
 /// Starts the Pub/Sub emulator, mended by `emulator/io/grpc/InternalStatus.java`.
 pub fn pubsub() -> Option<Emulator> {
     let jar = "platform/pubsub-emulator/lib/cloud-pubsub-emulator-0.8.20-all.jar";

@@ -111,6 +111,7 @@ impl Bigquery {
 
 #[async_trait]
 impl Warehouse for Bigquery {
+    // What a table held at another instant is not kept, so whenever it is asked about, the answer is of now.
     async fn coverage(&self, pipeline: &PipelineId, node: &NodeId, date: Date, _at: Timestamp) -> Answer {
         let probe = self.settings.probes.get(pipeline).and_then(|probes| probes.get(node));
         match probe {

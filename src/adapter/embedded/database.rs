@@ -339,6 +339,24 @@ mod tests {
     }
 
     #[test]
+    fn an_earlier_file_gets_the_history_tables_that_it_lacks() {
+        // What it holds stays; nobody has to begin again after an upgrade.
+        let dir = tempfile::tempdir().unwrap();
+        drop(Database::open(dir.path(), Durability::Off).unwrap());
+        let db = Connection::open(dir.path().join(FILE)).unwrap();
+        db.execute_batch(
+            "DROP TABLE tipoff_decisions; INSERT INTO cursors VALUES ('export', 7); PRAGMA user_version = 1",
+        )
+        .unwrap();
+        drop(Database::open_read_only(dir.path()).unwrap());
+        drop(Database::open(dir.path(), Durability::Off).unwrap());
+        let number = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(number("SELECT count(*) FROM tipoff_decisions"), 0);
+        assert_eq!(number("SELECT value FROM cursors WHERE name = 'export'"), 7);
+        assert_eq!(number("PRAGMA user_version"), i64::from(SCHEMA));
+    }
+
+    #[test]
     fn looking_creates_nothing() {
         // The command line run in the wrong directory must not leave a database there.
         let dir = tempfile::tempdir().unwrap();
