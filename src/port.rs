@@ -35,6 +35,16 @@ pub enum StoreError {
         /// What is wrong with it.
         why: String,
     },
+    /// A journal entry cannot be trusted. The entries after `seq` are not affected.
+    #[error("{what} is corrupt: {why}")]
+    BadEntry {
+        /// Its number.
+        seq: u64,
+        /// Which record.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 /// A partition as stored. A date nobody has written about is a new partition at version 0.
@@ -191,7 +201,8 @@ pub trait Store: Send + Sync {
     /// Parked inputs, latest first.
     async fn parked(&self, limit: usize) -> Result<Vec<Parked>, StoreError>;
 
-    /// Journal entries after `seq`, of one partition or of all, oldest first.
+    /// Journal entries after `seq`, of one partition or of all, oldest first. They end before one that cannot be trusted;
+    /// where that would be the first, it is the answer as [`StoreError::BadEntry`].
     async fn journal(
         &self,
         key: Option<&PartitionKey>,

@@ -64,10 +64,10 @@ impl Engine {
         let cursor = self.store.exported().await?;
         let entries = match self.store.journal(None, cursor, PAGE).await {
             Ok(entries) => entries,
-            Err(StoreError::Corrupt { what, why }) => {
-                // The first entry is the bad one. It is left behind for an operator, and the others are not.
+            Err(StoreError::BadEntry { seq, what, why }) => {
+                // It is left behind for an operator, and the others are not.
                 self.tell_of_gap(&what, &why).await;
-                self.store.set_exported(cursor + 1).await?;
+                self.store.set_exported(seq).await?;
                 return Ok(1);
             }
             Err(error) => return Err(error),

@@ -192,7 +192,7 @@ async fn a_damaged_journal_entry_is_told_when_it_is_reached() {
     tamper(&dir, "UPDATE journal SET entry = '{}' WHERE seq = 2");
     assert_eq!(embedded.journal(None, 0, 10).await.unwrap().len(), 1);
     let error = embedded.journal(None, 1, 10).await.unwrap_err();
-    assert!(matches!(&error, StoreError::Corrupt { what, .. } if what == "journal/2"), "{error}");
+    assert!(matches!(&error, StoreError::BadEntry { seq: 2, what, .. } if what == "journal/2"), "{error}");
     assert_eq!(embedded.journal(None, 2, 10).await.unwrap().len(), 1);
 }
 

@@ -509,6 +509,10 @@ fn journal(
         }
         // What stands before a bad entry is still told; asked again from there, the bad one is the answer.
         Err(_) if !entries.is_empty() => Ok(false),
+        Err(StoreError::Corrupt { what, why }) => {
+            let seq: i64 = row.get("seq")?;
+            Err(StoreError::BadEntry { seq: seq.unsigned_abs(), what, why })
+        }
         Err(error) => Err(error),
     };
     let (after, limit) = (integer(after), rows_max(limit));

@@ -1,8 +1,12 @@
 //! How fields, instants and documents are written into Firestore, so that its console shows them readably.
 
 use std::collections::HashMap;
+use std::io::{Read as _, Write as _};
 
 use firestore::FirestoreValue;
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use gcloud_sdk::google::firestore::v1::document_transform::FieldTransform;
 use gcloud_sdk::google::firestore::v1::document_transform::field_transform::{ServerValue, TransformType};
 use gcloud_sdk::google::firestore::v1::precondition::ConditionType;
@@ -18,6 +22,13 @@ use crate::port::StoreError;
 
 /// Nanoseconds in a microsecond, the finest that Firestore keeps.
 const MICRO: i32 = 1_000;
+
+/// The longest text written as it is. A date of sixty nodes has some tens of kilobytes.
+const TEXT_MAX: usize = 200_000;
+/// The most a document may hold: Firestore's 1 MiB, less what its other fields and names take.
+const PACKED_MAX: usize = 1_000_000;
+/// The most that is unpacked: a hundred times as much, beyond which it is no document of ours.
+const UNPACKED_MAX: u64 = 100_000_000;
 
 /// One field of a document being written.
 pub(super) type Field = (&'static str, Option<Value>);
@@ -58,10 +69,22 @@ pub(super) fn compared(value: Option<Value>) -> FirestoreValue {
     FirestoreValue { value: value.unwrap_or_default() }
 }
 
+/// JSON as text, which the console shows, or compressed where it would be too long for a document.
 pub(super) fn json(value: &impl Serialize) -> Result<Option<Value>, StoreError> {
     // Only a type that cannot be JSON at all fails here, and then nothing has been stored.
-    let written = serde_json::to_string(value);
-    written.map(|written| text(&written)).map_err(|error| StoreError::Unavailable(format!("write as JSON: {error}")))
+    let refused = |error: &dyn std::fmt::Display| StoreError::Unavailable(format!("write as JSON: {error}"));
+    let written = serde_json::to_string(value).map_err(|error| refused(&error))?;
+    if written.len() <= TEXT_MAX {
+        return Ok(text(&written));
+    }
+    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+    let packed =
+        packed.write_all(written.as_bytes()).and_then(|()| packed.finish()).map_err(|error| refused(&error))?;
+    if packed.len() > PACKED_MAX {
+        let size = packed.len();
+        return Err(refused(&format!("it has {size} bytes when compressed, and a document holds {PACKED_MAX}")));
+    }
+    Ok(bytes(packed))
 }
 
 /// A document as read, with the words for its errors.
@@ -120,7 +143,14 @@ impl Read {
     }
 
     pub fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T, StoreError> {
-        serde_json::from_str(self.text(name)?).map_err(|error| self.wrong(name, &error.to_string()))
+        let wrong = |error: &dyn std::fmt::Display| self.wrong(name, &error.to_string());
+        match self.field(name) {
+            Some(ValueType::BytesValue(packed)) => {
+                let unpacked = GzDecoder::new(packed.as_slice()).take(UNPACKED_MAX);
+                serde_json::from_reader(std::io::BufReader::new(unpacked)).map_err(|error| wrong(&error))
+            }
+            _ => serde_json::from_str(self.text(name)?).map_err(|error| wrong(&error)),
+        }
     }
 
     fn corrupt(&self, name: &str, found: Option<&ValueType>) -> StoreError {

@@ -18,7 +18,8 @@ use super::Firestore;
 use super::document::{
     Only, Read, at_least, bytes, commit_instant, compared, increment, instant, integer, json, text, transformed, write,
 };
-use crate::domain::id::{NodeId, PartitionKey, PipelineId, RunId};
+use crate::domain::effect::{Alert, Severity, Turn};
+use crate::domain::id::{AlertKey, NodeId, PartitionKey, PipelineId, RunId};
 use crate::domain::partition::Partition;
 use crate::domain::time::after;
 use crate::port::{Commit, Delivered, JournalEntry, OutboxEntry, PARKED_MAX, Parked, Store, StoreError, Stored};
@@ -219,6 +220,22 @@ impl Firestore {
         Ok(write(self.name(OUTBOX, &document_id(&entry.id)), fields, Only::IfNew))
     }
 
+    /// An effect that cannot be read is parked with an alert, and keeps nobody back.
+    async fn set_aside(&self, found: &Read, error: &StoreError, at: Timestamp) {
+        let fields = vec![("state", text("parked")), ("due", None), ("reason", text(&error.to_string()))];
+        let only = found.updated().map_or(Only::IfThere, Only::IfUnchanged);
+        // Whoever else reads it does the same.
+        if let Err(status) = self.apply(vec![write(self.name(OUTBOX, found.id()), fields, only)]).await {
+            tracing::warn!("set aside {}: {status}", found.id());
+            return;
+        }
+        let key = AlertKey::new(format!("store/outbox/{}", found.id()));
+        let alert = Alert { key, severity: Severity::Critical, turn: Turn::Raised, text: error.to_string(), at };
+        if let Err(error) = self.tell(&alert).await {
+            tracing::error!("raise {}: {error}", alert.key);
+        }
+    }
+
     /// Those of `ids` that the outbox has already.
     async fn known(&self, ids: &[&str]) -> Result<BTreeSet<String>, StoreError> {
         let mut known = BTreeSet::new();
@@ -329,7 +346,11 @@ impl Store for Firestore {
             .await;
         let mut keys = Vec::new();
         for found in documents(found)? {
-            keys.push(read_key(&found)?);
+            match read_key(&found) {
+                Ok(key) => keys.push(key),
+                // Nobody can say which date it is; the others go on.
+                Err(error) => tracing::error!("{error}"),
+            }
         }
         keys.sort_by(|a: &PartitionKey, b| b.date.cmp(&a.date).then_with(|| a.pipeline.cmp(&b.pipeline)));
         keys.truncate(limit);
@@ -366,10 +387,13 @@ impl Store for Firestore {
             if entries.len() == limit {
                 break;
             }
-            if found.instant("due")? <= at {
-                let entry = Self::read_outbox(&found)?;
-                self.saw(&entry.id, found.updated());
-                entries.push(entry);
+            match found.instant("due").and_then(|due| Ok((due, Self::read_outbox(&found)?))) {
+                Ok((due, entry)) if due <= at => {
+                    self.saw(&entry.id, found.updated());
+                    entries.push(entry);
+                }
+                Ok(_) => {}
+                Err(error) => self.set_aside(&found, &error, at).await,
             }
         }
         Ok(entries)
@@ -423,10 +447,9 @@ impl Store for Firestore {
             .limit(limited(limit))
             .query()
             .await;
-        documents(found)?
-            .iter()
-            .map(|found| Ok((Self::read_outbox(found)?, found.text("reason")?.to_owned())))
-            .collect()
+        // What cannot be read was told of by an alert when it was set aside.
+        let readable = |found: &Read| Some((Self::read_outbox(found).ok()?, found.text("reason").ok()?.to_owned()));
+        Ok(documents(found)?.iter().filter_map(readable).collect())
     }
 
     async fn park(&self, parked: Parked) -> Result<(), StoreError> {
@@ -500,14 +523,20 @@ impl Store for Firestore {
             .limit(limited(page))
             .query()
             .await;
+        let mut found: Vec<(u64, Read)> = documents(found)?
+            .into_iter()
+            .map(|found| Ok((number(&found)?, found)))
+            .collect::<Result<_, StoreError>>()?;
+        found.sort_by_key(|(seq, _)| *seq);
         let mut entries: Vec<JournalEntry> = Vec::new();
-        for found in documents(found)? {
-            let entry: JournalEntry = found.json("entry")?;
-            entries.push(JournalEntry { seq: number(&found)?, ..entry });
+        for (seq, found) in found.into_iter().filter(|(seq, _)| *seq > after).take(limit) {
+            match found.json::<JournalEntry>("entry") {
+                Ok(entry) => entries.push(JournalEntry { seq, ..entry }),
+                Err(_) if !entries.is_empty() => break,
+                Err(StoreError::Corrupt { what, why }) => return Err(StoreError::BadEntry { seq, what, why }),
+                Err(error) => return Err(error),
+            }
         }
-        entries.sort_by_key(|entry| entry.seq);
-        entries.retain(|entry| entry.seq > after);
-        entries.truncate(limit);
         Ok(entries)
     }
 
