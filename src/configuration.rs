@@ -79,13 +79,22 @@ pub struct Google {
     pub prefix: String,
     /// Where queries run, as `us-west2`; where the datasets are if not said.
     pub location: Option<String>,
+    /// The service account as whom Pub/Sub pushes to services, which have to let it in. Nobody, if not said.
+    pub push_identity: Option<String>,
     /// Whether BigQuery is used. Without it there is no history, and messages alone tell what is done.
     pub bigquery: bool,
 }
 
 impl Default for Google {
     fn default() -> Self {
-        Self { project: None, database: None, prefix: "tipoff_".to_owned(), location: None, bigquery: true }
+        Self {
+            project: None,
+            database: None,
+            prefix: "tipoff_".to_owned(),
+            location: None,
+            push_identity: None,
+            bigquery: true,
+        }
     }
 }
 

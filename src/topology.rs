@@ -10,6 +10,8 @@
 //! - what carries completions, heartbeats, triggers or requests has a consumer, unless it is retired;
 //! - every number is one that Pub/Sub accepts.
 
+pub mod broker;
+
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

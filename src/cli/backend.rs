@@ -66,11 +66,7 @@ pub async fn open(common: &Common, declarations: &Declarations, access: Access) 
 
 /// Connects to the configured project.
 pub async fn google(configuration: &Configuration, declarations: &Declarations) -> Result<Google, Fault> {
-    let Some(project) = configuration.google.project.clone() else {
-        return Err(Fault::usage(anyhow::anyhow!(
-            "the backend google needs a project: --project P, GOOGLE_CLOUD_PROJECT, or google.project in tipoff.yaml"
-        )));
-    };
+    let project = project(configuration)?;
     let emulators = Emulators::find().map_err(|error| Fault::usage(anyhow::anyhow!(error)))?;
     let locks = declarations.pipelines.iter().map(|(id, pipeline)| (id.clone(), pipeline.classes.clone())).collect();
     let settings = Settings {
@@ -116,16 +112,15 @@ async fn warehouse(
 }
 
 /// The emulators that the environment names.
-#[derive(Default)]
-struct Emulators {
-    pubsub: Option<String>,
-    firestore: Option<String>,
-    bigquery: Option<String>,
+pub struct Emulators {
+    pub pubsub: Option<String>,
+    pub firestore: Option<String>,
+    pub bigquery: Option<String>,
 }
 
 impl Emulators {
     /// Half a project in emulators is a mistake: what the other half holds would be real.
-    fn find() -> Result<Self, String> {
+    pub fn find() -> Result<Self, String> {
         let host = |name: &str| std::env::var(name).ok().filter(|host| !host.is_empty());
         let found = Self {
             pubsub: host("PUBSUB_EMULATOR_HOST"),
@@ -145,6 +140,15 @@ impl Emulators {
             _ => Ok(found),
         }
     }
+}
+
+/// The configured project.
+pub fn project(configuration: &Configuration) -> Result<String, Fault> {
+    configuration.google.project.clone().ok_or_else(|| {
+        Fault::usage(anyhow::anyhow!(
+            "which Google Cloud project? say --project P, GOOGLE_CLOUD_PROJECT, or google.project in tipoff.yaml"
+        ))
+    })
 }
 
 /// A span of the configuration.

@@ -14,6 +14,7 @@ mod paint;
 mod say;
 mod serve;
 mod simulate;
+mod topics;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -84,6 +85,8 @@ enum Command {
     Check,
     /// Print the configuration as it is understood, without secrets
     Config,
+    /// Compare topics.yaml with the broker of a Google Cloud project, and bring it in line
+    Topics(topics::Topics),
     /// Where every node of a date stands; exits 1 unless all that is required is done
     Status(inspect::Status),
     /// Why a node has or has not run
@@ -136,6 +139,8 @@ impl Fault {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
+    // Two are linked, by different clients, and without a choice TLS would have none. A second choice is refused.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let cli = Cli::parse();
     let level = match (&cli.common.log, &cli.command) {
         (Some(filter), _) => filter.clone(),
@@ -189,6 +194,7 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Serve(serve) => serve.run(common).await,
         Command::Demo(demo) => demo.run(common).await,
         Command::Simulate(simulate) => simulate.run(common).await,
+        Command::Topics(topics) => topics.run(common).await,
         Command::Status(status) => status.run(common).await,
         Command::Why(why) => why.run(common).await,
         Command::Timeline(timeline) => timeline.run(common).await,

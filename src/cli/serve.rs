@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::say::say;
-use super::{Common, Fault, Verdict, backend};
+use super::{Common, Fault, Verdict, backend, topics};
 use crate::adapter::embedded::{Durability, Embedded, EmbeddedBus, PushTargets, Pusher};
 use crate::adapter::firestore::heartbeats::Heartbeats;
 use crate::adapter::pubsub::subscriber::Subscribers;
@@ -171,6 +171,7 @@ impl Serve {
             )));
         }
         let google = backend::google(configuration, &declarations).await?;
+        topics::tell_what_is_missing(configuration, &declarations).await;
         let settings = settings(configuration, "15s")?;
         let store = google.firestore.clone();
         let engine =

@@ -8,3 +8,4 @@ mod producer;
 mod replicas;
 mod service;
 mod stories;
+mod topics;

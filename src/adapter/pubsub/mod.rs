@@ -1,5 +1,6 @@
 //! Pub/Sub, on Google's own client.
 
+pub mod admin;
 pub mod publisher;
 pub mod subscriber;
 
