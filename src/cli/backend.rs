@@ -103,12 +103,22 @@ async fn warehouse(
         );
         return Ok(Arc::new(NoWarehouse));
     }
+    Ok(Arc::new(bigquery(configuration, project, emulators, declarations).await?))
+}
+
+/// Connects to the project's BigQuery.
+pub async fn bigquery(
+    configuration: &Configuration,
+    project: String,
+    emulators: &Emulators,
+    declarations: &Declarations,
+) -> Result<Bigquery, Fault> {
     let settings = bigquery::Settings {
         location: configuration.google.location.clone(),
         emulator: emulators.bigquery.clone(),
         ..bigquery::Settings::new(project, &declarations.pipelines)
     };
-    Ok(Arc::new(Bigquery::connect(settings).await.map_err(Fault::unusable)?))
+    Bigquery::connect(settings).await.map_err(Fault::unusable)
 }
 
 /// The emulators that the environment names.

@@ -8,12 +8,14 @@ mod check;
 mod command;
 mod dates;
 mod demo;
+mod doctor;
 mod graph;
 mod inspect;
 mod paint;
 mod say;
 mod serve;
 mod simulate;
+mod tables;
 mod topics;
 
 use std::path::PathBuf;
@@ -87,6 +89,10 @@ enum Command {
     Config,
     /// Compare topics.yaml with the broker of a Google Cloud project, and bring it in line
     Topics(topics::Topics),
+    /// Create the history's tables in BigQuery; what is there is left as it is
+    Tables,
+    /// Check what the service needs: declarations, store, credentials, topics, indexes; exits 1 on a failure
+    Doctor(doctor::Doctor),
     /// Where every node of a date stands; exits 1 unless all that is required is done
     Status(inspect::Status),
     /// Why a node has or has not run
@@ -144,7 +150,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = match (&cli.common.log, &cli.command) {
         (Some(filter), _) => filter.clone(),
-        (None, Command::Serve(_)) => "info".to_owned(),
+        (None, Command::Serve(_)) => "info,firestore=warn,gcloud_sdk=warn,google_cloud_pubsub=warn".to_owned(),
         // What a simulated day alerts about is on its own screen.
         (None, Command::Demo(_) | Command::Simulate(_)) => "off".to_owned(),
         (None, _) => "error".to_owned(),
@@ -195,6 +201,8 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Demo(demo) => demo.run(common).await,
         Command::Simulate(simulate) => simulate.run(common).await,
         Command::Topics(topics) => topics.run(common).await,
+        Command::Tables => tables::create(common).await,
+        Command::Doctor(doctor) => doctor.run(common).await,
         Command::Status(status) => status.run(common).await,
         Command::Why(why) => why.run(common).await,
         Command::Timeline(timeline) => timeline.run(common).await,

@@ -214,7 +214,8 @@ pub fn places(configuration: &Configuration, pull_instead: bool) -> Places {
     Places { urls, identity: configuration.google.push_identity.clone(), pull_instead }
 }
 
-async fn admin(configuration: &Configuration) -> Result<Admin, Fault> {
+/// The administration of the configured project.
+pub async fn admin(configuration: &Configuration) -> Result<Admin, Fault> {
     let emulators = Emulators::find().map_err(|error| Fault::usage(anyhow::anyhow!(error)))?;
     let connection = Connection { project: project(configuration)?, emulator: emulators.pubsub };
     Admin::connect(connection).await.map_err(Fault::unusable)

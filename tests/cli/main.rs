@@ -109,3 +109,54 @@ fn a_demo_that_is_ended_leaves_nothing_behind() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(full(), 0);
 }
+
+/// What an operator asks first when something does not work.
+#[test]
+fn the_doctor_says_what_is_wrong_and_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let run = |arguments: &[&str], set: &[(&str, &str)]| {
+        let mut command = program(arguments);
+        command
+            .env_remove("PUBSUB_EMULATOR_HOST")
+            .env_remove("FIRESTORE_EMULATOR_HOST")
+            .env_remove("GOOGLE_CLOUD_PROJECT");
+        let output = command.envs(set.iter().copied()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let here = data.to_str().unwrap();
+    let (code, said, errors) = run(&["doctor", "--data", here], &[]);
+    assert_eq!(code, Some(0), "{said}{errors}");
+    assert!(said.contains("`tipoff serve` makes it"), "{said}");
+
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("tipoff.db"), "this is no database").unwrap();
+    let (code, said, _) = run(&["doctor", "--data", here, "--json"], &[]);
+    assert_eq!(code, Some(1));
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let store = said["checks"].as_array().unwrap().iter().find(|check| check["check"] == "store").unwrap();
+    assert_eq!((store["mark"].as_str(), said["worst"].as_str()), (Some("failure"), Some("failure")));
+    assert!(store["advice"].is_string());
+
+    // Half a project in emulators, and emulators that are not there: neither hangs, both are named.
+    let nowhere = "127.0.0.1:1";
+    let (code, said, _) =
+        run(&["doctor", "--backend", "google", "--project", "p"], &[("PUBSUB_EMULATOR_HOST", nowhere)]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("FIRESTORE_EMULATOR_HOST is not"), "{said}");
+    let both = [("PUBSUB_EMULATOR_HOST", nowhere), ("FIRESTORE_EMULATOR_HOST", nowhere)];
+    let (code, said, _) = run(&["doctor", "--backend", "google"], &both);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("GOOGLE_CLOUD_PROJECT"), "{said}");
+
+    // A key that nobody knows is refused by its line; a secret is not shown.
+    let config = folder.path().join("tipoff.yaml");
+    std::fs::write(&config, "backend: embedded\ntokn: x\n").unwrap();
+    let (code, _, errors) = run(&["config", "--config", config.to_str().unwrap()], &[]);
+    assert_eq!(code, Some(2));
+    assert!(errors.contains("tipoff.yaml:2") && errors.contains("tokn"), "{errors}");
+    std::fs::write(&config, "token: a-token-that-nobody-may-see\n").unwrap();
+    let (code, said, errors) = run(&["config", "--config", config.to_str().unwrap()], &[]);
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(said.contains("(hidden)") && !said.contains("nobody-may-see"), "{said}");
+}

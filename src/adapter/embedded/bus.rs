@@ -638,6 +638,7 @@ fn tell(db: &Connection, alert: &Alert) -> Result<(), StoreError> {
             return Ok(());
         }
     }
+    let was_on = db.prepare_cached("SELECT 1 FROM alerts WHERE key = ?1 AND resolved_at IS NULL")?.exists([key])?;
     let logged = db
         .prepare_cached(
             "INSERT INTO alert_log (key, turn, severity, text, at) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
@@ -672,7 +673,9 @@ fn tell(db: &Connection, alert: &Alert) -> Result<(), StoreError> {
         (Turn::Raised, Severity::Critical) => tracing::error!(alert.key = key, "{}", alert.text),
         (Turn::Raised, Severity::Warning) => tracing::warn!(alert.key = key, "{}", alert.text),
         (Turn::Raised, Severity::Info) => tracing::info!(alert.key = key, "{}", alert.text),
-        (Turn::Resolved, _) => tracing::info!(alert.key = key, "over: {}", alert.text),
+        (Turn::Resolved, _) if was_on => tracing::info!(alert.key = key, "over: {}", alert.text),
+        // An end without a beginning is nobody's news.
+        (Turn::Resolved, _) => {}
     }
     Ok(())
 }

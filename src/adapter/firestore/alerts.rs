@@ -113,13 +113,16 @@ impl Standing {
 
 enum Change {
     News,
-    /// It is on already; its text and its last instant move.
+    /// It is so already; its text and its last instant move.
     Again,
     Nothing,
 }
 
 fn change(before: Option<&Standing>, alert: &Alert) -> Change {
-    let Some(before) = before else { return Change::News };
+    let Some(before) = before else {
+        // An end without a beginning is kept, since the beginning may be on its way; nobody is told.
+        return if alert.turn == Turn::Raised { Change::News } else { Change::Again };
+    };
     if alert.at < before.changed_at || (alert.at == before.changed_at && before.is_on() == (alert.turn == Turn::Raised))
     {
         return Change::Nothing;

@@ -7,15 +7,16 @@
 //! - every request has a time limit, and a commit that ran into it is unknown: the caller loads and looks;
 //! - journals, settled effects and old dates carry `expire_at`, for a TTL policy of the database to delete.
 //!
-//! Collections, each with the configured prefix: `partitions`, `outbox`, `journal`, `parked`, `cursors`. Composite
-//! indexes: `outbox` (state, date desc, decided_at, number), `outbox` (state, due), `outbox` (state, decided_at desc,
-//! number desc), `partitions` (pipeline, date desc), `journal` (key, at).
+//! Collections, each with the configured prefix: `partitions`, `outbox`, `journal`, `parked`, `alerts`, `cursors`. The
+//! composite indexes are in [`indexes`].
 
 mod alerts;
 mod document;
 pub mod heartbeats;
+pub mod indexes;
 mod sharing;
 mod store;
+mod trial;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

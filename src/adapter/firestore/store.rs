@@ -113,7 +113,7 @@ impl Firestore {
         }
     }
 
-    async fn apply(&self, writes: Vec<Write>) -> Result<CommitResponse, Status> {
+    pub(super) async fn apply(&self, writes: Vec<Write>) -> Result<CommitResponse, Status> {
         let request =
             CommitRequest { database: self.db.get_database_path().clone(), writes, ..CommitRequest::default() };
         let mut client = self.db.client().get();
