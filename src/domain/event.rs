@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::coverage::Coverage;
 use super::evidence::{Extant, Extent, Version};
-use super::id::{DispatchId, NodeId, RequestId, RunId, UnitId};
+use super::id::{Attempt, DispatchId, NodeId, RequestId, RunId, UnitId};
 
 /// One fact about one partition.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -29,8 +29,23 @@ pub enum Event {
     Requested(Request),
     /// A producer used a name in a way an operator should know of.
     Noted(Note),
+    /// A dispatch was not taken by its target, or is at last.
+    Delivery(Delivery),
     /// Time has passed.
     Tick,
+}
+
+/// What became of handing a dispatch to its target. Told only where it was not taken at the first try.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Whose.
+    pub node: NodeId,
+    /// Which attempt was dispatched.
+    pub attempt: Attempt,
+    /// When.
+    pub at: Timestamp,
+    /// Why the target did not take it; nothing where it has.
+    pub refused: Option<Arc<str>>,
 }
 
 /// How an execution ended.

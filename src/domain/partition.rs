@@ -11,7 +11,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::effect::{Cause, Severity};
-use super::event::{Command, Completed, Event, Game, GameStatus, Heartbeat, Note, Outcome, Pulse, Request, Upstream};
+use super::event::{
+    Command, Completed, Delivery, Event, Game, GameStatus, Heartbeat, Note, Outcome, Pulse, Request, Upstream,
+};
 use super::evidence::{Claim, Evidence, Extent, Version};
 use super::graph::{Graph, Kind};
 use super::id::{AlertKey, Attempt, DispatchId, NodeId, PartitionKey, RequestId, RunId, UnitId};
@@ -136,6 +138,9 @@ pub struct Node {
     /// The last dispatch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<LastDispatch>,
+    /// The way of the last dispatch to its target, where it was not taken at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way: Option<Way>,
     /// An operator's wish that has not been fulfilled yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wish: Option<Wish>,
@@ -151,6 +156,24 @@ pub struct Node {
     /// Two executions of the same task were alive at once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub double_run: bool,
+}
+
+/// The way of a dispatch that its target did not take at the first tries.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "way", rename_all = "snake_case")]
+pub enum Way {
+    /// It does not take it. Nobody can have started, so no deadline runs.
+    Refused {
+        /// Since when that is known.
+        since: Timestamp,
+        /// The target's words.
+        reason: Arc<str>,
+    },
+    /// It has taken it at last; whoever starts it has from then on.
+    Taken {
+        /// When.
+        at: Timestamp,
+    },
 }
 
 /// The fingerprint of a node's inputs: equal where every input has the same version.
@@ -497,7 +520,30 @@ pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Record
             let room = partition.notes.len() < NOTES_MAX;
             applied(room && partition.notes.insert(note.clone()))
         }
+        Event::Delivery(delivery) => match graph.node(delivery.node.as_str()) {
+            Some(_) => self::delivery(partition, delivery),
+            None => Recorded::Rejected,
+        },
         Event::Tick => Recorded::Duplicate,
+    }
+}
+
+/// Only the attempt that is dispatched at this moment is waited for.
+fn delivery(partition: &mut Partition, delivery: &Delivery) -> Recorded {
+    let node = partition.nodes.get_mut(&delivery.node);
+    let dispatched =
+        |node: &&mut Node| node.attempt == delivery.attempt && matches!(node.state, State::Dispatched { .. });
+    let Some(node) = node.filter(dispatched) else { return Recorded::Superseded };
+    match (&node.way, &delivery.refused) {
+        (Some(Way::Refused { .. }), Some(_)) | (None | Some(Way::Taken { .. }), None) => Recorded::Duplicate,
+        (_, Some(reason)) => {
+            node.way = Some(Way::Refused { since: delivery.at, reason: reason.clone() });
+            Recorded::Applied
+        }
+        (Some(Way::Refused { .. }), None) => {
+            node.way = Some(Way::Taken { at: delivery.at });
+            Recorded::Applied
+        }
     }
 }
 

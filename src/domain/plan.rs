@@ -18,7 +18,7 @@ use super::evidence::Extant;
 use super::graph::{Graph, Heartbeats, Kind, Node, Offset, Rebuild, Task};
 use super::id::{AlertKey, Attempt, NodeId, RunId};
 use super::partition::{
-    End, Failure, FailureKind, Fingerprint, LastDispatch, Node as Facts, Partition, Spent, Starter, State, end,
+    End, Failure, FailureKind, Fingerprint, LastDispatch, Node as Facts, Partition, Spent, Starter, State, Way, end,
 };
 use super::readiness::{self, Blocker, Readiness, Standing, Standings};
 use super::time::{Now, Wake, after};
@@ -143,10 +143,11 @@ impl Walk<'_> {
     fn task(&mut self, partition: &mut Partition, node: &Node, task: &Task) -> Standing {
         let known = partition.nodes.contains_key(&node.id);
         if known {
+            let date = partition.key.date;
             let facts = partition.node_mut(&node.id);
             reconcile_unreported(facts);
             self.silence(facts, node);
-            self.not_started(facts, node);
+            self.not_started(facts, node, date);
             reconcile(facts);
             self.inquire(partition, node);
         }
@@ -285,17 +286,42 @@ impl Walk<'_> {
     }
 
     /// A dispatch without a sign of life was not started; that is not a used attempt.
-    fn not_started(&mut self, facts: &mut Facts, node: &Node) {
+    fn not_started(&mut self, facts: &mut Facts, node: &Node, date: Date) {
         let State::Dispatched { at } = facts.state else { return };
         let within = match node.liveness.heartbeats {
             Heartbeats::Sent => node.liveness.start_within,
             Heartbeats::None => node.liveness.duration_max,
         };
-        let deadline = after(at, within);
+        let from = match &facts.way {
+            // Nobody can have started what nobody has been handed. It is still tried, and an operator has been told; when
+            // its pass is over it is not wanted any more.
+            Some(Way::Refused { reason, .. }) => {
+                match self.graph.pass(node, date).map(|(_, until)| until) {
+                    Some(end) if self.now.reached(end) => {
+                        let text = format!("it could not be handed over before its pass ended: {reason}");
+                        self.give_back(facts);
+                        self.fail(facts, None, FailureKind::NotStarted, text);
+                    }
+                    Some(end) => self.wake.at(end),
+                    None => self.wake.at(after(self.now.at, within)),
+                }
+                return;
+            }
+            Some(Way::Taken { at: taken }) => at.max(*taken),
+            None => at,
+        };
+        let deadline = after(from, within);
         if !self.now.silent_until(deadline) {
             self.wake.at(deadline);
             return;
         }
+        self.give_back(facts);
+        let text = format!("no sign of life within {}", minutes(within));
+        self.fail(facts, None, FailureKind::NotStarted, text);
+    }
+
+    /// A dispatch that was not started is not a used attempt, and is counted by itself.
+    fn give_back(&self, facts: &mut Facts) {
         if let Some(last) = &facts.last
             && let Some(spent) = facts.spent.get_mut(&last.fingerprint)
         {
@@ -304,8 +330,6 @@ impl Walk<'_> {
             }
             spent.not_started += 1;
         }
-        let text = format!("no sign of life within {}", minutes(within));
-        self.fail(facts, None, FailureKind::NotStarted, text);
     }
 
     /// Asks the warehouse about a run that said goodbye and reported nothing: only the rows can tell.
@@ -396,6 +420,7 @@ impl Walk<'_> {
         }
         facts.dispatches += 1;
         facts.wish = None;
+        facts.way = None;
         facts.double_run = false;
         facts.state = State::Dispatched { at: self.now.at };
         let id = facts.attempt.dispatch_id(&key, &node.id);

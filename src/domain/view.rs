@@ -13,7 +13,7 @@ use super::effect::Cause;
 use super::evidence::Extant;
 use super::graph::{Graph, Kind, Node};
 use super::id::{AlertKey, Attempt, CycleId, NodeId, PartitionKey, RunId};
-use super::partition::{Failure, LastDispatch, Partition, State};
+use super::partition::{Failure, LastDispatch, Partition, State, Way};
 use super::plan::{Plan, plan};
 pub use super::readiness::Blocker;
 use super::readiness::{self, Scope};
@@ -71,6 +71,8 @@ pub struct NodeView {
     pub until: Option<Timestamp>,
     /// Executions that are alive, with the age of their last heartbeat in seconds.
     pub runs: Vec<(RunId, i64)>,
+    /// Why its target does not take the last dispatch, where it does not.
+    pub refused: Option<Arc<str>>,
     /// The last dispatch.
     pub last_dispatch: Option<LastDispatch>,
     /// The last failure that no success has overcome.
@@ -157,6 +159,10 @@ fn node_view(graph: &Graph, partition: &Partition, node: &Node, found: &Plan, no
         until: blockers.iter().filter_map(Blocker::until).max(),
         blockers,
         runs: facts.runs.iter().map(|(run, life)| (run.clone(), now.at.duration_since(life.last).as_secs())).collect(),
+        refused: match &facts.way {
+            Some(Way::Refused { reason, .. }) if facts.state.is_live() => Some(reason.clone()),
+            _ => None,
+        },
         last_dispatch: facts.last.clone(),
         failure: facts.failure.clone(),
     }
@@ -239,6 +245,10 @@ fn sentence(found: &NodeView) -> String {
         }
         (state, None, "source") => format!("{node} is {state}: it is observed, not dispatched by tipoff"),
         ("succeeded", None, _) => format!("{node} succeeded and its inputs are no newer"),
+        ("dispatched", _, _) if found.refused.is_some() => {
+            let reason = found.refused.as_deref().unwrap_or_default();
+            format!("{node} is dispatched ({}), and its target does not take it: {reason}", found.attempt)
+        }
         ("dispatched", _, _) => format!("{node} is dispatched ({}), no sign of life yet", found.attempt),
         ("running", _, _) => format!("{node} is running ({})", found.attempt),
         ("succeeded", Some(_), _) if found.blockers.is_empty() => {

@@ -7,6 +7,7 @@
 //! one partition goes in its order.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use jiff::{SignedDuration, Timestamp};
@@ -14,8 +15,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::Engine;
 use super::step::StepError;
 use crate::domain::effect::{Alert, Dispatch, Effect, Severity, Turn};
-use crate::domain::event::{Event, Observed, UpstreamSettled};
+use crate::domain::event::{Delivery, Event, Observed, UpstreamSettled};
 use crate::domain::id::{AlertKey, PartitionKey};
+use crate::domain::partition::State;
 use crate::domain::time::after;
 use crate::port::{Answer, BusError, Delivered, OutboxEntry, StoreError};
 use crate::wire::dispatch::{Target, render};
@@ -208,6 +210,10 @@ impl Engine {
                 tracing::warn!(effect = entry.id, tries = entry.tries + 1, "not delivered: {error}");
                 Delivered::Deferred { until: after(now, wait), error }
             }
+            Err(Failure::Unwanted(reason)) => {
+                tracing::info!(effect = entry.id, "{reason}");
+                Delivered::Parked { reason }
+            }
             Err(Failure::Never(reason)) => {
                 self.report(entry, "undeliverable", &reason, now).await;
                 Delivered::Parked { reason }
@@ -224,6 +230,11 @@ impl Engine {
         if !live && !self.history.take(now, self.settings.history_dispatches_per_minute) {
             return Err(Failure::Later("history waits behind the live dates".to_owned()));
         }
+        if entry.tries > 0
+            && let Some(why) = self.unwanted(dispatch).await?
+        {
+            return Err(Failure::Unwanted(why));
+        }
         let messages = render(pipeline, dispatch).map_err(|error| Failure::Never(error.to_string()))?;
         for message in &messages {
             let target = message.target.to_string();
@@ -232,14 +243,20 @@ impl Engine {
                 let reason = match &failure {
                     Failure::Dead(reason) => Some(reason),
                     Failure::Later(reason) if entry.tries + 1 >= TRIES_BEFORE_ALERT => Some(reason),
-                    Failure::Later(_) | Failure::Never(_) => None,
+                    Failure::Later(_) | Failure::Unwanted(_) | Failure::Never(_) => None,
                 };
                 if let Some(reason) = reason {
                     self.target_fails(&target, &dispatch.key, reason, now).await;
+                    // Its words stay with the node, for whoever asks why.
+                    let refused = Some(format!("{target}: {reason}").into());
+                    self.tell_of_way(dispatch, refused, now).await;
                 }
                 return Err(failure);
             }
             self.target_works(&target, now).await;
+        }
+        if entry.tries > 0 {
+            self.tell_of_way(dispatch, None, now).await;
         }
         self.counts.dispatched.fetch_add(1, Ordering::Relaxed);
         tracing::info!(
@@ -252,6 +269,26 @@ impl Engine {
         Ok(())
     }
 
+    /// Why a dispatch that had to wait is not wanted any more, if it is not: what it asked for has been done, given up, or
+    /// asked for anew meanwhile.
+    async fn unwanted(&self, dispatch: &Dispatch) -> Result<Option<String>, Failure> {
+        let stored = self.store.load(&dispatch.key).await.map_err(|error| Failure::Later(error.to_string()))?;
+        let node = stored.partition.node(&dispatch.node);
+        let wanted = node.attempt == dispatch.manifest.attempt && matches!(node.state, State::Dispatched { .. });
+        Ok((!wanted)
+            .then(|| format!("not wanted any more: {} is {} ({})", dispatch.node, node.state.name(), node.attempt)))
+    }
+
+    /// Tells the partition what became of handing a dispatch over. If that cannot be stored, the next try tells it again.
+    async fn tell_of_way(&self, dispatch: &Dispatch, refused: Option<Arc<str>>, at: Timestamp) {
+        let told = Delivery { node: dispatch.node.clone(), attempt: dispatch.manifest.attempt, at, refused };
+        if let Err(Failure::Later(error) | Failure::Dead(error) | Failure::Unwanted(error) | Failure::Never(error)) =
+            self.tell(&dispatch.key, Event::Delivery(told)).await
+        {
+            tracing::warn!(dispatch = %dispatch.id, "not told to its date: {error}");
+        }
+    }
+
     async fn tell(&self, key: &PartitionKey, event: Event) -> Result<(), Failure> {
         match self.step(key, &[event]).await {
             Ok(_) => Ok(()),
@@ -260,14 +297,15 @@ impl Engine {
         }
     }
 
-    /// One alert for a target, whatever waits for it.
+    /// One alert for a target, whatever waits for it; told again only when another date waits.
     async fn target_fails(&self, target: &str, waiting: &PartitionKey, reason: &str, at: Timestamp) {
-        let waiting: Vec<String> = {
-            let mut targets = self.targets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let told = |targets: &mut BTreeMap<String, Option<BTreeSet<PartitionKey>>>| {
             let keys = targets.entry(target.to_owned()).or_default().get_or_insert_with(BTreeSet::new);
-            keys.insert(waiting.clone());
-            keys.iter().rev().take(WAITING_SHOWN).map(ToString::to_string).collect()
+            let news = keys.insert(waiting.clone());
+            news.then(|| keys.iter().rev().take(WAITING_SHOWN).map(ToString::to_string).collect::<Vec<_>>())
         };
+        let waiting = told(&mut self.targets.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let Some(waiting) = waiting else { return };
         let text = format!("{target} does not take what is sent: {reason}; waiting: {}", waiting.join(", "));
         self.tell_of_target(target, Turn::Raised, text, at).await;
     }
@@ -309,6 +347,7 @@ impl Engine {
 enum Failure {
     Later(String),
     Dead(String),
+    Unwanted(String),
     Never(String),
 }
 

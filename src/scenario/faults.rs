@@ -20,8 +20,8 @@ use crate::wire::dispatch::Outgoing;
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     pub store_away: Mutex<bool>,
-    /// Targets that refuse, and how many messages they still let through.
-    pub broken: Mutex<BTreeMap<String, u32>>,
+    /// Targets that refuse: how many messages they still let through, and whether they are gone rather than at fault.
+    pub broken: Mutex<BTreeMap<String, (u32, bool)>>,
     /// The next settling of an effect is lost, as by a kill between sending and noting it.
     pub lose_settling: Mutex<bool>,
     pub sent: Mutex<Vec<(Timestamp, Sent)>>,
@@ -43,9 +43,12 @@ pub(super) struct FaultyBus {
 impl Bus for FaultyBus {
     async fn send(&self, message: &Outgoing, at: Timestamp) -> Result<(), BusError> {
         let target = message.target.to_string();
-        if let Some(through) = locked(&self.faults.broken).get_mut(&target) {
+        if let Some((through, gone)) = locked(&self.faults.broken).get_mut(&target) {
             if *through == 0 {
-                return Err(BusError::Unavailable(format!("{target} does not answer")));
+                return Err(match gone {
+                    true => BusError::Dead("404 Not Found".to_owned()),
+                    false => BusError::Unavailable(format!("{target} does not answer")),
+                });
             }
             *through -= 1;
         }

@@ -229,6 +229,9 @@ pub struct Break {
     /// After letting so many messages through.
     #[serde(default)]
     pub after: u32,
+    /// Whether it is gone, as a service that answers 404, rather than at fault for a while.
+    #[serde(default)]
+    pub gone: bool,
 }
 
 /// How the world answers the dispatches of a node.

@@ -663,12 +663,12 @@ impl<'a> World<'a> {
         } else if let Some(restart) = step.restart {
             let down_for = restart.down_for.as_deref().map_or(Ok(SignedDuration::ZERO), span);
             self.kill(at, down_for.map_err(RunError::File)?).await?;
-        } else if let Some(Break { target, r#for, after: through }) = step.breaks {
+        } else if let Some(Break { target, r#for, after: through, gone }) = step.breaks {
             let mended = after(at, span(&r#for).map_err(RunError::File)?);
             if target == "store" {
                 *locked(&self.faults.store_away) = true;
             } else {
-                locked(&self.faults.broken).insert(target.clone(), through);
+                locked(&self.faults.broken).insert(target.clone(), (through, gone));
             }
             self.world(at, format!("{target} fails"));
             self.enqueue(mended, Input::Mend(target));

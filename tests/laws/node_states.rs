@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use tipoff::domain::coverage::Coverage;
-use tipoff::domain::event::{Command, Completed, Event, Heartbeat, Observed, Outcome, Pulse, Request};
+use tipoff::domain::event::{Command, Completed, Delivery, Event, Heartbeat, Observed, Outcome, Pulse, Request};
 use tipoff::domain::evidence::Extent;
+use tipoff::domain::id::Attempt;
 use tipoff::domain::partition::{End, Ended, Node, Run, Starter, State, record};
 
 use crate::graphs::{at, empty, graph, hard, source, task};
@@ -129,6 +130,9 @@ fn events() -> Vec<(&'static str, Event)> {
             command,
         })
     };
+    let delivery = |refused| {
+        Event::Delivery(Delivery { node: "t".into(), attempt: Attempt { run: 1, attempt: 1 }, at: at(later), refused })
+    };
     let node = || "t".into();
     let whole = || Outcome::Done(Extent::Whole);
     let half = Extent::Share(Coverage::new(5, 10).expect("ten are expected"));
@@ -161,6 +165,8 @@ fn events() -> Vec<(&'static str, Event)> {
         ("request: resume", asked(Command::Resume { node: Some(node()) })),
         ("request: retry", asked(Command::Retry { node: node() })),
         ("request: skip", asked(Command::Skip { node: node() })),
+        ("the target refuses the dispatch", delivery(Some("404".into()))),
+        ("the target takes the dispatch at last", delivery(None)),
         ("tick", Event::Tick),
     ]
 }
