@@ -21,8 +21,9 @@ use crate::port::{Parked, StoreError};
 use crate::topology::Carries;
 use crate::wire::inbound::{Decoded, Delivery, Routes, decode, excerpt};
 
-/// Events that may wait in memory. A burst of 50 a second for 20 s; beyond it messages are handed back.
-pub const WAITING_MAX: usize = 1024;
+/// Events that may wait in memory: enough for fourteen subscriptions of a few batches each. Beyond it messages are handed
+/// back.
+pub const WAITING_MAX: usize = 4096;
 /// Bytes kept of a parked body.
 pub const PARKED_HEAD: usize = 1024;
 /// Attributes kept of a parked message, each cut.

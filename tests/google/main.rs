@@ -5,6 +5,7 @@ mod cloud;
 #[path = "../support/emulator.rs"]
 mod emulator;
 mod producer;
+mod readiness;
 mod replicas;
 mod service;
 mod stories;

@@ -26,6 +26,13 @@ impl Cloud {
     /// Starts the emulators and creates what `topology` declares; every subscription is one to pull from, since nobody is
     /// there to be pushed to. Nothing where they are not installed.
     pub async fn start(topology: &Topology) -> Option<Self> {
+        let cloud = Self::bare().await?;
+        create(&format!("http://{}", cloud.pubsub.address), &cloud.project, topology).await;
+        Some(cloud)
+    }
+
+    /// The emulators without a topic.
+    pub async fn bare() -> Option<Self> {
         let (pubsub, firestore) = (emulator::pubsub()?, emulator::firestore()?);
         let endpoint = format!("http://{}", pubsub.address);
         let publisher = BasePublisher::builder()
@@ -35,7 +42,6 @@ impl Cloud {
             .await
             .unwrap();
         let project = "tipoff-test".to_owned();
-        create(&endpoint, &project, topology).await;
         Some(Self { pubsub, firestore, project, publisher, topics: Default::default() })
     }
 
@@ -49,13 +55,36 @@ impl Cloud {
 
     /// Publishes, as a producer's client does: until the broker has it.
     pub async fn publish(&self, topic: &str, body: &str) {
+        self.publish_all(topic, vec![body.to_owned()]).await;
+    }
+
+    /// Publishes many, a thousand at a time.
+    pub async fn publish_all(&self, topic: &str, bodies: Vec<String>) {
         let name = format!("projects/{}/topics/{topic}", self.project);
         let publisher = {
             let mut topics = self.topics.lock().unwrap();
             let new = || self.publisher.publisher(&name).set_delay_threshold(Duration::from_millis(2)).build();
             topics.entry(name.clone()).or_insert_with(new).clone()
         };
-        publisher.publish(Message::new().set_data(body.to_owned())).await.unwrap();
+        for bodies in bodies.chunks(1000) {
+            let calls: Vec<_> =
+                bodies.iter().map(|body| publisher.publish(Message::new().set_data(body.clone()))).collect();
+            for call in calls {
+                call.await.unwrap();
+            }
+        }
+    }
+
+    /// Lets one more reader have everything that is published to `topic` from now on.
+    pub async fn subscribe(&self, topic: &str, name: &str) {
+        let admin = SubscriptionAdmin::builder()
+            .with_endpoint(format!("http://{}", self.pubsub.address))
+            .with_credentials(anonymous::Builder::new().build())
+            .build()
+            .await
+            .unwrap();
+        let call = admin.create_subscription().set_name(format!("projects/{}/subscriptions/{name}", self.project));
+        call.set_topic(format!("projects/{}/topics/{topic}", self.project)).send().await.unwrap();
     }
 
     /// Reads `subscription` for as long as the tasks live, and hands every message to `see` before it is acknowledged.
@@ -105,6 +134,8 @@ async fn create(endpoint: &str, project: &str, topology: &Topology) {
                 .set_name(format!("projects/{project}/subscriptions/{name}"))
                 .set_topic(format!("projects/{project}/topics/{topic}"))
                 .set_ack_deadline_seconds(deadline)
+                // One of ours confirms its acknowledgements, as somebody's may.
+                .set_enable_exactly_once_delivery(name.as_str() == "tipoff-nba-phase4-sub")
                 .set_retry_policy(
                     RetryPolicy::new()
                         .set_minimum_backoff(span(Duration::from_millis(100)))

@@ -40,8 +40,8 @@ const PROBE_EVERY: Duration = Duration::from_secs(20);
 /// A stream without a message for this long is replaced. With a probe every 20 s from each of three processes, a live one
 /// of a heartbeat topic misses all of them about once in a thousand.
 const IDLE_MAX: Duration = Duration::from_secs(120);
-/// Bytes in hand of one subscription. Most messages have less than a kilobyte.
-const BYTES_MAX: i64 = 16 * 1024 * 1024;
+/// Kilobytes in hand of all subscriptions. Most messages have less than one.
+const ROOM_KB: u32 = 64 * 1024;
 /// The shortest and the longest pause before a stream is opened again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// The longest pause where only an operator can mend it: soon enough that nobody has to restart the service.
@@ -70,8 +70,13 @@ struct Supervised {
     proves: bool,
     /// Messages in hand.
     places: usize,
+    /// Kilobytes in hand, shared by all.
+    bytes: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
 }
+
+/// Room for one message, and for its bytes.
+type Place = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 /// Why a stream ended.
 enum End {
@@ -104,6 +109,7 @@ impl Subscribers {
         let client = builder.build().await.map_err(|error| connection.failed(&error))?;
         // Together no more than the intake takes without handing back.
         let places = (recipient.room() / declared.len().max(1)).max(1);
+        let bytes = Arc::new(Semaphore::new(ROOM_KB as usize));
         let mut tasks = JoinSet::new();
         let probed: Vec<String> =
             declared.iter().filter(|(_, _, proves)| *proves).map(|(topic, _, _)| topic.clone()).collect();
@@ -120,6 +126,7 @@ impl Subscribers {
                 name,
                 proves,
                 places,
+                bytes: Arc::clone(&bytes),
                 stop: stop.clone(),
             };
             tasks.spawn(supervised.supervise());
@@ -191,7 +198,7 @@ impl Supervised {
             .client
             .subscribe(&self.path)
             .set_max_outstanding_messages(i64::try_from(self.places).unwrap_or(i64::MAX))
-            .set_max_outstanding_bytes(BYTES_MAX)
+            .set_max_outstanding_bytes(i64::from(ROOM_KB) * 1024)
             .set_shutdown_behavior(ShutdownBehavior::WaitForProcessing)
             .build();
         let room = Arc::new(Semaphore::new(self.places));
@@ -229,8 +236,14 @@ impl Supervised {
                     if opened.take().is_some() {
                         self.recipient.well(component);
                     }
-                    if let Some(place) = place {
-                        self.take(&mut in_hand, message, handler, place);
+                    let kilobytes = u32::try_from(message.data.len() / 1024 + 1).unwrap_or(ROOM_KB).min(ROOM_KB);
+                    let room = tokio::select! {
+                        biased;
+                        () = stopped(&mut self.stop) => return drained(stream, in_hand).await,
+                        room = Arc::clone(&self.bytes).acquire_many_owned(kilobytes) => room.ok(),
+                    };
+                    if let (Some(place), Some(room)) = (place, room) {
+                        self.take(&mut in_hand, message, handler, (place, room));
                     }
                 }
                 Some(Some(Err(error))) => {
@@ -248,7 +261,7 @@ impl Supervised {
     }
 
     /// Hands a message to the intake, in a task of its own that settles it.
-    fn take(&self, in_hand: &mut JoinSet<()>, message: Message, handler: Handler, place: OwnedSemaphorePermit) {
+    fn take(&self, in_hand: &mut JoinSet<()>, message: Message, handler: Handler, place: Place) {
         let Some(published) = published(&message) else {
             // No broker leaves it out; without it the message would have no place in time.
             tracing::error!(subscription = self.name, message = message.message_id, "a message without its instant");

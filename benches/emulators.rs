@@ -1,0 +1,181 @@
+//! A day's messages through the Pub/Sub and Firestore emulators, beside a subscriber of the same crate that does nothing.
+//!
+//! `cargo bench --bench emulators` prints a table and one line of JSON. Both run against the same emulator in the same run,
+//! so the ratio says what tipoff costs; the absolute figures are the emulator's, which hands out 100 messages per stream
+//! every 50 ms.
+
+#[path = "../tests/support/cloud.rs"]
+mod cloud;
+#[path = "../tests/support/emulator.rs"]
+mod emulator;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use cloud::Cloud;
+use jiff::{SignedDuration, ToSpan as _};
+use serde_json::{Map, Value, json};
+use tipoff::adapter::embedded::{Durability, Embedded};
+use tipoff::adapter::firestore::{Firestore, Settings};
+use tipoff::adapter::google::bus::GoogleBus;
+use tipoff::adapter::google::services::Services;
+use tipoff::adapter::pubsub::Connection;
+use tipoff::adapter::pubsub::publisher::Publisher;
+use tipoff::adapter::pubsub::subscriber::Subscribers;
+use tipoff::clock::Clock;
+use tipoff::engine::recipient::Listening;
+use tipoff::engine::{Engine, run};
+use tipoff::port::Recipient;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+/// Messages of the throughput run: a busy day has about five thousand.
+const MESSAGES: usize = 5_000;
+/// Round trips of the latency run.
+const TRIPS: usize = 40;
+const TOPIC: &str = "nba-phase2-raw-complete";
+/// A reader of the same topic that acknowledges and does nothing.
+const REFERENCE: &str = "reference-sub";
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Four sources that many messages are about, and for each trip a source and the task that it makes ready.
+fn pipeline() -> String {
+    let shipped = tipoff::pipeline::with_overrides("pipeline.yaml", tipoff::pipeline::PIPELINE, &json!({})).unwrap();
+    let shipped: Value = serde_json::from_str(&shipped).unwrap();
+    let names = |pipeline: &str| shipped["pipelines"][pipeline]["nodes"].as_object().unwrap().keys().cloned();
+    let mut nodes: Map<String, Value> = names("nba").map(|name| (name, Value::Null)).collect();
+    let source = || json!({ "kind": "source", "phase": "raw", "cycle": "overnight" });
+    for index in 0..4 {
+        nodes.insert(format!("x{index}"), source());
+    }
+    for trip in 0..TRIPS {
+        let body =
+            json!({ "target_date": "{{ date }}", "correlation_id": "{{ correlation_id }}", "trigger_source": "t" });
+        nodes.insert(format!("s{trip}"), source());
+        nodes.insert(
+            format!("t{trip}"),
+            json!({ "kind": "task", "phase": "grading", "cycle": "overnight",
+                "needs": { format!("s{trip}"): { "strength": "hard" } },
+                "messages": [{ "topic": "nba-grading-trigger", "body": body }] }),
+        );
+    }
+    let patch = json!({ "pipelines": { "mlb": null, "nba": { "nodes": nodes, "services": null } } });
+    tipoff::pipeline::with_overrides("pipeline.yaml", tipoff::pipeline::PIPELINE, &patch).unwrap()
+}
+
+fn completion(name: &str, run: &str, date: &str) -> String {
+    json!({ "processor_name": name, "phase": "phase_2_raw", "execution_id": run, "correlation_id": run,
+        "game_date": date, "output_table": "", "status": "success", "record_count": 33 })
+    .to_string()
+}
+
+async fn until(what: &str, done: impl Fn() -> bool) {
+    let patience = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < patience, "{what} did not come to an end");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+fn percentile(sorted: &[Duration], share: usize) -> f64 {
+    sorted[(sorted.len() - 1) * share / 100].as_secs_f64() * 1e3
+}
+
+#[tokio::main]
+async fn main() {
+    // What a run of the test target passes is none of ours.
+    if std::env::args().any(|argument| argument == "--test") {
+        return;
+    }
+    let pipeline = pipeline();
+    let declared = tipoff::pipeline::load(("topics.yaml", tipoff::pipeline::TOPICS), ("bench", &pipeline));
+    let declared = Arc::new(declared.unwrap());
+    let Some(cloud) = Cloud::start(&declared.topology).await else { return };
+    cloud.subscribe(TOPIC, REFERENCE).await;
+
+    let zone = jiff::tz::TimeZone::get("America/New_York").unwrap();
+    let today = zone.to_datetime(Clock::System.now()).date();
+    let date = today.saturating_sub(1.days()).to_string();
+    let messages = (0..MESSAGES).map(|index| completion(&format!("x{}", index % 4), &format!("run-{index}"), &date));
+    cloud.publish_all(TOPIC, messages.collect()).await;
+
+    let mut tasks = JoinSet::new();
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = seen.clone();
+    let began = Instant::now();
+    cloud
+        .consume(&mut tasks, REFERENCE, move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        })
+        .await;
+    until("the reference", || seen.load(Ordering::Relaxed) >= MESSAGES).await;
+    let nothing = began.elapsed();
+    tasks.shutdown().await;
+
+    let settings = Settings { emulator: Some(cloud.firestore.address.clone()), ..Settings::new(cloud.project.clone()) };
+    let firestore = Arc::new(Firestore::connect(settings).await.unwrap());
+    let connection = Connection { project: cloud.project.clone(), emulator: Some(cloud.pubsub.address.clone()) };
+    let publisher = Arc::new(Publisher::connect(connection.clone()).await.unwrap());
+    let services = Services::new(&Default::default()).unwrap();
+    let bus = GoogleBus::new(Arc::new(declared.topology.clone()), publisher.clone(), services, firestore.clone());
+    let folder = tempfile::tempdir().unwrap();
+    let warehouse = Arc::new(Embedded::open(folder.path(), Durability::Off).unwrap());
+    let settings = tipoff::engine::Settings { heartbeat_flush: SignedDuration::from_secs(1), ..Default::default() };
+    let engine = Engine::new(declared.clone(), firestore, Arc::new(bus), warehouse, Clock::System, settings);
+    let engine = Arc::new(engine);
+    let (stop, stopping) = watch::channel(false);
+    let running = run::run(&engine, &stopping);
+    let recipient: Arc<dyn Recipient> =
+        Arc::new(Listening { engine: engine.clone(), inbox: running.inbox.clone(), health: Arc::default() });
+    let began = Instant::now();
+    let subscribers =
+        Subscribers::start(&connection, &declared.topology, &recipient, &publisher, &stopping).await.unwrap();
+    let acked = || usize::try_from(engine.counts.acked.load(Ordering::Relaxed)).unwrap();
+    until("tipoff", || acked() >= MESSAGES).await;
+    let ours = began.elapsed();
+
+    // From the completion that makes it ready to the dispatch at its consumer: two hops, beside two of the reference.
+    let (hop, mut hopped) = mpsc::unbounded_channel();
+    cloud
+        .consume(&mut tasks, REFERENCE, move |_| {
+            let _ = hop.send(());
+        })
+        .await;
+    let (arrive, mut arrived) = mpsc::unbounded_channel();
+    cloud
+        .consume(&mut tasks, "nba-grading-trigger-sub", move |_| {
+            let _ = arrive.send(());
+        })
+        .await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (mut hops, mut trips) = (Vec::new(), Vec::new());
+    for trip in 0..TRIPS {
+        let began = Instant::now();
+        cloud.publish(TOPIC, &completion(&format!("s{trip}"), &format!("trip-{trip}"), &date)).await;
+        hopped.recv().await.unwrap();
+        hops.push(began.elapsed());
+        tokio::time::timeout(PATIENCE, arrived.recv()).await.unwrap().unwrap();
+        trips.push(began.elapsed());
+    }
+    hops.sort();
+    trips.sort();
+    stop.send_replace(true);
+    tokio::join!(running.ended(), subscribers.ended());
+
+    let rate = |elapsed: Duration| MESSAGES as f64 / elapsed.as_secs_f64();
+    println!("{MESSAGES} completions of one date, all committed before they are acknowledged");
+    println!("  a subscriber that does nothing  {:>8.0} messages/s", rate(nothing));
+    println!(
+        "  tipoff                          {:>8.0} messages/s, {:.2} of it",
+        rate(ours),
+        rate(ours) / rate(nothing)
+    );
+    println!("completion to dispatch at its consumer, two hops");
+    println!("  two hops that do nothing        {:>8.1} ms", 2.0 * percentile(&hops, 50));
+    println!("  tipoff                          {:>8.1} ms", percentile(&trips, 50));
+    let json = json!({ "messages": MESSAGES, "nothing_per_second": rate(nothing), "tipoff_per_second": rate(ours),
+        "ratio": rate(ours) / rate(nothing), "two_hops_ms": 2.0 * percentile(&hops, 50),
+        "dispatch_ms": percentile(&trips, 50) });
+    println!("{json}");
+}
