@@ -277,9 +277,9 @@ pub trait Recipient: Send + Sync {
     /// Messages it takes at once without handing any back.
     fn room(&self) -> usize;
 
-    /// A message published then has come in over a road on which a dead connection would not say so. Once called,
-    /// silence counts only up to the latest such instant; [`Timestamp::MIN`] says that nothing has come yet.
-    fn heard(&self, published: Timestamp);
+    /// A message published then has come in over a road on which a dead connection would not say so. Once called for a
+    /// road, silence counts only up to the latest such instant; [`Timestamp::MIN`] says that nothing has come yet.
+    fn heard(&self, road: &str, published: Timestamp);
 
     /// Something published until now may not have come in, and will come later.
     fn interrupted(&self);

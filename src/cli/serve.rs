@@ -172,7 +172,8 @@ impl Serve {
         }
         let google = backend::google(configuration, &declarations).await?;
         topics::tell_what_is_missing(configuration, &declarations).await;
-        let settings = settings(configuration, "15s")?;
+        // A look is a read that is paid for.
+        let settings = Settings { relay_every: SignedDuration::from_secs(2), ..settings(configuration, "15s")? };
         let store = google.firestore.clone();
         let engine =
             Engine::new(declarations, store, google.bus.clone(), google.warehouse.clone(), Clock::System, settings);

@@ -16,8 +16,8 @@ pub struct Hearing {
     listening_since: Mutex<Timestamp>,
     settle_in: SignedDuration,
     unsettled: Mutex<BTreeMap<Timestamp, u32>>,
-    /// The latest message heard, where only that proves that the connection lives.
-    proof: Mutex<Option<Timestamp>>,
+    /// The latest message heard on each road, where only that proves that its connection lives.
+    proof: Mutex<BTreeMap<String, Timestamp>>,
 }
 
 impl Hearing {
@@ -43,11 +43,17 @@ impl Hearing {
         }
     }
 
-    /// A message published at `published` has come in: up to then the connection lived. Once told of one, silence counts only
-    /// up to the latest: a connection may be dead without a word, and somebody then publishes something from time to time.
-    pub fn heard(&self, published: Timestamp) {
+    /// A message published at `published` has come in over `road`: up to then its connection lived. Once told of a road,
+    /// silence counts only up to the latest message on it: a connection may be dead without a word, and somebody then
+    /// publishes something from time to time.
+    pub fn heard(&self, road: &str, published: Timestamp) {
         let mut proof = self.proof.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *proof = Some(proof.map_or(published, |before| before.max(published)));
+        match proof.get_mut(road) {
+            Some(latest) => *latest = published.max(*latest),
+            None => {
+                proof.insert(road.to_owned(), published);
+            }
+        }
     }
 
     /// What came at `at` could not be taken in and was handed back. Until it has had time to come again we have heard
@@ -63,8 +69,35 @@ impl Hearing {
         if now < after(since, self.settle_in) {
             return Timestamp::MIN;
         }
-        let proof = self.proof.lock().unwrap_or_else(std::sync::PoisonError::into_inner).unwrap_or(now);
+        let proof = self.proof.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let proof = proof.values().min().copied().unwrap_or(now);
         let unsettled = self.unsettled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         unsettled.keys().next().map_or(now, |oldest| now.min(*oldest)).min(proof)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_counts_up_to_the_last_word_on_the_quietest_road() {
+        let at = |second| Timestamp::from_second(second).expect("an instant");
+        let hearing = Hearing::new(at(0), SignedDuration::from_secs(60));
+        assert_eq!(hearing.until(at(59)), Timestamp::MIN);
+        assert_eq!(hearing.until(at(100)), at(100));
+        // A bus that is elsewhere has to prove itself, each connection for itself.
+        hearing.heard("nba", Timestamp::MIN);
+        hearing.heard("mlb", Timestamp::MIN);
+        hearing.heard("mlb", at(95));
+        assert_eq!(hearing.until(at(100)), Timestamp::MIN);
+        hearing.heard("nba", at(80));
+        hearing.heard("nba", at(70));
+        assert_eq!(hearing.until(at(100)), at(80));
+        // What has been received and not settled holds it back further.
+        hearing.received(at(75));
+        assert_eq!(hearing.until(at(100)), at(75));
+        hearing.settled(at(75));
+        assert_eq!(hearing.until(at(100)), at(80));
     }
 }

@@ -66,6 +66,9 @@ pub struct Settings {
     pub heartbeat_flush: SignedDuration,
     /// How often due partitions are looked for.
     pub sweep_every: SignedDuration,
+    /// How often the outbox is looked at though nothing was decided here: for what is to be tried again, and for what another
+    /// process decided and could not deliver.
+    pub relay_every: SignedDuration,
     /// After a start, how long the world is listened to before anything counts as silent: one heartbeat interval.
     pub settle_in: SignedDuration,
     /// An event about an attempt that has not been decided waits this long before it is parked.
@@ -85,6 +88,7 @@ impl Default for Settings {
         Self {
             heartbeat_flush: SignedDuration::from_secs(15),
             sweep_every: SignedDuration::from_secs(10),
+            relay_every: SignedDuration::from_millis(500),
             settle_in: SignedDuration::from_secs(60),
             future_max: SignedDuration::from_mins(15),
             live_days: 3,

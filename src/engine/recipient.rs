@@ -41,8 +41,8 @@ impl Recipient for Listening {
         WAITING_MAX
     }
 
-    fn heard(&self, published: Timestamp) {
-        self.engine.hearing.heard(published);
+    fn heard(&self, road: &str, published: Timestamp) {
+        self.engine.hearing.heard(road, published);
     }
 
     fn interrupted(&self) {

@@ -20,8 +20,6 @@ const APPLYING_MAX: usize = 16;
 const PARKING_MAX: usize = 64;
 /// After a shutdown has begun, how long what has been received may take to be settled.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How often the outbox is looked at though nothing was decided: picks up what another process committed.
-const RELAY_EVERY: Duration = Duration::from_millis(500);
 /// The shortest time between two sweeps.
 const SWEEP_MIN: Duration = Duration::from_secs(1);
 /// How often history is written.
@@ -215,6 +213,7 @@ async fn nap(engine: &Engine) -> Duration {
 }
 
 async fn relay(engine: Arc<Engine>, mut changes: watch::Receiver<()>, mut stop: watch::Receiver<bool>) {
+    let every = Duration::try_from(engine.settings.relay_every).unwrap_or(Duration::from_secs(1));
     let mut under_way = UnderWay::default();
     let mut deliveries = JoinSet::new();
     let mut stopping = false;
@@ -255,7 +254,7 @@ async fn relay(engine: Arc<Engine>, mut changes: watch::Receiver<()>, mut stop: 
                 }
             }
             Ok(()) = changes.changed() => {}
-            () = tokio::time::sleep(RELAY_EVERY) => {}
+            () = tokio::time::sleep(every) => {}
         }
     }
 }

@@ -6,9 +6,8 @@
 pub type Index = (&'static str, &'static [(&'static str, bool)]);
 
 /// Every composite index.
-pub const INDEXES: [Index; 6] = [
-    // The outbox: what is due, the latest dates first; the earliest that will be; what was parked.
-    ("outbox", &[("state", false), ("date", true), ("decided_at", false), ("number", false)]),
+pub const INDEXES: [Index; 5] = [
+    // The outbox: what is due, and the earliest that will be; what was parked.
     ("outbox", &[("state", false), ("due", false)]),
     ("outbox", &[("state", false), ("decided_at", true), ("number", true)]),
     // The dates of a pipeline.

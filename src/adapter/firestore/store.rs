@@ -36,6 +36,12 @@ const LOCKS: &str = "processing_locks";
 const SCHEMA: u64 = 1;
 /// Times a conditional write is tried when it is refused for another reason than a newer version.
 const TRIES_MAX: u32 = 6;
+/// What names a partition among its document's fields.
+const KEY: [&str; 2] = ["pipeline", "date"];
+/// Due partitions looked at in one round; more are looked at in the next.
+const DUE_READ_MAX: u32 = 5_000;
+/// Due effects read for each that is asked for, to find the latest dates among them.
+const OUTBOX_READ: usize = 4;
 /// The partitions whose last change is remembered.
 const LOADED_MAX: usize = 256;
 /// Entries of one instant that a page may be cut between.
@@ -338,10 +344,12 @@ impl Store for Firestore {
     }
 
     async fn due(&self, at: Timestamp, limit: usize) -> Result<Vec<PartitionKey>, StoreError> {
-        let query = self.db.fluent().select().from(self.collection(PARTITIONS).as_str());
+        // Only what names them: their documents are long, and are loaded when their turn comes.
+        let query = self.db.fluent().select().fields(KEY).from(self.collection(PARTITIONS).as_str());
         let found = query
             .filter(|q| q.for_all([q.field("wake_at").less_than_or_equal(compared(instant(at)))]))
             .order(|o| o.fields([o.field("wake_at").asc()]))
+            .limit(DUE_READ_MAX)
             .query()
             .await;
         let mut keys = Vec::new();
@@ -358,8 +366,8 @@ impl Store for Firestore {
     }
 
     async fn next_wake(&self) -> Result<(Option<Timestamp>, Option<Timestamp>), StoreError> {
-        let partitions = self.db.fluent().select().from(self.collection(PARTITIONS).as_str());
-        let outbox = self.db.fluent().select().from(self.collection(OUTBOX).as_str());
+        let partitions = self.db.fluent().select().fields(["wake_at"]).from(self.collection(PARTITIONS).as_str());
+        let outbox = self.db.fluent().select().fields(["due"]).from(self.collection(OUTBOX).as_str());
         let partitions = partitions.order(|o| o.fields([o.field("wake_at").asc()])).limit(1).query();
         let outbox = outbox
             .filter(|q| q.for_all([q.field("state").eq("waiting")]))
@@ -375,24 +383,33 @@ impl Store for Firestore {
     }
 
     async fn outbox(&self, at: Timestamp, limit: usize) -> Result<Vec<OutboxEntry>, StoreError> {
-        // Latest dates first cannot be asked for together with "due by then", so what is deferred is read and left out.
+        // Latest dates first cannot be asked for together with "due by then": they are put in order here, out of more than are
+        // asked for.
         let query = self.db.fluent().select().from(self.collection(OUTBOX).as_str());
+        let due = compared(instant(at));
         let found = query
-            .filter(|q| q.for_all([q.field("state").eq("waiting")]))
-            .order(|o| o.fields([o.field("date").desc(), o.field("decided_at").asc(), o.field("number").asc()]))
+            .filter(|q| q.for_all([q.field("state").eq("waiting"), q.field("due").less_than_or_equal(due.clone())]))
+            .order(|o| o.fields([o.field("due").asc()]))
+            .limit(limited(limit.saturating_mul(OUTBOX_READ)))
             .query()
             .await;
+        let mut found = documents(found)?;
+        let order = |found: &Read| {
+            let date = found.text("date").unwrap_or_default().to_owned();
+            let decided = found.instant("decided_at").unwrap_or(Timestamp::MIN);
+            (std::cmp::Reverse(date), decided, found.integer("number").unwrap_or(0))
+        };
+        found.sort_by_cached_key(order);
         let mut entries = Vec::new();
-        for found in documents(found)? {
+        for found in found {
             if entries.len() == limit {
                 break;
             }
-            match found.instant("due").and_then(|due| Ok((due, Self::read_outbox(&found)?))) {
-                Ok((due, entry)) if due <= at => {
+            match Self::read_outbox(&found) {
+                Ok(entry) => {
                     self.saw(&entry.id, found.updated());
                     entries.push(entry);
                 }
-                Ok(_) => {}
                 Err(error) => self.set_aside(&found, &error, at).await,
             }
         }
@@ -541,7 +558,7 @@ impl Store for Firestore {
     }
 
     async fn dates(&self, pipeline: &PipelineId, limit: usize) -> Result<Vec<Date>, StoreError> {
-        let query = self.db.fluent().select().from(self.collection(PARTITIONS).as_str());
+        let query = self.db.fluent().select().fields(KEY).from(self.collection(PARTITIONS).as_str());
         let found = query
             .filter(|q| q.for_all([q.field("pipeline").eq(pipeline.as_str())]))
             .order(|o| o.fields([o.field("date").desc()]))

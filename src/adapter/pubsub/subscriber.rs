@@ -114,7 +114,9 @@ impl Subscribers {
         let probed: Vec<String> =
             declared.iter().filter(|(_, _, proves)| *proves).map(|(topic, _, _)| topic.clone()).collect();
         if !probed.is_empty() {
-            recipient.heard(Timestamp::MIN);
+            for topic in &probed {
+                recipient.heard(topic, Timestamp::MIN);
+            }
             tasks.spawn(probe(Arc::clone(publisher), probed, stop.clone()));
         }
         for (topic, name, proves) in declared {
@@ -269,7 +271,7 @@ impl Supervised {
             return;
         };
         if self.proves {
-            self.recipient.heard(published);
+            self.recipient.heard(&self.topic, published);
         }
         if message.attributes.contains_key(PROBE) && message.data.is_empty() {
             handler.ack();
