@@ -9,8 +9,8 @@ use gcloud_sdk::google::firestore::v1::write::Operation;
 use gcloud_sdk::google::firestore::v1::{CommitRequest, CommitResponse, Document, GetDocumentRequest, Write};
 use gcloud_sdk::prost_types;
 use gcloud_sdk::tonic::{Code, Request, Status};
-use jiff::Timestamp;
 use jiff::civil::Date;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -36,6 +36,9 @@ const LOCKS: &str = "processing_locks";
 const SCHEMA: u64 = 1;
 /// Times a conditional write is tried when it is refused for another reason than a newer version.
 const TRIES_MAX: u32 = 6;
+/// How much longer a partition is kept than its journal and effects: their names count its versions, which begin anew when
+/// it is gone, and Firestore takes a day or more to delete.
+const OUTLIVES: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// What names a partition among its document's fields.
 const KEY: [&str; 2] = ["pipeline", "date"];
 /// Due partitions looked at in one round; more are looked at in the next.
@@ -194,7 +197,7 @@ impl Firestore {
             ("date", text(&key.date.to_string())),
             ("wake_at", commit.wake_at.and_then(instant)),
             ("document", json(&Written { partition: &commit.partition })?),
-            ("expire_at", instant(after(commit.partition.decided_at, self.settings.keep))),
+            ("expire_at", instant(after(commit.partition.decided_at, self.settings.keep.saturating_add(OUTLIVES)))),
         ];
         Ok(write(self.name(PARTITIONS, &partition_id(key)), fields, only))
     }
