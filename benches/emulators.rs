@@ -130,7 +130,9 @@ async fn main() {
         Arc::new(Listening { engine: engine.clone(), inbox: running.inbox.clone(), health: Arc::default() });
     let began = Instant::now();
     let subscribers =
-        Subscribers::start(&connection, &declared.topology, &recipient, &publisher, &stopping).await.unwrap();
+        Subscribers::start(&connection, &declared.topology, &recipient, &publisher, Default::default(), &stopping)
+            .await
+            .unwrap();
     let acked = || usize::try_from(engine.counts.acked.load(Ordering::Relaxed)).unwrap();
     until("tipoff", || acked() >= MESSAGES).await;
     let ours = began.elapsed();

@@ -15,7 +15,7 @@ use super::say::say;
 use super::{Common, Fault, Verdict, backend, topics};
 use crate::adapter::embedded::{Durability, Embedded, EmbeddedBus, PushTargets, Pusher};
 use crate::adapter::firestore::heartbeats::Heartbeats;
-use crate::adapter::pubsub::subscriber::Subscribers;
+use crate::adapter::pubsub::subscriber::{Patience, Subscribers};
 use crate::clock::Clock;
 use crate::configuration::{Backend, Configuration};
 use crate::domain::time::after;
@@ -184,7 +184,14 @@ impl Serve {
         let (inbox, topology) = (running.inbox.clone(), &engine.declarations.topology);
         let recipient: Arc<dyn Recipient> =
             Arc::new(Listening { engine: engine.clone(), inbox: inbox.clone(), health: health.clone() });
-        let subscribers = Subscribers::start(&google.connection, topology, &recipient, &google.publisher, &stopping);
+        let subscribers = Subscribers::start(
+            &google.connection,
+            topology,
+            &recipient,
+            &google.publisher,
+            Patience::default(),
+            &stopping,
+        );
         let subscribers = subscribers.await.map_err(Fault::unusable)?;
         let heartbeats = heartbeats(topology, &google, &recipient, &stopping);
         let app = App {

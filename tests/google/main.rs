@@ -4,6 +4,7 @@
 mod cloud;
 #[path = "../support/emulator.rs"]
 mod emulator;
+mod half_dead;
 mod producer;
 mod readiness;
 mod replicas;

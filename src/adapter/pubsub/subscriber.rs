@@ -3,8 +3,8 @@
 //! What holds:
 //! - a message is acknowledged only after the intake has settled it, and then once; a panic hands it back;
 //! - what is in hand is bounded here, because the broker's own flow control is a request and no promise;
-//! - a stream that ends is opened again after a jittered pause; one that is silent for too long is replaced, because the
-//!   client does not notice a dead connection;
+//! - a stream that ends is opened again after a jittered pause; one that is silent for too long is replaced, with its
+//!   connection, because the client does not notice a dead one;
 //! - what only an operator can mend (no such subscription, no permission) makes the service not ready, and goes on being
 //!   tried.
 //!
@@ -35,11 +35,26 @@ use crate::wire::inbound::Delivery;
 pub const OURSELVES: &str = "tipoff";
 /// Marks a probe of our own; its value is the process that sent it.
 const PROBE: &str = "tipoff_probe";
-/// How often each process sends a probe.
+/// How often each process usually sends a probe.
 const PROBE_EVERY: Duration = Duration::from_secs(20);
-/// A stream without a message for this long is replaced. With a probe every 20 s from each of three processes, a live one
+/// The usual patience with a stream. With a probe every 20 s from each of three processes, a live one
 /// of a heartbeat topic misses all of them about once in a thousand.
 const IDLE_MAX: Duration = Duration::from_secs(120);
+/// How long silence is borne.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// A stream without a message for this long is replaced.
+    pub idle_max: Duration,
+    /// How often each process sends a probe.
+    pub probe_every: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { idle_max: IDLE_MAX, probe_every: PROBE_EVERY }
+    }
+}
+
 /// Kilobytes in hand of all subscriptions. Most messages have less than one.
 const ROOM_KB: u32 = 64 * 1024;
 /// The shortest and the longest pause before a stream is opened again.
@@ -62,12 +77,14 @@ pub struct Subscribers {
 /// One subscription and all that its supervisor needs.
 struct Supervised {
     recipient: Arc<dyn Recipient>,
+    connection: Connection,
     client: Client,
     topic: String,
     name: String,
     path: String,
     /// Whether what comes here proves that heartbeats are heard.
     proves: bool,
+    idle_max: Duration,
     /// Messages in hand.
     places: usize,
     /// Kilobytes in hand, shared by all.
@@ -93,6 +110,7 @@ impl Subscribers {
         topology: &Topology,
         recipient: &Arc<dyn Recipient>,
         publisher: &Arc<Publisher>,
+        patience: Patience,
         stop: &watch::Receiver<bool>,
     ) -> Result<Self, ConnectError> {
         let declared: Vec<_> = topology
@@ -102,11 +120,6 @@ impl Subscribers {
                 (topic.to_string(), name.to_string(), carries == Some(Carries::Heartbeat))
             })
             .collect();
-        let builder = Client::builder()
-            .with_endpoint(connection.endpoint())
-            .with_credentials(connection.credentials()?)
-            .with_grpc_subchannel_count(declared.len().clamp(1, 8));
-        let client = builder.build().await.map_err(|error| connection.failed(&error))?;
         // Together no more than the intake takes without handing back.
         let places = (recipient.room() / declared.len().max(1)).max(1);
         let bytes = Arc::new(Semaphore::new(ROOM_KB as usize));
@@ -117,16 +130,18 @@ impl Subscribers {
             for topic in &probed {
                 recipient.heard(topic, Timestamp::MIN);
             }
-            tasks.spawn(probe(Arc::clone(publisher), probed, stop.clone()));
+            tasks.spawn(probe(Arc::clone(publisher), probed, patience.probe_every, stop.clone()));
         }
         for (topic, name, proves) in declared {
             let supervised = Supervised {
                 recipient: Arc::clone(recipient),
-                client: client.clone(),
+                client: client(connection).await?,
+                connection: connection.clone(),
                 path: format!("projects/{}/subscriptions/{name}", connection.project),
                 topic,
                 name,
                 proves,
+                idle_max: patience.idle_max,
                 places,
                 bytes: Arc::clone(&bytes),
                 stop: stop.clone(),
@@ -158,8 +173,18 @@ impl Supervised {
             let longest = match end {
                 End::Stopped => return,
                 End::Silent => {
-                    tracing::debug!(subscription = self.name, "silent for {} s: opened anew", IDLE_MAX.as_secs());
-                    continue;
+                    tracing::debug!(subscription = self.name, "silent for {} s: opened anew", self.idle_max.as_secs());
+                    // A stream on the same connection would be as dead as this one.
+                    match client(&self.connection).await {
+                        Ok(client) => {
+                            self.client = client;
+                            continue;
+                        }
+                        Err(error) => {
+                            tracing::warn!(subscription = self.name, "{error}");
+                            PAUSE.1
+                        }
+                    }
                 }
                 End::Ended(error) => self.report(&component, error.as_ref()),
             };
@@ -227,7 +252,7 @@ impl Supervised {
                             opened = None;
                             self.recipient.well(component);
                         }
-                        () = tokio::time::sleep_until(idle_since + IDLE_MAX) => break None,
+                        () = tokio::time::sleep_until(idle_since + self.idle_max) => break None,
                     }
                 }
             };
@@ -299,6 +324,12 @@ impl Supervised {
     }
 }
 
+/// A client with a connection of its own.
+async fn client(connection: &Connection) -> Result<Client, ConnectError> {
+    let builder = Client::builder().with_endpoint(connection.endpoint()).with_credentials(connection.credentials()?);
+    builder.build().await.map_err(|error| connection.failed(&error))
+}
+
 /// Acknowledges, or hands back after the pause that was asked for: without one a message that cannot be taken now would
 /// come again at once, for ever.
 async fn settle(handler: Handler, handed: Handed, stop: &mut watch::Receiver<bool>) {
@@ -349,7 +380,7 @@ fn settle_elsewhere(stream: MessageStream, mut in_hand: JoinSet<()>) {
 }
 
 /// Sends probes, so that an idle connection can be told from a dead one.
-async fn probe(publisher: Arc<Publisher>, topics: Vec<String>, mut stop: watch::Receiver<bool>) {
+async fn probe(publisher: Arc<Publisher>, topics: Vec<String>, every: Duration, mut stop: watch::Receiver<bool>) {
     let attributes = BTreeMap::from([(PROBE.to_owned(), uuid::Uuid::new_v4().to_string())]);
     loop {
         for topic in &topics {
@@ -358,7 +389,7 @@ async fn probe(publisher: Arc<Publisher>, topics: Vec<String>, mut stop: watch::
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(PROBE_EVERY) => {}
+            () = tokio::time::sleep(every) => {}
             () = stopped(&mut stop) => return,
         }
     }

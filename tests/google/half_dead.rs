@@ -1,0 +1,127 @@
+//! A connection that dies without a word: nothing is closed, nothing answers. Both roads notice and take another.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tipoff::adapter::pubsub::Connection;
+use tipoff::adapter::pubsub::publisher::Publisher;
+use tipoff::adapter::pubsub::subscriber::{Patience, Subscribers};
+use tipoff::pipeline::{PIPELINE, TOPICS};
+use tipoff::port::{Handed, Recipient};
+use tipoff::wire::inbound::Delivery;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::cloud::Cloud;
+
+/// Between the client and the emulator. When it dies, the server sees every connection end; the client sees nothing, as
+/// behind a router that has lost the flow. What connects from then on is well.
+struct Wire {
+    address: String,
+    life: Arc<Mutex<watch::Sender<()>>>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Wire {
+    async fn to(server: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let life = Arc::new(Mutex::new(watch::Sender::new(())));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (server, of_now, count) = (server.to_owned(), life.clone(), connections.clone());
+        tokio::spawn(async move {
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Ordering::SeqCst);
+                let mut life = of_now.lock().unwrap().subscribe();
+                let mut server = TcpStream::connect(&server).await.unwrap();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                        // Whoever holds its end has dropped it.
+                        _ = life.changed() => {
+                            drop(server);
+                            std::future::pending::<()>().await;
+                        }
+                    }
+                });
+            }
+        });
+        Self { address, life, connections }
+    }
+
+    fn die(&self) {
+        *self.life.lock().unwrap() = watch::Sender::new(());
+    }
+}
+
+#[derive(Default)]
+struct Heard {
+    messages: Mutex<Vec<String>>,
+    latest: Mutex<Option<Timestamp>>,
+}
+
+#[async_trait]
+impl Recipient for Heard {
+    async fn hand_over(&self, delivery: Delivery) -> Handed {
+        self.messages.lock().unwrap().push(String::from_utf8(delivery.data).unwrap());
+        Handed::Settled
+    }
+    fn room(&self) -> usize {
+        1000
+    }
+    fn heard(&self, _road: &str, published: Timestamp) {
+        *self.latest.lock().unwrap() = Some(published);
+    }
+    fn interrupted(&self) {}
+    fn redelivered(&self) {}
+    fn fault(&self, _component: &str, _reason: &str) -> bool {
+        true
+    }
+    fn well(&self, _component: &str) {}
+}
+
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < patience, "{what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_dies_without_a_word_is_replaced() {
+    let declared = tipoff::pipeline::load(("topics.yaml", TOPICS), ("pipeline.yaml", PIPELINE)).unwrap();
+    let Some(cloud) = Cloud::start(&declared.topology).await else { return };
+    let wire = Wire::to(&cloud.pubsub.address).await;
+    let connection = Connection { project: cloud.project.clone(), emulator: Some(wire.address.clone()) };
+    let publisher = Arc::new(Publisher::connect(connection.clone()).await.unwrap());
+    let heard = Arc::new(Heard::default());
+    let recipient: Arc<dyn Recipient> = heard.clone();
+    let (stop, stopping) = watch::channel(false);
+    let patience = Patience { idle_max: Duration::from_secs(4), probe_every: Duration::from_secs(1) };
+    let subscribers =
+        Subscribers::start(&connection, &declared.topology, &recipient, &publisher, patience, &stopping).await.unwrap();
+    let topic = "nba-phase3-analytics-complete";
+    cloud.publish(topic, "before").await;
+    let has = |text: &str| heard.messages.lock().unwrap().iter().any(|message| message == text);
+    until("a message comes", || has("before")).await;
+    until("a probe comes back", || heard.latest.lock().unwrap().is_some_and(|at| at > Timestamp::UNIX_EPOCH)).await;
+
+    wire.die();
+    let connections = wire.connections.load(Ordering::SeqCst);
+    let at_death = heard.latest.lock().unwrap().unwrap();
+    // Published by somebody whose own connection is well.
+    cloud.publish(topic, "after").await;
+    until("a message comes though the connection has died", || has("after")).await;
+    assert!(wire.connections.load(Ordering::SeqCst) > connections, "over another connection");
+    // The publisher's calls find out by themselves, and probes prove the road again.
+    until("the publisher takes another connection", || heard.latest.lock().unwrap().unwrap() > at_death).await;
+    publisher.publish(topic, b"by us".to_vec(), &Default::default()).await.unwrap();
+    until("what we publish comes as well", || has("by us")).await;
+    stop.send_replace(true);
+    subscribers.ended().await;
+}
