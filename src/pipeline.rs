@@ -21,7 +21,7 @@ use crate::diagnostic::{self, Problems};
 use crate::domain::graph::Graph;
 use crate::domain::id::{NodeId, PipelineId};
 use crate::topology::{self, Topology};
-use crate::wire::dispatch::Message;
+use crate::wire::dispatch::{Message, Target};
 use crate::wire::inbound::Naming;
 use probe::Probe;
 
@@ -52,6 +52,8 @@ pub struct Pipeline {
     pub probes: BTreeMap<NodeId, Probe>,
     /// What a node's processors call themselves, in the history of runs and in their locks; the usual one first.
     pub classes: BTreeMap<NodeId, Vec<String>>,
+    /// Dispatches a second to one target.
+    pub dispatches_per_second: u32,
     /// Services that are asked directly rather than over a topic.
     pub services: BTreeMap<String, Service>,
     /// What messages may name beside the nodes.
@@ -63,6 +65,21 @@ pub struct Pipeline {
 pub struct Service {
     /// Where it is, if the declaration says so; the settings say it otherwise.
     pub url: Option<String>,
+    /// Dispatches it takes a second, if not as many as any target.
+    pub dispatches_per_second: Option<u32>,
+}
+
+impl Pipeline {
+    /// How many dispatches a second may leave for `target`; never 0.
+    pub fn dispatches_per_second(&self, target: &Target) -> u32 {
+        let own = match target {
+            Target::Topic(_) => None,
+            Target::Http { service, .. } => {
+                self.services.get(service).and_then(|service| service.dispatches_per_second)
+            }
+        };
+        own.unwrap_or(self.dispatches_per_second)
+    }
 }
 
 /// Reads both files, each given as its name and its text, or lists every mistake in them.
@@ -148,7 +165,7 @@ pipelines:
   nba:
     zone: America/New_York
     datasets: [nba_]
-    limits: { ahead_max: 2d, behind_max: 400d, observe_every: 15m }
+    limits: { ahead_max: 2d, behind_max: 400d, observe_every: 15m, dispatches_per_second: 10 }
     services: { asked: {} }
     defaults:
       heartbeat: { every: 60s, stale_after: 5m, dead_after: 15m }
@@ -415,6 +432,65 @@ pipelines:
         ];
         for (node, class) in table {
             assert_eq!(shipped.pipelines["nba"].classes[node][0], class, "{node}");
+        }
+    }
+
+    #[test]
+    fn a_target_has_the_pace_of_its_pipeline_or_its_own() {
+        let with = |limits: &str, service: &str| {
+            let head =
+                HEAD.replace("dispatches_per_second: 10", limits).replace("asked: {}", &format!("asked: {service}"));
+            checked(&format!("{head}{SOUND}"))
+        };
+        let pipelines = with("dispatches_per_second: 10", "{ dispatches_per_second: 2 }").unwrap().pipelines;
+        let pace = |target: Target| pipelines["nba"].dispatches_per_second(&target);
+        assert_eq!(pace(Target::Topic("grade".into())), 10);
+        assert_eq!(pace(Target::Http { service: "asked".into(), path: "/".into() }), 2);
+        let problems = with("dispatches_per_second: 0", "{ dispatches_per_second: fast }").unwrap_err().to_string();
+        for place in [
+            "p.yaml:6: pipelines.nba.limits.dispatches_per_second",
+            "p.yaml:7: pipelines.nba.services.asked.dispatches_per_second",
+        ] {
+            assert!(problems.contains(place), "{problems}");
+        }
+        let problems = with("", "{}").unwrap_err().to_string();
+        assert!(problems.contains("pipelines.nba.limits.dispatches_per_second: missing"), "{problems}");
+    }
+
+    #[test]
+    fn each_mistake_in_a_class_of_failures_is_named_with_its_place() {
+        let with = |class: &str| {
+            let head = HEAD.replace("    services:", &format!("    failures: {{ {class} }}\n    services:"));
+            mistakes(&format!("{head}{SOUND}"))
+        };
+        let until = r#"until: { at: "00:00", zone: America/Los_Angeles }"#;
+        assert_eq!(with(&format!("quota: {{ match: [quota exceeded], {until}, spread: 10m }}")), "");
+        let table = [
+            ("quota: {}".to_owned(), "match: missing"),
+            (
+                format!("quota: {{ match: [], {until} }}"),
+                "quota: has no words in match, so no error would be one of these",
+            ),
+            (format!("quota: {{ match: [\" \"], {until} }}"), "quota.match[0]: is empty, and every error has it"),
+            (
+                "quota: { match: [x], until: { at: noon, zone: UTC } }".to_owned(),
+                "quota.until.at: `noon` is no clock time",
+            ),
+            (
+                r#"quota: { match: [x], until: { at: "00:00", zone: Pacific } }"#.to_owned(),
+                "quota.until.zone: `Pacific` is no time zone",
+            ),
+            (
+                format!("quota: {{ match: [x], {until}, spred: 1m }}"),
+                "quota.spred: unknown key; did you mean `spread`?",
+            ),
+        ];
+        for (class, expected) in table {
+            let found = with(&class);
+            assert!(
+                found.contains("p.yaml:7: pipelines.nba.failures.") && found.contains(expected),
+                "{class}: {found}"
+            );
         }
     }
 

@@ -26,6 +26,11 @@ impl Version {
         parts.hash(&mut hasher);
         Self(hasher.finish())
     }
+
+    /// A number below `bound` that this version alone determines; 0 where there is none below it.
+    pub fn within(self, bound: u64) -> u64 {
+        self.0.checked_rem(bound).unwrap_or(0)
+    }
 }
 
 /// A completion that says an output exists.

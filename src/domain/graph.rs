@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::coverage::PerMille;
+use super::failure::FailureClass;
 use super::id::{CycleId, NodeId, PipelineId};
 
 /// One pipeline, validated: every node named by an edge exists, there is no cycle, every alias means one processor.
@@ -30,6 +31,8 @@ pub struct Graph {
     pub aliases: BTreeMap<String, Vec<NodeId>>,
     /// Bounds and intervals that hold for the whole pipeline.
     pub limits: Limits,
+    /// Failures that say when another try makes sense.
+    pub failures: Vec<FailureClass>,
     dependents: BTreeMap<NodeId, Vec<(NodeId, Offset)>>,
     /// Nodes whose producers' names mean another node on an earlier day, and the day, counted from the date, from which
     /// on they mean this one.
@@ -254,7 +257,21 @@ impl Graph {
                 families.entry(id.clone()).or_insert_with(|| sharers.clone());
             }
         }
-        Self { pipeline, revision, zone, nodes, order, cycles, aliases, limits, dependents, meant_from, families }
+        let failures = Vec::new();
+        Self {
+            pipeline,
+            revision,
+            zone,
+            nodes,
+            order,
+            cycles,
+            aliases,
+            limits,
+            failures,
+            dependents,
+            meant_from,
+            families,
+        }
     }
 
     /// The nodes of the same processor, one for each pass, itself among them; empty where it has only one.

@@ -8,6 +8,7 @@ pub mod decide;
 pub mod effect;
 pub mod event;
 pub mod evidence;
+pub mod failure;
 pub mod graph;
 pub mod id;
 pub mod invariant;

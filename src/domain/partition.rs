@@ -65,6 +65,9 @@ pub struct Partition {
     /// Alerts that are on.
     #[serde(default)]
     pub alerts: BTreeMap<AlertKey, Severity>,
+    /// Whom an alert about several nodes has named, so that it is told again when there are more.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub named: BTreeMap<AlertKey, BTreeSet<NodeId>>,
     /// Oddities of producers' messages.
     #[serde(default)]
     pub notes: BTreeSet<Note>,
@@ -426,6 +429,7 @@ impl Partition {
             asked: BTreeMap::new(),
             asked_upstream: BTreeMap::new(),
             alerts: BTreeMap::new(),
+            named: BTreeMap::new(),
             notes: BTreeSet::new(),
             requests: BTreeMap::new(),
         }

@@ -15,6 +15,7 @@ use super::coverage::PerMille;
 use super::effect::{Alert, Cause, Dispatch, Effect, Manifest, Severity, Turn};
 use super::event::{Note, Upstream};
 use super::evidence::Extant;
+use super::failure;
 use super::graph::{Graph, Heartbeats, Kind, Node, Offset, Rebuild, Task};
 use super::id::{AlertKey, Attempt, NodeId, RunId};
 use super::partition::{
@@ -76,6 +77,7 @@ pub fn plan(graph: &Graph, partition: &mut Partition, now: Now) -> Plan {
     }
     walk.notify(partition);
     walk.notes(partition);
+    walk.shared_failures(partition);
     walk.holds(partition);
     walk.alert(partition);
     Plan { effects: walk.effects, wake_at: walk.wake.earliest(), verdicts: walk.verdicts, standings: walk.standings }
@@ -156,7 +158,7 @@ impl Walk<'_> {
         let fingerprint = readiness.fingerprint();
         if known {
             let facts = partition.node_mut(&node.id);
-            charge(facts, task, fingerprint);
+            charge(self.graph, facts, task, fingerprint);
             fulfil(facts);
         }
         let required = self.graph.required_of(&node.id);
@@ -167,6 +169,7 @@ impl Walk<'_> {
             blockers.extend(readiness::circumstances(self.graph, partition, node, self.now));
             let facts = partition.node(&node.id);
             blockers.extend(bounds(&facts, task, &readiness, fingerprint, cause, self.now));
+            blockers.extend(used_up(self.graph, partition, node, cause, self.now));
             self.ask(partition, node, &readiness, &blockers);
             self.settle(partition, node, &blockers);
             if blockers.is_empty() {
@@ -507,6 +510,7 @@ impl Walk<'_> {
         }
         if let Some(failure) = &facts.failure
             && !matches!(facts.state, State::Skipped { .. })
+            && failure::ends_of_itself(self.graph, facts).is_none()
         {
             let run = failure.run.as_ref().map(|run| format!(" {run}")).unwrap_or_default();
             let next = match facts.state {
@@ -618,6 +622,31 @@ impl Walk<'_> {
         }
     }
 
+    /// One alert for whoever fails for the same reason; it names them, and is told again when there are more.
+    fn shared_failures(&mut self, partition: &mut Partition) {
+        let mut named = BTreeMap::new();
+        for shared in failure::shared(self.graph, partition) {
+            let key = AlertKey::new(format!("{}:{}", shared.class.name, partition.key));
+            let until = super::time::shown(shared.until);
+            let text = format!("{}: {} cannot work before {until}", shared.class.name, list(&shared.nodes));
+            let before = partition.named.get(&key);
+            if before.is_some_and(|before| !shared.nodes.is_subset(before)) && partition.alerts.contains_key(&key) {
+                self.effects.push(Effect::Alert(Alert {
+                    key: key.clone(),
+                    severity: Severity::Critical,
+                    turn: Turn::Raised,
+                    text: text.clone(),
+                    at: self.now.at,
+                }));
+            }
+            named.insert(key.clone(), before.into_iter().flatten().cloned().chain(shared.nodes).collect());
+            self.conditions.insert(key, (Severity::Critical, text));
+        }
+        if partition.named != named {
+            partition.named = named;
+        }
+    }
+
     fn holds(&mut self, partition: &Partition) {
         let holds = partition.nodes.values().map(|facts| &facts.hold).chain([&partition.hold]);
         for until in holds.flatten().filter_map(|hold| hold.until) {
@@ -661,16 +690,26 @@ impl Walk<'_> {
     }
 }
 
-/// Charges an attempt that somebody else began, and that failed, to the budget of the inputs it failed on.
+/// Charges an attempt that somebody else began, and that failed, to the budget of the inputs it failed on; gives back one
+/// of ours that failed for a reason which ends by itself.
 ///
 /// Never beyond the budget: how often others fail is theirs to bound.
-fn charge(facts: &mut Facts, task: &Task, fingerprint: Fingerprint) {
+fn charge(graph: &Graph, facts: &mut Facts, task: &Task, fingerprint: Fingerprint) {
     if !matches!(facts.state, State::Failed { .. }) {
         return;
     }
-    let Some(failure) = facts.failure.as_mut().filter(|failure| !failure.charged) else { return };
-    failure.charged = true;
-    if facts.spent.len() < FINGERPRINTS_MAX || facts.spent.contains_key(&fingerprint) {
+    let Some(failure) = facts.failure.as_mut() else { return };
+    let is_own = failure::class_of(graph, failure).is_none();
+    if failure.charged == is_own {
+        return;
+    }
+    failure.charged = is_own;
+    if !is_own {
+        let paid = facts.last.as_ref().filter(|last| is_charged(last.cause));
+        if let Some(spent) = paid.and_then(|last| facts.spent.get_mut(&last.fingerprint)) {
+            spent.attempts = spent.attempts.saturating_sub(1);
+        }
+    } else if facts.spent.len() < FINGERPRINTS_MAX || facts.spent.contains_key(&fingerprint) {
         let spent = facts.spent.entry(fingerprint).or_default();
         spent.attempts = (spent.attempts + 1).min(task.attempts_max);
     }
@@ -793,6 +832,14 @@ fn bounds(
         }
     }
     blockers
+}
+
+/// What stops a node whose last attempt failed for a reason that ends at a clock time.
+fn used_up(graph: &Graph, partition: &Partition, node: &Node, cause: Cause, now: Now) -> Option<Blocker> {
+    let facts = partition.nodes.get(&node.id).filter(|_| cause == Cause::Failed)?;
+    let (class, failure) = failure::ends_of_itself(graph, facts)?;
+    let until = class.again_at(graph, &partition.key, &node.id, failure.at);
+    (!now.reached(until)).then(|| Blocker::UsedUp { what: class.name.clone(), until })
 }
 
 fn list(nodes: &std::collections::BTreeSet<NodeId>) -> String {

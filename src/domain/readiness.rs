@@ -151,6 +151,13 @@ pub enum Blocker {
         /// Until when.
         until: Timestamp,
     },
+    /// The last attempt failed for a reason that ends at a clock time.
+    UsedUp {
+        /// What such failures are called.
+        what: Arc<str>,
+        /// Until when.
+        until: Timestamp,
+    },
     /// The budget for these inputs is spent.
     Budget {
         /// Attempts made.
@@ -197,9 +204,11 @@ impl Blocker {
     /// The instant at which it may fall away by itself.
     pub fn until(&self) -> Option<Timestamp> {
         match self {
-            Self::Grace { until, .. } | Self::Debounce { until } | Self::Backoff { until } | Self::NotYet { until } => {
-                Some(*until)
-            }
+            Self::Grace { until, .. }
+            | Self::Debounce { until }
+            | Self::Backoff { until }
+            | Self::UsedUp { until, .. }
+            | Self::NotYet { until } => Some(*until),
             Self::Quorum { until, .. } | Self::Held { until, .. } => *until,
             Self::Unmet { .. }
             | Self::CoverageShort { .. }

@@ -223,6 +223,7 @@ fn beneath(blocker: &Blocker, date: Date) -> Vec<NodeId> {
         | Blocker::Grace { .. }
         | Blocker::Debounce { .. }
         | Blocker::Backoff { .. }
+        | Blocker::UsedUp { .. }
         | Blocker::Budget { .. }
         | Blocker::Held { .. }
         | Blocker::NoGames
@@ -295,6 +296,9 @@ pub fn words(blocker: &Blocker, date: Date) -> String {
         }
         Blocker::Debounce { until } => format!("its inputs are still changing; quiet at {}", shown(*until)),
         Blocker::Backoff { until } => format!("the last attempt failed; the next is at {}", shown(*until)),
+        Blocker::UsedUp { what, until } => {
+            format!("the last attempt failed ({what}), and no other makes sense before {}", shown(*until))
+        }
         Blocker::Budget { attempts, attempts_max } => {
             format!("{attempts} attempts made on these inputs, {attempts_max} allowed")
         }
@@ -360,6 +364,9 @@ fn gather(view: &PartitionView, why: &Why, found: &mut Vec<Remedy>) {
             }
             Blocker::Held { scope: Scope::Date, .. } => {
                 add(format!("tipoff resume {date} --reason …"), "lift the hold on the date".to_owned());
+            }
+            Blocker::UsedUp { what, .. } => {
+                add(format!("tipoff retry {date} {name} --reason …"), format!("try although {what} said to wait"));
             }
             Blocker::Budget { .. } => {
                 add(format!("tipoff retry {date} {name} --reason …"), "one more attempt on these inputs".to_owned());

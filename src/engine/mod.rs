@@ -2,7 +2,7 @@
 //!
 //! - [`intake`]: messages wait by partition, and are settled only after what they cause is committed.
 //! - [`step`]: load, decide, commit; again if somebody else was faster.
-//! - [`relay`]: delivers committed effects.
+//! - [`relay`]: delivers committed effects, each target's at its [`pace`].
 //! - [`sweep`]: wakes partitions whose deadline has come.
 //! - [`export`]: writes the history from the journal, behind everything else.
 //! - [`health`]: what keeps the service from being ready.
@@ -14,6 +14,7 @@ pub mod export;
 pub mod health;
 pub mod hearing;
 pub mod intake;
+pub mod pace;
 pub mod recipient;
 pub mod relay;
 pub mod run;
@@ -55,6 +56,7 @@ pub struct Engine {
     opened: PerMinute,
     history: PerMinute,
     targets: relay::Targets,
+    pace: pace::Pace,
     progress: export::Progress,
 }
 
@@ -145,6 +147,7 @@ impl Engine {
             opened: PerMinute::default(),
             history: PerMinute::default(),
             targets: relay::Targets::default(),
+            pace: pace::Pace::default(),
             progress: export::Progress::default(),
         }
     }

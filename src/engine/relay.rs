@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Engine;
+use super::pace::jittered;
 use super::step::StepError;
 use crate::domain::effect::{Alert, Dispatch, Effect, Severity, Turn};
 use crate::domain::event::{Delivery, Event, Observed, UpstreamSettled};
@@ -37,8 +38,10 @@ const CLAIM_OF_CALL: SignedDuration = SignedDuration::from_secs(630);
 const BACKOFF: SignedDuration = SignedDuration::from_secs(1);
 /// The longest wait between two tries.
 const BACKOFF_MAX: SignedDuration = SignedDuration::from_mins(5);
-/// After this many refusals in a row a target is reported.
+/// After this many refusals a target is reported,
 const TRIES_BEFORE_ALERT: u32 = 3;
+/// but not before something has waited this long: a service that starts from nothing refuses for some minutes.
+const WAIT_BEFORE_ALERT: SignedDuration = SignedDuration::from_mins(5);
 /// Dates that the alert about a target names.
 const WAITING_SHOWN: usize = 20;
 /// What is known of each target: what waits for it, or that it works.
@@ -206,7 +209,8 @@ impl Engine {
             Ok(()) => Delivered::Sent { at: now },
             Err(Failure::Later(error) | Failure::Dead(error)) => {
                 let doublings = entry.tries.min(16);
-                let wait = BACKOFF.saturating_mul(1 << doublings).min(BACKOFF_MAX);
+                let backoff = BACKOFF.saturating_mul(1 << doublings).min(BACKOFF_MAX);
+                let wait = self.pace.wait(&entry.id, now).unwrap_or(jittered(backoff, &entry.id, entry.tries));
                 tracing::warn!(effect = entry.id, tries = entry.tries + 1, "not delivered: {error}");
                 Delivered::Deferred { until: after(now, wait), error }
             }
@@ -227,7 +231,10 @@ impl Engine {
             return Err(Failure::Never(format!("there is no pipeline {}", dispatch.key.pipeline)));
         };
         let live = self.is_live(&pipeline.graph, dispatch.key.date, now);
-        if !live && !self.history.take(now, self.settings.history_dispatches_per_minute) {
+        if !live
+            && !self.pace.has_turn(&entry.id)
+            && !self.history.take(now, self.settings.history_dispatches_per_minute)
+        {
             return Err(Failure::Later("history waits behind the live dates".to_owned()));
         }
         if entry.tries > 0
@@ -236,13 +243,19 @@ impl Engine {
             return Err(Failure::Unwanted(why));
         }
         let messages = render(pipeline, dispatch).map_err(|error| Failure::Never(error.to_string()))?;
+        for target in messages.iter().map(|message| &message.target).collect::<BTreeSet<_>>() {
+            let per_second = pipeline.dispatches_per_second(target);
+            if !self.pace.take(&target.to_string(), &entry.id, per_second, now) {
+                return Err(Failure::Later(format!("{target} has others first")));
+            }
+        }
         for message in &messages {
             let target = message.target.to_string();
             if let Err(error) = self.bus.send(message, now).await {
                 let failure = Failure::from(error);
                 let reason = match &failure {
                     Failure::Dead(reason) => Some(reason),
-                    Failure::Later(reason) if entry.tries + 1 >= TRIES_BEFORE_ALERT => Some(reason),
+                    Failure::Later(reason) if is_long(entry, now) => Some(reason),
                     Failure::Later(_) | Failure::Unwanted(_) | Failure::Never(_) => None,
                 };
                 if let Some(reason) = reason {
@@ -341,6 +354,11 @@ impl Engine {
             tracing::error!("raise {}: {error}", alert.key);
         }
     }
+}
+
+/// Whether an effect has been refused for so long that people should know.
+fn is_long(entry: &OutboxEntry, now: Timestamp) -> bool {
+    entry.tries + 1 >= TRIES_BEFORE_ALERT && now >= after(entry.decided_at, WAIT_BEFORE_ALERT)
 }
 
 /// Why an effect was not delivered.

@@ -30,7 +30,7 @@ pub(super) fn pipeline(draft: Draft, revision: u64, topology: Option<&Topology>,
     let outputs = linking.outputs(report);
     let probes = linking.probes(report);
     let classes = linking.classes();
-    let graph = Graph::new(
+    let mut graph = Graph::new(
         draft.id.clone(),
         revision,
         draft.zone.clone(),
@@ -40,8 +40,18 @@ pub(super) fn pipeline(draft: Draft, revision: u64, topology: Option<&Topology>,
         aliases,
         draft.limits.clone(),
     );
+    graph.failures = draft.failures;
     let naming = Naming { datasets: draft.datasets, files, untracked: draft.untracked };
-    Pipeline { graph: Arc::new(graph), tasks, outputs, probes, classes, services: draft.services, naming }
+    Pipeline {
+        graph: Arc::new(graph),
+        tasks,
+        outputs,
+        probes,
+        classes,
+        services: draft.services,
+        dispatches_per_second: draft.dispatches_per_second,
+        naming,
+    }
 }
 
 struct Linking<'a> {

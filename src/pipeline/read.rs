@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use jiff::civil::Time;
 use jiff::tz::TimeZone;
 
 use crate::diagnostic::{Any, Found, Place, Problems, Report, Table, not_one_of};
 use crate::domain::coverage::PerMille;
+use crate::domain::failure::FailureClass;
 use crate::domain::graph::{Cycle, DayTime, Heartbeats, Limits, Liveness, Offset, Rebuild, Strength, Task};
 use crate::domain::id::PipelineId;
 use crate::topology::{self, Topology};
@@ -25,6 +27,8 @@ pub(super) struct Draft {
     pub id: PipelineId,
     pub zone: TimeZone,
     pub limits: Limits,
+    pub dispatches_per_second: u32,
+    pub failures: Vec<FailureClass>,
     pub services: BTreeMap<String, Service>,
     pub datasets: Vec<String>,
     pub untracked: Vec<String>,
@@ -149,24 +153,21 @@ pub(super) fn file(
 }
 
 fn pipeline(name: &str, mut table: Table, report: &mut Report) -> Draft {
-    let zone = table.required_text("zone", report).and_then(|zone| match TimeZone::get(&zone.value) {
-        Ok(zone) => Some(zone),
-        Err(_) => {
-            report.at(&zone.place, format!("`{}` is no time zone; write one as America/New_York", zone.value));
-            None
-        }
-    });
+    let zone = zone(&mut table, report);
     let datasets = table.texts("datasets", report).into_iter().map(|found| found.value).collect();
     let untracked =
         table.texts("untracked", report).into_iter().map(|found| found.value.to_ascii_lowercase()).collect();
     table.require("limits", report);
-    let limits = table.table("limits", report).map_or(AFTER_A_MISTAKE.limits(), |table| limits(table, report));
+    let limits = table.table("limits", report).map(|table| limits(table, report));
+    let (limits, dispatches_per_second) = limits.unwrap_or((AFTER_A_MISTAKE.limits(), 1));
+    let failures = table.table("failures", report).map_or_else(Vec::new, |table| failures(table, report));
     let mut services = BTreeMap::new();
     if let Some(table) = table.table("services", report) {
         for Found { value: (name, mut table), .. } in table.named(report) {
             let url = table.text("url", report).map(|found| found.value);
+            let dispatches_per_second = count(&mut table, "dispatches_per_second", report);
             table.finish(report);
-            services.insert(name, Service { url });
+            services.insert(name, Service { url, dispatches_per_second });
         }
     }
     table.require("defaults", report);
@@ -192,7 +193,59 @@ fn pipeline(name: &str, mut table: Table, report: &mut Report) -> Draft {
     let zone = zone.unwrap_or(TimeZone::UTC);
     let coverage_min = defaults.coverage_min;
     let id = PipelineId::from(name);
-    Draft { id, zone, limits, services, datasets, untracked, cycles, coverage_min, probes, nodes }
+    Draft {
+        id,
+        zone,
+        limits,
+        dispatches_per_second,
+        failures,
+        services,
+        datasets,
+        untracked,
+        cycles,
+        coverage_min,
+        probes,
+        nodes,
+    }
+}
+
+fn zone(table: &mut Table, report: &mut Report) -> Option<TimeZone> {
+    let found = table.required_text("zone", report)?;
+    let zone = TimeZone::get(&found.value);
+    zone.map_err(|_| {
+        report.at(&found.place, format!("`{}` is no time zone; write one as America/New_York", found.value));
+    })
+    .ok()
+}
+
+fn failures(table: Table, report: &mut Report) -> Vec<FailureClass> {
+    let mut classes = Vec::new();
+    for Found { value: (name, mut table), place } in table.named(report) {
+        check_name(&name, &place, report);
+        for key in ["match", "until"] {
+            table.require(key, report);
+        }
+        let words = table.texts("match", report);
+        if words.is_empty() {
+            report.at(table.place(), "has no words in match, so no error would be one of these");
+        }
+        for word in words.iter().filter(|word| word.value.trim().is_empty()) {
+            report.at(&word.place, "is empty, and every error has it");
+        }
+        let until = table.table("until", report).and_then(|mut until| {
+            let at = until.required_text("at", report).and_then(|at| clock_time(&at, report));
+            let zone = zone(&mut until, report);
+            until.finish(report);
+            Some((at?, zone?))
+        });
+        let spread = duration(&mut table, "spread", report).map_or(SignedDuration::ZERO, |found| found.value);
+        table.finish(report);
+        let words = words.into_iter().map(|word| word.value.to_lowercase()).collect();
+        if let Some((at, zone)) = until {
+            classes.push(FailureClass { name: name.into(), words, at, zone, spread });
+        }
+    }
+    classes
 }
 
 /// What stands in after a mistake was noted, so that the reading goes on; no pipeline with these is handed out.
@@ -231,8 +284,8 @@ fn check_name(name: &str, place: &Place, report: &mut Report) {
     }
 }
 
-fn limits(mut table: Table, report: &mut Report) -> Limits {
-    for key in ["ahead_max", "behind_max", "observe_every"] {
+fn limits(mut table: Table, report: &mut Report) -> (Limits, u32) {
+    for key in ["ahead_max", "behind_max", "observe_every", "dispatches_per_second"] {
         table.require(key, report);
     }
     let fallback = AFTER_A_MISTAKE.limits();
@@ -242,8 +295,19 @@ fn limits(mut table: Table, report: &mut Report) -> Limits {
         observe_every: duration(&mut table, "observe_every", report)
             .map_or(fallback.observe_every, |found| found.value),
     };
+    let dispatches_per_second = count(&mut table, "dispatches_per_second", report).unwrap_or(1);
     table.finish(report);
-    limits
+    (limits, dispatches_per_second)
+}
+
+/// A whole number from one on.
+fn count(table: &mut Table, key: &'static str, report: &mut Report) -> Option<u32> {
+    let found = table.integer(key, report)?;
+    let count = u32::try_from(found.value).ok().filter(|count| *count > 0);
+    if count.is_none() {
+        report.at(&found.place, format!("{} is outside 1 to {}", found.value, u32::MAX));
+    }
+    count
 }
 
 fn days(table: &mut Table, key: &'static str, report: &mut Report) -> Option<i32> {
@@ -320,12 +384,7 @@ fn retry(table: &mut Table, task: &mut Task, report: &mut Report) {
         ("dispatches_max", &mut task.dispatches_max),
     ];
     for (key, held) in counts {
-        if let Some(found) = table.integer(key, report) {
-            match u32::try_from(found.value) {
-                Ok(count) if count > 0 => *held = count,
-                Ok(_) | Err(_) => report.at(&found.place, format!("{} is outside 1 to {}", found.value, u32::MAX)),
-            }
-        }
+        *held = count(table, key, report).unwrap_or(*held);
     }
     if let Some(found) = duration(table, "backoff", report) {
         task.backoff = found.value;
@@ -384,13 +443,16 @@ fn day_time(mut table: Table, report: &mut Report) -> Option<DayTime> {
         report.at(&day.place, format!("{} days are too many", day.value));
         return None;
     };
-    match at.value.parse() {
-        Ok(time) => Some(DayTime { days, time }),
-        Err(_) => {
-            report.at(&at.place, format!("`{}` is no clock time; write hours and minutes, as in \"17:00\"", at.value));
-            None
-        }
-    }
+    Some(DayTime { days, time: clock_time(&at, report)? })
+}
+
+fn clock_time(found: &Found<String>, report: &mut Report) -> Option<Time> {
+    let time = found.value.parse();
+    time.map_err(|_| {
+        report
+            .at(&found.place, format!("`{}` is no clock time; write hours and minutes, as in \"17:00\"", found.value));
+    })
+    .ok()
 }
 
 fn node(mut table: Table, place: Place, defaults: &Defaults, report: &mut Report) -> DraftNode {

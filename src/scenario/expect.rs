@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::file::{Expectation, Never, Scenario, WantedAlert, WantedDispatch, WantedState};
+use super::file::{Crowd, Expectation, Never, Scenario, WantedAlert, WantedDispatch, WantedState, span};
 use super::world::{Regime, SHUFFLE_WITHIN, Seen, Sent, What};
 use crate::domain::effect::{Severity, Turn};
 use crate::domain::time::after;
@@ -253,12 +253,12 @@ impl Judge<'_> {
             None => true,
         };
         if let Some(wanted) = &never.dispatch {
-            let found: Vec<String> = self
-                .matching(wanted)
-                .into_iter()
-                .filter(|(at, _)| within(*at))
-                .map(|(at, sent)| show(at, sent))
-                .collect();
+            let mut found: Vec<(Timestamp, &Sent)> =
+                self.matching(wanted).into_iter().filter(|(at, _)| within(*at)).collect();
+            if let Some(crowd) = &never.more_than {
+                found = self.crowded(found, crowd);
+            }
+            let found: Vec<String> = found.into_iter().map(|(at, sent)| show(at, sent)).collect();
             return (!found.is_empty())
                 .then(|| format!("{} must not be seen, but: {}", words(wanted), found.join("; ")));
         }
@@ -275,6 +275,20 @@ impl Judge<'_> {
             })
             .collect();
         (!found.is_empty()).then(|| format!("no alert {prefix}… must be seen, but: {}", found.join("; ")))
+    }
+
+    /// The first of `found` that are more than `crowd` allows. A process that starts anew does not know how many the one
+    /// before it sent in the same second, so nothing is said of those that are killed.
+    fn crowded<'s>(&self, found: Vec<(Timestamp, &'s Sent)>, crowd: &Crowd) -> Vec<(Timestamp, &'s Sent)> {
+        if matches!(self.regime, Regime::RestartAnywhere(_)) {
+            return Vec::new();
+        }
+        let span = span(&crowd.within).unwrap_or(SignedDuration::MAX);
+        let too_close = |window: &&[(Timestamp, &Sent)]| match window {
+            [(first, _), .., (last, _)] => *last < after(*first, span),
+            _ => false,
+        };
+        found.windows(crowd.count + 1).find(too_close).map(<[_]>::to_vec).unwrap_or_default()
     }
 
     /// Dispatches that no expectation speaks of.

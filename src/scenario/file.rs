@@ -380,6 +380,16 @@ pub struct WantedParked {
     pub count: usize,
 }
 
+/// So many, so close together.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Crowd {
+    /// How many are still allowed.
+    pub count: usize,
+    /// Within which span.
+    pub within: String,
+}
+
 /// What must not be seen, at any time or between two.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -387,6 +397,9 @@ pub struct Never {
     /// A dispatch like this.
     #[serde(default)]
     pub dispatch: Option<WantedDispatch>,
+    /// Not at all is meant without this; with it, not more than so many so close together.
+    #[serde(default)]
+    pub more_than: Option<Crowd>,
     /// An alert whose key begins so.
     #[serde(default)]
     pub alert: Option<String>,
@@ -435,6 +448,15 @@ impl Scenario {
             for time in times(&expectation.value) {
                 if let Err(message) = scenario.instant(time) {
                     problem(line, format!("expect[{index}]"), message);
+                }
+            }
+            if let Some(crowd) = expectation.value.never.as_ref().and_then(|never| never.more_than.as_ref()) {
+                let key = format!("expect[{index}].never.more_than");
+                if crowd.count == 0 {
+                    problem(line, key.clone(), "allows none; leave it out instead".to_owned());
+                }
+                if let Err(message) = span(&crowd.within) {
+                    problem(line, key, message);
                 }
             }
         }
