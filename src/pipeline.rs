@@ -14,12 +14,13 @@ mod read;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::diagnostic::{self, Problems};
 use crate::domain::graph::Graph;
-use crate::domain::id::{NodeId, PipelineId};
+use crate::domain::id::{CheckId, NodeId, PipelineId};
 use crate::topology::{self, Topology};
 use crate::wire::dispatch::{Message, Target};
 use crate::wire::inbound::Naming;
@@ -50,6 +51,10 @@ pub struct Pipeline {
     pub outputs: BTreeMap<NodeId, String>,
     /// What the warehouse is asked about a node's output.
     pub probes: BTreeMap<NodeId, Probe>,
+    /// What it is asked before a node is dispatched.
+    pub checks: BTreeMap<(NodeId, CheckId), Probe>,
+    /// How the schedule is read.
+    pub reading: ScheduleReading,
     /// What a node's processors call themselves, in the history of runs and in their locks; the usual one first.
     pub classes: BTreeMap<NodeId, Vec<String>>,
     /// Dispatches a second to one target.
@@ -58,6 +63,15 @@ pub struct Pipeline {
     pub services: BTreeMap<String, Service>,
     /// What messages may name beside the nodes.
     pub naming: Naming,
+}
+
+/// How the schedule is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ScheduleReading {
+    /// For so many days after today.
+    pub look_ahead: i32,
+    /// So often.
+    pub every: SignedDuration,
 }
 
 /// A service that is asked directly.
@@ -692,6 +706,6 @@ pipelines:
         let wrong = json!({ "pipelines": { "nba": { "nodes": { "export": { "ned": 1 } } } } });
         let text = with_overrides("pipeline.yaml", PIPELINE, &wrong).unwrap();
         let problems = load(("topics.yaml", TOPICS), ("overridden", &text)).unwrap_err().to_string();
-        assert!(problems.ends_with("pipelines.nba.nodes.export.ned: unknown key; known here: kind, same_as, phase, cycle, aliases, files, output, probe, heartbeats, heartbeat, start_within, duration_max, needs, retry, rebuild_after, messages"), "{problems}");
+        assert!(problems.ends_with("pipelines.nba.nodes.export.ned: unknown key; known here: kind, same_as, phase, cycle, aliases, files, output, probe, heartbeats, heartbeat, start_within, duration_max, unit, due, records_min, before_tip, alert_before_tip, verify, start_before_tip, empty_days_max, checks, needs, rebuild_every, rebuild_after, retry, messages"), "{problems}");
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::coverage::Coverage;
 use crate::domain::effect::{Alert, Effect};
 use crate::domain::event::Event;
-use crate::domain::id::{NodeId, PartitionKey, PipelineId, RunId, UnitId};
+use crate::domain::id::{CheckId, NodeId, PartitionKey, PipelineId, RunId, UnitId};
 use crate::domain::partition::{Partition, Recorded};
 use crate::domain::time::Now;
 use crate::wire::dispatch::Outgoing;
@@ -319,6 +319,9 @@ pub trait Warehouse: Send + Sync {
     /// How much of a node's output for a date is there. [`Answer::NotKept`] where the node has no probe, or nothing is
     /// expected of the date.
     async fn coverage(&self, pipeline: &PipelineId, node: &NodeId, date: Date, at: Timestamp) -> Answer;
+
+    /// The same about a check of a node: the share of the data behind a dispatch that is good.
+    async fn check(&self, pipeline: &PipelineId, node: &NodeId, check: &CheckId, date: Date, at: Timestamp) -> Answer;
 
     /// Appends rows, each with its insert id, to a history table of [`crate::wire::table`]. Appending the same id again is
     /// harmless: it is dropped, or readers find an equal row twice. After an error any of the rows may be there, and all

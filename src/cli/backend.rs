@@ -15,7 +15,7 @@ use crate::adapter::google::services::Services;
 use crate::adapter::pubsub::Connection;
 use crate::adapter::pubsub::publisher::Publisher;
 use crate::configuration::{Backend, Configuration};
-use crate::domain::id::{NodeId, PipelineId};
+use crate::domain::id::{CheckId, NodeId, PipelineId};
 use crate::pipeline::Declarations;
 use crate::port::{Answer, Bus, Row, Store, Warehouse};
 
@@ -181,6 +181,10 @@ struct NoWarehouse;
 #[async_trait]
 impl Warehouse for NoWarehouse {
     async fn coverage(&self, _pipeline: &PipelineId, _node: &NodeId, _date: Date, _at: Timestamp) -> Answer {
+        Answer::NotKept
+    }
+
+    async fn check(&self, _: &PipelineId, _: &NodeId, _: &CheckId, _: Date, _: Timestamp) -> Answer {
         Answer::NotKept
     }
 

@@ -148,6 +148,9 @@ fn report(key: &PartitionKey, request: &Request, recorded: Recorded) {
         Command::Resume { node: resumed } => format!("{} is no longer held", node(resumed)),
         Command::Retry { node } => format!("{node} is to run again"),
         Command::Skip { node } => format!("{node} is skipped; what needs it goes on without it"),
+        Command::Override { game, until, .. } => {
+            format!("{game} is as you say until {}, or until the feed says that it is over", shown(*until))
+        }
     };
     match recorded {
         Recorded::Applied => say!("{key}: {asked}"),

@@ -89,7 +89,7 @@ impl Graph {
                 for node in &chosen {
                     let id = mangled(node.id.as_str());
                     let shape = match node.kind {
-                        Kind::Source => format!("{id}([{}])", node.id),
+                        Kind::Source(_) => format!("{id}([{}])", node.id),
                         Kind::Task(_) => format!("{id}[{}]", node.id),
                         Kind::Gate(_) => format!("{id}{{{{{}}}}}", node.id),
                     };
@@ -105,7 +105,7 @@ impl Graph {
                 let _ = writeln!(out, "digraph \"{id}\" {{\n  rankdir=LR;");
                 for node in &chosen {
                     let shape = match node.kind {
-                        Kind::Source => "ellipse",
+                        Kind::Source(_) => "ellipse",
                         Kind::Task(_) => "box",
                         Kind::Gate(_) => "hexagon",
                     };
@@ -137,7 +137,7 @@ pub fn no_pipeline(declarations: &crate::pipeline::Declarations, name: &str) -> 
 
 fn kind(kind: &Kind) -> &'static str {
     match kind {
-        Kind::Source => "source",
+        Kind::Source(_) => "source",
         Kind::Task(_) => "task",
         Kind::Gate(_) => "gate",
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::coverage::PerMille;
 use super::event::Upstream;
 use super::evidence::{Extant, Version};
-use super::id::{AlertKey, Attempt, CycleId, DispatchId, NodeId, PartitionKey, RunId};
+use super::id::{AlertKey, Attempt, CheckId, CycleId, DispatchId, NodeId, PartitionKey, RunId, UnitId};
 
 /// One thing to deliver.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -26,6 +26,13 @@ pub enum Effect {
         date: Date,
         /// The node asked about.
         node: NodeId,
+    },
+    /// Ask the warehouse whether the data behind a dispatch are good.
+    Check {
+        /// Whose check.
+        node: NodeId,
+        /// Which.
+        check: CheckId,
     },
     /// A run is dead: whatever lock it holds is to be released, and its end recorded.
     ReleaseLock {
@@ -82,6 +89,9 @@ pub struct Manifest {
     pub fenced: Option<RunId>,
     /// Carried from the newest input, so that one id runs from scraper to export.
     pub correlation: Option<Arc<str>>,
+    /// The parts it is about, games or teams; the whole date where none is named.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub units: BTreeSet<UnitId>,
 }
 
 /// One dependency as it stood when the dispatch was decided.
@@ -115,6 +125,8 @@ pub enum Cause {
     NotStarted,
     /// Its output is shorter than what its dependents need.
     CoverageShort,
+    /// It should have been heard of by now, and has not.
+    Overdue,
     /// An operator asked.
     Requested,
 }
@@ -129,6 +141,7 @@ impl Cause {
             Self::HeartbeatDead => "heartbeat_dead",
             Self::NotStarted => "not_started",
             Self::CoverageShort => "coverage_short",
+            Self::Overdue => "overdue",
             Self::Requested => "requested",
         }
     }

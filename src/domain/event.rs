@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::coverage::Coverage;
 use super::evidence::{Extant, Extent, Version};
-use super::id::{Attempt, DispatchId, NodeId, RequestId, RunId, UnitId};
+use super::id::{Attempt, CheckId, DispatchId, NodeId, RequestId, RunId, UnitId};
 
 /// One fact about one partition.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub enum Event {
     Heartbeat(Heartbeat),
     /// The warehouse answered.
     Observed(Observed),
+    /// The warehouse answered a check.
+    Checked(Checked),
     /// The day's games, as the calendar knows them from now on.
     Scheduled(Scheduled),
     /// A node of another date has new evidence.
@@ -65,6 +67,9 @@ pub struct Completed {
     pub correlation: Option<Arc<str>>,
     /// The dispatch it answers, where the producer echoes it.
     pub dispatch: Option<DispatchId>,
+    /// The part of the output it is about, in the producer's words, where it is about one: a game, a team.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<UnitId>,
 }
 
 /// The ways an execution ends.
@@ -113,13 +118,41 @@ pub enum Pulse {
 pub struct Observed {
     /// Whose output.
     pub node: NodeId,
-    /// What is there of what should be. `None`: the warehouse could not tell.
+    /// What is there of what should be. `None`: the warehouse could not tell, or keeps nothing of the kind.
     pub coverage: Option<Coverage>,
+    /// The warehouse keeps nothing about this output, or expects nothing of the date.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_kept: bool,
     /// Per unit, where known.
     #[serde(default)]
     pub units: BTreeMap<UnitId, Coverage>,
     /// When the answer was taken.
     pub at: Timestamp,
+}
+
+/// The answer to one check.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Checked {
+    /// Whose check.
+    pub node: NodeId,
+    /// Which.
+    pub check: CheckId,
+    /// What came of it.
+    pub answer: CheckAnswer,
+    /// When the answer was taken.
+    pub at: Timestamp,
+}
+
+/// What came of a check.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckAnswer {
+    /// So much of what should be.
+    Share(Coverage),
+    /// The warehouse could not tell.
+    Unknown,
+    /// It keeps nothing about this, or expects nothing of the date: there is nothing to object to.
+    NotKept,
 }
 
 /// The games of the date.
@@ -138,6 +171,9 @@ pub struct Game {
     pub tip: Option<Timestamp>,
     /// Whether it is played.
     pub status: GameStatus,
+    /// The schedule's own name for it, by which some files are called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<UnitId>,
 }
 
 /// Whether a game is played on its date.
@@ -150,8 +186,10 @@ pub enum GameStatus {
     Live,
     /// Over.
     Final,
-    /// Not played on this date.
+    /// Not played for now.
     Postponed,
+    /// Played on another date.
+    Moved,
 }
 
 /// Evidence of a node of another date, carried here so that this partition stays a function of its own events.
@@ -184,6 +222,9 @@ pub struct Upstream {
     /// Whether an operator has had its dependents go on without it.
     #[serde(default)]
     pub waived: bool,
+    /// Game days in a row on which it had no data.
+    #[serde(default)]
+    pub empty_days: u32,
 }
 
 /// Something an operator asks for.
@@ -227,6 +268,17 @@ pub enum Command {
         /// Which node.
         node: NodeId,
     },
+    /// Know a game better than the schedule does, until the feed says that it is over.
+    Override {
+        /// Which game.
+        game: UnitId,
+        /// How it stands.
+        status: Option<GameStatus>,
+        /// When it begins.
+        tip: Option<Timestamp>,
+        /// When this ends by itself.
+        until: Timestamp,
+    },
 }
 
 impl Command {
@@ -235,6 +287,7 @@ impl Command {
         match self {
             Self::Hold { node, .. } | Self::Resume { node } => node.as_ref(),
             Self::Retry { node } | Self::Skip { node } => Some(node),
+            Self::Override { .. } => None,
         }
     }
 }
@@ -246,13 +299,15 @@ impl std::fmt::Display for Command {
             Self::Resume { .. } => "resume",
             Self::Retry { .. } => "retry",
             Self::Skip { .. } => "skip",
+            Self::Override { .. } => "override",
         })?;
         match (self.node(), self) {
+            (_, Self::Override { game, .. }) => write!(f, " {game}")?,
             (Some(node), _) => write!(f, " {node}")?,
             (None, _) => f.write_str(" the whole date")?,
         }
         match self {
-            Self::Hold { until: Some(until), .. } => write!(f, " until {until}"),
+            Self::Hold { until: Some(until), .. } | Self::Override { until, .. } => write!(f, " until {until}"),
             _ => Ok(()),
         }
     }

@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::coverage::{Coverage, PerMille};
 use super::id::{RunId, UnitId};
 
+/// Parts remembered of one output. A date has some fifteen games and thirty teams.
+const PARTS_MAX: usize = 64;
+
 /// Same version, same data: a dependent that used it need not run again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -85,6 +88,12 @@ pub struct Evidence {
     /// When a probe last found less than everything: what is whole after that is news, though a claim said so before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub short_at: Option<Timestamp>,
+    /// The parts that completions have told of, in the producers' words, each with its first.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parts: BTreeMap<UnitId, Timestamp>,
+    /// When the warehouse was last heard of this output, whatever it said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looked_at: Option<Timestamp>,
     /// When a probe last failed to tell, if it has told nothing since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unanswered: Option<Timestamp>,
@@ -185,6 +194,30 @@ impl Evidence {
             self.unanswered = Some(at);
         }
         news
+    }
+
+    /// Takes in that a completion was about one part; returns whether that is news. A part told of twice is one part.
+    pub fn part(&mut self, unit: &UnitId, published: Timestamp) -> bool {
+        let known = self.parts.len();
+        if known >= PARTS_MAX && !self.parts.contains_key(unit) {
+            return false;
+        }
+        let first = self.parts.entry(unit.clone()).or_insert(published);
+        *first = published.min(*first);
+        self.parts.len() > known
+    }
+
+    /// Takes in that the warehouse was heard; returns whether that is news to somebody who waits for its word.
+    pub fn look(&mut self, at: Timestamp) -> bool {
+        let awaited = self.claim.as_ref().is_some_and(|claim| self.looked_at < Some(claim.published));
+        self.looked_at = self.looked_at.max(Some(at));
+        awaited
+    }
+
+    /// The newest claim, if nothing has been observed since.
+    pub fn newest_claim(&self) -> Option<&Claim> {
+        let claim = self.claim.as_ref()?;
+        self.observation.as_ref().is_none_or(|seen| claim.published > seen.at).then_some(claim)
     }
 
     /// How much is there: a newer observation outweighs a claim, a newer claim outweighs an observation.

@@ -2,7 +2,8 @@
 //!
 //! Most failures are worth a try after a short wait. Some say themselves that nothing will help before a certain hour: a
 //! day's quota is used up, and comes back at midnight somewhere. Such a failure is no try of the node's own, and not its
-//! own trouble either: whoever fails alike shares one alert. It is told by its words alone, which the graph declares.
+//! own trouble either: whoever fails alike shares one alert. Others say that these inputs will never do. A failure is told
+//! by its words alone, which the graph declares.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,14 +21,30 @@ use super::time::after;
 /// Days back that are told apart when work begins again; older dates wait as long as the last of these.
 const DAYS_BACK_MAX: i32 = 6;
 
-/// Failures that end at a clock time.
+/// Failures that are alike.
 #[derive(Clone, Debug)]
 pub struct FailureClass {
     /// Its name.
     pub name: Arc<str>,
     /// Words of which an error has one, in lower case.
     pub words: Vec<String>,
-    /// The clock time that ends them.
+    /// When another try makes sense.
+    pub ends: Ends,
+}
+
+/// When another try makes sense.
+#[derive(Clone, Debug)]
+pub enum Ends {
+    /// From a clock time on, whatever the inputs.
+    At(ClockTime),
+    /// Only with newer inputs: the same ones fail again.
+    WithNewInputs,
+}
+
+/// The clock time that ends failures.
+#[derive(Clone, Debug)]
+pub struct ClockTime {
+    /// What the clock shows.
     pub at: Time,
     /// Where the clock hangs.
     pub zone: TimeZone,
@@ -41,7 +58,9 @@ impl FailureClass {
         let text = text.to_lowercase();
         self.words.iter().any(|word| text.contains(word))
     }
+}
 
+impl ClockTime {
     /// The first end after `instant`. A clock time that a daylight change skips is taken an hour later.
     pub fn end_after(&self, instant: Timestamp) -> Timestamp {
         let today = self.zone.to_datetime(instant).date();
@@ -69,10 +88,17 @@ pub fn class_of<'g>(graph: &'g Graph, failure: &Failure) -> Option<&'g FailureCl
 }
 
 /// The failure that keeps a node from working and ends of itself, with its class. Nothing where nothing more is tried.
-pub fn ends_of_itself<'g, 'f>(graph: &'g Graph, facts: &'f Node) -> Option<(&'g FailureClass, &'f Failure)> {
+pub fn ends_of_itself<'g, 'f>(
+    graph: &'g Graph,
+    facts: &'f Node,
+) -> Option<(&'g FailureClass, &'g ClockTime, &'f Failure)> {
     let given_up = matches!(facts.state, State::Exhausted { .. } | State::Skipped { .. } | State::Expired { .. });
     let failure = facts.failure.as_ref().filter(|_| !given_up)?;
-    Some((class_of(graph, failure)?, failure))
+    let class = class_of(graph, failure)?;
+    match &class.ends {
+        Ends::At(clock) => Some((class, clock, failure)),
+        Ends::WithNewInputs => None,
+    }
 }
 
 /// Who fails for the same reason.
@@ -90,8 +116,8 @@ pub struct Shared<'g> {
 pub fn shared<'g>(graph: &'g Graph, partition: &Partition) -> Vec<Shared<'g>> {
     let mut found: BTreeMap<&str, Shared<'g>> = BTreeMap::new();
     for (id, facts) in &partition.nodes {
-        let Some((class, failure)) = ends_of_itself(graph, facts) else { continue };
-        let until = class.end_after(failure.at);
+        let Some((class, clock, failure)) = ends_of_itself(graph, facts) else { continue };
+        let until = clock.end_after(failure.at);
         let shared = found.entry(&class.name).or_insert_with(|| Shared { class, nodes: BTreeSet::new(), until });
         shared.nodes.insert(id.clone());
         shared.until = shared.until.max(until);
@@ -106,10 +132,8 @@ pub fn shared<'g>(graph: &'g Graph, partition: &Partition) -> Vec<Shared<'g>> {
 mod tests {
     use super::*;
 
-    fn midnight_in_los_angeles() -> FailureClass {
-        FailureClass {
-            name: "quota".into(),
-            words: vec!["quota exceeded".into()],
+    fn midnight_in_los_angeles() -> ClockTime {
+        ClockTime {
             at: Time::midnight(),
             zone: TimeZone::get("America/Los_Angeles").unwrap(),
             spread: SignedDuration::from_mins(10),
@@ -135,7 +159,8 @@ mod tests {
 
     #[test]
     fn an_error_is_told_by_its_words_in_any_case() {
-        let class = midnight_in_los_angeles();
+        let words = vec!["quota exceeded".into()];
+        let class = FailureClass { name: "quota".into(), words, ends: Ends::WithNewInputs };
         assert!(class.holds("403 Quota Exceeded: table imports per day"));
         assert!(!class.holds("403 access denied"));
     }

@@ -8,9 +8,11 @@ use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use super::calendar::{Anchor, Calendar};
 use super::coverage::PerMille;
+use super::effect::Severity;
 use super::failure::FailureClass;
-use super::id::{CycleId, NodeId, PipelineId};
+use super::id::{CheckId, CycleId, NodeId, PipelineId};
 
 /// One pipeline, validated: every node named by an edge exists, there is no cycle, every alias means one processor.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub struct Graph {
     pub limits: Limits,
     /// Failures that say when another try makes sense.
     pub failures: Vec<FailureClass>,
+    /// When games are played, and what they mean for deadlines.
+    pub calendar: Calendar,
     dependents: BTreeMap<NodeId, Vec<(NodeId, Offset)>>,
     /// Nodes whose producers' names mean another node on an earlier day, and the day, counted from the date, from which
     /// on they mean this one.
@@ -93,17 +97,78 @@ pub struct Node {
     pub needs: Vec<Dependency>,
     /// Whether the warehouse can be asked about its output.
     pub probed: bool,
+    /// What is expected of its output, and when.
+    pub expects: Expects,
     /// How its runs are judged alive.
     pub liveness: Liveness,
     /// What kind of vertex it is.
     pub kind: Kind,
 }
 
+/// What is expected of an output, beyond what its dependents ask of it.
+#[derive(Clone, Debug, Default)]
+pub struct Expects {
+    /// What its coverage counts.
+    pub unit: Unit,
+    /// Rows that one game makes at least; a success with fewer is no whole output. Zero where that cannot be said.
+    pub records_min: u32,
+    /// When its first completion is late: the earliest of these. Never where there are none.
+    pub due: Vec<Anchor>,
+    /// How bad that is.
+    pub late: Option<Severity>,
+    /// After the last tip-off nobody needs it any more, and after a game's own its part of it.
+    pub before_tip: bool,
+    /// So long before each game's own tip-off its share of the output is looked at, and people are told what is missing.
+    pub alert_before_tip: Option<SignedDuration>,
+    /// A completion is checked against the warehouse, at most this long, before anybody builds on it.
+    pub verify: SignedDuration,
+    /// Its waits for what is optional end so long before the first tip-off at the latest.
+    pub start_before_tip: Option<SignedDuration>,
+    /// So many game days in a row without data are told of.
+    pub empty_days_max: Option<u32>,
+    /// Questions that have to be answered well before it is dispatched.
+    pub checks: Vec<Check>,
+}
+
+/// What an output's coverage counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Unit {
+    /// Whatever the probe counts.
+    #[default]
+    Any,
+    /// The games of the date.
+    Game,
+    /// The two teams of each game of the date.
+    Team,
+}
+
+/// A question about the data behind a dispatch, with what its answers mean.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Check {
+    /// Its name.
+    pub id: CheckId,
+    /// Below this people are told.
+    pub warn_below: PerMille,
+    /// Below this nothing is dispatched.
+    pub block_below: PerMille,
+    /// What to do when the warehouse cannot tell.
+    pub unanswered: Unanswered,
+}
+
+/// What an unanswered check does. People are told either way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unanswered {
+    /// It stops the dispatch.
+    Block,
+    /// The dispatch goes.
+    Proceed,
+}
+
 /// The three kinds of vertex.
 #[derive(Clone, Debug)]
 pub enum Kind {
-    /// Observed, not dispatched by us.
-    Source,
+    /// Observed. Where its producer can be asked for what is missing, what that may cost.
+    Source(Option<Task>),
     /// Dispatched by us.
     Task(Task),
     /// A join with no work of its own.
@@ -125,6 +190,8 @@ pub struct Task {
     pub backoff_max: SignedDuration,
     /// Whether newer inputs start a new run.
     pub rebuild: Rebuild,
+    /// The shortest time between two runs for the sake of newer inputs.
+    pub rebuild_every: SignedDuration,
 }
 
 /// What newer inputs do to a node that has run.
@@ -175,8 +242,19 @@ pub struct Dependency {
     pub grace: SignedDuration,
     /// How long the input must have been quiet.
     pub debounce: SignedDuration,
-    /// Whether a newer version of it makes the node stale. False for joins that only say *when*.
-    pub refresh: bool,
+    /// Whether a newer version of it makes the node stale.
+    pub refresh: Refresh,
+}
+
+/// Whether a newer version of an input calls for a new run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refresh {
+    /// It does.
+    Always,
+    /// Only where the last run had to do without it, or with less than all of it.
+    IfMissed,
+    /// It does not: a join says *when*, and some inputs add little.
+    Never,
 }
 
 /// How much an edge insists.
@@ -257,7 +335,7 @@ impl Graph {
                 families.entry(id.clone()).or_insert_with(|| sharers.clone());
             }
         }
-        let failures = Vec::new();
+        let (failures, calendar) = (Vec::new(), Calendar::default());
         Self {
             pipeline,
             revision,
@@ -268,6 +346,7 @@ impl Graph {
             aliases,
             limits,
             failures,
+            calendar,
             dependents,
             meant_from,
             families,
@@ -349,7 +428,15 @@ impl Node {
     pub fn task(&self) -> Option<&Task> {
         match &self.kind {
             Kind::Task(task) => Some(task),
-            Kind::Source | Kind::Gate(_) => None,
+            Kind::Source(_) | Kind::Gate(_) => None,
+        }
+    }
+
+    /// What dispatching it may cost, if it can be dispatched: every task, and a source whose producer can be asked.
+    pub fn dispatchable(&self) -> Option<&Task> {
+        match &self.kind {
+            Kind::Task(task) | Kind::Source(Some(task)) => Some(task),
+            Kind::Source(None) | Kind::Gate(_) => None,
         }
     }
 }

@@ -73,6 +73,10 @@ name! {
     UnitId
 }
 name! {
+    /// A question about the data behind a node's dispatch: `minutes`.
+    CheckId
+}
+name! {
     /// A pass over a date: `tomorrow`, `same_day`, `overnight`.
     CycleId
 }

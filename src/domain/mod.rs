@@ -3,6 +3,7 @@
 //! [`decide::decide`] is the product. Read `partition::record` for what an event does, `plan::plan` for what is sent,
 //! `readiness` for why something is not.
 
+pub mod calendar;
 pub mod coverage;
 pub mod decide;
 pub mod effect;
@@ -15,5 +16,7 @@ pub mod invariant;
 pub mod partition;
 pub mod plan;
 pub mod readiness;
+pub mod silence;
 pub mod time;
+pub mod units;
 pub mod view;

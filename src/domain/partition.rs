@@ -10,13 +10,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::calendar::{Override, Schedule};
 use super::effect::{Cause, Severity};
 use super::event::{
-    Command, Completed, Delivery, Event, Game, GameStatus, Heartbeat, Note, Outcome, Pulse, Request, Upstream,
+    CheckAnswer, Command, Completed, Delivery, Event, Heartbeat, Note, Outcome, Pulse, Request, Scheduled, Upstream,
 };
 use super::evidence::{Claim, Evidence, Extent, Version};
 use super::graph::{Graph, Kind};
-use super::id::{AlertKey, Attempt, DispatchId, NodeId, PartitionKey, RequestId, RunId, UnitId};
+use super::id::{AlertKey, Attempt, CheckId, DispatchId, NodeId, PartitionKey, RequestId, RunId, UnitId};
 
 /// Ended runs remembered per node, to recognise their echoes. A per-file processor ends some 70 a day.
 pub const ENDED_RUNS_MAX: usize = 128;
@@ -24,6 +25,8 @@ pub const ENDED_RUNS_MAX: usize = 128;
 pub const LIVE_RUNS_MAX: usize = 64;
 /// Operators' requests remembered per partition, to recognise a repetition.
 pub const REQUESTS_MAX: usize = 64;
+/// Operators' overrides of games kept per partition. A date has some fifteen games.
+pub const OVERRIDES_MAX: usize = 64;
 /// Why a node is skipped on a date without games.
 const NO_GAMES: &str = "no games";
 /// Notes kept per partition; a flood of odd names must not grow the document.
@@ -44,6 +47,9 @@ pub struct Partition {
     /// The games, once the calendar has told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
+    /// What operators know better than the schedule.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub overrides: BTreeMap<UnitId, Override>,
     /// Evidence from earlier dates that this date's edges look at.
     #[serde(default)]
     pub upstream: BTreeMap<NodeId, Upstream>,
@@ -65,31 +71,15 @@ pub struct Partition {
     /// Alerts that are on.
     #[serde(default)]
     pub alerts: BTreeMap<AlertKey, Severity>,
-    /// Whom an alert about several nodes has named, so that it is told again when there are more.
+    /// What an alert about several things has named, so that it is told again when there are more.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub named: BTreeMap<AlertKey, BTreeSet<NodeId>>,
+    pub named: BTreeMap<AlertKey, BTreeSet<Arc<str>>>,
     /// Oddities of producers' messages.
     #[serde(default)]
     pub notes: BTreeSet<Note>,
     /// Requests already taken in.
     #[serde(default)]
     pub requests: BTreeMap<RequestId, Timestamp>,
-}
-
-/// The games of a date.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Schedule {
-    /// When it was read.
-    pub at: Timestamp,
-    /// The games.
-    pub games: BTreeMap<UnitId, Game>,
-}
-
-impl Schedule {
-    /// Whether any game is played on the date.
-    pub fn has_games(&self) -> bool {
-        self.games.values().any(|game| game.status != GameStatus::Postponed)
-    }
 }
 
 /// An operator's stop.
@@ -159,6 +149,21 @@ pub struct Node {
     /// Two executions of the same task were alive at once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub double_run: bool,
+    /// The last answer to each of its checks.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub checks: BTreeMap<CheckId, CheckTaken>,
+    /// When each of its checks was last asked for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub asked_checks: BTreeMap<CheckId, Timestamp>,
+}
+
+/// The last answer to a check.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CheckTaken {
+    /// When.
+    pub at: Timestamp,
+    /// What came of it.
+    pub answer: CheckAnswer,
 }
 
 /// The way of a dispatch that its target did not take at the first tries.
@@ -422,6 +427,7 @@ impl Partition {
             heard_until: Timestamp::MIN,
             nodes: BTreeMap::new(),
             schedule: None,
+            overrides: BTreeMap::new(),
             upstream: BTreeMap::new(),
             notified: BTreeMap::new(),
             hold: None,
@@ -444,11 +450,6 @@ impl Partition {
     pub(super) fn node_mut(&mut self, node: &NodeId) -> &mut Node {
         self.nodes.entry(node.clone()).or_default()
     }
-
-    /// Whether the calendar says that no game is played on this date.
-    pub fn has_no_games(&self) -> bool {
-        self.schedule.as_ref().is_some_and(|schedule| !schedule.has_games())
-    }
 }
 
 /// The node that an execution is of, by what was published `at`: the one meant, unless the execution is at work for another
@@ -469,7 +470,7 @@ pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Record
             Some(node) if matches!(node.kind, Kind::Gate(_)) => Recorded::Rejected,
             Some(_) => {
                 let node = holder(graph, partition, &completed.node, &completed.run, completed.published);
-                completion(partition, &Completed { node, ..completed.clone() })
+                completion(graph, partition, &Completed { node, ..completed.clone() })
             }
             None => Recorded::Rejected,
         },
@@ -478,7 +479,7 @@ pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Record
             Some(node) => {
                 let is_task = matches!(node.kind, Kind::Task(_));
                 let node = holder(graph, partition, &heartbeat.node, &heartbeat.run, heartbeat.published);
-                pulse(partition, &Heartbeat { node, ..heartbeat.clone() }, is_task)
+                pulse(graph, partition, &Heartbeat { node, ..heartbeat.clone() }, is_task)
             }
             None => Recorded::Rejected,
         },
@@ -487,23 +488,29 @@ pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Record
                 return Recorded::Rejected;
             }
             let evidence = &mut partition.node_mut(&observed.node).evidence;
-            applied(match observed.coverage {
+            let awaited = evidence.look(observed.at);
+            let news = match observed.coverage {
                 Some(coverage) => evidence.observe(observed.at, coverage, observed.units.clone()),
+                None if observed.not_kept => false,
                 None => evidence.leave_unanswered(observed.at),
-            })
+            };
+            applied(news || awaited)
         }
-        Event::Scheduled(scheduled) => match &partition.schedule {
-            Some(held) if held.at >= scheduled.at => Recorded::Superseded,
-            Some(_) | None => {
-                let had_none = partition.has_no_games();
-                partition.schedule = Some(Schedule { at: scheduled.at, games: scheduled.games.clone() });
-                if had_none && !partition.has_no_games() {
-                    let unneeded = |node: &&mut Node| matches!(&node.state, State::Skipped { reason, .. } if &**reason == NO_GAMES);
-                    partition.nodes.values_mut().filter(unneeded).for_each(|node| node.state = State::Waiting);
-                }
-                Recorded::Applied
+        Event::Checked(checked) => {
+            let declared = graph
+                .node(checked.node.as_str())
+                .is_some_and(|node| node.expects.checks.iter().any(|check| check.id == checked.check));
+            if !declared {
+                return Recorded::Rejected;
             }
-        },
+            let checks = &mut partition.node_mut(&checked.node).checks;
+            if checks.get(&checked.check).is_some_and(|held| held.at >= checked.at) {
+                return Recorded::Superseded;
+            }
+            checks.insert(checked.check.clone(), CheckTaken { at: checked.at, answer: checked.answer });
+            Recorded::Applied
+        }
+        Event::Scheduled(scheduled) => schedule(graph, partition, scheduled),
         Event::UpstreamSettled(settled) => {
             if graph.node(settled.node.as_str()).is_none() {
                 return Recorded::Rejected;
@@ -551,6 +558,35 @@ fn delivery(partition: &mut Partition, delivery: &Delivery) -> Recorded {
     }
 }
 
+/// The newest reading counts, but one that lists no game takes none away that were known: where the calendar has games, an
+/// empty answer is what a failing feed gives.
+fn schedule(graph: &Graph, partition: &mut Partition, told: &Scheduled) -> Recorded {
+    let had_none = partition.has_no_games(&graph.calendar);
+    let may_play = graph.calendar.idle(partition.key.date).is_none();
+    match &mut partition.schedule {
+        // Read in the other order it comes to the same.
+        Some(held) if held.at >= told.at && held.games.is_empty() && !told.games.is_empty() && may_play => {
+            held.emptied_at = Some(held.at);
+            held.games.clone_from(&told.games);
+            return Recorded::Applied;
+        }
+        Some(held) if held.at >= told.at => return Recorded::Superseded,
+        Some(held) if told.games.is_empty() && held.has_games() && may_play => {
+            held.emptied_at = held.emptied_at.or(Some(told.at));
+            held.at = told.at;
+            return Recorded::Applied;
+        }
+        Some(_) | None => {}
+    }
+    let same = partition.schedule.as_ref().is_some_and(|held| held.games == told.games && held.emptied_at.is_none());
+    partition.schedule = Some(Schedule { at: told.at, games: told.games.clone(), emptied_at: None });
+    if had_none && !partition.has_no_games(&graph.calendar) {
+        let unneeded = |node: &&mut Node| matches!(&node.state, State::Skipped { reason, .. } if &**reason == NO_GAMES);
+        partition.nodes.values_mut().filter(unneeded).for_each(|node| node.state = State::Waiting);
+    }
+    applied(!same)
+}
+
 fn applied(news: bool) -> Recorded {
     if news { Recorded::Applied } else { Recorded::Duplicate }
 }
@@ -572,8 +608,14 @@ fn is_future(node: &Node, dispatch: Option<&DispatchId>) -> bool {
     dispatch.and_then(DispatchId::parts).is_some_and(|(_, _, attempt)| attempt > node.attempt)
 }
 
-fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
-    let games = partition.schedule.as_ref().map(Schedule::has_games);
+fn completion(graph: &Graph, partition: &mut Partition, completed: &Completed) -> Recorded {
+    let games = match (partition.has_games(), partition.has_no_games(&graph.calendar)) {
+        (true, _) => Some(true),
+        (false, true) => Some(false),
+        (false, false) => None,
+    };
+    // A task that declines waits for better inputs; a source that does has to be asked again.
+    let waits = graph.node(completed.node.as_str()).is_some_and(|node| !matches!(node.kind, Kind::Source(Some(_))));
     let node = partition.node_mut(&completed.node);
     if is_future(node, completed.dispatch.as_ref()) {
         return Recorded::Future;
@@ -583,8 +625,9 @@ fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
     match (before, &outcome) {
         (Some(End::Done), Verdict::Output(extent)) => {
             // The same execution may report again with a better figure; the same figure again is a repetition.
+            let part = completed.unit.as_ref().is_some_and(|unit| node.evidence.part(unit, completed.published));
             let claim = claim(completed, *extent);
-            return applied(node.evidence.claim(claim));
+            return applied(node.evidence.claim(claim) || part);
         }
         (Some(End::Done), Verdict::Failure(..) | Verdict::NotRequired) => return Recorded::Superseded,
         (Some(End::Failed), Verdict::Failure(..) | Verdict::NotRequired) => return Recorded::Duplicate,
@@ -598,7 +641,8 @@ fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
     match outcome {
         Verdict::Output(extent) => {
             end(node, &completed.run, completed.published, End::Done);
-            let news = node.evidence.claim(claim(completed, extent));
+            let part = completed.unit.as_ref().is_some_and(|unit| node.evidence.part(unit, completed.published));
+            let news = node.evidence.claim(claim(completed, extent)) || part;
             let at = completed.published;
             let gone = |run: &Run| run.ended_unreported && run.first <= at;
             let answered: Vec<RunId> =
@@ -656,7 +700,7 @@ fn completion(partition: &mut Partition, completed: &Completed) -> Recorded {
                 State::Running { starter: Starter::Them, .. } if node.stands() => node.stood(),
                 state @ (State::Exhausted { .. } | State::Skipped { .. } | State::Expired { .. }) => state,
                 // To decline is not to try.
-                State::Waiting if kind == FailureKind::Declined => State::Waiting,
+                State::Waiting if kind == FailureKind::Declined && waits => State::Waiting,
                 State::Dispatched { .. } => {
                     node.failure = Some(Failure { charged: true, ..failure });
                     State::Failed { at }
@@ -739,9 +783,10 @@ pub(super) fn end(node: &mut Node, run: &RunId, at: Timestamp, how: End) {
     }
 }
 
-fn pulse(partition: &mut Partition, heartbeat: &Heartbeat, is_task: bool) -> Recorded {
+fn pulse(graph: &Graph, partition: &mut Partition, heartbeat: &Heartbeat, is_task: bool) -> Recorded {
     if heartbeat.pulse == Pulse::Failed {
         return completion(
+            graph,
             partition,
             &Completed {
                 node: heartbeat.node.clone(),
@@ -751,6 +796,7 @@ fn pulse(partition: &mut Partition, heartbeat: &Heartbeat, is_task: bool) -> Rec
                 published: heartbeat.published,
                 correlation: None,
                 dispatch: None,
+                unit: None,
             },
         );
     }
@@ -863,6 +909,7 @@ fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recor
     let named = match &request.command {
         Command::Hold { node, .. } | Command::Resume { node } => node.as_ref(),
         Command::Retry { node } | Command::Skip { node } => Some(node),
+        Command::Override { .. } => None,
     };
     if let Some(node) = named
         && graph.node(node.as_str()).is_none_or(|node| matches!(node.kind, Kind::Gate(_)))
@@ -870,7 +917,7 @@ fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recor
         return Recorded::Rejected;
     }
     if let Command::Retry { node } = &request.command
-        && graph.node(node.as_str()).is_some_and(|node| node.task().is_none())
+        && graph.node(node.as_str()).is_some_and(|node| node.dispatchable().is_none())
     {
         return Recorded::Rejected;
     }
@@ -912,6 +959,22 @@ fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recor
             node.wish = None;
             node.failure = None;
             node.state = State::Skipped { at: request.at, reason: request.reason.clone() };
+        }
+        Command::Override { game, status, tip, until } => {
+            let known = Override {
+                actor: request.actor.clone(),
+                reason: request.reason.clone(),
+                at: request.at,
+                until: *until,
+                status: *status,
+                tip: *tip,
+            };
+            let held = partition.overrides.get(game).map(|held| held.at);
+            let room = held.is_some() || partition.overrides.len() < OVERRIDES_MAX;
+            if held > Some(request.at) || !room {
+                return Recorded::Superseded;
+            }
+            partition.overrides.insert(game.clone(), known);
         }
     }
     Recorded::Applied

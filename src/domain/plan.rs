@@ -4,25 +4,34 @@
 //! topological order. Recovery has no code of its own: a run that fell silent is a failed attempt, and a failed
 //! attempt is a reason to run. Only this module makes a `Dispatch`.
 //!
+//! What people should know of it is in `conditions`, what the warehouse is asked in `questions`.
+//!
 //! Keeps `dispatch-after-ready`, `held-is-still`, `budget-bounds`, `quiescent`: planning again at once changes nothing.
 
-use std::collections::BTreeMap;
+mod conditions;
+mod questions;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 
-use super::coverage::PerMille;
-use super::effect::{Alert, Cause, Dispatch, Effect, Manifest, Severity, Turn};
-use super::event::{Note, Upstream};
+use super::calendar::overlong;
+use super::effect::{Cause, Dispatch, Effect, Manifest, Severity};
+use super::event::Upstream;
 use super::evidence::Extant;
-use super::failure;
-use super::graph::{Graph, Heartbeats, Kind, Node, Offset, Rebuild, Task};
-use super::id::{AlertKey, Attempt, NodeId, RunId};
+use super::failure::{self, Ends};
+use super::graph::{Graph, Heartbeats, Kind, Node, Offset, Rebuild, Task, Unit};
+use super::id::{AlertKey, Attempt, NodeId, RunId, UnitId};
 use super::partition::{
     End, Failure, FailureKind, Fingerprint, LastDispatch, Node as Facts, Partition, Spent, Starter, State, Way, end,
 };
 use super::readiness::{self, Blocker, Readiness, Standing, Standings};
+use super::silence::{self, Silent};
 use super::time::{Now, Wake, after};
+use super::units;
+use conditions::{Condition, empty_days};
 
 /// Input sets a node's budget is kept for; a node whose inputs change more often than this on one date is held back.
 const FINGERPRINTS_MAX: usize = 64;
@@ -53,19 +62,28 @@ pub struct Plan {
 
 /// Walks the graph once; the partition is left in the state that its dispatches and verdicts of silence put it in.
 pub fn plan(graph: &Graph, partition: &mut Partition, now: Now) -> Plan {
+    let mut wake = Wake::new(now);
+    if let Some(expires) = partition.lapse(now.at) {
+        wake.at(expires);
+    }
+    let silent = silence::phases(graph, partition, now, &mut wake);
     let mut walk = Walk {
         graph,
         now,
-        wake: Wake::new(now),
+        wake,
         effects: Vec::new(),
         conditions: BTreeMap::new(),
+        closings: BTreeMap::new(),
+        off_day: BTreeSet::new(),
+        late: BTreeMap::new(),
+        silent,
         verdicts: BTreeMap::new(),
         standings: BTreeMap::new(),
     };
     for id in &graph.order {
         let Some(node) = graph.node(id.as_str()) else { continue };
         let standing = match &node.kind {
-            Kind::Source => walk.source(partition, node),
+            Kind::Source(road) => walk.source(partition, node, road.as_ref()),
             Kind::Gate(gate) => {
                 let standing = readiness::join(graph, partition, node, gate, &walk.standings, now);
                 walk.gate(partition, node, &standing);
@@ -78,6 +96,10 @@ pub fn plan(graph: &Graph, partition: &mut Partition, now: Now) -> Plan {
     walk.notify(partition);
     walk.notes(partition);
     walk.shared_failures(partition);
+    walk.days_off(partition);
+    walk.schedule(partition);
+    walk.late_phases(partition);
+    walk.silent_phases(partition);
     walk.holds(partition);
     walk.alert(partition);
     Plan { effects: walk.effects, wake_at: walk.wake.earliest(), verdicts: walk.verdicts, standings: walk.standings }
@@ -88,23 +110,136 @@ struct Walk<'a> {
     now: Now,
     wake: Wake,
     effects: Vec<Effect>,
-    conditions: BTreeMap<AlertKey, (Severity, String)>,
+    conditions: BTreeMap<AlertKey, Condition>,
+    /// What is said at the end of a condition, where its key does not say it all.
+    closings: BTreeMap<AlertKey, String>,
+    /// Who failed on a date without games.
+    off_day: BTreeSet<Arc<str>>,
+    /// What is late, by phase, with when it was due.
+    late: BTreeMap<Arc<str>, Vec<(NodeId, Timestamp)>>,
+    /// Phases in which nobody shows a sign of life.
+    silent: BTreeMap<Arc<str>, Silent>,
     verdicts: BTreeMap<NodeId, Verdict>,
     standings: Standings,
 }
 
 impl Walk<'_> {
-    fn source(&mut self, partition: &mut Partition, node: &Node) -> Standing {
-        let facts = partition.nodes.get(&node.id);
-        if facts.is_some() {
+    fn source(&mut self, partition: &mut Partition, node: &Node, road: Option<&Task>) -> Standing {
+        let known = partition.nodes.contains_key(&node.id);
+        if known {
+            let date = partition.key.date;
             let facts = partition.node_mut(&node.id);
             self.silence(facts, node);
+            if road.is_some() {
+                self.not_started(facts, node, date);
+            }
             reconcile(facts);
-            self.trouble(partition, node);
         }
+        self.verify(partition, node);
+        self.look_when_due(partition, node);
         let readiness = readiness::dependencies(self.graph, partition, node, &self.standings, self.now);
-        self.verdicts.insert(node.id.clone(), Verdict { blockers: readiness.blockers.clone(), readiness, want: None });
-        readiness::stand(partition, node, false, false)
+        let mut blockers = readiness.blockers.clone();
+        let mut want = None;
+        if let Some(task) = road {
+            let fingerprint = readiness.fingerprint();
+            if known {
+                let facts = partition.node_mut(&node.id);
+                charge(self.graph, facts, task, fingerprint);
+                fulfil(facts);
+            }
+            want = self.lacks(partition, node, fingerprint);
+            if let Some(cause) = want {
+                // Its producer waits for nobody; only what bounds our asking stands in the way.
+                blockers = readiness::circumstances(self.graph, partition, node, self.now);
+                let facts = partition.node(&node.id);
+                blockers.extend(bounds(&facts, task, &readiness, fingerprint, cause, self.now));
+                blockers.extend(spaced(&facts, node, cause, self.now));
+                blockers.extend(used_up(self.graph, partition, node, cause, self.now));
+                let units = self.lacking_units(partition, node);
+                self.attempt(partition, node, &readiness, (fingerprint, cause, units), &blockers);
+            }
+        }
+        self.trouble(partition, node);
+        self.lateness(partition, node);
+        self.contradictions(partition, node);
+        self.shortfall(partition, node);
+        self.always_empty(partition, node);
+        self.verdicts.insert(node.id.clone(), Verdict { blockers, readiness, want });
+        readiness::stand(self.graph, partition, node, false, false, self.now)
+    }
+
+    /// Why the producer of a source should be asked, if it should: it has nothing, or not all, of what is due by now.
+    fn lacks(&self, partition: &Partition, node: &Node, fingerprint: Fingerprint) -> Option<Cause> {
+        let facts = partition.node(&node.id);
+        if facts.state.is_live() {
+            return None;
+        }
+        if facts.wish.is_some() {
+            return Some(Cause::Requested);
+        }
+        let late = self.is_late(partition, node).is_some();
+        let is_schedule = self.graph.calendar.schedule.as_ref() == Some(&node.id);
+        let doubtful = is_schedule
+            && (partition.schedule.as_ref().is_some_and(|schedule| schedule.emptied_at.is_some())
+                || !overlong(self.graph, partition, self.now.at).0.is_empty());
+        let spent = facts.spent.get(&fingerprint).copied().unwrap_or_default();
+        let seen = facts.evidence.observation.as_ref().filter(|_| facts.evidence.newest_claim().is_none());
+        let short = !node.expects.due.is_empty()
+            && spent.repairs == 0
+            && seen.is_some_and(|seen| units::short_units(seen).next().is_some());
+        match &facts.state {
+            State::Failed { .. } => match facts.failure.as_ref().map(|failure| failure.kind) {
+                // Producers try again by their own schedule, until it is too late.
+                Some(FailureKind::Reported) if !late => None,
+                kind => Some(kind.map_or(Cause::Failed, FailureKind::cause)),
+            },
+            State::Waiting | State::Succeeded { .. } if late || doubtful => Some(Cause::Overdue),
+            State::Waiting | State::Succeeded { .. } if short => Some(Cause::CoverageShort),
+            State::Exhausted { .. } if late && spent == Spent::default() => Some(Cause::Overdue),
+            _ => None,
+        }
+    }
+
+    /// The parts that a source is asked for: those that teams need which play today, else all that are missing.
+    fn lacking_units(&self, partition: &Partition, node: &Node) -> BTreeSet<UnitId> {
+        let facts = partition.node(&node.id);
+        match &facts.evidence.observation {
+            Some(seen) if facts.evidence.newest_claim().is_none() => {
+                let playing = units::playing(&self.graph.calendar, partition, seen);
+                if playing.is_empty() { units::short_units(seen).cloned().collect() } else { playing }
+            }
+            _ if node.expects.unit != Unit::Any && facts.evidence.extant() != Extant::Nothing => {
+                units::deficits(self.graph, partition, node, Timestamp::MIN).into_keys().collect()
+            }
+            _ => BTreeSet::new(),
+        }
+    }
+
+    /// Dispatches what nothing stands in the way of; moves what has given up; else looks again when a clock may help.
+    fn attempt(
+        &mut self,
+        partition: &mut Partition,
+        node: &Node,
+        readiness: &Readiness,
+        (fingerprint, cause, units): (Fingerprint, Cause, BTreeSet<UnitId>),
+        blockers: &[Blocker],
+    ) {
+        self.settle(partition, node, blockers);
+        if blockers.is_empty() {
+            self.dispatch(partition, node, readiness, (fingerprint, cause, units));
+            return;
+        }
+        // No clock lifts what is blocked by its budget as well.
+        if !blockers.iter().any(|blocker| matches!(blocker, Blocker::Budget { .. })) {
+            for until in blockers.iter().filter_map(Blocker::until) {
+                self.wake.at(until);
+            }
+        }
+        if let Some((_, until)) = readiness::pass(self.graph, partition, node)
+            && !self.now.reached(until)
+        {
+            self.wake.at(until);
+        }
     }
 
     fn gate(&mut self, partition: &Partition, node: &Node, standing: &Standing) {
@@ -124,7 +259,7 @@ impl Walk<'_> {
                 until: join.next.map(|(_, at)| at),
             });
         }
-        let over = readiness::pass(self.graph, &partition.key, node).is_some_and(|(_, until)| self.now.reached(until));
+        let over = readiness::pass(self.graph, partition, node).is_some_and(|(_, until)| self.now.reached(until));
         if join.open && join.relaxed && !join.missing.is_empty() && !over {
             let text =
                 format!("{} goes on with {} of {}: {} missing", node.id, join.good, join.total, list(&join.missing));
@@ -161,8 +296,9 @@ impl Walk<'_> {
             charge(self.graph, facts, task, fingerprint);
             fulfil(facts);
         }
-        let required = self.graph.required_of(&node.id);
-        let want = want(&partition.node(&node.id), task, &readiness, fingerprint, required);
+        self.verify(partition, node);
+        let shortage = self.shortage(partition, node);
+        let want = want(&partition.node(&node.id), task, &readiness, fingerprint, shortage.as_ref());
         let mut blockers = Vec::new();
         if let Some(cause) = want {
             blockers = readiness.blockers.clone();
@@ -170,25 +306,20 @@ impl Walk<'_> {
             let facts = partition.node(&node.id);
             blockers.extend(bounds(&facts, task, &readiness, fingerprint, cause, self.now));
             blockers.extend(used_up(self.graph, partition, node, cause, self.now));
-            self.ask(partition, node, &readiness, &blockers);
-            self.settle(partition, node, &blockers);
+            blockers.extend(self.untried(node, cause));
             if blockers.is_empty() {
-                self.dispatch(partition, node, &readiness, fingerprint, cause);
+                blockers = readiness::checks(partition, node, readiness.newest);
+                self.check(partition, node, &blockers);
             }
-            // No clock lifts what is blocked by its budget as well.
-            if !blockers.iter().any(|blocker| matches!(blocker, Blocker::Budget { .. })) {
-                for until in blockers.iter().filter_map(Blocker::until) {
-                    self.wake.at(until);
-                }
-            }
-            if !blockers.is_empty()
-                && let Some((_, until)) = readiness::pass(self.graph, &partition.key, node)
-                && !self.now.reached(until)
-            {
-                self.wake.at(until);
-            }
+            self.ask(partition, node, &readiness, &blockers);
+            let units = self.affected(partition, node, cause, shortage);
+            self.attempt(partition, node, &readiness, (fingerprint, cause, units), &blockers);
         }
         self.trouble(partition, node);
+        self.lateness(partition, node);
+        self.contradictions(partition, node);
+        self.checked(partition, node, &blockers);
+        self.game_coverage(partition, node);
         self.given_up(partition, node, &readiness, &blockers);
         // A node that has just given up is told of as exhausted or expired, not as blocked.
         let given_up = matches!(partition.node(&node.id).state, State::Exhausted { .. } | State::Expired { .. });
@@ -200,9 +331,53 @@ impl Walk<'_> {
             && !blockers.is_empty()
             && blockers.iter().all(Blocker::is_a_matter_of_minutes);
         let stale = readiness.is_unusable() && task.rebuild != Rebuild::Never;
-        let standing = readiness::stand(partition, node, renewing, stale);
+        let standing = readiness::stand(self.graph, partition, node, renewing, stale, self.now);
         self.verdicts.insert(node.id.clone(), Verdict { readiness, want, blockers });
         standing
+    }
+
+    /// How the output of a task that has run falls short, if it does.
+    fn shortage(&self, partition: &Partition, node: &Node) -> Option<Shortage> {
+        let evidence = &partition.nodes.get(&node.id)?.evidence;
+        if node.expects.before_tip && evidence.extant() != Extant::Nothing {
+            let short = units::deficits(self.graph, partition, node, self.now.at);
+            if !short.is_empty() {
+                return Some(Shortage::Of(short.into_keys().collect()));
+            }
+        }
+        let extant = units::extant(self.graph, partition, node);
+        let counted = evidence.observation.is_some() || extant != evidence.extant();
+        let short = counted && extant.reaches(self.graph.required_of(&node.id)) == Some(false);
+        short.then_some(Shortage::InSum)
+    }
+
+    /// Games that a dispatch is about, where it is not about all: those that are short, or those that have not begun.
+    fn affected(
+        &self,
+        partition: &Partition,
+        node: &Node,
+        cause: Cause,
+        shortage: Option<Shortage>,
+    ) -> BTreeSet<UnitId> {
+        match (cause, shortage) {
+            (Cause::CoverageShort, Some(Shortage::Of(games))) => games,
+            (Cause::InputsNewer | Cause::CoverageShort, _) if node.expects.before_tip => {
+                let games = partition.games();
+                let ahead = |game: &super::event::Game| !super::calendar::has_begun(game, self.now.at);
+                if games.values().all(ahead) {
+                    return BTreeSet::new();
+                }
+                games.into_iter().filter(|(_, game)| ahead(game)).map(|(unit, _)| unit).collect()
+            }
+            _ => BTreeSet::new(),
+        }
+    }
+
+    /// In a phase where nobody shows a sign of life only one is asked again.
+    fn untried(&self, node: &Node, cause: Cause) -> Option<Blocker> {
+        let silent = self.silent.get(&*node.phase).filter(|_| cause == Cause::NotStarted)?;
+        let probe = silent.probe.clone().filter(|probe| *probe != node.id)?;
+        Some(Blocker::PhaseSilent { phase: silent.phase.clone(), since: silent.since, probe })
     }
 
     /// Fences runs that have been silent too long.
@@ -335,46 +510,6 @@ impl Walk<'_> {
         }
     }
 
-    /// Asks the warehouse about a run that said goodbye and reported nothing: only the rows can tell.
-    fn inquire(&mut self, partition: &mut Partition, node: &Node) {
-        let unreported = partition.node(&node.id).runs.values().any(|run| run.ended_unreported);
-        if unreported && node.probed {
-            self.observe(partition, partition.key.date, node.id.clone());
-        }
-    }
-
-    /// Asks about one output, once per interval.
-    fn observe(&mut self, partition: &mut Partition, date: Date, node: NodeId) {
-        let every = self.graph.limits.observe_every;
-        let today = date == partition.key.date;
-        let book = if today { &mut partition.asked } else { &mut partition.asked_upstream };
-        match book.get(&node).map(|at| after(*at, every)) {
-            Some(due) if !self.now.reached(due) => self.wake.at(due),
-            Some(_) | None => {
-                book.insert(node.clone(), self.now.at);
-                self.wake.at(after(self.now.at, every));
-                self.effects.push(Effect::Observe { date, node });
-            }
-        }
-    }
-
-    /// Asks the warehouse about what stands in the way, once per interval and only where something is under way.
-    fn ask(&mut self, partition: &mut Partition, node: &Node, readiness: &Readiness, blockers: &[Blocker]) {
-        let troubled = partition.node(&node.id).failure.is_some();
-        let over = blockers.iter().any(|blocker| matches!(blocker, Blocker::Over { .. } | Blocker::NoGames));
-        let early = blockers.iter().any(|blocker| matches!(blocker, Blocker::NotYet { .. }));
-        if over || !(readiness.engaged || troubled) || (early && !troubled) {
-            return;
-        }
-        let mut askable = if readiness.blockers.is_empty() { Default::default() } else { readiness.askable.clone() };
-        if troubled && node.probed {
-            askable.insert((partition.key.date, node.id.clone()));
-        }
-        for (date, asked) in askable {
-            self.observe(partition, date, asked);
-        }
-    }
-
     /// Moves a node whose budget or pass is over to the state that says so.
     fn settle(&self, partition: &mut Partition, node: &Node, blockers: &[Blocker]) {
         let spent = blockers.iter().any(|blocker| matches!(blocker, Blocker::Budget { .. }));
@@ -403,8 +538,7 @@ impl Walk<'_> {
         partition: &mut Partition,
         node: &Node,
         readiness: &Readiness,
-        fingerprint: Fingerprint,
-        cause: Cause,
+        (fingerprint, cause, units): (Fingerprint, Cause, BTreeSet<UnitId>),
     ) {
         let key = partition.key.clone();
         let facts = partition.node_mut(&node.id);
@@ -447,6 +581,7 @@ impl Walk<'_> {
             waived: readiness.waived.clone(),
             fenced: fenced.and_then(|failure| failure.run.clone()),
             correlation: readiness.correlation.clone(),
+            units,
         };
         // The deadline of the new state, for the walk has passed the place where it is looked at.
         let within = match node.liveness.heartbeats {
@@ -484,107 +619,20 @@ impl Walk<'_> {
         }
     }
 
-    /// Conditions of one node that people should know of.
-    fn trouble(&mut self, partition: &Partition, node: &Node) {
-        let Some(facts) = partition.nodes.get(&node.id) else { return };
-        let attempt = facts.attempt;
-        for (run, life) in &facts.runs {
-            let stale = after(life.last, node.liveness.stale_after);
-            if self.now.silent_until(stale) {
-                let text = format!("{} {run} has been silent since {}", node.id, clock(life.last));
-                self.condition("stale", node, partition, Severity::Warning, text);
-            }
-            let overdue = after(life.first, node.liveness.duration_max);
-            if facts.state.is_live() {
-                if self.now.reached(overdue) {
-                    let text = format!(
-                        "{} {run} is alive but has run for more than {}",
-                        node.id,
-                        minutes(node.liveness.duration_max)
-                    );
-                    self.condition("overdue", node, partition, Severity::Warning, text);
-                } else {
-                    self.wake.at(overdue);
-                }
-            }
-        }
-        if let Some(failure) = &facts.failure
-            && !matches!(facts.state, State::Skipped { .. })
-            && failure::ends_of_itself(self.graph, facts).is_none()
-        {
-            let run = failure.run.as_ref().map(|run| format!(" {run}")).unwrap_or_default();
-            let next = match facts.state {
-                State::Dispatched { .. } => format!("; {attempt} dispatched"),
-                State::Running { .. } => format!("; {attempt} running"),
-                State::Exhausted { .. } => "; no attempt left".to_owned(),
-                State::Expired { .. } => "; its pass is over".to_owned(),
-                State::Waiting | State::Succeeded { .. } | State::Failed { .. } | State::Skipped { .. } => {
-                    String::new()
-                }
-            };
-            let (topic, severity) = match failure.kind {
-                FailureKind::Silent => ("dead", Severity::Critical),
-                FailureKind::NotStarted => ("not-started", Severity::Warning),
-                FailureKind::Reported | FailureKind::Declined | FailureKind::Empty => ("failed", Severity::Warning),
-            };
-            let text = format!("{}{run}: {}{next}", node.id, failure.text);
-            self.condition(topic, node, partition, severity, text);
-        }
-        if matches!(facts.state, State::Exhausted { .. }) {
-            let text = format!("{} is exhausted: it waits for new inputs or for `tipoff retry`", node.id);
-            self.condition("exhausted", node, partition, Severity::Critical, text);
-        }
-        if facts.double_run {
-            let text = format!("{} has more than one execution alive at once", node.id);
-            self.condition("double-run", node, partition, Severity::Warning, text);
-        }
-        if matches!(facts.state, State::Succeeded { .. })
-            && facts.evidence.claim.as_ref().is_none()
-            && facts.evidence.extant().is_whole()
-        {
-            let text =
-                format!("{} has {} without a completion message: counted as done", node.id, facts.evidence.extant());
-            self.condition("reconciled", node, partition, Severity::Info, text);
-        }
-    }
-
-    /// A node that would run but for an input that falls short.
-    fn coverage(&mut self, partition: &Partition, node: &Node, blockers: &[Blocker]) {
-        // Before its pass begins nothing is late, and after it nothing can be mended.
-        let outside =
-            |blocker: &Blocker| matches!(blocker, Blocker::Over { .. } | Blocker::NoGames | Blocker::NotYet { .. });
-        if blockers.iter().any(outside) {
-            return;
-        }
-        let words: Vec<String> = blockers
-            .iter()
-            .filter_map(|blocker| match blocker {
-                Blocker::CoverageShort { node, date, observed, required } => {
-                    Some(format!("{node}@{date} {observed} < {required}"))
-                }
-                Blocker::CoverageUnknown { node, date, required } => {
-                    Some(format!("{node}@{date} unknown, {required} required"))
-                }
-                _ => None,
-            })
-            .collect();
-        if !words.is_empty() {
-            let text = format!("{} is blocked: {}", node.id, words.join("; "));
-            self.condition("blocked", node, partition, Severity::Warning, text);
-        }
-    }
-
     /// Carries evidence to the next date for the nodes that another date looks back at.
     fn notify(&mut self, partition: &mut Partition) {
         let Ok(to) = partition.key.date.tomorrow() else { return };
-        let no_games = partition.has_no_games();
+        let no_games = partition.has_no_games(&self.graph.calendar);
         for id in &self.graph.order {
             let looked_back_at = self.graph.dependents(id).iter().any(|(_, offset)| *offset != Offset::Same);
-            if !looked_back_at {
+            let counted = self.graph.node(id.as_str()).filter(|node| node.expects.empty_days_max.is_some());
+            if !looked_back_at && counted.is_none() {
                 continue;
             }
             let upstream = if no_games {
                 partition.upstream.get(id).cloned()
+            } else if let Some(node) = counted {
+                self.emptiness(partition, node)
             } else {
                 self.standings.get(id).and_then(|standing| {
                     Some(Upstream {
@@ -595,6 +643,7 @@ impl Walk<'_> {
                         since: standing.since.or(standing.waived)?,
                         renewing: standing.renewing,
                         waived: standing.waived.is_some() && standing.since.is_none(),
+                        empty_days: 0,
                     })
                 })
             };
@@ -607,43 +656,34 @@ impl Walk<'_> {
         }
     }
 
-    fn notes(&mut self, partition: &Partition) {
-        for note in &partition.notes {
-            let (key, text) = match note {
-                Note::UnknownName { name, node } => (
-                    format!("unknown-name:{name}"),
-                    format!("`{name}` is in no alias list; its output table says it is {node}"),
-                ),
-                Note::WrongTopic { name, topic } => {
-                    (format!("wrong-topic:{name}"), format!("`{name}` came over {topic}, a topic of another pipeline"))
-                }
-            };
-            self.conditions.insert(AlertKey::new(key), (Severity::Warning, text));
-        }
+    /// How many game days in a row a source has had no data, carried to the next date.
+    fn emptiness(&self, partition: &Partition, node: &Node) -> Option<Upstream> {
+        let days = empty_days(partition, node);
+        let facts = partition.node(&node.id);
+        let since = facts.failure.as_ref().map(|failure| failure.at).or(facts.evidence.since())?;
+        Some(Upstream {
+            date: partition.key.date,
+            told_at: self.now.at,
+            extant: facts.evidence.extant(),
+            version: facts.evidence.version(),
+            since,
+            renewing: false,
+            waived: false,
+            empty_days: days,
+        })
     }
 
-    /// One alert for whoever fails for the same reason; it names them, and is told again when there are more.
-    fn shared_failures(&mut self, partition: &mut Partition) {
-        let mut named = BTreeMap::new();
-        for shared in failure::shared(self.graph, partition) {
-            let key = AlertKey::new(format!("{}:{}", shared.class.name, partition.key));
-            let until = super::time::shown(shared.until);
-            let text = format!("{}: {} cannot work before {until}", shared.class.name, list(&shared.nodes));
-            let before = partition.named.get(&key);
-            if before.is_some_and(|before| !shared.nodes.is_subset(before)) && partition.alerts.contains_key(&key) {
-                self.effects.push(Effect::Alert(Alert {
-                    key: key.clone(),
-                    severity: Severity::Critical,
-                    turn: Turn::Raised,
-                    text: text.clone(),
-                    at: self.now.at,
-                }));
+    /// Has the warehouse count an output at the time it is due: what its producer says is not all there is to know.
+    fn look_when_due(&mut self, partition: &mut Partition, node: &Node) {
+        let due = super::calendar::anchored(self.graph, partition, &node.expects.due);
+        let Some(due) = due.filter(|_| node.probed) else { return };
+        let over = readiness::pass(self.graph, partition, node).is_some_and(|(_, until)| self.now.reached(until));
+        if !over && self.now.reached(due) {
+            self.observe_since(partition, node, due);
+            let seen = partition.node(&node.id).evidence.observation.clone();
+            if seen.is_some_and(|seen| !seen.coverage.is_full()) {
+                self.observe(partition, partition.key.date, node.id.clone());
             }
-            named.insert(key.clone(), before.into_iter().flatten().cloned().chain(shared.nodes).collect());
-            self.conditions.insert(key, (Severity::Critical, text));
-        }
-        if partition.named != named {
-            partition.named = named;
         }
     }
 
@@ -655,39 +695,21 @@ impl Walk<'_> {
             }
         }
     }
+}
 
-    fn condition(&mut self, topic: &str, node: &Node, partition: &Partition, severity: Severity, text: String) {
-        let key = AlertKey::new(format!("{topic}:{}:{}", node.id, partition.key));
-        self.conditions.insert(key, (severity, text));
-    }
+/// How an output falls short.
+enum Shortage {
+    /// Less is there than its dependents ask for.
+    InSum,
+    /// These games are short of it, whatever the rest.
+    Of(BTreeSet<UnitId>),
+}
 
-    /// Turns conditions into alerts: one when it begins, one when it ends, and one if it becomes worse.
-    fn alert(&mut self, partition: &mut Partition) {
-        let at = self.now.at;
-        for (key, (severity, text)) in &self.conditions {
-            if partition.alerts.get(key).is_none_or(|held| held < severity) {
-                partition.alerts.insert(key.clone(), *severity);
-                self.effects.push(Effect::Alert(Alert {
-                    key: key.clone(),
-                    severity: *severity,
-                    turn: Turn::Raised,
-                    text: text.clone(),
-                    at,
-                }));
-            }
-        }
-        let over: Vec<(AlertKey, Severity)> = partition
-            .alerts
-            .iter()
-            .filter(|(key, _)| !self.conditions.contains_key(*key))
-            .map(|(key, severity)| (key.clone(), *severity))
-            .collect();
-        for (key, severity) in over {
-            partition.alerts.remove(&key);
-            let text = key.to_string();
-            self.effects.push(Effect::Alert(Alert { key, severity, turn: Turn::Resolved, text, at }));
-        }
-    }
+/// Keeps apart what a producer is asked for by itself: an answer has as long as a run may take.
+fn spaced(facts: &Facts, node: &Node, cause: Cause, now: Now) -> Option<Blocker> {
+    let last = facts.last.as_ref().filter(|_| matches!(cause, Cause::Overdue | Cause::CoverageShort))?;
+    let until = after(last.at, node.liveness.duration_max);
+    (!now.reached(until)).then_some(Blocker::Backoff { until })
 }
 
 /// Charges an attempt that somebody else began, and that failed, to the budget of the inputs it failed on; gives back one
@@ -699,7 +721,15 @@ fn charge(graph: &Graph, facts: &mut Facts, task: &Task, fingerprint: Fingerprin
         return;
     }
     let Some(failure) = facts.failure.as_mut() else { return };
-    let is_own = failure::class_of(graph, failure).is_none();
+    let class = failure::class_of(graph, failure).map(|class| &class.ends);
+    if matches!(class, Some(Ends::WithNewInputs)) {
+        // The same inputs fail again, so they have had all their attempts.
+        failure.charged = true;
+        let paid = facts.last.as_ref().map_or(fingerprint, |last| last.fingerprint);
+        facts.spent.entry(paid).or_default().attempts = task.attempts_max;
+        return;
+    }
+    let is_own = class.is_none();
     if failure.charged == is_own {
         return;
     }
@@ -768,7 +798,7 @@ fn want(
     task: &Task,
     readiness: &Readiness,
     fingerprint: Fingerprint,
-    required: PerMille,
+    shortage: Option<&Shortage>,
 ) -> Option<Cause> {
     if facts.state.is_live() {
         return None;
@@ -777,10 +807,7 @@ fn want(
         return Some(Cause::Requested);
     }
     let spent = facts.spent.get(&fingerprint).copied().unwrap_or_default();
-    let seen = facts.evidence.observation.as_ref().map(|seen| seen.coverage);
-    let short = seen.is_some_and(|coverage| !coverage.reaches(required))
-        && facts.evidence.extant().reaches(required) == Some(false)
-        && spent.repairs == 0;
+    let short = shortage.is_some() && spent.repairs == 0;
     let stale = readiness.is_stale() && task.rebuild != Rebuild::Never;
     match &facts.state {
         State::Waiting => Some(Cause::DependenciesMet),
@@ -826,7 +853,8 @@ fn bounds(
         }
     }
     if let (Cause::InputsNewer, Rebuild::After(quiet), Some(newest)) = (cause, task.rebuild, readiness.newest) {
-        let until = after(newest, quiet);
+        let last = facts.last.as_ref().map_or(Timestamp::MIN, |last| after(last.at, task.rebuild_every));
+        let until = after(newest, quiet).max(last);
         if !now.reached(until) {
             blockers.push(Blocker::Debounce { until });
         }
@@ -837,8 +865,8 @@ fn bounds(
 /// What stops a node whose last attempt failed for a reason that ends at a clock time.
 fn used_up(graph: &Graph, partition: &Partition, node: &Node, cause: Cause, now: Now) -> Option<Blocker> {
     let facts = partition.nodes.get(&node.id).filter(|_| cause == Cause::Failed)?;
-    let (class, failure) = failure::ends_of_itself(graph, facts)?;
-    let until = class.again_at(graph, &partition.key, &node.id, failure.at);
+    let (class, clock, failure) = failure::ends_of_itself(graph, facts)?;
+    let until = clock.again_at(graph, &partition.key, &node.id, failure.at);
     (!now.reached(until)).then(|| Blocker::UsedUp { what: class.name.clone(), until })
 }
 

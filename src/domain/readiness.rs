@@ -10,13 +10,16 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::Serialize;
 
+use super::calendar::{Anchor, anchored};
 use super::coverage::{Coverage, PerMille};
 use super::effect::Input;
+use super::event::CheckAnswer;
 use super::evidence::{Extant, Version};
-use super::graph::{Dependency, Gate, Graph, Kind, Node, Offset, Strength};
-use super::id::{NodeId, PartitionKey};
+use super::graph::{Dependency, Gate, Graph, Kind, Node, Offset, Refresh, Strength, Unanswered};
+use super::id::{CheckId, NodeId};
 use super::partition::{Fingerprint, Partition, State};
 use super::time::{Now, after};
+use super::units;
 
 /// How a node stands as somebody's input.
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ pub struct Standing {
     pub stale: bool,
     /// Since when an operator has had its dependents go on without it.
     pub waived: Option<Timestamp>,
+    /// A completion of it is being checked against the warehouse, at most until then.
+    pub unverified: Option<Timestamp>,
     /// For a gate: how the join stands.
     pub join: Option<Join>,
     /// The correlation id of its newest completion.
@@ -118,6 +123,43 @@ pub enum Blocker {
         node: NodeId,
         /// Its date.
         date: Date,
+    },
+    /// A completion of an input is being checked against the warehouse.
+    Unverified {
+        /// The input.
+        node: NodeId,
+        /// Its date.
+        date: Date,
+        /// Until when at the latest.
+        until: Timestamp,
+    },
+    /// A check has not been answered yet.
+    CheckPending {
+        /// Which.
+        check: CheckId,
+    },
+    /// A check says that the data are not good enough.
+    CheckFailed {
+        /// Which.
+        check: CheckId,
+        /// What it found.
+        observed: Coverage,
+        /// What is required.
+        required: PerMille,
+    },
+    /// The warehouse cannot answer a check that must be answered.
+    CheckUnanswered {
+        /// Which.
+        check: CheckId,
+    },
+    /// Nobody in the phase shows a sign of life; another node is tried first.
+    PhaseSilent {
+        /// The phase.
+        phase: Arc<str>,
+        /// Since when.
+        since: Timestamp,
+        /// The node that is tried.
+        probe: NodeId,
     },
     /// Enough is there; the rest is given until then.
     Grace {
@@ -208,6 +250,7 @@ impl Blocker {
             | Self::Debounce { until }
             | Self::Backoff { until }
             | Self::UsedUp { until, .. }
+            | Self::Unverified { until, .. }
             | Self::NotYet { until } => Some(*until),
             Self::Quorum { until, .. } | Self::Held { until, .. } => *until,
             Self::Unmet { .. }
@@ -215,6 +258,10 @@ impl Blocker {
             | Self::CoverageUnknown { .. }
             | Self::Renewing { .. }
             | Self::Stale { .. }
+            | Self::CheckPending { .. }
+            | Self::CheckFailed { .. }
+            | Self::CheckUnanswered { .. }
+            | Self::PhaseSilent { .. }
             | Self::Budget { .. }
             | Self::NoGames
             | Self::Over { .. } => None,
@@ -223,7 +270,7 @@ impl Blocker {
 
     /// Whether only the clock stands in the way.
     pub fn is_a_matter_of_minutes(&self) -> bool {
-        matches!(self, Self::Debounce { .. } | Self::Backoff { .. } | Self::Renewing { .. })
+        matches!(self, Self::Debounce { .. } | Self::Backoff { .. } | Self::Renewing { .. } | Self::Unverified { .. })
     }
 }
 
@@ -280,6 +327,8 @@ pub fn previous_date(date: Date) -> Date {
 /// Evaluates the dependencies of `node`, whose upstreams of the same date are in `standings` already.
 pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings: &Standings, now: Now) -> Readiness {
     let mut found = Readiness::default();
+    let latest = node.expects.start_before_tip.and_then(|by| anchored(graph, partition, &[Anchor::FirstTip(-by)]));
+    let missed = partition.nodes.get(&node.id).and_then(|facts| facts.last.as_ref()).map(|last| &last.missing);
     let built_from = partition.nodes.get(&node.id).and_then(|facts| facts.built_from);
     let claimed = partition.nodes.get(&node.id).is_some_and(|facts| facts.evidence.claim.is_some());
     let mut firm_since: Option<Timestamp> = None;
@@ -297,7 +346,14 @@ pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings
         if standing.extant != Extant::Nothing || standing.waived.is_some() {
             found.engaged = true;
         }
-        if need.refresh {
+        let missed = missed.is_some_and(|missed| missed.contains(&need.node)) && standing.extant.is_whole();
+        if need.refresh == Refresh::IfMissed {
+            let whole = standing.extant.is_whole().then(|| Version::of(()));
+            found.versions.push((need.node.clone(), whole));
+            found.any_newer |= missed && standing.since.zip(built_from).is_some_and(|(since, built)| since > built);
+            found.newest = found.newest.max(standing.since.filter(|_| missed));
+        }
+        if need.refresh == Refresh::Always {
             let version = (standing.extant != Extant::Nothing).then_some(standing.version);
             found.versions.push((need.node.clone(), version));
             found.newest = found.newest.max(standing.since);
@@ -323,14 +379,14 @@ pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings
             continue;
         }
         firm_since = firm_since.max(standing.since);
-        firm(graph, &mut found, need, date, &standing, now);
+        firm(graph, &mut found, need, (date, latest), &standing, now);
     }
     for (need, date, standing) in optional {
         if standing.extant.is_whole() {
             continue;
         }
         found.missing.insert(need.node.clone());
-        let until = firm_since.map(|since| after(since, need.grace));
+        let until = firm_since.map(|since| no_later(latest, after(since, need.grace)));
         match until {
             Some(until) if standing.waived.is_none() && !need.grace.is_zero() && !now.silent_until(until) => {
                 found.blockers.push(Blocker::Grace { node: need.node.clone(), until });
@@ -344,8 +400,19 @@ pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings
     found
 }
 
-/// One hard or soft edge.
-fn firm(graph: &Graph, found: &mut Readiness, need: &Dependency, date: Date, standing: &Standing, now: Now) {
+fn no_later(latest: Option<Timestamp>, until: Timestamp) -> Timestamp {
+    latest.map_or(until, |latest| until.min(latest))
+}
+
+/// One hard or soft edge, whose upstream is of a date; waits for the rest of it end at the latest at an instant.
+fn firm(
+    graph: &Graph,
+    found: &mut Readiness,
+    need: &Dependency,
+    (date, latest): (Date, Option<Timestamp>),
+    standing: &Standing,
+    now: Now,
+) {
     let node = need.node.clone();
     if let Some(join) = &standing.join {
         found.missing.extend(join.missing.union(&join.waived).cloned());
@@ -392,9 +459,11 @@ fn firm(graph: &Graph, found: &mut Readiness, need: &Dependency, date: Date, sta
         (_, Some(true)) if standing.stale => Some(Blocker::Stale { node, date }),
         (extant, Some(true)) => {
             let since = standing.since.unwrap_or(now.at);
-            let graced = after(since, need.grace);
+            let graced = no_later(latest, after(since, need.grace));
             let quiet = after(since, need.debounce);
-            if !extant.is_whole() && !now.silent_until(graced) {
+            if let Some(until) = standing.unverified {
+                Some(Blocker::Unverified { node, date, until })
+            } else if !extant.is_whole() && !now.silent_until(graced) {
                 Some(Blocker::Grace { node, until: graced })
             } else if !need.debounce.is_zero() && !now.reached(quiet) {
                 Some(Blocker::Debounce { until: quiet })
@@ -421,6 +490,7 @@ fn look_up(partition: &Partition, need: &Dependency, standings: &Standings) -> (
         renewing: false,
         stale: false,
         waived: None,
+        unverified: None,
         join: None,
         correlation: None,
     };
@@ -443,21 +513,57 @@ fn look_up(partition: &Partition, need: &Dependency, standings: &Standings) -> (
     }
 }
 
+/// Until when, at the latest, a completion of `node` waits for the warehouse's word.
+///
+/// A producer may report what it has not stored. The warehouse may lag behind a completion, so that it is asked again where
+/// it has less; where it cannot tell, or keeps nothing of the kind, the completion is believed.
+pub fn unverified(partition: &Partition, node: &Node, now: Now) -> Option<Timestamp> {
+    if node.expects.verify.is_zero() || !node.probed {
+        return None;
+    }
+    let evidence = &partition.nodes.get(&node.id)?.evidence;
+    let claimed = evidence.claim.as_ref()?.published;
+    let until = after(claimed, node.expects.verify);
+    let seen = evidence.observation.as_ref().filter(|seen| seen.at >= claimed);
+    let confirmed = evidence.looked_at >= Some(claimed) && seen.is_none_or(|seen| seen.coverage.is_full());
+    (!confirmed && !now.reached(until)).then_some(until)
+}
+
+/// What the checks of `node` say, given when the newest of its inputs came to be known: older answers are not counted.
+pub fn checks(partition: &Partition, node: &Node, newest: Option<Timestamp>) -> Vec<Blocker> {
+    let facts = partition.node(&node.id);
+    let verdict = |check: &super::graph::Check| {
+        let id = check.id.clone();
+        match facts.checks.get(&check.id).filter(|taken| Some(taken.at) >= newest).map(|taken| taken.answer) {
+            None => Some(Blocker::CheckPending { check: id }),
+            Some(CheckAnswer::Share(observed)) if !observed.reaches(check.block_below) => {
+                Some(Blocker::CheckFailed { check: id, observed, required: check.block_below })
+            }
+            Some(CheckAnswer::Unknown) if check.unanswered == Unanswered::Block => {
+                Some(Blocker::CheckUnanswered { check: id })
+            }
+            Some(CheckAnswer::Share(_) | CheckAnswer::Unknown | CheckAnswer::NotKept) => None,
+        }
+    };
+    node.expects.checks.iter().filter_map(verdict).collect()
+}
+
 /// The standing of a source or task, given whether it is about to be made anew and whether its output is usable.
-pub fn stand(partition: &Partition, node: &Node, renewing: bool, stale: bool) -> Standing {
+pub fn stand(graph: &Graph, partition: &Partition, node: &Node, renewing: bool, stale: bool, now: Now) -> Standing {
     let facts = partition.node(&node.id);
     let live = facts.state.is_live() && node.task().is_some();
     Standing {
-        extant: facts.evidence.extant(),
+        extant: units::extant(graph, partition, node),
         version: facts.evidence.version(),
         since: facts.evidence.since(),
         renewing: renewing || live,
         stale,
         // Where no game is played nothing is required of anybody; that is no operator's waiver.
         waived: match facts.state {
-            State::Skipped { at, .. } if !partition.has_no_games() => Some(at),
+            State::Skipped { at, .. } if !partition.has_no_games(&graph.calendar) => Some(at),
             _ => None,
         },
+        unverified: unverified(partition, node, now),
         join: None,
         correlation: facts.evidence.claim.as_ref().and_then(|claim| claim.correlation.clone()),
     }
@@ -484,7 +590,10 @@ pub fn join(
     for need in &node.needs {
         let (_, standing) = look_up(partition, need, standings);
         let met = standing.join.as_ref().map_or_else(
-            || standing.extant.reaches(need.coverage_min) == Some(true) && !standing.stale && !standing.renewing,
+            || {
+                let enough = standing.extant.reaches(need.coverage_min) == Some(true);
+                enough && !standing.stale && !standing.renewing && standing.unverified.is_none()
+            },
             |join| join.open,
         );
         if let Some(since) = standing.since.or(standing.waived).filter(|_| !has_own || own(&need.node)) {
@@ -535,6 +644,7 @@ pub fn join(
         renewing: false,
         stale: false,
         waived: None,
+        unverified: None,
         join: Some(Join {
             open: open_since.is_some(),
             good,
@@ -570,10 +680,10 @@ pub fn circumstances(graph: &Graph, partition: &Partition, node: &Node, now: Now
     let mut blockers = holds(partition, &node.id, now);
     let facts = partition.node(&node.id);
     let wished = facts.wish.is_some();
-    if partition.has_no_games() && !wished {
+    if partition.has_no_games(&graph.calendar) && !wished {
         blockers.push(Blocker::NoGames);
     }
-    if let Some((from, until)) = pass(graph, &partition.key, node) {
+    if let Some((from, until)) = pass(graph, partition, node) {
         if !now.reached(from) && !wished {
             blockers.push(Blocker::NotYet { until: from });
         }
@@ -584,9 +694,12 @@ pub fn circumstances(graph: &Graph, partition: &Partition, node: &Node, now: Now
     blockers
 }
 
-/// When the node's pass over the partition's date begins and ends.
-pub fn pass(graph: &Graph, key: &PartitionKey, node: &Node) -> Option<(Timestamp, Timestamp)> {
-    graph.pass(node, key.date)
+/// When the node's pass over the partition's date begins and ends. What nobody needs after the last tip-off ends there.
+pub fn pass(graph: &Graph, partition: &Partition, node: &Node) -> Option<(Timestamp, Timestamp)> {
+    let (from, until) = graph.pass(node, partition.key.date)?;
+    let last_tip = || partition.games().values().map(|game| game.tip).collect::<Option<Vec<_>>>()?.into_iter().max();
+    let last_tip = if node.expects.before_tip { last_tip() } else { None };
+    Some((from, last_tip.unwrap_or(until)))
 }
 
 /// Whether the node is over for this date: nothing more will be done about it unless an operator asks.

@@ -111,7 +111,7 @@ pub fn view(graph: &Graph, partition: &Partition, now: Now) -> PartitionView {
     let found = plan(graph, &mut scratch, now);
     let nodes = graph.order.iter().filter_map(|id| graph.node(id.as_str()));
     let nodes: Vec<NodeView> = nodes.map(|node| node_view(graph, partition, node, &found, now)).collect();
-    let no_games = partition.has_no_games();
+    let no_games = partition.has_no_games(&graph.calendar);
     let mut tasks = nodes.iter().filter(|node| node.kind == "task");
     let done = |node: &NodeView| matches!(node.state, "succeeded" | "skipped") || node.made_up_by.is_some();
     let complete = no_games || tasks.all(done);
@@ -131,7 +131,7 @@ fn node_view(graph: &Graph, partition: &Partition, node: &Node, found: &Plan, no
     let standing = found.standings.get(&node.id);
     let open = standing.and_then(|standing| standing.join.as_ref()).is_some_and(|join| join.open);
     let (kind, state) = match node.kind {
-        Kind::Source => ("source", facts.state.name()),
+        Kind::Source(_) => ("source", facts.state.name()),
         Kind::Task(_) => ("task", facts.state.name()),
         Kind::Gate(_) => ("gate", if open { "open" } else { "closed" }),
     };
@@ -209,6 +209,7 @@ fn beneath(blocker: &Blocker, date: Date) -> Vec<NodeId> {
         | Blocker::CoverageShort { node, date: of, .. }
         | Blocker::CoverageUnknown { node, date: of, .. }
         | Blocker::Renewing { node, date: of }
+        | Blocker::Unverified { node, date: of, .. }
         | Blocker::Stale { node, date: of }
             if *of == date =>
         {
@@ -220,6 +221,11 @@ fn beneath(blocker: &Blocker, date: Date) -> Vec<NodeId> {
         | Blocker::CoverageUnknown { .. }
         | Blocker::Renewing { .. }
         | Blocker::Stale { .. }
+        | Blocker::Unverified { .. }
+        | Blocker::CheckPending { .. }
+        | Blocker::CheckFailed { .. }
+        | Blocker::CheckUnanswered { .. }
+        | Blocker::PhaseSilent { .. }
         | Blocker::Grace { .. }
         | Blocker::Debounce { .. }
         | Blocker::Backoff { .. }
@@ -283,6 +289,20 @@ pub fn words(blocker: &Blocker, date: Date) -> String {
         }
         Blocker::Renewing { node, date } => format!("{node}{}: being made (anew)", at(date)),
         Blocker::Stale { node, date } => format!("{node}{}: its own inputs are newer, or not there", at(date)),
+        Blocker::Unverified { node, date, until } => {
+            format!("{node}{}: what it reported is being looked for, until {} at the latest", at(date), shown(*until))
+        }
+        Blocker::CheckPending { check } => format!("its check `{check}` has been asked for and not answered yet"),
+        Blocker::CheckFailed { check, observed, required } => {
+            format!("its check `{check}` found {observed}, {required} required; it is asked again by itself")
+        }
+        Blocker::CheckUnanswered { check } => {
+            format!("its check `{check}` cannot be answered by the warehouse; it is asked again by itself")
+        }
+        Blocker::PhaseSilent { phase, since, probe } => {
+            let since = shown(*since);
+            format!("nobody in {phase} has shown a sign of life since {since}; {probe} is tried first")
+        }
         Blocker::Grace { node, until } => format!("{node}: the rest is waited for until {}", shown(*until)),
         Blocker::Quorum { gate, good, total, missing, missing_critical, until } => {
             let list = |nodes: &BTreeSet<NodeId>| nodes.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ");
@@ -382,6 +402,12 @@ fn gather(view: &PartitionView, why: &Why, found: &mut Vec<Remedy>) {
             {
                 add(format!("tipoff why {node} {of}"), "what stands in its way on that date".to_owned());
             }
+            Blocker::PhaseSilent { phase, .. } => {
+                add(
+                    format!("tipoff retry {date} {name} --reason …"),
+                    format!("ask for it although nobody in {phase} answers"),
+                );
+            }
             Blocker::CoverageShort { node, .. } => {
                 add(format!("tipoff retry {date} {node} --reason …"), "make it again".to_owned());
             }
@@ -393,6 +419,10 @@ fn gather(view: &PartitionView, why: &Why, found: &mut Vec<Remedy>) {
             | Blocker::Stale { .. }
             | Blocker::Quorum { .. }
             | Blocker::Renewing { .. }
+            | Blocker::Unverified { .. }
+            | Blocker::CheckPending { .. }
+            | Blocker::CheckFailed { .. }
+            | Blocker::CheckUnanswered { .. }
             | Blocker::Grace { .. }
             | Blocker::Debounce { .. }
             | Blocker::Backoff { .. } => {}

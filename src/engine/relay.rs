@@ -16,7 +16,7 @@ use super::Engine;
 use super::pace::jittered;
 use super::step::StepError;
 use crate::domain::effect::{Alert, Dispatch, Effect, Severity, Turn};
-use crate::domain::event::{Delivery, Event, Observed, UpstreamSettled};
+use crate::domain::event::{CheckAnswer, Checked, Delivery, Event, Observed, UpstreamSettled};
 use crate::domain::id::{AlertKey, PartitionKey};
 use crate::domain::partition::State;
 use crate::domain::time::after;
@@ -164,7 +164,7 @@ impl Engine {
         match &entry.effect {
             Effect::Dispatch(_) => Lane::Target(self.first_target(entry).map(ToString::to_string).unwrap_or_default()),
             Effect::Alert(alert) => Lane::Alert(alert.key.clone()),
-            Effect::Observe { .. } => Lane::Warehouse,
+            Effect::Observe { .. } | Effect::Check { .. } => Lane::Warehouse,
             Effect::NotifyPartition { to, .. } => {
                 Lane::Partition(PartitionKey { pipeline: entry.key.pipeline.clone(), date: *to })
             }
@@ -179,21 +179,29 @@ impl Engine {
             Effect::Alert(alert) => self.bus.alert(alert).await.map_err(Failure::from),
             Effect::Observe { date, node } => {
                 let key = PartitionKey { pipeline: entry.key.pipeline.clone(), date: *date };
-                let coverage = match self.warehouse.coverage(&key.pipeline, node, *date, now).await {
-                    Answer::Known { coverage, units } => Some((Some(coverage), units)),
+                let (coverage, units, not_kept) = match self.warehouse.coverage(&key.pipeline, node, *date, now).await {
+                    Answer::Known { coverage, units } => (Some(coverage), units, false),
                     Answer::Unknown(why) => {
                         tracing::warn!(partition = %key, node = %node, "coverage unknown: {why}");
-                        Some((None, Default::default()))
+                        (None, Default::default(), false)
                     }
-                    Answer::NotKept => None,
+                    Answer::NotKept => (None, Default::default(), true),
                 };
-                match coverage {
-                    Some((coverage, units)) => {
-                        let observed = Observed { node: node.clone(), coverage, units, at: now };
-                        self.tell(&key, Event::Observed(observed)).await
+                let observed = Observed { node: node.clone(), coverage, units, not_kept, at: now };
+                self.tell(&key, Event::Observed(observed)).await
+            }
+            Effect::Check { node, check } => {
+                let asked = self.warehouse.check(&entry.key.pipeline, node, check, entry.key.date, now).await;
+                let answer = match asked {
+                    Answer::Known { coverage, .. } => CheckAnswer::Share(coverage),
+                    Answer::NotKept => CheckAnswer::NotKept,
+                    Answer::Unknown(why) => {
+                        tracing::warn!(partition = %entry.key, node = %node, check = %check, "not answered: {why}");
+                        CheckAnswer::Unknown
                     }
-                    None => Ok(()),
-                }
+                };
+                let checked = Checked { node: node.clone(), check: check.clone(), answer, at: now };
+                self.tell(&entry.key, Event::Checked(checked)).await
             }
             Effect::NotifyPartition { to, node, upstream } => {
                 let key = PartitionKey { pipeline: entry.key.pipeline.clone(), date: *to };

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use crate::diagnostic::{Any, Found, Place, Report, suggestion};
+use crate::domain::calendar::Calendar;
 use crate::domain::coverage::PerMille;
-use crate::domain::graph::{Dependency, Gate, Graph, Kind, Node, Offset, Strength, Tier};
-use crate::domain::id::NodeId;
+use crate::domain::graph::{Check, Dependency, Gate, Graph, Kind, Node, Offset, Strength, Tier};
+use crate::domain::id::{CheckId, NodeId};
 use crate::topology::{Carries, Delivery, PushBody, Standing, Topology, show};
 use crate::wire::dispatch::{Contract, MANIFEST_KEY, Message, Target, Template, rehearse};
 use crate::wire::inbound::Naming;
 
-use super::Pipeline;
 use super::probe::{self, DraftAsk, Probe};
-use super::read::{Draft, DraftGate, DraftKind, DraftMessage, DraftNeed, DraftNode, Size};
+use super::read::{Draft, DraftCheck, DraftGate, DraftKind, DraftMessage, DraftNeed, DraftNode, Size};
+use super::{Pipeline, ScheduleReading};
 
 /// Links one pipeline; every mistake is noted, and the result is of use only where none was.
 pub(super) fn pipeline(draft: Draft, revision: u64, topology: Option<&Topology>, report: &mut Report) -> Pipeline {
@@ -29,7 +30,10 @@ pub(super) fn pipeline(draft: Draft, revision: u64, topology: Option<&Topology>,
     let tasks = linking.tasks(&nodes, report);
     let outputs = linking.outputs(report);
     let probes = linking.probes(report);
+    let checks = linking.checks(report);
     let classes = linking.classes();
+    let calendar = linking.calendar(report);
+    let reading = ScheduleReading { look_ahead: draft.calendar.look_ahead, every: draft.calendar.read_every };
     let mut graph = Graph::new(
         draft.id.clone(),
         revision,
@@ -41,16 +45,28 @@ pub(super) fn pipeline(draft: Draft, revision: u64, topology: Option<&Topology>,
         draft.limits.clone(),
     );
     graph.failures = draft.failures;
+    graph.calendar = calendar;
     let naming = Naming { datasets: draft.datasets, files, untracked: draft.untracked };
     Pipeline {
         graph: Arc::new(graph),
         tasks,
         outputs,
         probes,
+        checks,
+        reading,
         classes,
         services: draft.services,
         dispatches_per_second: draft.dispatches_per_second,
         naming,
+    }
+}
+
+fn check(check: &DraftCheck) -> Check {
+    Check {
+        id: check.id.as_str().into(),
+        warn_below: check.warn_below,
+        block_below: check.block_below,
+        unanswered: check.unanswered,
     }
 }
 
@@ -187,7 +203,8 @@ impl Linking<'_> {
         for (id, node) in &self.draft.nodes {
             let needs = self.needs(node, report);
             let kind = match &node.kind {
-                None | Some(DraftKind::Source) => Kind::Source,
+                None => Kind::Source(None),
+                Some(DraftKind::Source(road)) => Kind::Source(road.as_ref().map(|(task, _)| task.clone())),
                 Some(DraftKind::Task { task, .. }) => Kind::Task(task.clone()),
                 Some(DraftKind::Gate(gate)) => Kind::Gate(self.gate(node, gate, report)),
             };
@@ -195,7 +212,13 @@ impl Linking<'_> {
             let cycle = node.cycle.as_ref().map_or("", |found| found.value.as_str()).into();
             let probed = self.ask(id).is_some();
             let id = NodeId::from(id.as_str());
-            let node = Node { id: id.clone(), phase, cycle, needs, probed, liveness: node.liveness, kind };
+            let mut expects = node.expects.clone();
+            if let Some(root) = self.root_node(id.as_str()).filter(|_| !node.has_unit) {
+                // Its probe is the root's, and so is what that counts.
+                expects.unit = root.expects.unit;
+            }
+            expects.checks = node.checks.iter().map(check).collect();
+            let node = Node { id: id.clone(), phase, cycle, needs, probed, expects, liveness: node.liveness, kind };
             nodes.insert(id, node);
         }
         nodes
@@ -335,7 +358,7 @@ impl Linking<'_> {
         loop {
             let before = reached.len();
             for (id, node) in &self.draft.nodes {
-                let is_source = matches!(node.kind, None | Some(DraftKind::Source));
+                let is_source = matches!(node.kind, None | Some(DraftKind::Source(_)));
                 // An edge to an unknown node is a mistake of its own, and might have been the way.
                 let leads = |need: &DraftNeed| {
                     reached.contains(need.node.as_str()) || !self.draft.nodes.contains_key(&need.node)
@@ -409,6 +432,42 @@ impl Linking<'_> {
         probes
     }
 
+    /// What is asked before a task is dispatched, about its own output where the check names no other.
+    fn checks(&self, report: &mut Report) -> BTreeMap<(NodeId, CheckId), Probe> {
+        let mut checks = BTreeMap::new();
+        for (id, node) in &self.draft.nodes {
+            for check in &node.checks {
+                let Some(ask) = &check.ask else { continue };
+                let Some(output) = self.output(id) else {
+                    report.at(&node.place, format!("`{id}` has a check but no output to look at"));
+                    continue;
+                };
+                if let Some(probe) = probe::resolve(ask, output, &self.draft.probes, report) {
+                    checks.insert((NodeId::from(id.as_str()), CheckId::from(check.id.as_str())), probe);
+                }
+            }
+        }
+        checks
+    }
+
+    fn calendar(&self, report: &mut Report) -> Calendar {
+        let draft = &self.draft.calendar;
+        if let Some(schedule) = &draft.schedule
+            && self.check_node(&schedule.value, &schedule.place, report)
+            && !matches!(self.draft.nodes[&schedule.value].kind, Some(DraftKind::Source(_)))
+        {
+            report.at(&schedule.place, format!("`{}` is no source", schedule.value));
+        }
+        Calendar {
+            seasons: draft.seasons.clone(),
+            breaks: draft.breaks.clone(),
+            tip_earliest: draft.tip_earliest,
+            game_max: draft.game_max,
+            schedule: draft.schedule.as_ref().map(|found| NodeId::from(found.value.as_str())),
+            codes: draft.codes.iter().map(|(code, team)| (code.as_str().into(), team.as_str().into())).collect(),
+        }
+    }
+
     /// What a node's processors call themselves: its aliases that begin with a capital and are no table's name, in the order
     /// of the file, or else the name of its first node.
     fn classes(&self) -> BTreeMap<NodeId, Vec<String>> {
@@ -430,7 +489,7 @@ impl Linking<'_> {
         // Each message is read once, where it is written, and rehearsed for every node that sends it.
         let mut declared: BTreeMap<&str, Vec<(Option<Message>, &DraftMessage)>> = BTreeMap::new();
         for (id, node) in &self.draft.nodes {
-            if let Some(DraftKind::Task { messages, .. }) = &node.kind {
+            if let Some(DraftKind::Task { messages, .. } | DraftKind::Source(Some((_, messages)))) = &node.kind {
                 let read = messages.iter().map(|draft| (self.message(draft, report), draft)).collect();
                 declared.insert(id, read);
             }

@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use jiff::civil::Time;
+use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 
 use crate::diagnostic::{Any, Found, Place, Problems, Report, Table, not_one_of};
+use crate::domain::calendar::{Anchor, Span};
 use crate::domain::coverage::PerMille;
-use crate::domain::failure::FailureClass;
-use crate::domain::graph::{Cycle, DayTime, Heartbeats, Limits, Liveness, Offset, Rebuild, Strength, Task};
+use crate::domain::effect::Severity;
+use crate::domain::failure::{ClockTime, Ends, FailureClass};
+use crate::domain::graph::{
+    Cycle, DayTime, Expects, Heartbeats, Limits, Liveness, Offset, Rebuild, Refresh, Strength, Task, Unanswered, Unit,
+};
 use crate::domain::id::PipelineId;
 use crate::topology::{self, Topology};
 
@@ -29,6 +33,7 @@ pub(super) struct Draft {
     pub limits: Limits,
     pub dispatches_per_second: u32,
     pub failures: Vec<FailureClass>,
+    pub calendar: DraftCalendar,
     pub services: BTreeMap<String, Service>,
     pub datasets: Vec<String>,
     pub untracked: Vec<String>,
@@ -51,12 +56,42 @@ pub(super) struct DraftNode {
     pub ask: Option<DraftAsk>,
     pub liveness: Liveness,
     pub needs: Vec<DraftNeed>,
+    /// Without its checks, which are drafts of their own.
+    pub expects: Expects,
+    pub has_unit: bool,
+    pub checks: Vec<DraftCheck>,
+}
+
+/// A calendar as written.
+#[derive(Default)]
+pub(super) struct DraftCalendar {
+    pub seasons: Vec<Span>,
+    pub breaks: Vec<Span>,
+    pub tip_earliest: Option<Time>,
+    pub game_max: SignedDuration,
+    pub schedule: Option<Found<String>>,
+    pub codes: Vec<(String, String)>,
+    pub look_ahead: i32,
+    pub read_every: SignedDuration,
+}
+
+/// A check as written.
+pub(super) struct DraftCheck {
+    pub id: String,
+    pub ask: Option<DraftAsk>,
+    pub warn_below: PerMille,
+    pub block_below: PerMille,
+    pub unanswered: Unanswered,
 }
 
 /// What only one kind of node has.
 pub(super) enum DraftKind {
-    Source,
-    Task { task: Task, messages: Vec<DraftMessage> },
+    /// With messages where its producer can be asked.
+    Source(Option<(Task, Vec<DraftMessage>)>),
+    Task {
+        task: Task,
+        messages: Vec<DraftMessage>,
+    },
     Gate(DraftGate),
 }
 
@@ -64,7 +99,7 @@ impl DraftKind {
     /// The word in the file.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::Source => "source",
+            Self::Source(_) => "source",
             Self::Task { .. } => "task",
             Self::Gate(_) => "gate",
         }
@@ -80,7 +115,7 @@ pub(super) struct DraftNeed {
     pub coverage_min: Option<Found<PerMille>>,
     pub grace: Option<Found<SignedDuration>>,
     pub debounce: SignedDuration,
-    pub refresh: bool,
+    pub refresh: Refresh,
 }
 
 /// A gate as written; its members are its node's `needs`.
@@ -161,6 +196,7 @@ fn pipeline(name: &str, mut table: Table, report: &mut Report) -> Draft {
     let limits = table.table("limits", report).map(|table| limits(table, report));
     let (limits, dispatches_per_second) = limits.unwrap_or((AFTER_A_MISTAKE.limits(), 1));
     let failures = table.table("failures", report).map_or_else(Vec::new, |table| failures(table, report));
+    let calendar = table.table("calendar", report).map(|table| calendar(table, report)).unwrap_or_default();
     let mut services = BTreeMap::new();
     if let Some(table) = table.table("services", report) {
         for Found { value: (name, mut table), .. } in table.named(report) {
@@ -199,6 +235,7 @@ fn pipeline(name: &str, mut table: Table, report: &mut Report) -> Draft {
         limits,
         dispatches_per_second,
         failures,
+        calendar,
         services,
         datasets,
         untracked,
@@ -222,9 +259,7 @@ fn failures(table: Table, report: &mut Report) -> Vec<FailureClass> {
     let mut classes = Vec::new();
     for Found { value: (name, mut table), place } in table.named(report) {
         check_name(&name, &place, report);
-        for key in ["match", "until"] {
-            table.require(key, report);
-        }
+        table.require("match", report);
         let words = table.texts("match", report);
         if words.is_empty() {
             report.at(table.place(), "has no words in match, so no error would be one of these");
@@ -238,11 +273,28 @@ fn failures(table: Table, report: &mut Report) -> Vec<FailureClass> {
             until.finish(report);
             Some((at?, zone?))
         });
-        let spread = duration(&mut table, "spread", report).map_or(SignedDuration::ZERO, |found| found.value);
+        let spread = duration(&mut table, "spread", report);
+        let last = table.boolean("until_new_inputs", report).is_some_and(|found| found.value);
+        let ends = match (until, last) {
+            (Some((at, zone)), false) => {
+                let spread = spread.map_or(SignedDuration::ZERO, |found| found.value);
+                Some(Ends::At(ClockTime { at, zone, spread }))
+            }
+            (None, true) => {
+                if let Some(spread) = spread {
+                    report.at(&spread.place, "has no effect without `until`");
+                }
+                Some(Ends::WithNewInputs)
+            }
+            (Some(_), true) | (None, false) => {
+                report.at(&place, "write either until, with at and zone, or until_new_inputs: true");
+                None
+            }
+        };
         table.finish(report);
         let words = words.into_iter().map(|word| word.value.to_lowercase()).collect();
-        if let Some((at, zone)) = until {
-            classes.push(FailureClass { name: name.into(), words, at, zone, spread });
+        if let Some(ends) = ends {
+            classes.push(FailureClass { name: name.into(), words, ends });
         }
     }
     classes
@@ -265,6 +317,7 @@ const AFTER_A_MISTAKE: Defaults = Defaults {
         backoff: SignedDuration::from_mins(5),
         backoff_max: SignedDuration::from_mins(30),
         rebuild: Rebuild::Never,
+        rebuild_every: SignedDuration::ZERO,
     },
     coverage_min: PerMille::FULL,
 };
@@ -407,6 +460,9 @@ fn bounds(table: &mut Table, liveness: &mut Liveness, report: &mut Report) {
 }
 
 fn rebuild(table: &mut Table, task: &mut Task, report: &mut Report) {
+    if let Some(found) = duration(table, "rebuild_every", report) {
+        task.rebuild_every = found.value;
+    }
     let Some(found) = table.text("rebuild_after", report) else { return };
     if found.value == "never" {
         task.rebuild = Rebuild::Never;
@@ -480,15 +536,22 @@ fn node(mut table: Table, place: Place, defaults: &Defaults, report: &mut Report
         heartbeat.finish(report);
     }
     bounds(&mut table, &mut liveness, report);
+    let (expects, has_unit) = expects(&mut table, report);
+    let is_task = kind.as_ref().is_some_and(|kind| kind.value == "task");
+    let checks = if is_task { checks(&mut table, report) } else { Vec::new() };
+    let mut rebuilt = defaults.task.clone();
     let mut needs = Vec::new();
     let kind = kind.and_then(|kind| match kind.value.as_str() {
         "source" => {
             needs = self::needs(&mut table, report);
-            Some(DraftKind::Source)
+            let (task, messages) = dispatched(&mut table, defaults, report);
+            Some(DraftKind::Source((!messages.is_empty()).then_some((task, messages))))
         }
         "task" => {
             needs = self::needs(&mut table, report);
-            Some(task(&mut table, defaults, report))
+            rebuild(&mut table, &mut rebuilt, report);
+            let (task, messages) = dispatched(&mut table, &Defaults { task: rebuilt, ..*defaults }, report);
+            Some(DraftKind::Task { task, messages })
         }
         "gate" => {
             let (gate, members) = gate(&mut table, report);
@@ -504,7 +567,22 @@ fn node(mut table: Table, place: Place, defaults: &Defaults, report: &mut Report
     if kind.is_some() {
         table.finish(report);
     }
-    DraftNode { place, kind, phase, cycle, same_as, aliases, files, output, ask, liveness, needs }
+    DraftNode {
+        place,
+        kind,
+        phase,
+        cycle,
+        same_as,
+        aliases,
+        files,
+        output,
+        ask,
+        liveness,
+        needs,
+        expects,
+        has_unit,
+        checks,
+    }
 }
 
 fn needs(table: &mut Table, report: &mut Report) -> Vec<DraftNeed> {
@@ -517,6 +595,7 @@ fn need(Found { value: (node, mut table), place }: Found<(String, Table)>, repor
     table.require("strength", report);
     let strengths = [("hard", Strength::Hard), ("soft", Strength::Soft), ("optional", Strength::Optional)];
     let dates = [("same", Offset::Same), ("previous_game_day", Offset::PreviousGameDay)];
+    let refreshes = [("always", Refresh::Always), ("if_missed", Refresh::IfMissed), ("never", Refresh::Never)];
     let need = DraftNeed {
         node,
         strength: word(&mut table, "strength", &strengths, report).unwrap_or(Strength::Optional),
@@ -524,7 +603,7 @@ fn need(Found { value: (node, mut table), place }: Found<(String, Table)>, repor
         coverage_min: share(&mut table, "coverage_min", report),
         grace: duration(&mut table, "grace", report),
         debounce: duration(&mut table, "debounce", report).map_or(SignedDuration::ZERO, |found| found.value),
-        refresh: table.boolean("refresh", report).is_none_or(|found| found.value),
+        refresh: word(&mut table, "refresh", &refreshes, report).unwrap_or(Refresh::Always),
         place,
     };
     table.finish(report);
@@ -542,15 +621,132 @@ fn word<T: Copy>(table: &mut Table, key: &'static str, words: &[(&str, T)], repo
     meant
 }
 
-fn task(table: &mut Table, defaults: &Defaults, report: &mut Report) -> DraftKind {
+/// What is said to whom, and what it may cost.
+fn dispatched(table: &mut Table, defaults: &Defaults, report: &mut Report) -> (Task, Vec<DraftMessage>) {
     let mut task = defaults.task.clone();
     if let Some(mut table) = table.table("retry", report) {
         retry(&mut table, &mut task, report);
         table.finish(report);
     }
-    rebuild(table, &mut task, report);
     let messages = table.tables("messages", report).into_iter().map(|table| message(table, report)).collect();
-    DraftKind::Task { task, messages }
+    (task, messages)
+}
+
+/// What is expected of a node's output, and whether it says what its coverage counts.
+fn expects(table: &mut Table, report: &mut Report) -> (Expects, bool) {
+    let units = [("game", Unit::Game), ("team", Unit::Team)];
+    let unit = word(table, "unit", &units, report);
+    let (due, late) = table.table("due", report).map(|table| self::due(table, report)).unwrap_or_default();
+    let span = |found: Option<Found<SignedDuration>>| found.map(|found| found.value);
+    let expects = Expects {
+        unit: unit.unwrap_or_default(),
+        records_min: count(table, "records_min", report).unwrap_or(0),
+        due,
+        late,
+        before_tip: table.boolean("before_tip", report).is_some_and(|found| found.value),
+        alert_before_tip: span(duration(table, "alert_before_tip", report)),
+        verify: span(duration(table, "verify", report)).unwrap_or(SignedDuration::ZERO),
+        start_before_tip: span(duration(table, "start_before_tip", report)),
+        empty_days_max: count(table, "empty_days_max", report),
+        checks: Vec::new(),
+    };
+    (expects, unit.is_some())
+}
+
+fn due(mut table: Table, report: &mut Report) -> (Vec<Anchor>, Option<Severity>) {
+    let mut anchors = Vec::new();
+    anchors.extend(signed(&mut table, "first_tip", report).map(Anchor::FirstTip));
+    anchors.extend(signed(&mut table, "last_tip", report).map(Anchor::LastTip));
+    let clock = table.table("clock", report).and_then(|table| day_time(table, report));
+    anchors.extend(clock.map(Anchor::Clock));
+    if anchors.is_empty() {
+        report.at(table.place(), "write first_tip, last_tip or clock; of several the earliest counts");
+    }
+    let severities = [("warning", Severity::Warning), ("critical", Severity::Critical)];
+    let severity = word(&mut table, "severity", &severities, report);
+    table.finish(report);
+    (anchors, severity)
+}
+
+/// A span with a sign: `-10h` is before.
+fn signed(table: &mut Table, key: &'static str, report: &mut Report) -> Option<SignedDuration> {
+    let mut found = table.text(key, report)?;
+    let before = found.value.strip_prefix('-').map(str::to_owned);
+    let is_before = before.is_some();
+    found.value = before.unwrap_or(found.value);
+    let span = parse_duration(&found, report)?;
+    Some(if is_before { -span } else { span })
+}
+
+fn checks(table: &mut Table, report: &mut Report) -> Vec<DraftCheck> {
+    let Some(table) = table.table("checks", report) else { return Vec::new() };
+    let mut checks = Vec::new();
+    for Found { value: (id, mut table), place } in table.named(report) {
+        check_name(&id, &place, report);
+        for key in ["probe", "block_below", "unanswered"] {
+            table.require(key, report);
+        }
+        let ask = table.any("probe", report).and_then(|found| probe::ask(found, report));
+        let block = share(&mut table, "block_below", report).map_or(PerMille::NONE, |found| found.value);
+        let warn = share(&mut table, "warn_below", report);
+        if let Some(warn) = warn.as_ref().filter(|warn| warn.value < block) {
+            report.at(&warn.place, "is less than block_below: what stops the dispatch is told of as well");
+        }
+        let warn_below = warn.map_or(block, |found| found.value);
+        let answers = [("block", Unanswered::Block), ("proceed", Unanswered::Proceed)];
+        let unanswered = word(&mut table, "unanswered", &answers, report).unwrap_or(Unanswered::Block);
+        table.finish(report);
+        checks.push(DraftCheck { id, ask, warn_below, block_below: block, unanswered });
+    }
+    checks
+}
+
+fn calendar(mut table: Table, report: &mut Report) -> DraftCalendar {
+    let seasons = table.tables("seasons", report).into_iter().filter_map(|table| days_of(table, report)).collect();
+    let breaks = table.tables("breaks", report).into_iter().filter_map(|table| days_of(table, report)).collect();
+    let tip_earliest = table.text("tip_earliest", report).and_then(|found| clock_time(&found, report));
+    table.require("game_max", report);
+    let game_max = duration(&mut table, "game_max", report).map_or(SignedDuration::ZERO, |found| found.value);
+    let schedule = table.text("schedule", report);
+    let mut codes = Vec::new();
+    if let Some(found) = table.any("codes", report) {
+        let Any::Table(entries) = found.value else {
+            report.at(&found.place, "expected a mapping of codes");
+            return DraftCalendar::default();
+        };
+        for (code, Found { value, place }) in entries {
+            match value {
+                Any::Text(team) => codes.push((code.to_ascii_uppercase(), team)),
+                _ => report.at(&place, "expected a team's code"),
+            }
+        }
+    }
+    for key in ["look_ahead", "read_every"] {
+        table.require(key, report);
+    }
+    let look_ahead = days(&mut table, "look_ahead", report).unwrap_or(1);
+    let read_every =
+        duration(&mut table, "read_every", report).map_or(SignedDuration::from_mins(10), |found| found.value);
+    table.finish(report);
+    DraftCalendar { seasons, breaks, tip_earliest, game_max, schedule, codes, look_ahead, read_every }
+}
+
+fn days_of(mut table: Table, report: &mut Report) -> Option<Span> {
+    let place = table.place().clone();
+    let name = table.required_text("name", report);
+    let day = |key: &'static str, table: &mut Table, report: &mut Report| -> Option<Date> {
+        let found = table.required_text(key, report)?;
+        let date = found.value.parse();
+        date.map_err(|_| report.at(&found.place, format!("`{}` is no date; write one as 2026-01-31", found.value))).ok()
+    };
+    let from = day("from", &mut table, report);
+    let until = day("until", &mut table, report);
+    table.finish(report);
+    let (name, from, until) = (name?, from?, until?);
+    if until < from {
+        report.at(&place, "ends before it begins");
+    }
+    Some(Span { name: name.value.into(), from, until })
 }
 
 fn message(mut table: Table, report: &mut Report) -> DraftMessage {
@@ -588,7 +784,7 @@ fn gate(table: &mut Table, report: &mut Report) -> (DraftGate, Vec<DraftNeed>) {
         coverage_min: coverage_min.clone(),
         grace: None,
         debounce: SignedDuration::ZERO,
-        refresh: true,
+        refresh: Refresh::Always,
     };
     let members = table.texts("members", report).into_iter().map(member).collect();
     let critical = table.texts("critical", report);

@@ -189,6 +189,9 @@ pub struct GameLine {
     pub tip: Option<Timestamp>,
     /// Its status.
     pub status: GameStatus,
+    /// The schedule's own name for it.
+    #[serde(default)]
+    pub id: Option<UnitId>,
 }
 
 /// An operator's request.

@@ -647,7 +647,10 @@ impl<'a> World<'a> {
             self.warehouse.set_unavailable(away);
         } else if let Some(games) = step.schedule {
             let key = PartitionKey { pipeline: games.pipeline, date: games.date };
-            let games = games.games.into_iter().map(|(id, game)| (id, Game { tip: game.tip, status: game.status }));
+            let games = games
+                .games
+                .into_iter()
+                .map(|(id, game)| (id, Game { tip: game.tip, status: game.status, id: game.id }));
             let event = Event::Scheduled(Scheduled { games: games.collect(), at });
             self.tell(&key, event, at).await?;
         } else if let Some(asked) = step.operator {

@@ -13,7 +13,7 @@ use serde::de::IgnoredAny;
 use crate::domain::coverage::Coverage;
 use crate::domain::event::{Completed, Event, Outcome};
 use crate::domain::evidence::Extent;
-use crate::domain::id::{DispatchId, RunId};
+use crate::domain::id::{DispatchId, RunId, UnitId};
 
 use super::inbound::{DISPATCH_ATTRIBUTE, Decoded, Delivery, NAME_MAX, Routes};
 use super::name::{Names, Writer, checked, resolve, writer_of};
@@ -22,6 +22,8 @@ use super::value::{Count, Object, Text, Words, date, date_in, is_control, shown}
 
 /// The longest message of a failure that is kept; producers cut theirs at the same length.
 const WORDS_MAX: usize = 1000;
+/// Digits of a game's number in the league's schedule, by which some files are called.
+const GAME_DIGITS: usize = 10;
 
 /// The fields that mean something in any dialect.
 #[derive(Debug, Default, Deserialize)]
@@ -51,6 +53,8 @@ pub(super) struct Body {
     date: Option<Text>,
     gamedate: Option<Text>,
     gcs_path: Option<String>,
+    // Which part of the output.
+    team_abbr: Option<String>,
     // How it ended.
     status: Option<String>,
     success: Option<bool>,
@@ -132,6 +136,7 @@ fn read(routes: &Routes<'_>, pipeline: &str, delivery: &Delivery, body: &Body) -
         published: delivery.published,
         correlation: correlation_of(body),
         dispatch: resolved.dispatch,
+        unit: unit_of(body, delivery, report.path),
     };
     let mut events = vec![Event::Completed(completed)];
     events.extend(resolved.notes);
@@ -214,6 +219,35 @@ fn date_of(body: &Body, path: Option<&str>) -> Result<Date, Reason> {
         let given = same.into_iter().chain(scrapers).flatten().next();
         Reason::NoDate { given: given.map(|text| excerpt(&text.0)) }
     })
+}
+
+/// The part of the output that a completion is about, where its file or its fields name one: a game by the schedule's number
+/// or by its date and teams, a team by its code. What of it exists is for whoever knows the games.
+fn unit_of(body: &Body, delivery: &Delivery, path: Option<&str>) -> Option<UnitId> {
+    let team = text(&body.team_abbr).or_else(|| delivery.attributes.get("team_abbr").map(String::as_str));
+    let team = team.filter(|team| is_code(team)).map(str::to_ascii_uppercase);
+    let unit = team.or_else(|| path?.split('/').rev().find_map(part_in));
+    unit.map(UnitId::new)
+}
+
+/// The part that one step of a path names: `0022500440.pdf`, `20260123-BOSBKN`, `team_POR`.
+fn part_in(step: &str) -> Option<String> {
+    let stem = step.split('.').next().unwrap_or_default();
+    if stem.len() == GAME_DIGITS && stem.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(stem.to_owned());
+    }
+    if let Some(team) = stem.strip_prefix("team_").filter(|team| is_code(team)) {
+        return Some(team.to_ascii_uppercase());
+    }
+    let (day, teams) = stem.split_once('-').or_else(|| stem.split_once('_'))?;
+    let teams = teams.replace('_', "");
+    let is_day = day.len() == 8 && day.bytes().all(|byte| byte.is_ascii_digit());
+    let are_teams = teams.len() == 6 && teams.bytes().all(|byte| byte.is_ascii_uppercase());
+    (is_day && are_teams).then(|| format!("{day}_{}_{}", &teams[..3], &teams[3..]))
+}
+
+fn is_code(team: &str) -> bool {
+    (2..=4).contains(&team.len()) && team.bytes().all(|byte| byte.is_ascii_alphabetic())
 }
 
 /// The producer's name for its execution. Where there is none the dispatch stands in that it answers, else the broker's

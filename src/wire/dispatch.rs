@@ -198,6 +198,7 @@ pub(super) fn manifest(dispatch: &Dispatch) -> Value {
         "missing": manifest.missing,
         "waived": manifest.waived,
         "fenced_run_id": manifest.fenced,
+        "units": manifest.units,
         "inputs": inputs,
     })
 }
@@ -241,6 +242,7 @@ fn names(dispatch: &Dispatch, today: Date, manifest: &Value) -> Value {
         "degraded": dispatch.manifest.degraded,
         "missing": dispatch.manifest.missing,
         "waived": dispatch.manifest.waived,
+        "units": dispatch.manifest.units,
         "manifest": manifest,
     })
 }
@@ -273,12 +275,14 @@ macro_rules! contracts {
 static CONTRACTS: LazyLock<BTreeMap<&'static str, Arc<Validator>>> = LazyLock::new(|| {
     let texts = contracts![
         "backfill-trigger",
+        "execute-workflow",
         "export-trigger",
         "grading-trigger",
         "phase3-trigger",
         "phase4-process-date",
         "phase4-trigger",
         "predictions-trigger",
+        "sweep-odds",
     ];
     let compile = |(name, text): (&'static str, &str)| {
         let schema: Value = serde_json::from_str(text).expect("the schemas compiled in are JSON; a test reads each");
@@ -515,6 +519,7 @@ fn example(pipeline: &PipelineId, node: &NodeId, cycle: &CycleId, inputs: Vec<In
         missing,
         fenced,
         correlation,
+        units: BTreeSet::new(),
     };
     Dispatch {
         id: attempt.dispatch_id(&key, node),
@@ -619,6 +624,7 @@ mod tests {
                 waived: BTreeSet::new(),
                 fenced: Some("batch-1".into()),
                 correlation: Some("corr-1".into()),
+                units: BTreeSet::new(),
             },
         }
     }

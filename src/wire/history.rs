@@ -66,7 +66,7 @@ pub fn rows(pipeline: &Pipeline, entry: &JournalEntry) -> Vec<Appended> {
                 rows.push((DISPATCHES, dispatch.id.to_string(), telling.dispatch(dispatch)));
             }
             Effect::Alert(alert) => rows.push(telling.alert(id, alert)),
-            Effect::Observe { .. } | Effect::NotifyPartition { .. } => {}
+            Effect::Observe { .. } | Effect::Check { .. } | Effect::NotifyPartition { .. } => {}
         }
     }
     // Heartbeats and ticks that change nothing would be most of the table.
@@ -268,6 +268,7 @@ mod tests {
             published: at(),
             correlation: Some("c".into()),
             dispatch: None,
+            unit: None,
         })
     }
 
@@ -304,6 +305,7 @@ mod tests {
                 waived: BTreeSet::new(),
                 fenced: Some("r0".into()),
                 correlation: None,
+                units: std::collections::BTreeSet::new(),
             },
         };
         let alert =

@@ -249,6 +249,7 @@ async fn predictions_end(engine: &Engine) {
         published: engine.clock.now(),
         correlation: None,
         dispatch: None,
+        unit: None,
     };
     engine.step(&key("nba", "2026-01-22"), &[Event::Completed(done)]).await.unwrap();
 }

@@ -79,7 +79,7 @@ fn once_each() -> String {
         for need in
             node.get_mut("needs").and_then(Value::as_object_mut).into_iter().flat_map(|needs| needs.values_mut())
         {
-            need["refresh"] = json!(false);
+            need["refresh"] = json!("never");
         }
     }
     declared.to_string().replace("\"debounce\":\"2m\"", "\"debounce\":\"3s\"")

@@ -8,8 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use tipoff::domain::coverage::PerMille;
 use tipoff::domain::graph::{
-    Cycle, DayTime, Dependency, Gate, Graph, Heartbeats, Kind, Limits, Liveness, Node, Offset, Rebuild, Strength, Task,
-    Tier,
+    Cycle, DayTime, Dependency, Expects, Gate, Graph, Heartbeats, Kind, Limits, Liveness, Node, Offset, Rebuild,
+    Refresh, Strength, Task, Tier,
 };
 use tipoff::domain::id::{NodeId, PartitionKey, PipelineId};
 use tipoff::domain::partition::Partition;
@@ -35,7 +35,7 @@ pub fn empty() -> Partition {
 
 /// A source that beats.
 pub fn source(id: &str) -> Node {
-    node(id, Kind::Source, Vec::new())
+    node(id, Kind::Source(None), Vec::new())
 }
 
 /// A task that depends on `needs`.
@@ -52,6 +52,7 @@ pub fn costs() -> Task {
         backoff: minutes(10),
         backoff_max: minutes(40),
         rebuild: Rebuild::After(minutes(10)),
+        rebuild_every: SignedDuration::ZERO,
     }
 }
 
@@ -64,7 +65,7 @@ pub fn hard(upstream: &str) -> Dependency {
         coverage_min: PerMille::FULL,
         grace: SignedDuration::ZERO,
         debounce: SignedDuration::ZERO,
-        refresh: true,
+        refresh: Refresh::Always,
     }
 }
 
@@ -93,6 +94,7 @@ fn node(id: &str, kind: Kind, needs: Vec<Dependency>) -> Node {
         cycle: "overnight".into(),
         needs,
         probed: true,
+        expects: Expects::default(),
         liveness: Liveness {
             heartbeats: Heartbeats::Sent,
             stale_after: minutes(5),
@@ -228,7 +230,7 @@ fn needs(draft: &Draft, before: &[Node]) -> Vec<Dependency> {
             coverage_min: PerMille::new(edge.coverage_min).expect("drawn below 1000"),
             grace: minutes(edge.grace),
             debounce: minutes(edge.debounce),
-            refresh: edge.refresh,
+            refresh: if edge.refresh { Refresh::Always } else { Refresh::Never },
         });
     }
     needs

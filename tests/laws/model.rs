@@ -264,6 +264,7 @@ fn event(message: &Message, instant: u8) -> Event {
             published,
             correlation: None,
             dispatch,
+            unit: None,
         })
     };
     let request = |id: &str, command| {
@@ -342,6 +343,7 @@ impl Replicas {
                 Effect::Dispatch(dispatch) => Some(dispatch.id.clone()),
                 Effect::Alert(_)
                 | Effect::Observe { .. }
+                | Effect::Check { .. }
                 | Effect::ReleaseLock { .. }
                 | Effect::NotifyPartition { .. } => None,
             })

@@ -104,6 +104,7 @@ fn events() -> Vec<(&'static str, Event)> {
             published: at(published),
             correlation: None,
             dispatch: None,
+            unit: None,
         })
     };
     let undecided = |event| match event {
@@ -158,6 +159,7 @@ fn events() -> Vec<(&'static str, Event)> {
                 node: node(),
                 coverage: Coverage::new(10, 10),
                 units: Default::default(),
+                not_kept: false,
                 at: at(later),
             }),
         ),

@@ -127,6 +127,7 @@ fn event(step: &Step, index: usize, node: NodeId, published: Timestamp, now: Tim
             published,
             correlation: None,
             dispatch: None,
+            unit: None,
         })
     };
     match step.what {
@@ -142,11 +143,12 @@ fn event(step: &Step, index: usize, node: NodeId, published: Timestamp, now: Tim
             node,
             coverage: tenths.and_then(|tenths| Coverage::new(tenths, 10)),
             units: BTreeMap::new(),
+            not_kept: false,
             at: published,
         }),
         What::Games(played) => {
             let status = if played { GameStatus::Scheduled } else { GameStatus::Postponed };
-            let games = BTreeMap::from([("20260122_LAL_BOS".into(), Game { tip: None, status })]);
+            let games = BTreeMap::from([("20260122_LAL_BOS".into(), Game { tip: None, status, id: None })]);
             Event::Scheduled(Scheduled { games, at: published })
         }
         What::Upstream(tenths) => {
@@ -161,6 +163,7 @@ fn event(step: &Step, index: usize, node: NodeId, published: Timestamp, now: Tim
                 since: published,
                 renewing: false,
                 waived: false,
+                empty_days: 0,
             };
             Event::UpstreamSettled(UpstreamSettled { date, node, upstream })
         }
@@ -200,6 +203,7 @@ fn completed(node: &str, run: &str, outcome: Outcome, published: Timestamp) -> E
         published,
         correlation: None,
         dispatch: None,
+        unit: None,
     })
 }
 
@@ -225,7 +229,11 @@ fn decided(graph: &Graph, partition: &Partition, events: &[Event], now: Now) -> 
 fn dispatches(decision: &Decision) -> impl Iterator<Item = &tipoff::domain::effect::Dispatch> {
     decision.effects.iter().filter_map(|effect| match effect {
         Effect::Dispatch(dispatch) => Some(dispatch),
-        Effect::Alert(_) | Effect::Observe { .. } | Effect::ReleaseLock { .. } | Effect::NotifyPartition { .. } => None,
+        Effect::Alert(_)
+        | Effect::Observe { .. }
+        | Effect::Check { .. }
+        | Effect::ReleaseLock { .. }
+        | Effect::NotifyPartition { .. } => None,
     })
 }
 
@@ -285,7 +293,13 @@ fn say(word: &Word, node: &NodeId, run: &str, floor: &mut u32, published: Timest
         Word::Seen(tenths) => {
             *floor = (*floor).max(*tenths);
             let coverage = Coverage::new(*floor, 10);
-            Event::Observed(Observed { node: node.clone(), coverage, units: BTreeMap::new(), at: published })
+            Event::Observed(Observed {
+                node: node.clone(),
+                coverage,
+                units: BTreeMap::new(),
+                not_kept: false,
+                at: published,
+            })
         }
     }
 }
@@ -312,7 +326,7 @@ fn rank(word: &Word) -> u8 {
 
 /// Everything every source says within a minute.
 fn of_sources(graph: &Graph, words: &[(prop::sample::Index, u8, Word)]) -> Vec<Event> {
-    let sources = ids(graph, |kind| matches!(kind, Kind::Source));
+    let sources = ids(graph, |kind| matches!(kind, Kind::Source(_)));
     let mut floors: BTreeMap<NodeId, u32> = BTreeMap::new();
     let mut kinds: BTreeMap<NodeId, bool> = BTreeMap::new();
     let mut ended: BTreeSet<(NodeId, String)> = BTreeSet::new();
@@ -432,7 +446,7 @@ proptest! {
         // A rebuild of an input races with the dispatch of its dependents: what is dispatched cannot be taken back. And
         // with one attempt, new inputs that come after a failure start a run, and before it change what it failed on.
         let graph = without_rebuilds(graph);
-        let sources = ids(&graph, |kind| matches!(kind, Kind::Source));
+        let sources = ids(&graph, |kind| matches!(kind, Kind::Source(_)));
         let whole: Vec<Event> =
             sources.iter().map(|id| done(id.as_str(), "first", Extent::Whole, start())).collect();
         let from = decided(&graph, &empty(), &whole, Now::caught_up(start()))?.next;
@@ -717,6 +731,7 @@ fn a_node_that_gives_up_asks_for_nothing_more_on_old_news() {
         node: "t".into(),
         coverage: Coverage::new(1, 10),
         units: BTreeMap::new(),
+        not_kept: false,
         at: at(10),
     });
     let mut graph = graph(vec![source("s"), task("t", vec![hard("s")]), task("u", vec![hard("t")])]);

@@ -113,7 +113,8 @@ fn graph(pipeline: &str, declared: &[(&str, &str, &[&str])]) -> Graph {
                 start_within: SignedDuration::from_mins(10),
                 duration_max: SignedDuration::from_hours(1),
             },
-            kind: Kind::Source,
+            kind: Kind::Source(None),
+            expects: tipoff::domain::graph::Expects::default(),
         };
         nodes.insert(node.id.clone(), node);
         for name in *names {

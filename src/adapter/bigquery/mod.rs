@@ -22,7 +22,7 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::clock::Clock;
-use crate::domain::id::{NodeId, PipelineId};
+use crate::domain::id::{CheckId, NodeId, PipelineId};
 use crate::pipeline::Pipeline;
 use crate::pipeline::probe::Probe;
 use crate::port::{Answer, Row, Warehouse};
@@ -48,6 +48,8 @@ pub struct Settings {
     pub emulator: Option<String>,
     /// What is asked about a node's output.
     pub probes: BTreeMap<PipelineId, BTreeMap<NodeId, Probe>>,
+    /// What is asked before a node is dispatched.
+    pub checks: BTreeMap<PipelineId, BTreeMap<(NodeId, CheckId), Probe>>,
     /// Tells when a pause is over.
     pub clock: Clock,
 }
@@ -64,6 +66,7 @@ impl Settings {
             keep: SignedDuration::from_mins(5),
             emulator: None,
             probes: pipelines.iter().map(|(id, pipeline)| (id.clone(), pipeline.probes.clone())).collect(),
+            checks: pipelines.iter().map(|(id, pipeline)| (id.clone(), pipeline.checks.clone())).collect(),
             clock: Clock::System,
         }
     }
@@ -115,6 +118,14 @@ impl Warehouse for Bigquery {
     async fn coverage(&self, pipeline: &PipelineId, node: &NodeId, date: Date, _at: Timestamp) -> Answer {
         let probe = self.settings.probes.get(pipeline).and_then(|probes| probes.get(node));
         match probe {
+            Some(probe) => self.ask(probe, date).await,
+            None => Answer::NotKept,
+        }
+    }
+
+    async fn check(&self, pipeline: &PipelineId, node: &NodeId, check: &CheckId, date: Date, _at: Timestamp) -> Answer {
+        let checks = self.settings.checks.get(pipeline);
+        match checks.and_then(|checks| checks.get(&(node.clone(), check.clone()))) {
             Some(probe) => self.ask(probe, date).await,
             None => Answer::NotKept,
         }

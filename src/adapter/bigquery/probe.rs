@@ -151,7 +151,12 @@ fn answer(response: &QueryResponse) -> Result<Answer, String> {
             text.parse().map_err(|_| format!("{name} is {text}, not a count"))
         };
         let (observed, expected) = (count(observed_at, "observed")?, count(expected_at, "expected")?);
-        sum = (sum.0.saturating_add(observed), sum.1.saturating_add(expected));
+        if unit_at.is_none() {
+            sum = (observed, expected);
+        } else if expected > 0 {
+            // Where units are told apart, it is they that count: a game has enough players, or it has not.
+            sum = (sum.0 + u32::from(observed >= expected), sum.1 + 1);
+        }
         match (unit_at.map(cell), Coverage::new(observed, expected)) {
             (Some(None), _) => return Err("unit is null".to_owned()),
             (Some(Some(unit)), Some(coverage)) => {

@@ -618,6 +618,7 @@ fn kind(effect: &Effect) -> &'static str {
         Effect::Dispatch(_) => "dispatch",
         Effect::Alert(_) => "alert",
         Effect::Observe { .. } => "observe",
+        Effect::Check { .. } => "check",
         Effect::ReleaseLock { .. } => "release_lock",
         Effect::NotifyPartition { .. } => "notify_partition",
     }

@@ -16,12 +16,17 @@ use super::Embedded;
 use super::database::lock;
 use super::text::{corrupt, get, instant};
 use crate::domain::coverage::Coverage;
-use crate::domain::id::{NodeId, PipelineId, UnitId};
+use crate::domain::id::{CheckId, NodeId, PipelineId, UnitId};
 use crate::port::{Answer, Row, StoreError, Warehouse};
 use crate::wire::table::{self, Column, Kind, Mode, TABLES, Table};
 
 /// The row of the whole output among the rows of its units.
 const WHOLE: &str = "";
+
+/// Under which name the answer to a check is kept, beside those about nodes' outputs.
+pub fn question(node: &NodeId, check: &CheckId) -> NodeId {
+    NodeId::new(format!("{node}#{check}"))
+}
 
 #[async_trait]
 impl Warehouse for Embedded {
@@ -32,6 +37,10 @@ impl Warehouse for Embedded {
         let (pipeline, node) = (pipeline.clone(), node.clone());
         let answer = self.database.read(move |db| newest(db, &pipeline, &node, date, at)).await;
         answer.unwrap_or_else(|error| Answer::Unknown(error.to_string()))
+    }
+
+    async fn check(&self, pipeline: &PipelineId, node: &NodeId, check: &CheckId, date: Date, at: Timestamp) -> Answer {
+        self.coverage(pipeline, &question(node, check), date, at).await
     }
 
     async fn append(&self, table: &str, rows: Vec<(String, Row)>) -> Result<(), String> {

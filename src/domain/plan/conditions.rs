@@ -1,0 +1,483 @@
+//! What people should know of a date, as conditions that hold or do not; the difference to what is on becomes alerts.
+//!
+//! A condition is read off the partition like everything else, so none can be forgotten, and each ends by itself.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::super::calendar::{Anchor, anchored, has_begun, has_placeholders, overlong};
+use super::super::coverage::PerMille;
+use super::super::effect::{Alert, Effect, Severity, Turn};
+use super::super::event::{CheckAnswer, Note};
+use super::super::evidence::{Extant, Extent};
+use super::super::failure;
+use super::super::graph::{Node, Unit};
+use super::super::id::{AlertKey, NodeId, UnitId};
+use super::super::partition::{FailureKind, Partition, State};
+use super::super::readiness::{self, Blocker};
+use super::super::silence::Silent;
+use super::super::time::{after, shown};
+use super::super::units;
+use super::{Walk, clock, list, minutes};
+
+/// How long an answer about a game's coverage may take before people are told what was known without it.
+const ANSWER_WITHIN: SignedDuration = SignedDuration::from_mins(2);
+/// Games and nodes that an alert's text names.
+const SHOWN_MAX: usize = 20;
+
+/// One thing that holds of the date.
+#[derive(Debug)]
+pub(super) struct Condition {
+    severity: Severity,
+    text: String,
+    /// What it is about, where that may become more while it holds: it is then told again.
+    names: BTreeSet<Arc<str>>,
+}
+
+impl Walk<'_> {
+    /// Something holds of one node.
+    pub(super) fn condition(
+        &mut self,
+        topic: &str,
+        node: &Node,
+        partition: &Partition,
+        severity: Severity,
+        text: String,
+    ) {
+        let key = AlertKey::new(format!("{topic}:{}:{}", node.id, partition.key));
+        self.holds_of(key, severity, BTreeSet::new(), text);
+    }
+
+    fn holds_of(&mut self, key: AlertKey, severity: Severity, names: BTreeSet<Arc<str>>, text: String) {
+        self.conditions.insert(key, Condition { severity, text, names });
+    }
+
+    /// Turns conditions into alerts: one when it begins, one when it ends, and one if it becomes worse or is about more.
+    pub(super) fn alert(&mut self, partition: &mut Partition) {
+        let at = self.now.at;
+        let mut named = std::collections::BTreeMap::new();
+        for (key, condition) in &self.conditions {
+            let known = partition.named.get(key);
+            let more = known.is_some_and(|known| !condition.names.is_subset(known));
+            if more || partition.alerts.get(key).is_none_or(|held| *held < condition.severity) {
+                // What was told as worse is not told as better while it lasts.
+                let held = partition.alerts.get(key).copied().unwrap_or(condition.severity);
+                let severity = condition.severity.max(held);
+                partition.alerts.insert(key.clone(), severity);
+                let (key, text) = (key.clone(), condition.text.clone());
+                self.effects.push(Effect::Alert(Alert { key, severity, turn: Turn::Raised, text, at }));
+            }
+            if !condition.names.is_empty() {
+                let names = condition.names.iter().chain(known.into_iter().flatten()).cloned().collect();
+                named.insert(key.clone(), names);
+            }
+        }
+        if partition.named != named {
+            partition.named = named;
+        }
+        let over: Vec<(AlertKey, Severity)> = partition
+            .alerts
+            .iter()
+            .filter(|(key, _)| !self.conditions.contains_key(*key))
+            .map(|(key, severity)| (key.clone(), *severity))
+            .collect();
+        for (key, severity) in over {
+            partition.alerts.remove(&key);
+            let text = self.closings.remove(&key).unwrap_or_else(|| key.to_string());
+            self.effects.push(Effect::Alert(Alert { key, severity, turn: Turn::Resolved, text, at }));
+        }
+    }
+
+    /// Conditions of one node that people should know of.
+    pub(super) fn trouble(&mut self, partition: &Partition, node: &Node) {
+        let Some(facts) = partition.nodes.get(&node.id) else { return };
+        if partition.has_no_games(&self.graph.calendar) && facts.failure.is_some() {
+            self.off_day.insert(node.id.as_str().into());
+            return;
+        }
+        let attempt = facts.attempt;
+        for (run, life) in &facts.runs {
+            let stale = after(life.last, node.liveness.stale_after);
+            if self.now.silent_until(stale) {
+                let text = format!("{} {run} has been silent since {}", node.id, clock(life.last));
+                self.condition("stale", node, partition, Severity::Warning, text);
+            }
+            let overdue = after(life.first, node.liveness.duration_max);
+            if facts.state.is_live() {
+                if self.now.reached(overdue) {
+                    let text = format!(
+                        "{} {run} is alive but has run for more than {}",
+                        node.id,
+                        minutes(node.liveness.duration_max)
+                    );
+                    self.condition("overdue", node, partition, Severity::Warning, text);
+                } else {
+                    self.wake.at(overdue);
+                }
+            }
+        }
+        if let Some(failure) = &facts.failure
+            && !matches!(facts.state, State::Skipped { .. })
+            && failure::ends_of_itself(self.graph, facts).is_none()
+            && !(failure.kind == FailureKind::NotStarted && self.silent.contains_key(&*node.phase))
+        {
+            let run = failure.run.as_ref().map(|run| format!(" {run}")).unwrap_or_default();
+            let next = match facts.state {
+                State::Dispatched { .. } => format!("; {attempt} dispatched"),
+                State::Running { .. } => format!("; {attempt} running"),
+                State::Exhausted { .. } => "; no attempt left".to_owned(),
+                State::Expired { .. } => "; its pass is over".to_owned(),
+                State::Waiting | State::Succeeded { .. } | State::Failed { .. } | State::Skipped { .. } => {
+                    String::new()
+                }
+            };
+            let (topic, severity) = match failure.kind {
+                FailureKind::Silent => ("dead", Severity::Critical),
+                FailureKind::NotStarted => ("not-started", Severity::Warning),
+                FailureKind::Reported | FailureKind::Declined | FailureKind::Empty => ("failed", Severity::Warning),
+            };
+            let text = format!("{}{run}: {}{next}", node.id, failure.text);
+            self.condition(topic, node, partition, severity, text);
+        }
+        if matches!(facts.state, State::Exhausted { .. }) {
+            let text = format!("{} is exhausted: it waits for new inputs or for `tipoff retry`", node.id);
+            self.condition("exhausted", node, partition, Severity::Critical, text);
+        }
+        if facts.double_run {
+            let text = format!("{} has more than one execution alive at once", node.id);
+            self.condition("double-run", node, partition, Severity::Warning, text);
+        }
+        if matches!(facts.state, State::Succeeded { .. })
+            && facts.evidence.claim.as_ref().is_none()
+            && facts.evidence.extant().is_whole()
+        {
+            let text =
+                format!("{} has {} without a completion message: counted as done", node.id, facts.evidence.extant());
+            self.condition("reconciled", node, partition, Severity::Info, text);
+        }
+    }
+
+    /// A node that would run but for an input that falls short.
+    pub(super) fn coverage(&mut self, partition: &Partition, node: &Node, blockers: &[Blocker]) {
+        // Before its pass begins nothing is late, and after it nothing can be mended.
+        let outside =
+            |blocker: &Blocker| matches!(blocker, Blocker::Over { .. } | Blocker::NoGames | Blocker::NotYet { .. });
+        if blockers.iter().any(outside) {
+            return;
+        }
+        let words: Vec<String> = blockers
+            .iter()
+            .filter_map(|blocker| match blocker {
+                Blocker::CoverageShort { node, date, observed, required } => {
+                    Some(format!("{node}@{date} {observed} < {required}"))
+                }
+                Blocker::CoverageUnknown { node, date, required } => {
+                    Some(format!("{node}@{date} unknown, {required} required"))
+                }
+                _ => None,
+            })
+            .collect();
+        if !words.is_empty() {
+            let text = format!("{} is blocked: {}", node.id, words.join("; "));
+            self.condition("blocked", node, partition, Severity::Warning, text);
+        }
+    }
+
+    pub(super) fn notes(&mut self, partition: &Partition) {
+        for note in &partition.notes {
+            let (key, text) = match note {
+                Note::UnknownName { name, node } => (
+                    format!("unknown-name:{name}"),
+                    format!("`{name}` is in no alias list; its output table says it is {node}"),
+                ),
+                Note::WrongTopic { name, topic } => {
+                    (format!("wrong-topic:{name}"), format!("`{name}` came over {topic}, a topic of another pipeline"))
+                }
+            };
+            self.holds_of(AlertKey::new(key), Severity::Warning, BTreeSet::new(), text);
+        }
+    }
+
+    /// One alert for whoever fails for the same reason; it names them, and is told again when there are more.
+    pub(super) fn shared_failures(&mut self, partition: &Partition) {
+        for shared in failure::shared(self.graph, partition) {
+            let key = AlertKey::new(format!("{}:{}", shared.class.name, partition.key));
+            let until = shown(shared.until);
+            let text = format!("{}: {} cannot work before {until}", shared.class.name, list(&shared.nodes));
+            let names = shared.nodes.iter().map(|node| node.as_str().into()).collect();
+            self.holds_of(key, Severity::Critical, names, text);
+        }
+    }
+
+    /// Failures on a date without games are no trouble; one line says that there were some.
+    pub(super) fn days_off(&mut self, partition: &Partition) {
+        let failed = std::mem::take(&mut self.off_day);
+        if let Some(first) = failed.first() {
+            let key = AlertKey::new(format!("day-off:{}", partition.key));
+            let text =
+                format!("{} processors failed on a date without games, as {first}: nothing is lost", failed.len());
+            self.holds_of(key, Severity::Info, BTreeSet::new(), text);
+        }
+    }
+
+    /// What cannot be right about the schedule.
+    pub(super) fn schedule(&mut self, partition: &Partition) {
+        let Some(schedule) = &partition.schedule else { return };
+        let games = partition.games();
+        if let Some(emptied) = schedule.emptied_at {
+            let key = AlertKey::new(format!("schedule-empty:{}", partition.key));
+            let text = format!(
+                "the schedule lists no game since {}, though {} were known: they still count; override them if they are \
+                 not played",
+                shown(emptied),
+                schedule.games.len()
+            );
+            self.holds_of(key, Severity::Warning, BTreeSet::new(), text);
+        }
+        if has_placeholders(&games) && !games.values().all(|game| has_begun(game, self.now.at)) {
+            let key = AlertKey::new(format!("schedule-suspect:{}", partition.key));
+            let text = format!(
+                "all {} games begin at the same instant by the schedule: coverage is also looked at before the earliest a \
+                 game begins",
+                games.len()
+            );
+            self.holds_of(key, Severity::Warning, BTreeSet::new(), text);
+        }
+        let (overlong, next) = overlong(self.graph, partition, self.now.at);
+        if let Some(next) = next {
+            self.wake.at(next);
+        }
+        if !overlong.is_empty() {
+            let key = AlertKey::new(format!("schedule-stale:{}", partition.key));
+            let games = overlong.iter().map(UnitId::as_str).collect::<Vec<_>>().join(", ");
+            let text = format!("by the schedule these have not ended, and must have: {games}; they count as over");
+            self.holds_of(key, Severity::Warning, overlong.iter().map(|game| game.as_str().into()).collect(), text);
+        }
+    }
+
+    /// Notes a node whose output should have been heard of by now.
+    pub(super) fn lateness(&mut self, partition: &Partition, node: &Node) {
+        match self.is_late(partition, node) {
+            Some(due) => self.late.entry(node.phase.as_str().into()).or_default().push((node.id.clone(), due)),
+            None => {
+                if let Some(due) = anchored(self.graph, partition, &node.expects.due)
+                    && !self.now.silent_until(due)
+                {
+                    self.wake.at(due);
+                }
+            }
+        }
+    }
+
+    /// When the output of `node` was due, if that instant has passed, nobody has been heard since, and it can still come.
+    pub(super) fn is_late(&self, partition: &Partition, node: &Node) -> Option<Timestamp> {
+        let due = anchored(self.graph, partition, &node.expects.due).filter(|due| self.now.silent_until(*due))?;
+        let facts = partition.node(&node.id);
+        let skipped = matches!(facts.state, State::Skipped { .. } | State::Expired { .. });
+        let over = readiness::pass(self.graph, partition, node).is_some_and(|(_, until)| self.now.reached(until));
+        let there = match units::extant(self.graph, partition, node) {
+            Extant::Nothing => false,
+            extant if node.expects.unit != Unit::Any => extant.reaches(PerMille::FULL) != Some(false),
+            Extant::Unknown | Extant::Claimed | Extant::Known(_) => true,
+        };
+        (!skipped && !over && !there).then_some(due)
+    }
+
+    /// One alert for all that is late in a phase.
+    pub(super) fn late_phases(&mut self, partition: &Partition) {
+        for (phase, nodes) in std::mem::take(&mut self.late) {
+            let key = AlertKey::new(format!("late:{phase}:{}", partition.key));
+            let severities = nodes.iter().filter_map(|(id, _)| self.graph.node(id.as_str())?.expects.late);
+            let severity = severities.max().unwrap_or(Severity::Warning);
+            let words = nodes.iter().take(SHOWN_MAX).map(|(id, due)| {
+                let extant = self.graph.node(id.as_str()).map(|node| units::extant(self.graph, partition, node));
+                let extant = extant.unwrap_or(Extant::Nothing);
+                format!("{id} (due {}, {extant})", clock(*due))
+            });
+            let text = format!("{phase}: late are {}", words.collect::<Vec<_>>().join(", "));
+            let names = nodes.iter().map(|(id, _)| id.as_str().into()).collect();
+            self.holds_of(key, severity, names, text);
+        }
+    }
+
+    /// A phase in which nobody shows a sign of life.
+    pub(super) fn silent_phases(&mut self, partition: &Partition) {
+        for Silent { phase, since, unheard, last_sign, .. } in self.silent.values().cloned().collect::<Vec<_>>() {
+            let key = AlertKey::new(format!("phase-silent:{phase}:{}", partition.key));
+            let last = last_sign.map_or("none for this date".to_owned(), shown);
+            let text = format!(
+                "{phase}: {} expected, 0 started since {}: {}; last sign of life: {last}",
+                unheard.len(),
+                clock(since),
+                unheard.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ")
+            );
+            self.holds_of(key, Severity::Critical, BTreeSet::new(), text);
+        }
+    }
+
+    /// A completion that the warehouse contradicts, and one that claims fewer rows than the games make.
+    pub(super) fn contradictions(&mut self, partition: &Partition, node: &Node) {
+        let Some(facts) = partition.nodes.get(&node.id) else { return };
+        let Some(claim) = facts.evidence.claim.as_ref().filter(|claim| claim.extent == Extent::Whole) else { return };
+        let seen = facts.evidence.observation.as_ref().filter(|seen| seen.at >= claim.published);
+        let judged = readiness::unverified(partition, node, self.now).is_none() && !node.expects.verify.is_zero();
+        if let Some(seen) = seen
+            && judged
+            && !seen.coverage.is_full()
+        {
+            let (topic, severity) = match seen.coverage.observed() {
+                0 => ("phantom-success", Severity::Critical),
+                _ => ("contradicted", Severity::Warning),
+            };
+            let text = format!("{} reported success, and {} of it is there", node.id, seen.coverage);
+            self.condition(topic, node, partition, severity, text);
+        }
+        if facts.evidence.newest_claim().is_some()
+            && node.expects.records_min > 0
+            && let Extant::Known(extant) = units::extant(self.graph, partition, node)
+            && !extant.reaches(self.graph.required_of(&node.id))
+        {
+            let again = facts.last.as_ref().and_then(|last| facts.spent.get(&last.fingerprint));
+            let severity = if again.is_some_and(|spent| spent.repairs > 0) && !facts.state.is_live() {
+                Severity::Critical
+            } else {
+                Severity::Warning
+            };
+            let text = format!("{} reported success with {extant} rows of those that the games make at least", node.id);
+            self.condition("low-output", node, partition, severity, text);
+        }
+    }
+
+    /// Answers to checks that people should know of.
+    pub(super) fn checked(&mut self, partition: &Partition, node: &Node, blockers: &[Blocker]) {
+        let facts = partition.node(&node.id);
+        for check in &node.expects.checks {
+            let blocks = blockers.iter().any(|blocker| {
+                matches!(blocker, Blocker::CheckFailed { check: of, .. } | Blocker::CheckUnanswered { check: of }
+                    if *of == check.id)
+            });
+            let (topic, severity, text) = match facts.checks.get(&check.id).map(|taken| taken.answer) {
+                Some(CheckAnswer::Share(share)) if !share.reaches(check.warn_below) => {
+                    let severity = if blocks { Severity::Critical } else { Severity::Warning };
+                    ("check", severity, format!("{share}, {} wanted", check.warn_below))
+                }
+                Some(CheckAnswer::Unknown) => {
+                    let goes = if blocks { "it stops the dispatch" } else { "the dispatch goes all the same" };
+                    ("check", Severity::Warning, format!("the warehouse cannot tell; {goes}"))
+                }
+                Some(CheckAnswer::Share(_) | CheckAnswer::NotKept) | None => continue,
+            };
+            let key = AlertKey::new(format!("{topic}:{}.{}:{}", node.id, check.id, partition.key));
+            self.holds_of(key, severity, BTreeSet::new(), format!("{}: {}: {text}", node.id, check.id));
+        }
+    }
+
+    /// The games that are short of an output people wait for: told of once it is made, and before each tip-off.
+    pub(super) fn game_coverage(&mut self, partition: &mut Partition, node: &Node) {
+        let Some(lead) = node.expects.alert_before_tip else { return };
+        let games = partition.games();
+        let earliest = has_placeholders(&games).then(|| anchored(self.graph, partition, &[Anchor::FirstTip(-lead)]));
+        let mut latest: Option<Timestamp> = None;
+        let mut looked = BTreeSet::new();
+        for (unit, game) in &games {
+            let Some(tip) = game.tip else { continue };
+            let deadline = earliest.flatten().map_or(after(tip, -lead), |earliest| earliest.min(after(tip, -lead)));
+            if !self.now.reached(deadline) {
+                self.wake.at(deadline);
+                continue;
+            }
+            if !self.now.reached(tip) {
+                self.wake.at(tip);
+                looked.insert(unit.clone());
+                latest = latest.max(Some(deadline));
+            }
+        }
+        if let Some(latest) = latest {
+            self.observe_since(partition, node, latest);
+        }
+        let evidence = partition.node(&node.id).evidence.clone();
+        let answered = !node.probed
+            || latest.is_none_or(|latest| {
+                let given_up = after(latest, ANSWER_WITHIN);
+                let heard = evidence.looked_at >= Some(latest);
+                if !heard && !self.now.reached(given_up) {
+                    self.wake.at(given_up);
+                }
+                heard || self.now.reached(given_up)
+            });
+        let short = units::deficits(self.graph, partition, node, self.now.at);
+        let due = answered && short.keys().any(|unit| looked.contains(unit));
+        let made = evidence.extant() != Extant::Nothing && !partition.node(&node.id).state.is_live();
+        let key = AlertKey::new(format!("coverage:{}:{}", node.id, partition.key));
+        if due || made && !short.is_empty() {
+            let wanted: Vec<_> = short.iter().filter(|(unit, _)| made || looked.contains(*unit)).collect();
+            let words = wanted.iter().take(SHOWN_MAX).map(|(unit, deficit)| format!("{} {deficit}", matchup(unit)));
+            let text = format!(
+                "{} of {} games are short of {}: {}",
+                wanted.len(),
+                games.len(),
+                node.id,
+                words.collect::<Vec<_>>().join(", ")
+            );
+            let names = wanted.iter().map(|(unit, _)| unit.as_str().into()).collect();
+            self.holds_of(key, if due { Severity::Critical } else { Severity::Warning }, names, text);
+        } else if let Some(named) = partition.named.get(&key) {
+            let missed: Vec<String> = named
+                .iter()
+                .map(|unit| UnitId::from(&**unit))
+                .filter(|unit| games.get(unit).is_some_and(|game| has_begun(game, self.now.at)))
+                .filter(|unit| units::is_short(self.graph, partition, node, unit))
+                .map(|unit| matchup(&unit))
+                .collect();
+            if !missed.is_empty() {
+                self.closings.insert(key, format!("missed: {} began short of {}", missed.join(", "), node.id));
+            }
+        }
+    }
+
+    /// Parts of a source's output that are not there, or too old; it is worse where they are of teams that play.
+    pub(super) fn shortfall(&mut self, partition: &Partition, node: &Node) {
+        let Some(facts) = partition.nodes.get(&node.id) else { return };
+        let Some(seen) = facts.evidence.observation.as_ref().filter(|_| !node.expects.due.is_empty()) else { return };
+        let short: BTreeSet<Arc<str>> = units::short_units(seen).map(|unit| unit.as_str().into()).collect();
+        if short.is_empty() || partition.has_no_games(&self.graph.calendar) {
+            return;
+        }
+        let playing = units::playing(&self.graph.calendar, partition, seen);
+        let severity = if playing.is_empty() { Severity::Warning } else { Severity::Critical };
+        let some = |units: &mut dyn Iterator<Item = &str>| units.take(SHOWN_MAX).collect::<Vec<_>>().join(", ");
+        let mut text = format!("{}: {}; short are {}", node.id, seen.coverage, some(&mut short.iter().map(|u| &**u)));
+        if !playing.is_empty() {
+            text = format!("{text}; of teams that play {}", some(&mut playing.iter().map(UnitId::as_str)));
+        }
+        let key = AlertKey::new(format!("short:{}:{}", node.id, partition.key));
+        self.holds_of(key, severity, short, text);
+    }
+
+    /// A source that has had nothing for several game days in a row.
+    pub(super) fn always_empty(&mut self, partition: &Partition, node: &Node) {
+        let Some(most) = node.expects.empty_days_max else { return };
+        let days = empty_days(partition, node);
+        if days >= most {
+            let text = format!("{} had no data on {days} of the last {days} game days", node.id);
+            self.condition("always-empty", node, partition, Severity::Critical, text);
+        }
+    }
+}
+
+/// Game days in a row, this one included, on which `node` had no data.
+pub(super) fn empty_days(partition: &Partition, node: &Node) -> u32 {
+    let facts = partition.node(&node.id);
+    let empty = facts.failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Empty);
+    if !empty || !partition.has_games() {
+        return 0;
+    }
+    partition.upstream.get(&node.id).map_or(0, |before| before.empty_days) + 1
+}
+
+/// A game as people write it.
+fn matchup(game: &UnitId) -> String {
+    super::super::calendar::teams_of(game).map_or(game.to_string(), |(away, home)| format!("{away}@{home}"))
+}

@@ -1,0 +1,113 @@
+//! What the warehouse is asked, and when: only what stands in somebody's way, and not more often than helps.
+
+use jiff::civil::Date;
+use jiff::{SignedDuration, Timestamp};
+
+use super::super::effect::Effect;
+use super::super::graph::Node;
+use super::super::id::NodeId;
+use super::super::partition::Partition;
+use super::super::readiness::{self, Blocker, Readiness};
+use super::super::time::after;
+use super::Walk;
+
+/// How often a completion is checked against a warehouse that has less: rows show up within a minute of their writing.
+const VERIFY_EVERY: SignedDuration = SignedDuration::from_secs(60);
+
+impl Walk<'_> {
+    /// Asks the warehouse about a run that said goodbye and reported nothing: only the rows can tell.
+    pub(super) fn inquire(&mut self, partition: &mut Partition, node: &Node) {
+        let unreported = partition.node(&node.id).runs.values().any(|run| run.ended_unreported);
+        if unreported && node.probed {
+            self.observe(partition, partition.key.date, node.id.clone());
+        }
+    }
+
+    /// Asks about one output, once per interval.
+    pub(super) fn observe(&mut self, partition: &mut Partition, date: Date, node: NodeId) {
+        self.observe_every(partition, date, node, self.graph.limits.observe_every);
+    }
+
+    fn observe_every(&mut self, partition: &mut Partition, date: Date, node: NodeId, every: SignedDuration) {
+        let today = date == partition.key.date;
+        let book = if today { &mut partition.asked } else { &mut partition.asked_upstream };
+        match book.get(&node).map(|at| after(*at, every)) {
+            Some(due) if !self.now.reached(due) => self.wake.at(due),
+            Some(_) | None => {
+                book.insert(node.clone(), self.now.at);
+                self.wake.at(after(self.now.at, every));
+                self.effects.push(Effect::Observe { date, node });
+            }
+        }
+    }
+
+    /// Asks about an output of this date unless that has been done since `instant`, which has come.
+    pub(super) fn observe_since(&mut self, partition: &mut Partition, node: &Node, instant: Timestamp) {
+        if node.probed && partition.asked.get(&node.id).is_none_or(|asked| *asked < instant) {
+            partition.asked.insert(node.id.clone(), self.now.at);
+            self.effects.push(Effect::Observe { date: partition.key.date, node: node.id.clone() });
+        }
+    }
+
+    /// Asks whether what a completion reports is there: at once, and every minute for as long as less is.
+    pub(super) fn verify(&mut self, partition: &mut Partition, node: &Node) {
+        let Some(until) = readiness::unverified(partition, node, self.now) else { return };
+        self.wake.at(until);
+        let claimed = partition.node(&node.id).evidence.claim.as_ref().map(|claim| claim.published);
+        let Some(claimed) = claimed else { return };
+        if !self.now.reached(claimed) {
+            // The broker's clock is ahead of ours.
+            self.wake.at(claimed);
+        } else if partition.asked.get(&node.id).is_none_or(|asked| *asked < claimed) {
+            self.observe_since(partition, node, claimed);
+            self.wake.at(after(self.now.at, VERIFY_EVERY));
+        } else {
+            self.observe_every(partition, partition.key.date, node.id.clone(), VERIFY_EVERY);
+        }
+    }
+
+    /// Asks the warehouse about what stands in the way, once per interval and only where something is under way.
+    pub(super) fn ask(&mut self, partition: &mut Partition, node: &Node, readiness: &Readiness, blockers: &[Blocker]) {
+        let troubled = partition.node(&node.id).failure.is_some();
+        let over = blockers.iter().any(|blocker| matches!(blocker, Blocker::Over { .. } | Blocker::NoGames));
+        let early = blockers.iter().any(|blocker| matches!(blocker, Blocker::NotYet { .. }));
+        if over || !(readiness.engaged || troubled) || (early && !troubled) {
+            return;
+        }
+        let mut askable = if readiness.blockers.is_empty() { Default::default() } else { readiness.askable.clone() };
+        if troubled && node.probed {
+            askable.insert((partition.key.date, node.id.clone()));
+        }
+        for (date, asked) in askable {
+            self.observe(partition, date, asked);
+        }
+    }
+
+    /// Has the checks of a node answered that has nothing else in its way: anew for newer inputs, and once per interval while
+    /// the answer stops it.
+    pub(super) fn check(&mut self, partition: &mut Partition, node: &Node, blockers: &[Blocker]) {
+        for blocker in blockers {
+            let (Blocker::CheckPending { check }
+            | Blocker::CheckFailed { check, .. }
+            | Blocker::CheckUnanswered { check }) = blocker
+            else {
+                continue;
+            };
+            let asked = &mut partition.node_mut(&node.id).asked_checks;
+            let due = asked.get(check).map(|at| after(*at, self.graph.limits.observe_every));
+            // An answer that is older than the inputs is no answer, however lately it was given.
+            let outdated = matches!(blocker, Blocker::CheckPending { .. })
+                && partition.nodes.get(&node.id).is_some_and(|facts| {
+                    facts.checks.get(check).is_some_and(|taken| facts.asked_checks.get(check) <= Some(&taken.at))
+                });
+            match due {
+                Some(due) if !self.now.reached(due) && !outdated => self.wake.at(due),
+                Some(_) | None => {
+                    partition.node_mut(&node.id).asked_checks.insert(check.clone(), self.now.at);
+                    self.wake.at(after(self.now.at, self.graph.limits.observe_every));
+                    self.effects.push(Effect::Check { node: node.id.clone(), check: check.clone() });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Is anybody there? Tells a phase in which nobody shows a sign of life from a node that is late.
+//!
+//! A deploy that breaks a service, or a subscription that is refused at its door, silences every node of a phase at once.
+//! That is one trouble and one alert, and asking all of them again is a storm: one is tried, and a sign of life of any lets
+//! the others go.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::coverage::PerMille;
+use super::evidence::Extant;
+use super::graph::{Graph, Heartbeats, Kind, Node};
+use super::id::NodeId;
+use super::partition::{End, FailureKind, Node as Facts, Partition, State, Way};
+use super::time::{Now, Wake, after};
+
+/// Tasks that were asked for, of which none started: from this many on it is the phase and not the node.
+const TASKS_MIN: usize = 2;
+
+/// A phase in which nobody shows a sign of life.
+#[derive(Clone, Debug)]
+pub struct Silent {
+    /// The phase.
+    pub phase: Arc<str>,
+    /// Since when: the earliest that anybody in it should have begun.
+    pub since: Timestamp,
+    /// Who should have.
+    pub unheard: Vec<NodeId>,
+    /// The one that is tried; nobody where nobody may be asked any more, or where all of them are sources.
+    pub probe: Option<NodeId>,
+    /// The last sign of life of anybody in the phase, for this date.
+    pub last_sign: Option<Timestamp>,
+}
+
+/// A node that should have begun.
+struct Asked<'a> {
+    node: &'a Node,
+    since: Timestamp,
+    deadline: Timestamp,
+    kind: Standing,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It was given up, or its time is over.
+    Overdue,
+    /// It was asked again, and has time left.
+    Tried,
+    /// It may not be asked again, or cannot.
+    Spent,
+}
+
+/// The silent phases of the date, by their names; `wake` learns when another may turn out to be one.
+pub fn phases(graph: &Graph, partition: &Partition, now: Now, wake: &mut Wake) -> BTreeMap<Arc<str>, Silent> {
+    let mut asked: BTreeMap<&str, Vec<Asked<'_>>> = BTreeMap::new();
+    let mut signs: BTreeMap<&str, Timestamp> = BTreeMap::new();
+    for node in graph.order.iter().filter_map(|id| graph.node(id.as_str())) {
+        if let Some(sign) = partition.nodes.get(&node.id).and_then(last_sign) {
+            let last = signs.entry(&node.phase).or_insert(sign);
+            *last = sign.max(*last);
+        }
+        if let Some(found) = asked_of(graph, partition, node, now) {
+            asked.entry(&node.phase).or_default().push(found);
+        }
+    }
+    let mut found = BTreeMap::new();
+    for (phase, asked) in asked {
+        let Some(since) = asked.iter().map(|one| one.since).min() else { continue };
+        let last_sign = signs.get(phase).copied();
+        let tasks = asked.iter().filter(|one| one.node.task().is_some()).count();
+        let enough = tasks >= TASKS_MIN || tasks < asked.len();
+        if last_sign.is_some_and(|sign| sign > since) || !enough {
+            continue;
+        }
+        let over = |one: &Asked<'_>| one.kind != Standing::Tried && now.silent_until(one.deadline);
+        if !asked.iter().any(over) {
+            asked.iter().filter(|one| !now.reached(one.deadline)).for_each(|one| wake.at(one.deadline));
+            continue;
+        }
+        let first = |kind| asked.iter().find(|one| one.kind == kind && one.node.task().is_some());
+        let probe = first(Standing::Tried).or_else(|| first(Standing::Overdue)).map(|one| one.node.id.clone());
+        let unheard = asked.iter().map(|one| one.node.id.clone()).collect();
+        let phase: Arc<str> = phase.into();
+        found.insert(phase.clone(), Silent { phase, since, unheard, probe, last_sign });
+    }
+    found
+}
+
+fn last_sign(facts: &Facts) -> Option<Timestamp> {
+    let runs = facts.runs.values().map(|run| run.last);
+    // To be declared dead is no sign of life.
+    let ended = facts.ended.values().filter(|ended| ended.how != End::Fenced).map(|ended| ended.at);
+    runs.chain(ended).chain(facts.evidence.claim.as_ref().map(|claim| claim.published)).max()
+}
+
+fn asked_of<'g>(graph: &Graph, partition: &Partition, node: &'g Node, now: Now) -> Option<Asked<'g>> {
+    match &node.kind {
+        Kind::Gate(_) => None,
+        Kind::Task(task) => {
+            let facts = partition.nodes.get(&node.id)?;
+            let within = match node.liveness.heartbeats {
+                Heartbeats::Sent => node.liveness.start_within,
+                Heartbeats::None => node.liveness.duration_max,
+            };
+            let failed = facts.failure.as_ref().filter(|failure| failure.kind == FailureKind::NotStarted);
+            let first = failed.map(|failure| after(failure.at, -within));
+            let last = facts.last.as_ref()?;
+            let not_started = facts.spent.get(&last.fingerprint).map_or(0, |spent| spent.not_started);
+            match (&facts.state, &facts.way) {
+                // Nobody can have begun what nobody has been handed.
+                (State::Dispatched { .. }, Some(Way::Refused { .. })) => None,
+                (State::Dispatched { at }, way) => {
+                    let from = match way {
+                        Some(Way::Taken { at: taken }) => *at.max(taken),
+                        _ => *at,
+                    };
+                    let deadline = after(from, within);
+                    let kind = match first {
+                        _ if now.silent_until(deadline) && not_started + 1 >= task.not_started_max => Standing::Spent,
+                        _ if now.silent_until(deadline) => Standing::Overdue,
+                        Some(_) => Standing::Tried,
+                        // It has been asked for the first time, and has time left.
+                        None => return None,
+                    };
+                    Some(Asked { node, since: first.unwrap_or(from), deadline, kind })
+                }
+                (State::Failed { .. } | State::Exhausted { .. }, _) => {
+                    let failed = failed?;
+                    let spent = not_started >= task.not_started_max;
+                    let kind = if spent { Standing::Spent } else { Standing::Overdue };
+                    Some(Asked { node, since: first?, deadline: failed.at, kind })
+                }
+                _ => None,
+            }
+        }
+        // Nobody asks a source, but what it reads has come.
+        Kind::Source(_) => {
+            let known = partition.nodes.get(&node.id);
+            let heard =
+                known.is_some_and(|facts| last_sign(facts).is_some() || facts.evidence.extant() != Extant::Nothing);
+            let skipped = known.is_some_and(|facts| matches!(facts.state, State::Skipped { .. }));
+            if heard || skipped || graph.required_of(&node.id) == PerMille::NONE {
+                return None;
+            }
+            let begun = |id: &NodeId| {
+                let facts = partition.nodes.get(id).filter(|facts| facts.evidence.claim.is_some())?;
+                facts.ended.values().map(|ended| ended.at).min()
+            };
+            let since = node.needs.iter().filter_map(|need| begun(&need.node)).min()?;
+            let deadline = after(since, node.liveness.start_within);
+            Some(Asked { node, since, deadline, kind: Standing::Spent })
+        }
+    }
+}

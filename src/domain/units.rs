@@ -1,0 +1,139 @@
+//! How much of an output is there, counted in the games of its date, and which games are short of it.
+//!
+//! What is expected follows from the games that are played, as they are known now: a game that is postponed is missed by
+//! nobody, one that is added is missing. An aggregate that suffices says nothing of the game that is not in it, so deficits
+//! are kept beside it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use super::calendar::{Calendar, has_begun, teams_of};
+use super::coverage::Coverage;
+use super::event::Game;
+use super::evidence::{Evidence, Extant, Extent, Observation};
+use super::graph::{Graph, Node, Unit};
+use super::id::UnitId;
+use super::partition::Partition;
+
+/// How a game is short of an output.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deficit {
+    /// Nothing of it is there.
+    Nothing,
+    /// Less than all of it is.
+    Part(Coverage),
+}
+
+impl std::fmt::Display for Deficit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("nothing"),
+            Self::Part(coverage) => write!(f, "{} of {}", coverage.observed(), coverage.expected()),
+        }
+    }
+}
+
+/// How much of the output of `node` is there.
+///
+/// Where the node's coverage counts games or teams, and parts of it are known, the share is of the games that are played. A
+/// success with fewer rows than the games make at least is a part.
+pub fn extant(graph: &Graph, partition: &Partition, node: &Node) -> Extant {
+    let Some(facts) = partition.nodes.get(&node.id) else { return Extant::Nothing };
+    let said = facts.evidence.extant();
+    if partition.schedule.is_none() || (node.expects.unit == Unit::Any && node.expects.records_min == 0) {
+        return said;
+    }
+    let games = partition.games();
+    let Some(shares) = shares(&graph.calendar, &facts.evidence, node.expects.unit, &games) else {
+        return by_records(&facts.evidence, node, &games).unwrap_or(said);
+    };
+    let whole = shares.values().filter(|deficit| deficit.is_none()).count();
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    Coverage::new(count(whole), count(shares.len())).map_or(said, Extant::Known)
+}
+
+/// A success that says how many rows it wrote, which are fewer than so many games make.
+fn by_records(evidence: &Evidence, node: &Node, games: &BTreeMap<UnitId, Game>) -> Option<Extant> {
+    let claim = evidence.newest_claim().filter(|claim| claim.extent == Extent::Whole)?;
+    let records = u32::try_from(claim.records?).unwrap_or(u32::MAX);
+    let least = node.expects.records_min.saturating_mul(u32::try_from(games.len()).unwrap_or(u32::MAX));
+    (records < least).then(|| Coverage::new(records, least).map(Extant::Known))?
+}
+
+/// Every unit that is expected, with its deficit if it has one. Nothing where no unit of the output is known apart.
+fn shares<'g>(
+    calendar: &Calendar,
+    evidence: &Evidence,
+    unit: Unit,
+    games: &'g BTreeMap<UnitId, Game>,
+) -> Option<BTreeMap<&'g str, Option<Deficit>>> {
+    let expected: Vec<&str> = match unit {
+        Unit::Any => return None,
+        Unit::Game => games.keys().map(UnitId::as_str).collect(),
+        Unit::Team => games.keys().filter_map(teams_of).flat_map(|(away, home)| [away, home]).collect(),
+    };
+    let named = |given: &UnitId| {
+        let of_schedule = |(_, game): &(&UnitId, &Game)| game.id.as_ref() == Some(given);
+        let game = games.iter().find(of_schedule).map(|(unit, _)| unit.as_str());
+        game.unwrap_or(calendar.team(given.as_str())).to_owned()
+    };
+    let seen: BTreeMap<String, Option<Deficit>> = match (&evidence.observation, evidence.newest_claim()) {
+        // What the warehouse counted outweighs what messages said before.
+        (Some(observed), None) if !observed.units.is_empty() => {
+            let deficit = |coverage: &Coverage| match coverage.observed() {
+                _ if coverage.is_full() => None,
+                0 => Some(Deficit::Nothing),
+                _ => Some(Deficit::Part(*coverage)),
+            };
+            observed.units.iter().map(|(unit, coverage)| (named(unit), deficit(coverage))).collect()
+        }
+        (_, Some(_)) if !evidence.parts.is_empty() => evidence.parts.keys().map(|unit| (named(unit), None)).collect(),
+        _ => return None,
+    };
+    Some(expected.into_iter().map(|unit| (unit, seen.get(unit).copied().unwrap_or(Some(Deficit::Nothing)))).collect())
+}
+
+/// The units of which the warehouse counted less than all.
+pub fn short_units(seen: &Observation) -> impl Iterator<Item = &UnitId> {
+    seen.units.iter().filter(|(_, coverage)| !coverage.is_full()).map(|(unit, _)| unit)
+}
+
+/// Of the units that are short, those of the date's games and of the teams that play in them, as they are called here.
+pub fn playing(calendar: &Calendar, partition: &Partition, seen: &Observation) -> BTreeSet<UnitId> {
+    let games = partition.games();
+    let plays = |unit: &str| {
+        games.keys().any(|game| {
+            game.as_str() == unit || teams_of(game).is_some_and(|(away, home)| unit == away || unit == home)
+        })
+    };
+    short_units(seen).map(|unit| calendar.team(unit.as_str())).filter(|unit| plays(unit)).map(UnitId::from).collect()
+}
+
+/// Whether `game` is short of the output of `node`, begun or not.
+pub fn is_short(graph: &Graph, partition: &Partition, node: &Node, game: &UnitId) -> bool {
+    deficits(graph, partition, node, Timestamp::MIN).contains_key(game)
+}
+
+/// The games that are short of the output of `node` and have not begun at `at`. A game is short where one of its teams is.
+///
+/// Every game is short of an output of which nothing is known; none is of one that is known only in sum.
+pub fn deficits(graph: &Graph, partition: &Partition, node: &Node, at: Timestamp) -> BTreeMap<UnitId, Deficit> {
+    let games = partition.games();
+    let ahead = |game: &Game| at == Timestamp::MIN || !has_begun(game, at);
+    let evidence = partition.nodes.get(&node.id).map(|facts| &facts.evidence);
+    let Some(evidence) = evidence.filter(|evidence| evidence.extant() != Extant::Nothing) else {
+        return games.into_iter().filter(|(_, game)| ahead(game)).map(|(unit, _)| (unit, Deficit::Nothing)).collect();
+    };
+    let Some(shares) = shares(&graph.calendar, evidence, node.expects.unit, &games) else { return BTreeMap::new() };
+    let short = |unit: &UnitId| match node.expects.unit {
+        Unit::Any => None,
+        Unit::Game => shares.get(unit.as_str()).copied().flatten(),
+        Unit::Team => {
+            let (away, home) = teams_of(unit)?;
+            [away, home].into_iter().find_map(|team| shares.get(team).copied().flatten())
+        }
+    };
+    games.iter().filter(|(_, game)| ahead(game)).filter_map(|(unit, _)| Some((unit.clone(), short(unit)?))).collect()
+}
