@@ -23,6 +23,7 @@ use crate::domain::id::{NodeId, PipelineId};
 use crate::topology::{self, Topology};
 use crate::wire::dispatch::{Message, Target};
 use crate::wire::inbound::Naming;
+use crate::wire::report;
 use probe::Probe;
 
 /// The topology that is compiled in.
@@ -50,6 +51,8 @@ pub struct Pipeline {
     pub outputs: BTreeMap<NodeId, String>,
     /// What the warehouse is asked about a node's output.
     pub probes: BTreeMap<NodeId, Probe>,
+    /// What the warehouse is asked about a date.
+    pub reports: BTreeMap<report::Kind, Probe>,
     /// What a node's processors call themselves, in the history of runs and in their locks; the usual one first.
     pub classes: BTreeMap<NodeId, Vec<String>>,
     /// Dispatches a second to one target.
@@ -400,6 +403,41 @@ pipelines:
         ];
         for (probe, ask, expected) in table {
             assert_eq!(with(probe, ask), expected, "\n{probe}\n{ask}");
+        }
+    }
+
+    #[test]
+    fn each_mistake_in_a_report_is_named_with_its_place() {
+        // The report is on line 18.
+        let with = |report: &str| {
+            let head = HEAD.replacen("    nodes:\n", &format!("    reports: {{ {report} }}\n    nodes:\n"), 1);
+            mistakes(&format!("{head}{SOUND}"))
+        };
+        let columns = "team, latest_roster, player_count, is_playing";
+        assert_eq!(with(&format!("roster_ages: {{ sql: \"SELECT {columns} FROM t WHERE day = @date\" }}")), "");
+        let p = "p.yaml:18: pipelines.nba.reports";
+        let table = [
+            (
+                "roster_age: {}".to_owned(),
+                format!(
+                    "{p}.roster_age: `roster_age` is not one of schedule, game_coverage, roster_ages; did you mean `roster_ages`?"
+                ),
+            ),
+            (
+                "roster_ages: { sql: \"SELECT team, latest_roster, player_count FROM t WHERE day = @day\" }".to_owned(),
+                format!(
+                    "{p}.roster_ages.sql: names no column `is_playing`; a report gives team, latest_roster, player_count and is_playing\n\
+                     {p}.roster_ages.sql: does not ask about @date, so it would read every date\n\
+                     {p}.roster_ages.sql: `@day` is not declared under with"
+                ),
+            ),
+            (
+                format!("roster_ages: {{ sql: \"SELECT {columns} FROM {{{{ table }}}} WHERE day = @date\" }}"),
+                format!("{p}.roster_ages: a report names its tables itself; nothing is filled in"),
+            ),
+        ];
+        for (report, expected) in table {
+            assert_eq!(with(&report), expected, "\n{report}");
         }
     }
 

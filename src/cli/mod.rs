@@ -11,6 +11,7 @@ mod demo;
 mod doctor;
 mod graph;
 mod inspect;
+mod load;
 mod paint;
 mod say;
 mod serve;
@@ -89,6 +90,8 @@ enum Command {
     Config,
     /// Compare topics.yaml with the broker of a Google Cloud project, and bring it in line
     Topics(topics::Topics),
+    /// Put a report out of a file into the embedded warehouse, beside a running service or without one
+    Load(load::Load),
     /// Create the history's tables in BigQuery; what is there is left as it is
     Tables,
     /// Check what the service needs: declarations, store, credentials, topics, indexes; exits 1 on a failure
@@ -201,6 +204,7 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Demo(demo) => demo.run(common).await,
         Command::Simulate(simulate) => simulate.run(common).await,
         Command::Topics(topics) => topics.run(common).await,
+        Command::Load(load) => load.run(common).await,
         Command::Tables => tables::create(common).await,
         Command::Doctor(doctor) => doctor.run(common).await,
         Command::Status(status) => status.run(common).await,

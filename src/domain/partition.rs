@@ -11,9 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::effect::{Cause, Severity};
-use super::event::{
-    Command, Completed, Delivery, Event, Game, GameStatus, Heartbeat, Note, Outcome, Pulse, Request, Upstream,
-};
+use super::event::{Command, Completed, Delivery, Event, Game, Heartbeat, Note, Outcome, Pulse, Request, Upstream};
 use super::evidence::{Claim, Evidence, Extent, Version};
 use super::graph::{Graph, Kind};
 use super::id::{AlertKey, Attempt, DispatchId, NodeId, PartitionKey, RequestId, RunId, UnitId};
@@ -88,7 +86,7 @@ pub struct Schedule {
 impl Schedule {
     /// Whether any game is played on the date.
     pub fn has_games(&self) -> bool {
-        self.games.values().any(|game| game.status != GameStatus::Postponed)
+        self.games.values().any(|game| game.status.is_played())
     }
 }
 

@@ -66,6 +66,7 @@ pub fn router(app: App) -> Router {
             .route("/v1/projects/{project}/topics/{call}", post(rest::topic))
             .route("/v1/projects/{project}/subscriptions/{call}", post(rest::subscription))
             .route("/v1/coverage", post(rest::coverage))
+            .route("/v1/reports", post(rest::report))
             .layer(Extension(local.clone()));
         guarded = guarded.merge(broker);
     }

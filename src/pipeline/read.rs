@@ -13,8 +13,9 @@ use crate::domain::failure::FailureClass;
 use crate::domain::graph::{Cycle, DayTime, Heartbeats, Limits, Liveness, Offset, Rebuild, Strength, Task};
 use crate::domain::id::PipelineId;
 use crate::topology::{self, Topology};
+use crate::wire::report;
 
-use super::probe::{self, DraftAsk, DraftProbe};
+use super::probe::{self, DraftAsk, DraftProbe, Probe};
 use super::{Pipeline, Service, link};
 
 /// The only layout of the file so far; another number is another reader.
@@ -35,6 +36,7 @@ pub(super) struct Draft {
     pub cycles: Vec<Cycle>,
     pub coverage_min: PerMille,
     pub probes: BTreeMap<String, DraftProbe>,
+    pub reports: BTreeMap<report::Kind, Probe>,
     pub nodes: BTreeMap<String, DraftNode>,
 }
 
@@ -181,6 +183,11 @@ fn pipeline(name: &str, mut table: Table, report: &mut Report) -> Draft {
             probes.insert(name, probe::probe(table, report));
         }
     }
+    let mut reports = BTreeMap::new();
+    if let Some(table) = table.table("reports", report) {
+        let named = table.named(report).into_iter();
+        reports.extend(named.filter_map(|found| probe::reported(&found.value.0, &found.place, found.value.1, report)));
+    }
     table.require("nodes", report);
     let mut nodes = BTreeMap::new();
     if let Some(table) = table.table("nodes", report) {
@@ -205,6 +212,7 @@ fn pipeline(name: &str, mut table: Table, report: &mut Report) -> Draft {
         cycles,
         coverage_min,
         probes,
+        reports,
         nodes,
     }
 }
