@@ -8,6 +8,7 @@
 //! - every message has a live topic with a consumer, or a declared service, and satisfies its receiver's contract.
 
 mod link;
+mod monitors;
 pub mod probe;
 mod read;
 
@@ -20,6 +21,7 @@ use sha2::{Digest, Sha256};
 use crate::diagnostic::{self, Problems};
 use crate::domain::graph::Graph;
 use crate::domain::id::{NodeId, PipelineId};
+use crate::monitor;
 use crate::topology::{self, Topology};
 use crate::wire::dispatch::{Message, Target};
 use crate::wire::inbound::Naming;
@@ -53,6 +55,8 @@ pub struct Pipeline {
     pub probes: BTreeMap<NodeId, Probe>,
     /// What the warehouse is asked about a date.
     pub reports: BTreeMap<report::Kind, Probe>,
+    /// What the monitors hold a date to.
+    pub monitors: monitor::Settings,
     /// What a node's processors call themselves, in the history of runs and in their locks; the usual one first.
     pub classes: BTreeMap<NodeId, Vec<String>>,
     /// Dispatches a second to one target.
@@ -73,6 +77,11 @@ pub struct Service {
 }
 
 impl Pipeline {
+    /// What a node's processor calls itself.
+    pub fn class<'a>(&'a self, node: &'a NodeId) -> &'a str {
+        self.classes.get(node).and_then(|classes| classes.first()).map_or(node.as_str(), String::as_str)
+    }
+
     /// How many dispatches a second may leave for `target`; never 0.
     pub fn dispatches_per_second(&self, target: &Target) -> u32 {
         let own = match target {

@@ -12,6 +12,7 @@ mod doctor;
 mod graph;
 mod inspect;
 mod load;
+mod monitor;
 mod paint;
 mod say;
 mod serve;
@@ -102,6 +103,12 @@ enum Command {
     Why(inspect::Why),
     /// What happened on a date, in order
     Timeline(inspect::Timeline),
+    /// Whether every game of a date has enough predictions; exits 1 where one has not
+    Coverage(monitor::GameCoverage),
+    /// How new the teams' rosters are; exits 1 where one is too old or missing
+    Rosters(monitor::RosterCoverage),
+    /// How far the phases of a date are; exits 1 unless all is done
+    Health(monitor::PipelineHealth),
     /// The dependency graph
     Graph(graph::Graph),
     /// Stop dispatching a node, or a whole date
@@ -210,6 +217,9 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Status(status) => status.run(common).await,
         Command::Why(why) => why.run(common).await,
         Command::Timeline(timeline) => timeline.run(common).await,
+        Command::Coverage(coverage) => coverage.run(common).await,
+        Command::Rosters(rosters) => rosters.run(common).await,
+        Command::Health(health) => health.run(common).await,
         Command::Hold(hold) => hold.run(common).await,
         Command::Resume(target) => target.resume(common).await,
         Command::Retry(target) => target.retry(common).await,

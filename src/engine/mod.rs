@@ -5,6 +5,7 @@
 //! - [`relay`]: delivers committed effects, each target's at its [`pace`].
 //! - [`sweep`]: wakes partitions whose deadline has come.
 //! - [`export`]: writes the history from the journal, behind everything else.
+//! - [`monitor`]: gathers what the daily questions are answered from.
 //! - [`health`]: what keeps the service from being ready.
 //!
 //! Every loop is a function of the store and the clock that does one round. `serve` calls them when something happens
@@ -14,6 +15,7 @@ pub mod export;
 pub mod health;
 pub mod hearing;
 pub mod intake;
+pub mod monitor;
 pub mod pace;
 pub mod recipient;
 pub mod relay;

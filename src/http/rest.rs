@@ -53,7 +53,7 @@ fn invalid(message: impl Into<String>) -> Response {
 
 /// Reads a body, within bounds of size, time and memory in use. Room is taken for what has come, not for what is
 /// announced: who announces much and sends nothing holds up nobody.
-async fn read(app: &App, body: Body) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Response> {
+pub(super) async fn read(app: &App, body: Body) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Response> {
     let large = || {
         refuse(StatusCode::PAYLOAD_TOO_LARGE, "INVALID_ARGUMENT", format!("the body may have at most {BODY_MAX} bytes"))
     };

@@ -12,9 +12,11 @@ use crate::domain::coverage::PerMille;
 use crate::domain::failure::FailureClass;
 use crate::domain::graph::{Cycle, DayTime, Heartbeats, Limits, Liveness, Offset, Rebuild, Strength, Task};
 use crate::domain::id::PipelineId;
+use crate::monitor;
 use crate::topology::{self, Topology};
 use crate::wire::report;
 
+use super::monitors::{self, DraftPhase};
 use super::probe::{self, DraftAsk, DraftProbe, Probe};
 use super::{Pipeline, Service, link};
 
@@ -37,6 +39,8 @@ pub(super) struct Draft {
     pub coverage_min: PerMille,
     pub probes: BTreeMap<String, DraftProbe>,
     pub reports: BTreeMap<report::Kind, Probe>,
+    pub monitors: monitor::Settings,
+    pub monitored_phases: Vec<DraftPhase>,
     pub nodes: BTreeMap<String, DraftNode>,
 }
 
@@ -188,6 +192,8 @@ fn pipeline(name: &str, mut table: Table, report: &mut Report) -> Draft {
         let named = table.named(report).into_iter();
         reports.extend(named.filter_map(|found| probe::reported(&found.value.0, &found.place, found.value.1, report)));
     }
+    let monitors = table.table("monitors", report).map(|table| monitors::monitors(table, report));
+    let (monitors, monitored_phases) = monitors.unwrap_or_default();
     table.require("nodes", report);
     let mut nodes = BTreeMap::new();
     if let Some(table) = table.table("nodes", report) {
@@ -213,6 +219,8 @@ fn pipeline(name: &str, mut table: Table, report: &mut Report) -> Draft {
         coverage_min,
         probes,
         reports,
+        monitors,
+        monitored_phases,
         nodes,
     }
 }
@@ -309,7 +317,7 @@ fn limits(mut table: Table, report: &mut Report) -> (Limits, u32) {
 }
 
 /// A whole number from one on.
-fn count(table: &mut Table, key: &'static str, report: &mut Report) -> Option<u32> {
+pub(super) fn count(table: &mut Table, key: &'static str, report: &mut Report) -> Option<u32> {
     let found = table.integer(key, report)?;
     let count = u32::try_from(found.value).ok().filter(|count| *count > 0);
     if count.is_none() {
@@ -318,7 +326,7 @@ fn count(table: &mut Table, key: &'static str, report: &mut Report) -> Option<u3
     count
 }
 
-fn days(table: &mut Table, key: &'static str, report: &mut Report) -> Option<i32> {
+pub(super) fn days(table: &mut Table, key: &'static str, report: &mut Report) -> Option<i32> {
     let found = duration(table, key, report)?;
     let hours = found.value.as_hours();
     if hours % 24 != 0 || found.value != SignedDuration::from_hours(hours) {
