@@ -2,7 +2,7 @@
 //!
 //! Completions and heartbeats come in, dispatches and alerts go out, nothing accepted is lost, and an operator can ask
 //! why. Imports point inward: [`domain`] is the pure core and uses nothing of ours; [`wire`], [`topology`],
-//! [`pipeline`] and [`port`] use `domain`; [`engine`] runs the loops over ports; [`adapter`]s are the vendors;
+//! [`pipeline`], [`port`] and [`monitor`] use `domain`; [`engine`] runs the loops over ports; [`adapter`]s are the vendors;
 //! [`http`] and the command line stand outside. `ARCHITECTURE.md` is the map.
 
 pub mod adapter;
@@ -13,6 +13,7 @@ pub mod diagnostic;
 pub mod domain;
 pub mod engine;
 pub mod http;
+pub mod monitor;
 pub mod pipeline;
 pub mod port;
 pub mod scenario;

@@ -8,6 +8,7 @@
 //! - every message has a live topic with a consumer, or a declared service, and satisfies its receiver's contract.
 
 mod link;
+mod monitors;
 pub mod probe;
 mod read;
 
@@ -21,9 +22,11 @@ use sha2::{Digest, Sha256};
 use crate::diagnostic::{self, Problems};
 use crate::domain::graph::Graph;
 use crate::domain::id::{CheckId, NodeId, PipelineId};
+use crate::monitor;
 use crate::topology::{self, Topology};
 use crate::wire::dispatch::{Message, Target};
 use crate::wire::inbound::Naming;
+use crate::wire::report;
 use probe::Probe;
 
 /// The topology that is compiled in.
@@ -55,6 +58,10 @@ pub struct Pipeline {
     pub checks: BTreeMap<(NodeId, CheckId), Probe>,
     /// How the schedule is read.
     pub reading: ScheduleReading,
+    /// What the warehouse is asked about a date.
+    pub reports: BTreeMap<report::Kind, Probe>,
+    /// What the monitors hold a date to.
+    pub monitors: monitor::Settings,
     /// What a node's processors call themselves, in the history of runs and in their locks; the usual one first.
     pub classes: BTreeMap<NodeId, Vec<String>>,
     /// Dispatches a second to one target.
@@ -84,6 +91,11 @@ pub struct Service {
 }
 
 impl Pipeline {
+    /// What a node's processor calls itself.
+    pub fn class<'a>(&'a self, node: &'a NodeId) -> &'a str {
+        self.classes.get(node).and_then(|classes| classes.first()).map_or(node.as_str(), String::as_str)
+    }
+
     /// How many dispatches a second may leave for `target`; never 0.
     pub fn dispatches_per_second(&self, target: &Target) -> u32 {
         let own = match target {
@@ -414,6 +426,41 @@ pipelines:
         ];
         for (probe, ask, expected) in table {
             assert_eq!(with(probe, ask), expected, "\n{probe}\n{ask}");
+        }
+    }
+
+    #[test]
+    fn each_mistake_in_a_report_is_named_with_its_place() {
+        // The report is on line 18.
+        let with = |report: &str| {
+            let head = HEAD.replacen("    nodes:\n", &format!("    reports: {{ {report} }}\n    nodes:\n"), 1);
+            mistakes(&format!("{head}{SOUND}"))
+        };
+        let columns = "team, latest_roster, player_count, is_playing";
+        assert_eq!(with(&format!("roster_ages: {{ sql: \"SELECT {columns} FROM t WHERE day = @date\" }}")), "");
+        let p = "p.yaml:18: pipelines.nba.reports";
+        let table = [
+            (
+                "roster_age: {}".to_owned(),
+                format!(
+                    "{p}.roster_age: `roster_age` is not one of schedule, game_coverage, roster_ages; did you mean `roster_ages`?"
+                ),
+            ),
+            (
+                "roster_ages: { sql: \"SELECT team, latest_roster, player_count FROM t WHERE day = @day\" }".to_owned(),
+                format!(
+                    "{p}.roster_ages.sql: names no column `is_playing`; a report gives team, latest_roster, player_count and is_playing\n\
+                     {p}.roster_ages.sql: does not ask about @date, so it would read every date\n\
+                     {p}.roster_ages.sql: `@day` is not declared under with"
+                ),
+            ),
+            (
+                format!("roster_ages: {{ sql: \"SELECT {columns} FROM {{{{ table }}}} WHERE day = @date\" }}"),
+                format!("{p}.roster_ages: a report names its tables itself; nothing is filled in"),
+            ),
+        ];
+        for (report, expected) in table {
+            assert_eq!(with(&report), expected, "\n{report}");
         }
     }
 

@@ -17,6 +17,7 @@ use crate::domain::partition::{Partition, Recorded};
 use crate::domain::time::Now;
 use crate::wire::dispatch::Outgoing;
 use crate::wire::inbound::Delivery;
+use crate::wire::report;
 
 /// Why a store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -310,10 +311,21 @@ pub enum Answer {
     Unknown(String),
 }
 
-/// One row of one history table, column by column: dates and instants as text, JSON as itself.
+/// A report's answer.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Reported {
+    /// These rows, as [`report`] reads them; none where there is nothing of the date, as on a day without games.
+    Rows(Vec<Row>),
+    /// It keeps no such report, or none of this date.
+    NotKept,
+    /// It could not be told.
+    Unknown(String),
+}
+
+/// One row of a history table or a report, column by column: dates and instants as text, JSON as itself.
 pub type Row = serde_json::Map<String, serde_json::Value>;
 
-/// Questions about outputs, and the history of runs. Every call ends within a time limit of the adapter's own.
+/// Questions about outputs and dates, and the history of runs. Every call ends within a time limit of the adapter's own.
 #[async_trait]
 pub trait Warehouse: Send + Sync {
     /// How much of a node's output for a date is there. [`Answer::NotKept`] where the node has no probe, or nothing is
@@ -322,6 +334,8 @@ pub trait Warehouse: Send + Sync {
 
     /// The same about a check of a node: the share of the data behind a dispatch that is good.
     async fn check(&self, pipeline: &PipelineId, node: &NodeId, check: &CheckId, date: Date, at: Timestamp) -> Answer;
+    /// The rows of a report about a date. They are as they are kept: whoever uses them reads them by [`report`].
+    async fn report(&self, pipeline: &PipelineId, report: report::Kind, date: Date, at: Timestamp) -> Reported;
 
     /// Appends rows, each with its insert id, to a history table of [`crate::wire::table`]. Appending the same id again is
     /// harmless: it is dropped, or readers find an equal row twice. After an error any of the rows may be there, and all

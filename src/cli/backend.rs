@@ -17,7 +17,8 @@ use crate::adapter::pubsub::publisher::Publisher;
 use crate::configuration::{Backend, Configuration};
 use crate::domain::id::{CheckId, NodeId, PipelineId};
 use crate::pipeline::Declarations;
-use crate::port::{Answer, Bus, Row, Store, Warehouse};
+use crate::port::{Answer, Bus, Reported, Row, Store, Warehouse};
+use crate::wire::report;
 
 /// What is going to be done with the store.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -168,7 +169,7 @@ pub fn span(name: &str, text: &str) -> Result<SignedDuration, Fault> {
 }
 
 /// There is no store where one was looked for.
-fn no_store(configuration: &Configuration, error: &dyn std::error::Error) -> Fault {
+pub fn no_store(configuration: &Configuration, error: &dyn std::error::Error) -> Fault {
     Fault::unusable(anyhow::anyhow!(
         "open the store in {}: {error}; `tipoff serve --data {0}` makes one, --data names another",
         configuration.data.display()
@@ -186,6 +187,10 @@ impl Warehouse for NoWarehouse {
 
     async fn check(&self, _: &PipelineId, _: &NodeId, _: &CheckId, _: Date, _: Timestamp) -> Answer {
         Answer::NotKept
+    }
+
+    async fn report(&self, _pipeline: &PipelineId, _report: report::Kind, _date: Date, _at: Timestamp) -> Reported {
+        Reported::NotKept
     }
 
     async fn append(&self, _table: &str, _rows: Vec<(String, Row)>) -> Result<(), String> {

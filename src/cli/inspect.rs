@@ -139,10 +139,11 @@ impl Status {
         let name = paint.strong(&format!("{} {date}", graph.pipeline));
         say!("{name} ({}): {verdict}; of {} tasks {}", zone(graph), tasks.len(), counts.join(", "));
         // The date's own, and what belongs to no date: parked messages, targets that refuse.
-        let names_no_date = |alert: &&Alert| {
-            alert.key.as_str().rsplit(':').next().is_none_or(|end| end.parse::<PartitionKey>().is_err())
+        let is_of_another_date = |alert: &&Alert| {
+            let end = alert.key.as_str().rsplit(':').next().unwrap_or_default();
+            end.parse::<PartitionKey>().is_ok_and(|key| key != view.partition)
         };
-        for alert in alerts.iter().filter(|alert| view.alerts.contains(&alert.key) || names_no_date(alert)) {
+        for alert in alerts.iter().filter(|alert| view.alerts.contains(&alert.key) || !is_of_another_date(alert)) {
             let severity = alert.severity.as_str();
             say!("{} {}  {}", paint.bad(severity), alert.text, paint.dim(alert.key.as_str()));
         }

@@ -11,6 +11,8 @@ mod demo;
 mod doctor;
 mod graph;
 mod inspect;
+mod load;
+mod monitor;
 mod paint;
 mod say;
 mod serve;
@@ -89,6 +91,8 @@ enum Command {
     Config,
     /// Compare topics.yaml with the broker of a Google Cloud project, and bring it in line
     Topics(topics::Topics),
+    /// Put a report out of a file into the embedded warehouse, beside a running service or without one
+    Load(load::Load),
     /// Create the history's tables in BigQuery; what is there is left as it is
     Tables,
     /// Check what the service needs: declarations, store, credentials, topics, indexes; exits 1 on a failure
@@ -99,6 +103,12 @@ enum Command {
     Why(inspect::Why),
     /// What happened on a date, in order
     Timeline(inspect::Timeline),
+    /// Whether every game of a date has enough predictions; exits 1 where one has not
+    Coverage(monitor::GameCoverage),
+    /// How new the teams' rosters are; exits 1 where one is too old or missing
+    Rosters(monitor::RosterCoverage),
+    /// How far the phases of a date are; exits 1 unless all is done
+    Health(monitor::PipelineHealth),
     /// The dependency graph
     Graph(graph::Graph),
     /// Stop dispatching a node, or a whole date
@@ -201,11 +211,15 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Demo(demo) => demo.run(common).await,
         Command::Simulate(simulate) => simulate.run(common).await,
         Command::Topics(topics) => topics.run(common).await,
+        Command::Load(load) => load.run(common).await,
         Command::Tables => tables::create(common).await,
         Command::Doctor(doctor) => doctor.run(common).await,
         Command::Status(status) => status.run(common).await,
         Command::Why(why) => why.run(common).await,
         Command::Timeline(timeline) => timeline.run(common).await,
+        Command::Coverage(coverage) => coverage.run(common).await,
+        Command::Rosters(rosters) => rosters.run(common).await,
+        Command::Health(health) => health.run(common).await,
         Command::Hold(hold) => hold.run(common).await,
         Command::Resume(target) => target.resume(common).await,
         Command::Retry(target) => target.retry(common).await,

@@ -120,7 +120,7 @@ pub enum Anchor {
 }
 
 fn is_played(game: &Game) -> bool {
-    !matches!(game.status, GameStatus::Postponed | GameStatus::Moved)
+    game.status.is_played()
 }
 
 impl Partition {

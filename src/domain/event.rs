@@ -176,7 +176,7 @@ pub struct Game {
     pub id: Option<UnitId>,
 }
 
-/// Whether a game is played on its date.
+/// How a game stands on the date it is listed for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GameStatus {
@@ -186,10 +186,20 @@ pub enum GameStatus {
     Live,
     /// Over.
     Final,
-    /// Not played for now.
+    /// Not played on this date; when it will be is not known.
     Postponed,
     /// Played on another date.
     Moved,
+}
+
+impl GameStatus {
+    /// Whether it is, was or will be played on that date.
+    pub fn is_played(self) -> bool {
+        match self {
+            Self::Scheduled | Self::Live | Self::Final => true,
+            Self::Postponed | Self::Moved => false,
+        }
+    }
 }
 
 /// Evidence of a node of another date, carried here so that this partition stays a function of its own events.

@@ -4,16 +4,20 @@
 //! - [`step`]: load, decide, commit; again if somebody else was faster.
 //! - [`relay`]: delivers committed effects, each target's at its [`pace`].
 //! - [`sweep`]: wakes partitions whose deadline has come.
+//! - [`calendar`]: reads the schedule, and opens the days around today.
 //! - [`export`]: writes the history from the journal, behind everything else.
+//! - [`monitor`]: gathers what the daily questions are answered from.
 //! - [`health`]: what keeps the service from being ready.
 //!
 //! Every loop is a function of the store and the clock that does one round. `serve` calls them when something happens
 //! or is due; the simulator calls the same functions on a virtual clock.
 
+pub mod calendar;
 pub mod export;
 pub mod health;
 pub mod hearing;
 pub mod intake;
+pub mod monitor;
 pub mod pace;
 pub mod recipient;
 pub mod relay;

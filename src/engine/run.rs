@@ -90,9 +90,11 @@ pub fn run(engine: &Arc<Engine>, stop: &watch::Receiver<bool>) -> Running {
     let (decided, changes) = watch::channel(());
     let mut tasks = JoinSet::new();
     tasks.spawn(intake(Arc::clone(engine), receiver, decided.clone(), stop.clone()));
+    let decided_by_calendar = decided.clone();
     tasks.spawn(sweep(Arc::clone(engine), decided, stop.clone()));
     tasks.spawn(relay(Arc::clone(engine), changes, stop.clone()));
     tasks.spawn(export(Arc::clone(engine), stop.clone()));
+    tasks.spawn(calendar(Arc::clone(engine), decided_by_calendar, stop.clone()));
     Running { inbox: Inbox(sender), tasks }
 }
 
@@ -254,6 +256,24 @@ async fn relay(engine: Arc<Engine>, mut changes: watch::Receiver<()>, mut stop: 
                 }
             }
             Ok(()) = changes.changed() => {}
+            () = tokio::time::sleep(every) => {}
+        }
+    }
+}
+
+async fn calendar(engine: Arc<Engine>, decided: watch::Sender<()>, mut stop: watch::Receiver<bool>) {
+    let every = Duration::try_from(engine.schedules_every()).unwrap_or(EXPORT_EVERY);
+    loop {
+        match engine.read_schedules().await {
+            Ok(0) => {}
+            Ok(_) => {
+                decided.send_replace(());
+            }
+            Err(error) => tracing::warn!("read the schedule: {error}"),
+        }
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return,
             () = tokio::time::sleep(every) => {}
         }
     }

@@ -1,10 +1,11 @@
 //! The HTTP face of the embedded default: push envelopes and the REST publish call in, REST pull and acknowledge out,
-//! health.
+//! health; and the pipeline's monitors, on every backend.
 //!
 //! A response is the settlement: 2xx is an acknowledgement and is given only after the commit; 503 hands a message back.
 //! Binds to loopback unless a token is configured; a browser's cross-site request is refused either way.
 
 pub mod guard;
+pub mod monitor;
 pub mod rest;
 pub mod retold;
 
@@ -58,14 +59,20 @@ pub struct Local {
 /// Bodies in memory at once, in kilobytes: 64 MiB.
 pub const ROOM_KB: usize = 64 * 1024;
 
-/// Every route: the push endpoint and health, and the broker's own calls where the broker is ours.
+/// Every route: the push endpoint, the monitors and health, and the broker's own calls where the broker is ours.
 pub fn router(app: App) -> Router {
-    let mut guarded = Router::new().route("/push", post(rest::push));
+    let mut guarded = Router::new()
+        .route("/push", post(rest::push))
+        .route("/game-coverage-alert", get(monitor::game_coverage).post(monitor::game_coverage))
+        .route("/stale-processor-monitor", get(monitor::silence).post(monitor::silence))
+        .route("/pipeline-health-summary", get(monitor::health).post(monitor::health))
+        .route("/roster-coverage", get(monitor::rosters).post(monitor::rosters));
     if let Some(local) = &app.local {
         let broker = Router::new()
             .route("/v1/projects/{project}/topics/{call}", post(rest::topic))
             .route("/v1/projects/{project}/subscriptions/{call}", post(rest::subscription))
             .route("/v1/coverage", post(rest::coverage))
+            .route("/v1/reports", post(rest::report))
             .layer(Extension(local.clone()));
         guarded = guarded.merge(broker);
     }

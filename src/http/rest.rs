@@ -23,8 +23,9 @@ use super::{App, BODY_MAX, Local};
 use crate::domain::coverage::Coverage;
 use crate::domain::id::{NodeId, PipelineId, UnitId};
 use crate::engine::intake::Settlement;
-use crate::wire::envelope;
+use crate::port::Row;
 use crate::wire::inbound::Delivery;
+use crate::wire::{envelope, report};
 
 /// A client that takes longer than this to send its body is cut off.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
@@ -52,7 +53,7 @@ fn invalid(message: impl Into<String>) -> Response {
 
 /// Reads a body, within bounds of size, time and memory in use. Room is taken for what has come, not for what is
 /// announced: who announces much and sends nothing holds up nobody.
-async fn read(app: &App, body: Body) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Response> {
+pub(super) async fn read(app: &App, body: Body) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Response> {
     let large = || {
         refuse(StatusCode::PAYLOAD_TOO_LARGE, "INVALID_ARGUMENT", format!("the body may have at most {BODY_MAX} bytes"))
     };
@@ -284,6 +285,42 @@ pub async fn coverage(State(app): State<App>, Extension(local): Extension<Local>
         .collect();
     let now = app.engine.clock.now();
     match local.embedded.put_coverage(&body.pipeline, &body.node, body.date, coverage, units, now).await {
+        Ok(()) => Json(json!({})).into_response(),
+        Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", error.to_string()),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReportBody {
+    pipeline: PipelineId,
+    report: String,
+    date: Date,
+    rows: Vec<Row>,
+}
+
+/// What a report says of a date from now on, for the embedded warehouse: `{pipeline, report, date, rows: [{…}]}`.
+pub async fn report(State(app): State<App>, Extension(local): Extension<Local>, body: Body) -> Response {
+    let (bytes, _room) = match read(&app, body).await {
+        Ok(read) => read,
+        Err(response) => return response,
+    };
+    let body: ReportBody = match serde_json::from_slice(&bytes) {
+        Ok(body) => body,
+        Err(error) => return invalid(error.to_string()),
+    };
+    let kind = match body.report.parse::<report::Kind>() {
+        Ok(kind) => kind,
+        Err(message) => return invalid(format!("report: {message}")),
+    };
+    if app.engine.pipeline(&body.pipeline).is_none() {
+        return invalid(format!("there is no pipeline {}", body.pipeline));
+    }
+    if let Err(error) = report::check(kind, body.date, &body.rows) {
+        return invalid(error.to_string());
+    }
+    let now = app.engine.clock.now();
+    match local.embedded.put_report(&body.pipeline, kind, body.date, body.rows, now).await {
         Ok(()) => Json(json!({})).into_response(),
         Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", error.to_string()),
     }

@@ -27,6 +27,7 @@ pub(super) fn pipeline(draft: Draft, revision: u64, topology: Option<&Topology>,
     let nodes = linking.nodes(report);
     let order = linking.order(report);
     linking.check_reach(report);
+    linking.check_monitors(report);
     let tasks = linking.tasks(&nodes, report);
     let outputs = linking.outputs(report);
     let probes = linking.probes(report);
@@ -54,6 +55,8 @@ pub(super) fn pipeline(draft: Draft, revision: u64, topology: Option<&Topology>,
         probes,
         checks,
         reading,
+        reports: draft.reports,
+        monitors: draft.monitors,
         classes,
         services: draft.services,
         dispatches_per_second: draft.dispatches_per_second,
@@ -97,6 +100,21 @@ impl Linking<'_> {
 
     fn root_node<'n>(&'n self, id: &'n str) -> Option<&'n DraftNode> {
         self.draft.nodes.get(self.root(id))
+    }
+
+    /// A phase that no node has, or that asks for more processors than it has, would never be done.
+    fn check_monitors(&self, report: &mut Report) {
+        for (label, expected) in &self.draft.monitored_phases {
+            let is_processor = |(id, node): &(&String, &DraftNode)| {
+                let is_gate = matches!(node.kind, Some(DraftKind::Gate(_)));
+                self.root(id) == id.as_str() && node.phase.as_ref() == Some(&label.value) && !is_gate
+            };
+            let processors = self.draft.nodes.iter().filter(is_processor).count();
+            if usize::try_from(*expected).is_ok_and(|expected| expected > processors) {
+                let message = format!("expects {expected} processors of the {processors} that have the phase");
+                report.at(&label.place, message);
+            }
+        }
     }
 
     /// A processor that runs in several passes is several nodes: of one kind, in different passes, after one of them.

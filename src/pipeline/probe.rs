@@ -1,21 +1,22 @@
-//! What is asked of the warehouse about a node's output?
+//! What is asked of the warehouse about a node's output, and about a date?
 //!
 //! A probe is a query written once and asked for several nodes: `{{ table }}` and `{{ date_column }}` are filled in from
-//! the declaration when it is read, `@date` and what the probe declares under `with` are parameters of the query. What
-//! holds of every [`Probe`] that exists: it is one statement that only reads, it asks about `@date`, and every parameter
-//! it names has a value.
+//! the declaration when it is read, `@date` and what the probe declares under `with` are parameters of the query. A report
+//! is such a query about the date itself, with nothing to fill in. What holds of every [`Probe`] that exists: it is one
+//! statement that only reads, it asks about `@date`, and every parameter it names has a value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnostic::{Any, Found, Place, Report, Table, suggestion};
+use crate::wire::report;
 
 /// The column that most tables keep a game date in.
 const DATE_COLUMN: &str = "game_date";
 /// The parameter that every probe has.
 const DATE: &str = "date";
 
-/// A query with everything but the date filled in. Its rows have the columns `observed` and `expected`, and may have
-/// `unit`, by which they are then told apart.
+/// A query with everything but the date filled in. About an output, its rows have the columns `observed` and `expected`,
+/// and may have `unit`, by which they are then told apart; a report's have the columns of its [`report::Kind`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Probe {
     /// Its name in the declaration.
@@ -58,7 +59,27 @@ pub(super) struct DraftAsk {
 }
 
 /// Reads one of the pipeline's probes.
-pub(super) fn probe(mut table: Table, report: &mut Report) -> DraftProbe {
+pub(super) fn probe(table: Table, report: &mut Report) -> DraftProbe {
+    query(table, "a probe", &["observed", "expected"], report)
+}
+
+/// Reads one of the pipeline's reports, if it is one that is known.
+pub(super) fn reported(name: &str, place: &Place, table: Table, report: &mut Report) -> Option<(report::Kind, Probe)> {
+    let kind = match name.parse::<report::Kind>() {
+        Ok(kind) => kind,
+        Err(message) => {
+            report.at(place, message);
+            return None;
+        }
+    };
+    let DraftProbe { sql, with } = query(table, "a report", kind.columns(), report);
+    if sql.contains("{{") {
+        report.at(place, "a report names its tables itself; nothing is filled in");
+    }
+    Some((kind, Probe { name: name.to_owned(), sql, arguments: with }))
+}
+
+fn query(mut table: Table, what: &str, columns: &[&str], report: &mut Report) -> DraftProbe {
     let sql = table.required_text("sql", report);
     let with = table.any("with", report);
     table.finish(report);
@@ -70,7 +91,7 @@ pub(super) fn probe(mut table: Table, report: &mut Report) -> DraftProbe {
         declared.insert(name, value.value);
     }
     if let Some(sql) = &sql {
-        check(sql, &declared, report);
+        check(sql, &declared, what, columns, report);
     }
     DraftProbe { sql: sql.map(|found| found.value).unwrap_or_default(), with: declared }
 }
@@ -126,16 +147,14 @@ fn arguments(found: Found<Any>, report: &mut Report) -> Vec<(String, Found<Argum
 }
 
 /// Notes what can be seen of a query without running it.
-fn check(sql: &Found<String>, with: &BTreeMap<String, Argument>, report: &mut Report) {
+fn check(sql: &Found<String>, with: &BTreeMap<String, Argument>, what: &str, columns: &[&str], report: &mut Report) {
     let text = &sql.value;
     let start = text.trim_start().to_ascii_uppercase();
     if !(start.starts_with("SELECT") || start.starts_with("WITH")) || text.contains(';') {
-        report.at(&sql.place, "a probe is one query; it begins with SELECT or WITH and has no `;`");
+        report.at(&sql.place, format!("{what} is one query; it begins with SELECT or WITH and has no `;`"));
     }
-    for column in ["observed", "expected"] {
-        if !text.contains(column) {
-            report.at(&sql.place, format!("names no column `{column}`; a probe gives observed and expected"));
-        }
+    for column in columns.iter().filter(|column| !text.contains(**column)) {
+        report.at(&sql.place, format!("names no column `{column}`; {what} gives {}", list(columns)));
     }
     if let Err(message) = fill(text, "", "") {
         report.at(&sql.place, message);
@@ -150,6 +169,15 @@ fn check(sql: &Found<String>, with: &BTreeMap<String, Argument>, report: &mut Re
     }
     for name in with.keys().filter(|name| !named.contains(name.as_str())) {
         report.at(&sql.place, format!("`{name}` is declared under with and not used"));
+    }
+}
+
+/// Names as a sentence has them: `a, b and c`.
+fn list(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [name] => (*name).to_owned(),
+        [names @ .., last] => format!("{} and {last}", names.join(", ")),
     }
 }
 

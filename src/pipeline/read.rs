@@ -16,9 +16,12 @@ use crate::domain::graph::{
     Cycle, DayTime, Expects, Heartbeats, Limits, Liveness, Offset, Rebuild, Refresh, Strength, Task, Unanswered, Unit,
 };
 use crate::domain::id::PipelineId;
+use crate::monitor;
 use crate::topology::{self, Topology};
+use crate::wire::report;
 
-use super::probe::{self, DraftAsk, DraftProbe};
+use super::monitors::{self, DraftPhase};
+use super::probe::{self, DraftAsk, DraftProbe, Probe};
 use super::{Pipeline, Service, link};
 
 /// The only layout of the file so far; another number is another reader.
@@ -40,6 +43,9 @@ pub(super) struct Draft {
     pub cycles: Vec<Cycle>,
     pub coverage_min: PerMille,
     pub probes: BTreeMap<String, DraftProbe>,
+    pub reports: BTreeMap<report::Kind, Probe>,
+    pub monitors: monitor::Settings,
+    pub monitored_phases: Vec<DraftPhase>,
     pub nodes: BTreeMap<String, DraftNode>,
 }
 
@@ -217,6 +223,13 @@ fn pipeline(name: &str, mut table: Table, report: &mut Report) -> Draft {
             probes.insert(name, probe::probe(table, report));
         }
     }
+    let mut reports = BTreeMap::new();
+    if let Some(table) = table.table("reports", report) {
+        let named = table.named(report).into_iter();
+        reports.extend(named.filter_map(|found| probe::reported(&found.value.0, &found.place, found.value.1, report)));
+    }
+    let monitors = table.table("monitors", report).map(|table| monitors::monitors(table, report));
+    let (monitors, monitored_phases) = monitors.unwrap_or_default();
     table.require("nodes", report);
     let mut nodes = BTreeMap::new();
     if let Some(table) = table.table("nodes", report) {
@@ -242,6 +255,9 @@ fn pipeline(name: &str, mut table: Table, report: &mut Report) -> Draft {
         cycles,
         coverage_min,
         probes,
+        reports,
+        monitors,
+        monitored_phases,
         nodes,
     }
 }
@@ -354,7 +370,7 @@ fn limits(mut table: Table, report: &mut Report) -> (Limits, u32) {
 }
 
 /// A whole number from one on.
-fn count(table: &mut Table, key: &'static str, report: &mut Report) -> Option<u32> {
+pub(super) fn count(table: &mut Table, key: &'static str, report: &mut Report) -> Option<u32> {
     let found = table.integer(key, report)?;
     let count = u32::try_from(found.value).ok().filter(|count| *count > 0);
     if count.is_none() {
@@ -363,7 +379,7 @@ fn count(table: &mut Table, key: &'static str, report: &mut Report) -> Option<u3
     count
 }
 
-fn days(table: &mut Table, key: &'static str, report: &mut Report) -> Option<i32> {
+pub(super) fn days(table: &mut Table, key: &'static str, report: &mut Report) -> Option<i32> {
     let found = duration(table, key, report)?;
     let hours = found.value.as_hours();
     if hours % 24 != 0 || found.value != SignedDuration::from_hours(hours) {

@@ -200,6 +200,21 @@ impl Judge<'_> {
                 raised.len()
             ));
         }
+        let texts = || {
+            self.seen.entries.iter().filter_map(|entry| match &entry.what {
+                What::Alert { key, text, turn: Turn::Raised, .. } if key.as_str() == wanted.key => Some(text.as_str()),
+                _ => None,
+            })
+        };
+        let says_all = texts().any(|text| wanted.says.iter().all(|word| text.contains(word.as_str())));
+        if !wanted.says.is_empty() && !says_all {
+            let found = texts().collect::<Vec<_>>();
+            return Some(format!("alert {} never says all of {:?}; it says {found:?}", wanted.key, wanted.says));
+        }
+        let excess = wanted.says_not.iter().find(|word| texts().any(|text| text.contains(word.as_str())));
+        if let Some(word) = excess {
+            return Some(format!("alert {} says {word:?}", wanted.key));
+        }
         let misplaced = |found: &[Timestamp], pair: &(String, String)| {
             let (from, until) = self.window(pair);
             !found.iter().any(|at| *at >= from && *at <= until)

@@ -10,7 +10,7 @@ use serde_saphyr::Spanned;
 
 use crate::diagnostic::{self, Problem, Problems};
 use crate::domain::event::{Command, GameStatus};
-use crate::domain::id::{NodeId, PipelineId, UnitId};
+use crate::domain::id::{CheckId, NodeId, PipelineId, UnitId};
 use crate::domain::time::after;
 
 /// A scenario file.
@@ -156,6 +156,9 @@ pub struct Fact {
     pub pipeline: PipelineId,
     /// Which node's output.
     pub node: NodeId,
+    /// Not its output, but what one of its checks finds.
+    #[serde(default)]
+    pub check: Option<CheckId>,
     /// For which date.
     pub date: Date,
     /// Units there.
@@ -343,6 +346,12 @@ pub struct WantedAlert {
     /// How often it is raised; defaults to 1.
     #[serde(default)]
     pub count: Option<usize>,
+    /// What it says, at least once: all of these.
+    #[serde(default)]
+    pub says: Vec<String>,
+    /// What it never says.
+    #[serde(default)]
+    pub says_not: Vec<String>,
 }
 
 /// How a message must be settled.

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::faults::{Faults, FaultyBus, FaultyStore, locked};
 use super::file::{Answer, Break, Scenario, Step, span};
 use super::ground::Ground;
-use crate::adapter::embedded::{Durability, Embedded};
+use crate::adapter::embedded::{Durability, Embedded, question};
 use crate::clock::Clock;
 use crate::domain::coverage::Coverage;
 use crate::domain::effect::{Severity, Turn};
@@ -639,8 +639,9 @@ impl<'a> World<'a> {
                 .into_iter()
                 .filter_map(|(unit, (observed, expected))| Some((unit, Coverage::new(observed, expected)?)))
                 .collect();
-            self.warehouse.put_coverage(&fact.pipeline, &fact.node, fact.date, coverage, units, at).await?;
-            self.world(at, format!("the warehouse has {} of {}@{}", coverage, fact.node, fact.date));
+            let about = fact.check.map_or(fact.node.clone(), |check| question(&fact.node, &check));
+            self.warehouse.put_coverage(&fact.pipeline, &about, fact.date, coverage, units, at).await?;
+            self.world(at, format!("the warehouse has {coverage} of {about}@{}", fact.date));
         } else if let Some(reason) = step.warehouse_away {
             let away = (!reason.is_empty()).then_some(reason);
             self.world(at, format!("the warehouse is {}", away.as_deref().unwrap_or("back")));

@@ -83,10 +83,6 @@ struct Telling<'a> {
 }
 
 impl Telling<'_> {
-    fn class<'a>(&'a self, node: &'a NodeId) -> &'a str {
-        self.pipeline.classes.get(node).and_then(|classes| classes.first()).map_or(node.as_str(), String::as_str)
-    }
-
     fn phase(&self, node: &NodeId) -> &str {
         let label = self.pipeline.graph.node(node.as_str()).map_or("", |node| node.phase.as_str());
         PHASES.iter().find(|(known, _)| *known == label).map_or(label, |(_, word)| *word)
@@ -103,7 +99,7 @@ impl Telling<'_> {
         let output = self.pipeline.outputs.get(node).map(String::as_str).unwrap_or_default();
         let (dataset, table) = output.rsplit_once('.').unwrap_or(("", output));
         let row = json!({
-            "processor_name": self.class(node), "run_id": run, "status": status,
+            "processor_name": self.pipeline.class(node), "run_id": run, "status": status,
             "data_date": self.entry.key.date, "started_at": published, "processed_at": published,
             "records_processed": records, "phase": self.phase(node),
             "output_table": table, "output_dataset": dataset, "triggered_by": "api",
@@ -117,7 +113,7 @@ impl Telling<'_> {
     fn dead_run(&self, node: &NodeId, run: &RunId) -> Appended {
         let at = self.entry.now.at;
         let row = json!({
-            "processor_name": self.class(node), "run_id": run, "status": "failed",
+            "processor_name": self.pipeline.class(node), "run_id": run, "status": "failed",
             "data_date": self.entry.key.date, "started_at": at, "processed_at": at,
             "phase": self.phase(node), "failure_category": "STALE_HEARTBEAT",
             "skip_reason": "heartbeat dead: fenced by tipoff", "triggered_by": "api", "skipped": false,
@@ -128,7 +124,7 @@ impl Telling<'_> {
     fn completion(&self, completed: &Completed) -> Row {
         object(json!({
             "phase": self.phase(&completed.node), "game_date": self.entry.key.date,
-            "processor_name": self.class(&completed.node), "status": status(&completed.outcome).0,
+            "processor_name": self.pipeline.class(&completed.node), "status": status(&completed.outcome).0,
             "record_count": completed.records, "correlation_id": completed.correlation,
             "execution_id": completed.run, "completed_at": completed.published, "inserted_at": self.entry.now.at,
         }))
@@ -137,7 +133,7 @@ impl Telling<'_> {
     fn log(&self, id: String, kind: &str, node: Option<&NodeId>, facts: Value) -> Appended {
         let row = object(json!({
             "event_id": format!("{}-{id}", self.entry.key.pipeline), "timestamp": self.entry.now.at, "event_type": kind,
-            "phase": node.map(|node| self.phase(node)), "processor_name": node.map(|node| self.class(node)),
+            "phase": node.map(|node| self.phase(node)), "processor_name": node.map(|node| self.pipeline.class(node)),
             "game_date": self.entry.key.date, "trigger_source": "tipoff", "metadata": facts,
         }));
         (EVENT_LOG, id, row)
@@ -166,7 +162,7 @@ impl Telling<'_> {
         let Dispatch { id, key, node, decided_at, manifest: decided } = dispatch;
         object(json!({
             "dispatch_id": id, "pipeline": key.pipeline, "game_date": key.date, "node": node,
-            "processor_name": self.class(node), "phase": self.phase(node), "cycle": decided.cycle,
+            "processor_name": self.pipeline.class(node), "phase": self.phase(node), "cycle": decided.cycle,
             "run": decided.attempt.run, "attempt": decided.attempt.attempt, "cause": decided.cause.as_str(),
             "degraded": decided.degraded, "missing": decided.missing, "waived": decided.waived,
             "fenced_run": decided.fenced, "correlation_id": decided.correlation, "decided_at": decided_at,

@@ -8,5 +8,6 @@ pub mod history;
 pub mod inbound;
 mod name;
 pub mod parked;
+pub mod report;
 pub mod table;
 mod value;

@@ -19,12 +19,14 @@ use tipoff::adapter::bigquery::{Bigquery, Settings};
 use tipoff::adapter::embedded::{Embedded, EmbeddedBus};
 use tipoff::clock::Clock;
 use tipoff::domain::coverage::Coverage;
-use tipoff::domain::event::{Completed, Event, Outcome};
+use tipoff::domain::event::{Completed, Event, GameStatus, Outcome};
 use tipoff::domain::evidence::Extent;
+use tipoff::domain::id::UnitId;
 use tipoff::engine::Engine;
 use tipoff::pipeline::probe::{Argument, Probe};
 use tipoff::pipeline::{self, Declarations};
-use tipoff::port::{Answer, Row, Store, Warehouse};
+use tipoff::port::{Answer, Reported, Row, Store, Warehouse};
+use tipoff::wire::report::{self, Kind, RosterAge};
 
 use super::embedded::open;
 use super::store::key;
@@ -106,6 +108,30 @@ impl Bench for Emulated {
         self.project.insert("nba_analytics", "player_game_summary", rows.collect()).await;
     }
 
+    async fn put_game_coverage(&self, date: Date, rows: Vec<Row>, _at: Timestamp) {
+        let day = date.strftime("%Y%m%d");
+        let teams = |row: &Row| format!("{day}_{}_{}", row["away"].as_str().unwrap(), row["home"].as_str().unwrap());
+        let games: Vec<String> = rows.iter().map(teams).collect();
+        self.put_schedule(date, &games.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        let fields =
+            [("game_id", "STRING"), ("game_date", "DATE"), ("player_lookup", "STRING"), ("is_active", "BOOLEAN")];
+        self.project.create("nba_predictions", "player_prop_predictions", &fields).await;
+        let fields = [("game_id", "STRING"), ("game_date", "DATE"), ("is_production_ready", "BOOLEAN")];
+        self.project.create("nba_predictions", "ml_feature_store_v2", &fields).await;
+        let prediction = |game: &str, number: u64, is_active: bool| {
+            let player = format!("player{number}");
+            json!({ "game_id": game, "game_date": date, "player_lookup": player, "is_active": is_active })
+        };
+        for (row, game) in rows.iter().zip(&games) {
+            let count = |column: &str| row[column].as_str().unwrap().parse::<u64>().unwrap();
+            let (players, predictions) = (count("player_count"), count("prediction_count"));
+            let shown = (0..predictions).map(|number| prediction(game, number % players, true));
+            // What has been replaced is shown to nobody.
+            let rows = shown.chain([prediction(game, 99, false)]).collect();
+            self.project.insert("nba_predictions", "player_prop_predictions", rows).await;
+        }
+    }
+
     async fn rows(&self, table: &str) -> Vec<Row> {
         let dataset = if table == "processor_run_history" { "nba_reference" } else { "nba_orchestration" };
         self.project.rows(dataset, table).await
@@ -120,6 +146,107 @@ async fn the_contract_holds_on_the_emulator() {
     emulated.bigquery.create_tables().await.unwrap();
     warehouse::contract(&emulated).await;
     assert_eq!(emulated.bigquery.refused(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_schedule_knows_hours_and_what_is_not_played() {
+    // A game is listed twice, one was called off, one is listed for a later date as well, and one is an exhibition.
+    let Some(emulator) = emulator::bigquery() else { return };
+    let emulated = Emulated::new("schedule", &emulator.address).await;
+    let (day, later) = (date(2026, 1, 24), date(2026, 1, 25));
+    let text = "STRING";
+    let fields = [
+        ("game_id", text),
+        ("game_date", "DATE"),
+        ("away_team_tricode", text),
+        ("home_team_tricode", text),
+        ("game_status", "INTEGER"),
+        ("game_status_text", text),
+    ];
+    emulated.project.create("nba_raw", "nbac_schedule", &fields).await;
+    let listed = |id: &str, date: Date, game: &str, status: i32, words: &str| {
+        let (away, home) = game.split_once('@').unwrap();
+        json!({
+            "game_id": id, "game_date": date, "away_team_tricode": away, "home_team_tricode": home,
+            "game_status": status, "game_status_text": words,
+        })
+    };
+    let rows = vec![
+        listed("0022500647", day, "BOS@CHI", 1, "Scheduled"),
+        listed("0022500647", day, "BOS@CHI", 2, "In Progress"),
+        listed("0022500648", day, "CLE@ORL", 3, "Final"),
+        listed("0022500649", day, "LAL@DAL", 1, "Postponed"),
+        listed("0022500651", day, "GSW@MIN", 3, "Final"),
+        listed("0022500651", later, "GSW@MIN", 1, "Scheduled"),
+        listed("0042500101", day, "NYK@PHI", 1, "Scheduled"),
+        listed("0032500001", day, "EST@WST", 1, "Scheduled"),
+    ];
+    emulated.project.insert("nba_raw", "nbac_schedule", rows).await;
+    let fields = [
+        ("game_date", "DATE"),
+        ("away_team_abbr", text),
+        ("home_team_abbr", text),
+        ("commence_time", "TIMESTAMP"),
+        ("snapshot_timestamp", "TIMESTAMP"),
+    ];
+    emulated.project.create("nba_raw", "odds_api_game_lines", &fields).await;
+    let odds = |away: &str, home: &str, tip: &str, told: &str| {
+        json!({
+            "game_date": &tip[..10], "away_team_abbr": away, "home_team_abbr": home, "commence_time": tip,
+            "snapshot_timestamp": told,
+        })
+    };
+    let rows = vec![
+        odds("BOS", "CHI", "2026-01-25T02:00:00Z", "2026-01-24T12:00:00Z"),
+        odds("BOS", "CHI", "2026-01-25T01:10:00Z", "2026-01-24T14:00:00Z"),
+        odds("NYK", "PHI", "2026-01-24T20:00:00Z", "2026-01-24T14:00:00Z"),
+        // The same teams again the next evening.
+        odds("CLE", "ORL", "2026-01-26T00:00:00Z", "2026-01-24T14:00:00Z"),
+    ];
+    emulated.project.insert("nba_raw", "odds_api_game_lines", rows).await;
+
+    let ask = async |date| match emulated.bigquery.report(&"nba".into(), Kind::Schedule, date, second(0)).await {
+        Reported::Rows(rows) => report::schedule(date, &rows).unwrap().games,
+        other => panic!("{other:?}"),
+    };
+    let games = ask(day).await;
+    let told = games.iter().map(|(unit, game)| (unit.as_str(), game.status, game.tip.map(|tip| tip.to_string())));
+    let expected = [
+        ("20260124_BOS_CHI", GameStatus::Live, Some("2026-01-25T01:10:00Z".to_owned())),
+        ("20260124_CLE_ORL", GameStatus::Final, None),
+        ("20260124_GSW_MIN", GameStatus::Moved, None),
+        ("20260124_LAL_DAL", GameStatus::Postponed, None),
+        ("20260124_NYK_PHI", GameStatus::Scheduled, Some("2026-01-24T20:00:00Z".to_owned())),
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+    assert_eq!(ask(later).await.keys().map(UnitId::as_str).collect::<Vec<_>>(), ["20260125_GSW_MIN"]);
+    assert_eq!(ask(date(2026, 7, 1)).await, BTreeMap::new(), "a day without games is an answer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_teams_roster_is_found_under_espns_code() {
+    let Some(emulator) = emulator::bigquery() else { return };
+    let emulated = Emulated::new("rosters", &emulator.address).await;
+    let day = date(2026, 1, 23);
+    emulated.put_schedule(day, &["20260123_TOR_POR"]).await;
+    let fields = [("team_abbr", "STRING"), ("roster_date", "DATE"), ("player_lookup", "STRING")];
+    emulated.project.create("nba_raw", "espn_team_rosters", &fields).await;
+    let codes = ["GS", "NO", "NY", "SA", "UTAH", "WSH", "POR"];
+    let rows = codes.iter().flat_map(|code| {
+        let roster = |date: &str, player| json!({ "team_abbr": code, "roster_date": date, "player_lookup": player });
+        // One too old to count, and one from after the date.
+        [roster("2026-01-14", "a"), roster("2026-01-14", "b"), roster("2025-10-01", "c"), roster("2026-01-24", "d")]
+    });
+    emulated.project.insert("nba_raw", "espn_team_rosters", rows.collect()).await;
+    let told = emulated.bigquery.report(&"nba".into(), Kind::RosterAges, day, second(0)).await;
+    let Reported::Rows(rows) = told else { panic!("{told:?}") };
+    let teams = report::roster_ages(day, &rows).unwrap();
+    assert_eq!(teams.len(), 30);
+    for team in ["GSW", "NOP", "NYK", "SAS", "UTA", "WAS", "POR"] {
+        let expected = RosterAge { latest: Some(date(2026, 1, 14)), players: 2, is_playing: team == "POR" };
+        assert_eq!(teams[team], expected, "{team}");
+    }
+    assert_eq!(teams["TOR"], RosterAge { latest: None, players: 0, is_playing: true });
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,9 +12,10 @@ use serde_json::json;
 use tempfile::TempDir;
 use tipoff::adapter::embedded::{Durability, Embedded, EmbeddedBus, FILE, Leased, Lock};
 use tipoff::domain::coverage::Coverage;
-use tipoff::port::{Answer, Bus, BusError, Commit, Delivered, Row, Store, StoreError, Warehouse};
+use tipoff::port::{Answer, Bus, BusError, Commit, Delivered, Reported, Row, Store, StoreError, Warehouse};
 use tipoff::topology::{self, Topology};
 use tipoff::wire::dispatch::Target;
+use tipoff::wire::report::Kind;
 
 use super::bus::message;
 use super::store::{decide, effect, key, next, waiting};
@@ -77,6 +78,10 @@ impl warehouse::Bench for Embedded {
         let observed = games.iter().filter(|(_, there)| *there).count() as u32;
         let whole = Coverage::new(observed, games.len() as u32).unwrap();
         self.put_coverage(&warehouse::PIPELINE.into(), &warehouse::NODE.into(), date, whole, units, at).await.unwrap();
+    }
+
+    async fn put_game_coverage(&self, date: Date, rows: Vec<Row>, at: Timestamp) {
+        self.put_report(&warehouse::PIPELINE.into(), Kind::GameCoverage, date, rows, at).await.unwrap();
     }
 
     async fn rows(&self, table: &str) -> Vec<Row> {
@@ -347,6 +352,26 @@ async fn coverage_is_answered_as_it_was() {
     assert!(embedded.append("phase_completions", Vec::new()).await.is_err());
     embedded.set_unavailable(None);
     assert_eq!(embedded.coverage(&nba, &node, date, second(20)).await, newest);
+}
+
+#[tokio::test]
+async fn a_report_is_told_as_it_was_and_only_the_newest_is_kept_for_good() {
+    // A day off is an answer without rows; a day of which nothing was told is none.
+    let (_dir, embedded) = fresh();
+    let (nba, date) = ("nba".into(), "2026-01-22".parse().unwrap());
+    let game = vec![row(json!({ "game_id": "0022500647", "away": "BOS", "home": "CHI", "status": "scheduled" }))];
+    embedded.put_report(&nba, Kind::Schedule, date, game.clone(), second(10)).await.unwrap();
+    embedded.put_report(&nba, Kind::Schedule, date, Vec::new(), second(20)).await.unwrap();
+    let told = async |at| embedded.report(&nba, Kind::Schedule, date, second(at)).await;
+    assert_eq!(told(9).await, Reported::NotKept);
+    assert_eq!(told(19).await, Reported::Rows(game));
+    assert_eq!(told(20).await, Reported::Rows(Vec::new()));
+    assert_eq!(embedded.prune(second(30)).await.unwrap().reports, 1);
+    assert_eq!(told(19).await, Reported::NotKept);
+    assert_eq!(told(40).await, Reported::Rows(Vec::new()));
+    assert_eq!(embedded.report(&nba, Kind::RosterAges, date, second(40)).await, Reported::NotKept);
+    embedded.set_unavailable(Some("quota".into()));
+    assert_eq!(told(40).await, Reported::Unknown("quota".into()));
 }
 
 #[tokio::test]

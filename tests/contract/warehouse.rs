@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use jiff::civil::{Date, date};
 use serde_json::json;
 use tipoff::domain::coverage::Coverage;
-use tipoff::port::{Answer, Row, Warehouse};
+use tipoff::port::{Answer, Reported, Row, Warehouse};
+use tipoff::wire::report::{self, Kind};
 
 use super::second;
 
@@ -25,6 +26,9 @@ pub trait Bench: Sync {
     /// From `at` on, these games are played on `date`, and the output has those that are marked.
     async fn put_games(&self, date: Date, games: &[(&str, bool)], at: Timestamp);
 
+    /// From `at` on, so much is predicted of each game of `date`.
+    async fn put_game_coverage(&self, date: Date, rows: Vec<Row>, at: Timestamp);
+
     /// Every row of a history table, columns without a value left out.
     async fn rows(&self, table: &str) -> Vec<Row>;
 }
@@ -32,6 +36,8 @@ pub trait Bench: Sync {
 /// Runs every check of the contract, on a warehouse without rows.
 pub async fn contract(bench: &dyn Bench) {
     a_node_that_is_not_kept_is_not_empty(bench).await;
+    a_recorded_days_coverage_is_reported_as_it_was(bench).await;
+    a_report_that_is_not_kept_is_not_empty(bench).await;
     what_is_there_is_counted_by_game(bench).await;
     a_strange_table_or_column_is_refused(bench).await;
     every_column_keeps_what_was_put_there(bench).await;
@@ -42,6 +48,36 @@ async fn a_node_that_is_not_kept_is_not_empty(bench: &dyn Bench) {
     // Not knowing a node is an answer of its own: neither nothing nor everything.
     let answer = bench.warehouse().coverage(&PIPELINE.into(), &"nobody".into(), date(2026, 1, 22), second(0)).await;
     assert_eq!(answer, Answer::NotKept);
+}
+
+async fn a_report_that_is_not_kept_is_not_empty(bench: &dyn Bench) {
+    let told = bench.warehouse().report(&"nobody".into(), Kind::Schedule, date(2026, 1, 22), second(0)).await;
+    assert_eq!(told, Reported::NotKept);
+}
+
+async fn a_recorded_days_coverage_is_reported_as_it_was(bench: &dyn Bench) {
+    // 24 January 2026: seven games, three of them with fewer than eight players.
+    let day = date(2026, 1, 24);
+    let mut dates = report::by_date(recorded(), None).unwrap();
+    bench.put_game_coverage(day, dates.remove(&day).unwrap(), second(0)).await;
+    let told = bench.warehouse().report(&PIPELINE.into(), Kind::GameCoverage, day, second(0)).await;
+    let Reported::Rows(rows) = told else { panic!("{told:?}") };
+    let games = report::game_coverage(day, &rows).unwrap();
+    let of = |count: fn(&report::GameCoverage) -> u32| games.values().map(count).sum::<u32>();
+    assert_eq!((games.len(), of(|game| game.players), of(|game| game.predictions)), (7, 60, 332));
+    let low = games.iter().filter(|(_, game)| game.players < 8).map(|(unit, _)| unit.as_str());
+    assert_eq!(low.collect::<Vec<_>>(), ["20260124_GSW_MIN", "20260124_MIA_UTA", "20260124_WAS_CHA"]);
+}
+
+/// The table of predictions as it was recorded on 24 January 2026.
+pub fn recorded() -> Vec<Row> {
+    let text = include_str!("../data/coverage-2026-01-24.csv");
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let columns = reader.headers().unwrap().clone();
+    let row = |record: csv::StringRecord| {
+        columns.iter().zip(&record).map(|(column, cell)| (column.to_owned(), json!(cell))).collect()
+    };
+    reader.records().map(|record| row(record.unwrap())).collect()
 }
 
 async fn what_is_there_is_counted_by_game(bench: &dyn Bench) {

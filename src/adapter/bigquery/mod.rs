@@ -1,4 +1,4 @@
-//! The warehouse on Google Cloud: probes of outputs, and the history of runs.
+//! The warehouse on Google Cloud: probes of outputs, reports about dates, and the history of runs.
 //!
 //! What holds:
 //! - every call ends within a time limit, and after one that did not the server is left alone for a moment: a warehouse
@@ -10,6 +10,8 @@ mod client;
 mod history;
 mod pause;
 mod probe;
+mod query;
+mod report;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -25,7 +27,8 @@ use crate::clock::Clock;
 use crate::domain::id::{CheckId, NodeId, PipelineId};
 use crate::pipeline::Pipeline;
 use crate::pipeline::probe::Probe;
-use crate::port::{Answer, Row, Warehouse};
+use crate::port::{Answer, Reported, Row, Warehouse};
+use crate::wire::report::Kind;
 use crate::wire::table;
 
 /// Says where an emulator listens, where the settings do not.
@@ -50,6 +53,8 @@ pub struct Settings {
     pub probes: BTreeMap<PipelineId, BTreeMap<NodeId, Probe>>,
     /// What is asked before a node is dispatched.
     pub checks: BTreeMap<PipelineId, BTreeMap<(NodeId, CheckId), Probe>>,
+    /// What is asked about a date.
+    pub reports: BTreeMap<PipelineId, BTreeMap<Kind, Probe>>,
     /// Tells when a pause is over.
     pub clock: Clock,
 }
@@ -67,6 +72,7 @@ impl Settings {
             emulator: None,
             probes: pipelines.iter().map(|(id, pipeline)| (id.clone(), pipeline.probes.clone())).collect(),
             checks: pipelines.iter().map(|(id, pipeline)| (id.clone(), pipeline.checks.clone())).collect(),
+            reports: pipelines.iter().map(|(id, pipeline)| (id.clone(), pipeline.reports.clone())).collect(),
             clock: Clock::System,
         }
     }
@@ -128,6 +134,14 @@ impl Warehouse for Bigquery {
         match checks.and_then(|checks| checks.get(&(node.clone(), check.clone()))) {
             Some(probe) => self.ask(probe, date).await,
             None => Answer::NotKept,
+        }
+    }
+
+    async fn report(&self, pipeline: &PipelineId, report: Kind, date: Date, _at: Timestamp) -> Reported {
+        let query = self.settings.reports.get(pipeline).and_then(|reports| reports.get(&report));
+        match query {
+            Some(query) => self.told(query, date).await,
+            None => Reported::NotKept,
         }
     }
 

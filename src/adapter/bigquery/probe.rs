@@ -1,32 +1,24 @@
-//! How much of an output is there? Runs a node's probe and reads its rows.
+//! How much of an output is there? Asks a node's probe and reads its rows.
 //!
-//! What holds: a query is bounded in bytes, time and rows; what went wrong is an answer of its own, never 0 and never 1.
-//! Only an answer that cannot get better is remembered: a shortage that outlived the end of the run that mends it would
+//! What holds: what went wrong is an answer of its own, never 0 and never 1. Only an answer that cannot get better is remembered: a shortage that outlived the end of the run that mends it would
 //! ask for a second run.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use gcp_bigquery_client::model::query_parameter::QueryParameter;
-use gcp_bigquery_client::model::query_parameter_type::QueryParameterType;
-use gcp_bigquery_client::model::query_parameter_value::QueryParameterValue;
-use gcp_bigquery_client::model::query_request::QueryRequest;
 use gcp_bigquery_client::model::query_response::QueryResponse;
 use jiff::Timestamp;
 use jiff::civil::Date;
 
 use super::Bigquery;
-use super::client::{told, within};
+use super::query::Unasked;
 use crate::domain::coverage::{Coverage, PerMille};
 use crate::domain::id::UnitId;
-use crate::pipeline::probe::{Argument, Probe};
+use crate::pipeline::probe::Probe;
 use crate::port::Answer;
 
 /// Units of one output. A league has thirty teams; an answer with more is not by unit.
 const UNITS_MAX: usize = 1000;
-/// How long telling the server to end a query may take; it is a courtesy, and a saving.
-const CANCEL_MAX: Duration = Duration::from_secs(2);
 
 /// Answers that are still good, by question.
 #[derive(Debug, Default)]
@@ -53,72 +45,17 @@ impl Bigquery {
         if let Some(answer) = self.remembered.get(&question, now) {
             return answer;
         }
-        if let Some(reason) = self.pause.reason() {
-            return Answer::Unknown(reason);
-        }
-        let asked =
-            within(self.settings.timeout, self.client.job().query(&self.settings.project, self.request(probe, date)));
-        let answer = match asked.await {
-            Ok(response) => self.read(response).await,
-            Err(failure) => {
-                self.pause.note(&failure);
-                Err(failure.to_string())
-            }
+        let answer = match self.query(probe, date, UNITS_MAX).await {
+            Ok(response) => answer(&response).map_err(|why| format!("probe {}: {why}", probe.name)),
+            Err(Unasked::Paused(reason)) => Err(reason),
+            Err(Unasked::Failed(why)) => Err(format!("probe {}: {why}", probe.name)),
         };
-        let answer = answer.unwrap_or_else(|why| Answer::Unknown(format!("probe {}: {why}", probe.name)));
+        let answer = answer.unwrap_or_else(Answer::Unknown);
         if is_final(&answer) {
             let until = now.saturating_add(self.settings.keep).unwrap_or(Timestamp::MAX);
             self.remembered.put(question, &answer, now, until);
         }
         answer
-    }
-
-    fn request(&self, probe: &Probe, date: Date) -> QueryRequest {
-        let date = parameter("date", "DATE", date.to_string());
-        let others = probe.arguments.iter().map(|(name, argument)| match argument {
-            Argument::Integer(number) => parameter(name, "INT64", number.to_string()),
-            Argument::Text(text) => parameter(name, "STRING", text.clone()),
-        });
-        QueryRequest {
-            parameter_mode: Some("NAMED".to_owned()),
-            query_parameters: Some(std::iter::once(date).chain(others).collect()),
-            maximum_bytes_billed: Some(self.settings.bytes_max.to_string()),
-            // The server gives up first, so that its answer names the query that is to be ended.
-            timeout_ms: Some(i32::try_from(self.settings.timeout.as_millis() * 3 / 4).unwrap_or(i32::MAX)),
-            max_results: i32::try_from(UNITS_MAX).ok(),
-            location: self.settings.location.clone(),
-            ..QueryRequest::new(probe.sql.clone())
-        }
-    }
-
-    async fn read(&self, response: QueryResponse) -> Result<Answer, String> {
-        // A failed query is answered with 200 as well, and the crate takes it for one without rows.
-        if let Some(errors) = response.errors.as_deref().filter(|errors| !errors.is_empty()) {
-            return Err(told(errors));
-        }
-        if response.job_complete != Some(true) {
-            self.cancel(&response).await;
-            return Err(format!("not finished within {:?}", self.settings.timeout));
-        }
-        answer(&response)
-    }
-
-    /// Ends a query that nobody waits for any more.
-    async fn cancel(&self, response: &QueryResponse) {
-        let Some(job) = &response.job_reference else { return };
-        let Some(id) = &job.job_id else { return };
-        let (jobs, location) = (self.client.job(), job.location.as_deref().or(self.settings.location.as_deref()));
-        if let Err(failure) = within(CANCEL_MAX, jobs.cancel_job(&self.settings.project, id, location)).await {
-            tracing::debug!(job = id, "the query goes on: {failure}");
-        }
-    }
-}
-
-fn parameter(name: &str, kind: &str, value: String) -> QueryParameter {
-    QueryParameter {
-        name: Some(name.to_owned()),
-        parameter_type: Some(QueryParameterType { r#type: kind.to_owned(), ..Default::default() }),
-        parameter_value: Some(QueryParameterValue { value: Some(value), ..Default::default() }),
     }
 }
 
@@ -139,9 +76,6 @@ fn answer(response: &QueryResponse) -> Result<Answer, String> {
     let expected_at = place("expected").ok_or("its rows have no column expected")?;
     let unit_at = place("unit");
     let rows = response.rows.as_deref().unwrap_or_default();
-    if response.page_token.is_some() || rows.len() > UNITS_MAX {
-        return Err(format!("it gave more than {UNITS_MAX} rows"));
-    }
     let (mut sum, mut units) = ((0_u32, 0_u32), BTreeMap::new());
     for row in rows {
         let cells = row.columns.as_deref().unwrap_or_default();

@@ -21,7 +21,7 @@ pub const FILE: &str = "tipoff.db";
 /// `tipo` in ASCII: tells our file from any other SQLite file.
 const APPLICATION_ID: i32 = 0x7469_706f;
 /// The layout of the tables in this version of the program.
-const SCHEMA: i32 = 2;
+const SCHEMA: i32 = 3;
 /// How long a writer waits for another process's transaction: those take milliseconds, a backup may take seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests committed together. More adds latency for the first of them and saves nothing measurable.
@@ -270,9 +270,10 @@ fn create(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
     match check_identity(&transaction, path)? {
         SCHEMA => return Ok(()),
         0 => transaction.execute_batch(TABLES).map_err(refused)?,
-        // Earlier ones had fewer history tables, and are otherwise the same.
+        // Earlier ones lack tables of the warehouse, and are otherwise the same.
         _ => {}
     }
+    transaction.execute_batch(warehouse::REPORTS).map_err(refused)?;
     transaction.execute_batch(&warehouse::history_tables()).map_err(refused)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(refused)?;
     transaction.pragma_update(None, "user_version", SCHEMA).map_err(refused)?;
@@ -339,19 +340,20 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_file_gets_the_history_tables_that_it_lacks() {
+    fn an_earlier_file_gets_the_tables_that_it_lacks() {
         // What it holds stays; nobody has to begin again after an upgrade.
         let dir = tempfile::tempdir().unwrap();
         drop(Database::open(dir.path(), Durability::Off).unwrap());
         let db = Connection::open(dir.path().join(FILE)).unwrap();
         db.execute_batch(
-            "DROP TABLE tipoff_decisions; INSERT INTO cursors VALUES ('export', 7); PRAGMA user_version = 1",
+            "DROP TABLE tipoff_decisions; DROP TABLE warehouse_report; INSERT INTO cursors VALUES ('export', 7); PRAGMA user_version = 1",
         )
         .unwrap();
         drop(Database::open_read_only(dir.path()).unwrap());
         drop(Database::open(dir.path(), Durability::Off).unwrap());
         let number = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
         assert_eq!(number("SELECT count(*) FROM tipoff_decisions"), 0);
+        assert_eq!(number("SELECT count(*) FROM warehouse_report"), 0);
         assert_eq!(number("SELECT value FROM cursors WHERE name = 'export'"), 7);
         assert_eq!(number("PRAGMA user_version"), i64::from(SCHEMA));
     }

@@ -26,6 +26,7 @@ pub use bus::{Backlog, EmbeddedBus, Leased};
 pub use database::{Durability, FILE, OpenError};
 pub use push::{PushTargets, Pusher};
 pub use store::{Lock, Pruned};
+pub use warehouse::question;
 
 use self::database::Database;
 use crate::port::StoreError;
@@ -68,7 +69,7 @@ impl Embedded {
         self.database.read(|db| Ok(db.pragma_query_value(None, "page_count", |row| row.get(0))?)).await
     }
 
-    /// Deletes sent effects, exported journal entries and settled deliveries that are older than `before`. A journal
+    /// Deletes sent effects, exported journal entries, settled deliveries and superseded reports from before `before`. A journal
     /// entry that has not been exported is kept whatever its age, as is whatever is still to be delivered.
     pub async fn prune(&self, before: Timestamp) -> Result<Pruned, StoreError> {
         self.database.write(move |db| store::prune(db, before)).await

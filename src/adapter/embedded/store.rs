@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use serde::{Deserialize, Serialize};
 
 use super::text::{checksum, corrupt, get, instant, json, read_instant, read_json};
-use super::{Embedded, bus};
+use super::{Embedded, bus, warehouse};
 use crate::domain::effect::{Effect, Severity};
 use crate::domain::id::{NodeId, PartitionKey, PipelineId, RunId};
 use crate::domain::partition::Partition;
@@ -31,6 +31,8 @@ pub struct Pruned {
     pub deliveries: usize,
     /// Messages that no delivery needs any more.
     pub messages: usize,
+    /// Reports that were told anew since.
+    pub reports: usize,
 }
 
 /// A processor's lock, as processors keep it to themselves for the time of a run.
@@ -553,7 +555,8 @@ pub(super) fn prune(db: &Connection, before: Timestamp) -> Result<Pruned, StoreE
         .prepare_cached("DELETE FROM journal WHERE at < ?1 AND seq <= ?2")?
         .execute(params![before, exported(db)?])?;
     let (deliveries, messages) = bus::prune(db, &before)?;
-    Ok(Pruned { outbox, journal, deliveries, messages })
+    let reports = warehouse::prune(db, &before)?;
+    Ok(Pruned { outbox, journal, deliveries, messages, reports })
 }
 
 fn read_key(row: &Row<'_>, what: &str) -> Result<PartitionKey, StoreError> {

@@ -1,7 +1,7 @@
-//! A small stand-in for the analytics warehouse: how much of each output is there, and the history of runs.
+//! A small stand-in for the analytics warehouse: how much of each output is there, reports, and the history of runs.
 //!
 //! The history tables have the names and columns of the warehouse they stand for, so that a query written for one
-//! reads the other. Coverage is kept as it was observed at each instant; an answer never looks ahead.
+//! reads the other. Coverage and reports are kept as they were told at each instant; an answer never looks ahead.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,11 @@ use serde_json::Value;
 
 use super::Embedded;
 use super::database::lock;
-use super::text::{corrupt, get, instant};
+use super::text::{self, corrupt, get, instant};
 use crate::domain::coverage::Coverage;
 use crate::domain::id::{CheckId, NodeId, PipelineId, UnitId};
-use crate::port::{Answer, Row, StoreError, Warehouse};
+use crate::port::{Answer, Reported, Row, StoreError, Warehouse};
+use crate::wire::report;
 use crate::wire::table::{self, Column, Kind, Mode, TABLES, Table};
 
 /// The row of the whole output among the rows of its units.
@@ -41,6 +42,15 @@ impl Warehouse for Embedded {
 
     async fn check(&self, pipeline: &PipelineId, node: &NodeId, check: &CheckId, date: Date, at: Timestamp) -> Answer {
         self.coverage(pipeline, &question(node, check), date, at).await
+    }
+
+    async fn report(&self, pipeline: &PipelineId, report: report::Kind, date: Date, at: Timestamp) -> Reported {
+        if let Some(reason) = self.told_unavailable() {
+            return Reported::Unknown(reason);
+        }
+        let pipeline = pipeline.clone();
+        let reported = self.database.read(move |db| newest_report(db, &pipeline, report, date, at)).await;
+        reported.unwrap_or_else(|error| Reported::Unknown(error.to_string()))
     }
 
     async fn append(&self, table: &str, rows: Vec<(String, Row)>) -> Result<(), String> {
@@ -94,6 +104,38 @@ impl Embedded {
             .await
     }
 
+    /// Makes `rows` the answer from `as_of` on. The caller has checked them.
+    ///
+    /// # Errors
+    /// If the file does not take them.
+    pub async fn put_report(
+        &self,
+        pipeline: &PipelineId,
+        report: report::Kind,
+        date: Date,
+        rows: Vec<Row>,
+        as_of: Timestamp,
+    ) -> Result<(), StoreError> {
+        let pipeline = pipeline.clone();
+        let rows = text::json(&rows)?;
+        self.database
+            .write(move |db| {
+                db.prepare_cached(
+                    "INSERT INTO warehouse_report (pipeline, report, date, as_of, rows) VALUES (?1, ?2, ?3, ?4, ?5)
+                     ON CONFLICT (pipeline, report, date, as_of) DO UPDATE SET rows = excluded.rows",
+                )?
+                .execute([
+                    pipeline.as_str(),
+                    report.as_str(),
+                    &date.to_string(),
+                    &instant(as_of),
+                    &rows,
+                ])?;
+                Ok(())
+            })
+            .await
+    }
+
     /// Lets the warehouse be away for `reason`, until told `None`. Store and bus go on.
     pub fn set_unavailable(&self, reason: Option<String>) {
         *lock(&self.unavailable) = reason;
@@ -138,6 +180,34 @@ fn newest(
         }
     }
     Ok(whole.map_or(Answer::NotKept, |coverage| Answer::Known { coverage, units }))
+}
+
+fn newest_report(
+    db: &Connection,
+    pipeline: &PipelineId,
+    report: report::Kind,
+    date: Date,
+    at: Timestamp,
+) -> Result<Reported, StoreError> {
+    let what = format!("warehouse_report/{pipeline}/{date}/{report}");
+    let mut query = db.prepare_cached(
+        "SELECT rows FROM warehouse_report WHERE pipeline = ?1 AND report = ?2 AND date = ?3 AND as_of <= ?4
+         ORDER BY as_of DESC LIMIT 1",
+    )?;
+    let mut rows = query.query([pipeline.as_str(), report.as_str(), &date.to_string(), &instant(at)])?;
+    match rows.next()? {
+        Some(row) => Ok(Reported::Rows(text::read_json(&get::<String>(row, "rows", &what)?, &what)?)),
+        None => Ok(Reported::NotKept),
+    }
+}
+
+/// Deletes reports that were told before `before` and are not the newest of their date.
+pub(super) fn prune(db: &Connection, before: &str) -> Result<usize, StoreError> {
+    let superseded = "DELETE FROM warehouse_report AS old WHERE as_of < ?1 AND EXISTS (
+       SELECT 1 FROM warehouse_report AS newer
+       WHERE newer.pipeline = old.pipeline AND newer.report = old.report AND newer.date = old.date
+         AND newer.as_of > old.as_of)";
+    Ok(db.prepare_cached(superseded)?.execute([before])?)
 }
 
 fn append(db: &Connection, table: &Table, rows: Vec<(String, Row)>) -> Result<(), StoreError> {
@@ -194,6 +264,19 @@ fn sql_value(value: &Value) -> Sql {
         Value::Array(_) | Value::Object(_) => Sql::Text(value.to_string()),
     }
 }
+
+/// The statement that creates the table of reports, which files of earlier versions lack.
+pub(super) const REPORTS: &str = "
+-- What a warehouse would answer to a report; rows is a list of objects.
+CREATE TABLE IF NOT EXISTS warehouse_report (
+  pipeline TEXT NOT NULL,
+  report   TEXT NOT NULL,
+  date     TEXT NOT NULL,
+  as_of    TEXT NOT NULL,
+  rows     TEXT NOT NULL /* JSON */,
+  PRIMARY KEY (pipeline, report, date, as_of)
+) WITHOUT ROWID;
+";
 
 /// The statements that create the history tables that are not there yet.
 ///

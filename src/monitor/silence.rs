@@ -1,0 +1,118 @@
+//! Which runs are alive, late, or silent, and which have been given up?
+//!
+//! Nothing is recovered here: the engine fences a dead run by itself. So the answer is the same whether or not it was asked
+//! for dryly, and asking changes nothing.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::isoformat;
+use crate::domain::graph::{Graph, Heartbeats};
+use crate::domain::id::{NodeId, RunId};
+use crate::domain::partition::{End, Partition, Run};
+use crate::domain::time::{Now, after};
+
+/// The runs of some dates, in the members of the answer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Silence {
+    checked_at: String,
+    healthy_count: usize,
+    recovered: Vec<Recovered>,
+    stale_processors: Vec<Silent>,
+    dead_processors: Vec<Silent>,
+}
+
+/// A run that has not been heard of for too long.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+struct Silent {
+    doc_id: String,
+    processor_name: String,
+    run_id: RunId,
+    data_date: jiff::civil::Date,
+    last_heartbeat: String,
+    age_seconds: i64,
+    progress: String,
+    status_message: String,
+}
+
+/// A run that was silent for so long that it was given up.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+struct Recovered {
+    doc_id: String,
+    processor_name: String,
+    run_id: RunId,
+    data_date: jiff::civil::Date,
+    recovered_at: String,
+}
+
+impl Silence {
+    /// An answer about no date yet.
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            checked_at: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            healthy_count: 0,
+            recovered: Vec::new(),
+            stale_processors: Vec::new(),
+            dead_processors: Vec::new(),
+        }
+    }
+
+    /// Adds the runs of one date. `class` tells what a node's processor calls itself. A run counts as silent only as far
+    /// as the world has been heard; its age is told by the clock.
+    pub fn add(&mut self, graph: &Graph, partition: &Partition, now: Now, class: impl Fn(&NodeId) -> String) {
+        for (id, known) in &partition.nodes {
+            let Some(node) = graph.node(id.as_str()).filter(|node| node.liveness.heartbeats == Heartbeats::Sent) else {
+                continue;
+            };
+            let name = class(id);
+            for (run_id, run) in &known.runs {
+                let is_silent = |span| now.silent_until(after(run.last, span));
+                let silent = || silent(&name, run_id, run, partition, now);
+                if is_silent(node.liveness.dead_after) {
+                    self.dead_processors.push(silent());
+                } else if is_silent(node.liveness.stale_after) {
+                    self.stale_processors.push(silent());
+                } else {
+                    self.healthy_count += 1;
+                }
+            }
+            for (run_id, ended) in known.ended.iter().filter(|(_, ended)| ended.how == End::Fenced) {
+                self.recovered.push(Recovered {
+                    doc_id: name.clone(),
+                    processor_name: name.clone(),
+                    run_id: run_id.clone(),
+                    data_date: partition.key.date,
+                    recovered_at: isoformat(ended.at),
+                });
+            }
+        }
+    }
+
+    /// The answer to whoever asked; where a clean-up was asked for, that there was nothing to clean up.
+    pub fn answer(&self, cleanup: bool) -> Value {
+        let mut details = json!(self);
+        if cleanup {
+            details["cleanup_count"] = json!(0);
+        }
+        let summary = json!({
+            "healthy": self.healthy_count, "stale": self.stale_processors.len(), "dead": self.dead_processors.len(),
+            "recovered": self.recovered.len(),
+        });
+        json!({ "status": "ok", "summary": summary, "details": details })
+    }
+}
+
+fn silent(name: &str, run_id: &RunId, run: &Run, partition: &Partition, now: Now) -> Silent {
+    let (done, to_do) = run.progress;
+    Silent {
+        doc_id: name.to_owned(),
+        processor_name: name.to_owned(),
+        run_id: run_id.clone(),
+        data_date: partition.key.date,
+        last_heartbeat: isoformat(run.last),
+        age_seconds: now.at.duration_since(run.last).as_secs(),
+        progress: format!("{done}/{to_do}"),
+        status_message: String::new(),
+    }
+}
