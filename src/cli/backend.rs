@@ -137,6 +137,18 @@ impl Emulators {
             firestore: host("FIRESTORE_EMULATOR_HOST"),
             bigquery: host("BIGQUERY_EMULATOR_HOST"),
         };
+        let named = [
+            ("PUBSUB_EMULATOR_HOST", &found.pubsub),
+            ("FIRESTORE_EMULATOR_HOST", &found.firestore),
+            ("BIGQUERY_EMULATOR_HOST", &found.bigquery),
+        ];
+        for (name, host) in named {
+            if let Some(host) = host
+                && host.parse::<http::uri::Authority>().ok().is_none_or(|address| address.port().is_none())
+            {
+                return Err(format!("{name} is `{host}`: write HOST:PORT, as 127.0.0.1:8681"));
+            }
+        }
         match (&found.pubsub, &found.firestore) {
             (Some(_), None) => {
                 Err("PUBSUB_EMULATOR_HOST is set and FIRESTORE_EMULATOR_HOST is not: set both or neither".to_owned())
@@ -154,11 +166,17 @@ impl Emulators {
 
 /// The configured project.
 pub fn project(configuration: &Configuration) -> Result<String, Fault> {
-    configuration.google.project.clone().ok_or_else(|| {
+    let project = configuration.google.project.clone().ok_or_else(|| {
         Fault::usage(anyhow::anyhow!(
             "which Google Cloud project? say --project P, GOOGLE_CLOUD_PROJECT, or google.project in tipoff.yaml"
         ))
-    })
+    })?;
+    // It becomes a part of every name and URL. A colon and dots are in projects that belong to a domain.
+    let is_id = |byte: u8| byte.is_ascii_alphanumeric() || b"-:._".contains(&byte);
+    if project.is_empty() || !project.bytes().all(is_id) {
+        return Err(Fault::usage(anyhow::anyhow!("`{project}` is not the id of a Google Cloud project")));
+    }
+    Ok(project)
 }
 
 /// A span of the configuration.
