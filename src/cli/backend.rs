@@ -1,5 +1,6 @@
 //! Opens what the configuration names: the embedded store, or a Google Cloud project.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -58,14 +59,29 @@ pub async fn open(common: &Common, declarations: &Declarations, access: Access) 
             Ok(Opened { store: embedded.clone(), bus, warehouse: embedded })
         }
         Backend::Google => {
-            let google = google(&configuration, declarations).await?;
+            // Whoever asks, or writes a request, calls no service, and needs no identity for it.
+            let google = google(&configuration, declarations, no_services()?).await?;
             Ok(Opened { store: google.firestore, bus: google.bus, warehouse: google.warehouse })
         }
     }
 }
 
+/// The services of the configuration, each with its identity.
+pub fn services(configuration: &Configuration) -> Result<Services, Fault> {
+    Services::new(&configuration.services).map_err(Fault::usage)
+}
+
+/// No service at all: whatever is sent to one waits.
+pub fn no_services() -> Result<Services, Fault> {
+    Services::new(&BTreeMap::new()).map_err(Fault::unusable)
+}
+
 /// Connects to the configured project.
-pub async fn google(configuration: &Configuration, declarations: &Declarations) -> Result<Google, Fault> {
+pub async fn google(
+    configuration: &Configuration,
+    declarations: &Declarations,
+    services: Services,
+) -> Result<Google, Fault> {
     let project = project(configuration)?;
     let emulators = Emulators::find().map_err(|error| Fault::usage(anyhow::anyhow!(error)))?;
     let locks = declarations.pipelines.iter().map(|(id, pipeline)| (id.clone(), pipeline.classes.clone())).collect();
@@ -81,7 +97,6 @@ pub async fn google(configuration: &Configuration, declarations: &Declarations) 
     let firestore = Arc::new(Firestore::connect(settings).await.map_err(Fault::unusable)?);
     let publisher = Arc::new(Publisher::connect(connection.clone()).await.map_err(Fault::unusable)?);
     let topology = Arc::new(declarations.topology.clone());
-    let services = Services::new(&configuration.services).map_err(Fault::usage)?;
     let bus = Arc::new(GoogleBus::new(topology, publisher.clone(), services, firestore.clone()));
     let warehouse = warehouse(configuration, project, &emulators, declarations).await?;
     Ok(Google { connection, firestore, publisher, bus, warehouse })

@@ -174,7 +174,20 @@ async fn google(configuration: &Configuration, declarations: &Declarations, note
         Ok(project) => note(ok("project", project)),
         Err(fault) => return note(failure("project", format!("{:#}", fault.error), "name it")),
     }
-    let google = match backend::google(configuration, declarations).await {
+    match backend::services(configuration) {
+        Ok(_) => note(ok("services", format!("{} are known", configuration.services.len()))),
+        Err(fault) => {
+            let advice = "identity tokens are made for service accounts only: run as one, or log in as one by \
+                `gcloud auth application-default login --impersonate-service-account=ACCOUNT`";
+            note(failure("services", format!("{:#}", fault.error), advice));
+        }
+    }
+    // The others are checked whatever the services are.
+    let google = match backend::no_services() {
+        Ok(services) => backend::google(configuration, declarations, services).await,
+        Err(fault) => Err(fault),
+    };
+    let google = match google {
         Ok(google) => google,
         Err(fault) => {
             let advice = match &emulators.pubsub {

@@ -157,7 +157,8 @@ impl Serve {
                 "--push {name}: on Google Cloud the broker pushes; where services are called directly is said in tipoff.yaml"
             )));
         }
-        let google = backend::google(configuration, &declarations).await?;
+        let services = backend::services(configuration)?;
+        let google = backend::google(configuration, &declarations, services).await?;
         topics::tell_what_is_missing(configuration, &declarations).await;
         // A look is a read that is paid for.
         let settings = Settings { relay_every: SignedDuration::from_secs(2), ..settings(configuration, "15s")? };
