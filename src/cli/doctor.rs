@@ -303,7 +303,8 @@ async fn warehouse(
     match google.warehouse.coverage(pipeline, node, date, now).await {
         Answer::Known { .. } | Answer::NotKept => ok("warehouse", format!("answers about {node}")),
         Answer::Unknown(why) => {
-            let advice = "grant roles/bigquery.jobUser on the project, and dataViewer and dataEditor on the datasets";
+            let advice = "where a table is missing, make it; else grant roles/bigquery.jobUser on the project, and \
+                dataViewer and dataEditor on the datasets";
             warning("warehouse", why, advice)
         }
     }

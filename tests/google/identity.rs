@@ -26,7 +26,7 @@ async fn metadata() -> String {
     let token = |Query(asked): Query<std::collections::BTreeMap<String, String>>| async move {
         use base64::Engine as _;
         let part = |part: serde_json::Value| base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(part.to_string());
-        let until = jiff::Timestamp::now().as_second() + 3600;
+        let until = tipoff::clock::Clock::System.now().as_second() + 3600;
         let claims = json!({ "aud": asked["audience"], "exp": until, "iss": "https://accounts.google.com" });
         format!("{}.{}.unsigned", part(json!({ "alg": "none" })), part(claims))
     };
@@ -75,7 +75,7 @@ async fn a_service_is_called_as_somebody_it_was_told_of() {
     let log = home.path().join("log");
     let replica = Replica::start_in(&cloud, &pipeline, &log, &environment);
     let zone = jiff::tz::TimeZone::get("America/New_York").unwrap();
-    let yesterday = zone.to_datetime(jiff::Timestamp::now()).date().yesterday().unwrap().to_string();
+    let yesterday = zone.to_datetime(tipoff::clock::Clock::System.now()).date().yesterday().unwrap().to_string();
     let done = json!({ "processor_name": "s", "phase": "phase_2_raw", "execution_id": "r1", "correlation_id": "r1",
         "game_date": yesterday, "output_table": "", "status": "success", "record_count": 1 });
     cloud.publish("nba-phase2-raw-complete", &done.to_string()).await;
