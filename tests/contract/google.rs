@@ -118,8 +118,7 @@ async fn listen(firestore: &Arc<Firestore>, collection: &str, done: impl Fn(&Ear
     }
     stop.send_replace(true);
     task.await.unwrap();
-    let heard = ear.0.lock().unwrap().0;
-    heard
+    ear.0.lock().unwrap().0
 }
 
 #[tokio::test(flavor = "multi_thread")]
