@@ -172,21 +172,22 @@ impl Configuration {
         diagnostic::parse(file, text)
     }
 
-    /// The configuration as it may be shown: without secrets, nor what a URL says before its `@`.
+    /// The configuration as it may be shown: without secrets, nor what a URL says before its `@` or after its `?`.
     pub fn shown(&self) -> serde_json::Value {
         let mut shown = self.clone();
         for service in shown.services.values_mut() {
-            if let Ok(mut url) = service.url.parse::<reqwest::Url>()
-                && (url.password().is_some() || !url.username().is_empty())
-            {
-                // Neither fails on a URL that had one of them.
-                let _ = url.set_password(None);
-                let _ = url.set_username(HIDDEN);
-                service.url = url.to_string();
-            }
+            service.url = shown_url(&service.url);
         }
         serde_json::to_value(shown).unwrap_or_default()
     }
+}
+
+/// A URL without what may be secret in it. It need not be a sound one: a mistake is no reason to show a password.
+fn shown_url(url: &str) -> String {
+    let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + 3));
+    let (who, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| ("(hidden)@", rest));
+    let (place, query) = rest.split_once(['?', '#']).map_or((rest, ""), |(place, _)| (place, "?(hidden)"));
+    format!("{scheme}{who}{place}{query}")
 }
 
 #[cfg(test)]
@@ -218,5 +219,14 @@ mod tests {
         assert!(!read.shown().to_string().contains("hunter2"), "{}", read.shown());
         assert!(!shown.contains("do-not-show"), "{shown}");
         assert_eq!(read.token.unwrap().reveal(), "do-not-show-this-one");
+        for (url, shown) in [
+            ("https://x.org/base", "https://x.org/base"),
+            ("https://ann:hunter2@x.org/?key=hunter2", "https://(hidden)@x.org/?(hidden)"),
+            ("https://ann:hun/ter2@x.org", "https://(hidden)@x.org"),
+            ("ann:hunter2@x.org", "(hidden)@x.org"),
+            ("https://ann:hunter2?@x.org", "https://(hidden)@x.org"),
+        ] {
+            assert_eq!(shown_url(url), shown);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Opens what the configuration names: the embedded store, or a Google Cloud project.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -59,14 +60,29 @@ pub async fn open(common: &Common, declarations: &Declarations, access: Access) 
             Ok(Opened { store: embedded.clone(), bus, warehouse: embedded })
         }
         Backend::Google => {
-            let google = google(&configuration, declarations).await?;
+            // Whoever asks, or writes a request, calls no service, and needs no identity for it.
+            let google = google(&configuration, declarations, no_services()?).await?;
             Ok(Opened { store: google.firestore, bus: google.bus, warehouse: google.warehouse })
         }
     }
 }
 
+/// The services of the configuration, each with its identity.
+pub fn services(configuration: &Configuration) -> Result<Services, Fault> {
+    Services::new(&configuration.services).map_err(Fault::usage)
+}
+
+/// No service at all: whatever is sent to one waits.
+pub fn no_services() -> Result<Services, Fault> {
+    Services::new(&BTreeMap::new()).map_err(Fault::unusable)
+}
+
 /// Connects to the configured project.
-pub async fn google(configuration: &Configuration, declarations: &Declarations) -> Result<Google, Fault> {
+pub async fn google(
+    configuration: &Configuration,
+    declarations: &Declarations,
+    services: Services,
+) -> Result<Google, Fault> {
     let project = project(configuration)?;
     let emulators = Emulators::find().map_err(|error| Fault::usage(anyhow::anyhow!(error)))?;
     let locks = declarations.pipelines.iter().map(|(id, pipeline)| (id.clone(), pipeline.classes.clone())).collect();
@@ -82,7 +98,6 @@ pub async fn google(configuration: &Configuration, declarations: &Declarations) 
     let firestore = Arc::new(Firestore::connect(settings).await.map_err(Fault::unusable)?);
     let publisher = Arc::new(Publisher::connect(connection.clone()).await.map_err(Fault::unusable)?);
     let topology = Arc::new(declarations.topology.clone());
-    let services = Services::new(&configuration.services).map_err(Fault::usage)?;
     let bus = Arc::new(GoogleBus::new(topology, publisher.clone(), services, firestore.clone()));
     let warehouse = warehouse(configuration, project, &emulators, declarations).await?;
     Ok(Google { connection, firestore, publisher, bus, warehouse })
@@ -138,6 +153,18 @@ impl Emulators {
             firestore: host("FIRESTORE_EMULATOR_HOST"),
             bigquery: host("BIGQUERY_EMULATOR_HOST"),
         };
+        let named = [
+            ("PUBSUB_EMULATOR_HOST", &found.pubsub),
+            ("FIRESTORE_EMULATOR_HOST", &found.firestore),
+            ("BIGQUERY_EMULATOR_HOST", &found.bigquery),
+        ];
+        for (name, host) in named {
+            if let Some(host) = host
+                && host.parse::<http::uri::Authority>().ok().is_none_or(|address| address.port().is_none())
+            {
+                return Err(format!("{name} is `{host}`: write HOST:PORT, as 127.0.0.1:8681"));
+            }
+        }
         match (&found.pubsub, &found.firestore) {
             (Some(_), None) => {
                 Err("PUBSUB_EMULATOR_HOST is set and FIRESTORE_EMULATOR_HOST is not: set both or neither".to_owned())
@@ -155,11 +182,17 @@ impl Emulators {
 
 /// The configured project.
 pub fn project(configuration: &Configuration) -> Result<String, Fault> {
-    configuration.google.project.clone().ok_or_else(|| {
+    let project = configuration.google.project.clone().ok_or_else(|| {
         Fault::usage(anyhow::anyhow!(
             "which Google Cloud project? say --project P, GOOGLE_CLOUD_PROJECT, or google.project in tipoff.yaml"
         ))
-    })
+    })?;
+    // It becomes a part of every name and URL. A colon and dots are in projects that belong to a domain.
+    let is_id = |byte: u8| byte.is_ascii_alphanumeric() || b"-:._".contains(&byte);
+    if project.is_empty() || !project.bytes().all(is_id) {
+        return Err(Fault::usage(anyhow::anyhow!("`{project}` is not the id of a Google Cloud project")));
+    }
+    Ok(project)
 }
 
 /// A span of the configuration.

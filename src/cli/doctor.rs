@@ -10,7 +10,7 @@ use serde_json::json;
 use super::backend::{self, Emulators, project};
 use super::paint::Paint;
 use super::say::say;
-use super::{Common, Fault, Verdict, topics};
+use super::{Common, Door, Fault, Verdict, serve, topics};
 use crate::adapter::embedded::Embedded;
 use crate::adapter::google::environment_credentials;
 use crate::clock::Clock;
@@ -26,7 +26,10 @@ const SKEW_MAX: SignedDuration = SignedDuration::from_secs(5);
 
 /// `tipoff doctor`
 #[derive(Args)]
-pub struct Doctor {}
+pub struct Doctor {
+    #[command(flatten)]
+    door: Door,
+}
 
 /// How a check went.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -81,7 +84,7 @@ impl Doctor {
                 None
             }
         };
-        match common.configuration() {
+        match self.door.configuration(common) {
             Ok(configuration) => {
                 let backend = match configuration.backend {
                     Backend::Embedded => "embedded",
@@ -118,7 +121,10 @@ fn tell(checked: &Checked) {
 }
 
 fn token(configuration: &Configuration) -> Checked {
-    let has = configuration.token.is_some() || configuration.token_file.is_some();
+    let has = match serve::token(configuration) {
+        Ok(token) => token.is_some(),
+        Err(fault) => return failure("listen", format!("{:#}", fault.error), "mend the token, or name another file"),
+    };
     let listen = configuration.listen;
     match (listen.ip().is_loopback(), has) {
         (true, _) => ok("listen", format!("{listen}, reached from this machine only")),
@@ -168,9 +174,30 @@ async fn google(configuration: &Configuration, declarations: &Declarations, note
         Ok(project) => note(ok("project", project)),
         Err(fault) => return note(failure("project", format!("{:#}", fault.error), "name it")),
     }
-    let google = match backend::google(configuration, declarations).await {
+    match backend::services(configuration) {
+        Ok(_) => note(ok("services", format!("{} are known", configuration.services.len()))),
+        Err(fault) => {
+            let advice = "identity tokens are made for service accounts only: run as one, or log in as one by \
+                `gcloud auth application-default login --impersonate-service-account=ACCOUNT`";
+            note(failure("services", format!("{:#}", fault.error), advice));
+        }
+    }
+    // The others are checked whatever the services are.
+    let google = match backend::no_services() {
+        Ok(services) => backend::google(configuration, declarations, services).await,
+        Err(fault) => Err(fault),
+    };
+    let google = match google {
         Ok(google) => google,
-        Err(fault) => return note(failure("clients", format!("{:#}", fault.error), "see above")),
+        Err(fault) => {
+            let advice = match &emulators.pubsub {
+                Some(_) => {
+                    "start the emulators where PUBSUB_EMULATOR_HOST and FIRESTORE_EMULATOR_HOST say, or unset them"
+                }
+                None => "see `credentials`, and look at the network between here and Google",
+            };
+            return note(failure("clients", format!("{:#}", fault.error), advice));
+        }
     };
     note(within("topics", broker(configuration, declarations)).await);
     note(within("database", database(&google)).await);
@@ -276,7 +303,8 @@ async fn warehouse(
     match google.warehouse.coverage(pipeline, node, date, now).await {
         Answer::Known { .. } | Answer::NotKept => ok("warehouse", format!("answers about {node}")),
         Answer::Unknown(why) => {
-            let advice = "grant roles/bigquery.jobUser on the project, and dataViewer and dataEditor on the datasets";
+            let advice = "where a table is missing, make it; else grant roles/bigquery.jobUser on the project, and \
+                dataViewer and dataEditor on the datasets";
             warning("warehouse", why, advice)
         }
     }

@@ -20,6 +20,7 @@ mod simulate;
 mod tables;
 mod topics;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -77,9 +78,20 @@ struct Common {
     log: Option<String>,
 }
 
+/// Where the service answers, and whom: what it would be told, and what is shown and checked of it.
+#[derive(Args, Clone)]
+struct Door {
+    /// Where to listen; anything but loopback needs a token [default: 127.0.0.1:8085]
+    #[arg(long, env = "TIPOFF_LISTEN", value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// A file with the bearer token that every call must carry
+    #[arg(long, env = "TIPOFF_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
 #[derive(Subcommand)]
 enum Command {
-    /// Run the service on the embedded store
+    /// Run the service, on the embedded store or on Google Cloud
     Serve(serve::Serve),
     /// Play a recorded day through the real engine, sped up
     Demo(demo::Demo),
@@ -88,7 +100,7 @@ enum Command {
     /// Validate topics.yaml and pipeline.yaml
     Check,
     /// Print the configuration as it is understood, without secrets
-    Config,
+    Config(Door),
     /// Compare topics.yaml with the broker of a Google Cloud project, and bring it in line
     Topics(topics::Topics),
     /// Put a report out of a file into the embedded warehouse, beside a running service or without one
@@ -178,7 +190,7 @@ pub fn main() -> ExitCode {
             Ok(Verdict::Holds)
         }
         Command::Check => check::check(&cli.common),
-        Command::Config => config(&cli.common),
+        Command::Config(door) => config(&door, &cli.common),
         Command::Graph(graph) => graph.run(&cli.common),
         command => match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime.block_on(run(command, &cli.common)),
@@ -198,8 +210,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn config(common: &Common) -> Result<Verdict, Fault> {
-    let shown = common.configuration()?.shown();
+fn config(door: &Door, common: &Common) -> Result<Verdict, Fault> {
+    let shown = door.configuration(common)?.shown();
     // YAML's own writer is no dependency of ours, and JSON is YAML.
     say::say!("{}", if common.json { shown.to_string() } else { format!("{shown:#}") });
     Ok(Verdict::Holds)
@@ -224,7 +236,7 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Resume(target) => target.resume(common).await,
         Command::Retry(target) => target.retry(common).await,
         Command::Skip(target) => target.skip(common).await,
-        Command::Check | Command::Config | Command::Graph(_) | Command::Completions { .. } => Ok(Verdict::Holds),
+        Command::Check | Command::Config(_) | Command::Graph(_) | Command::Completions { .. } => Ok(Verdict::Holds),
     }
 }
 
@@ -256,6 +268,21 @@ fn text(given: Option<&PathBuf>, name: &str, built_in: &str) -> Result<File, Fau
     Ok((path.display().to_string(), text))
 }
 
+impl Door {
+    /// The configuration, with this door.
+    fn configuration(&self, common: &Common) -> Result<Configuration, Fault> {
+        let mut configuration = common.configuration()?;
+        if let Some(listen) = self.listen {
+            configuration.listen = listen;
+        }
+        if let Some(file) = &self.token_file {
+            configuration.token_file = Some(file.clone());
+            configuration.token = None;
+        }
+        Ok(configuration)
+    }
+}
+
 impl Common {
     /// The configuration: what the flags and the environment say over what the file says.
     fn configuration(&self) -> Result<Configuration, Fault> {
@@ -267,7 +294,8 @@ impl Common {
         if let Some(data) = &self.data {
             configuration.data.clone_from(data);
         }
-        if let Some(project) = &self.project {
+        // A variable that is set to nothing says nothing.
+        if let Some(project) = self.project.as_ref().filter(|project| !project.is_empty()) {
             configuration.google.project = Some(project.clone());
         }
         Ok(configuration)

@@ -1,7 +1,5 @@
 //! `tipoff serve`: the service, on the embedded backend or on Google Cloud.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::say::say;
-use super::{Common, Fault, Verdict, backend, topics};
+use super::{Common, Door, Fault, Verdict, backend, topics};
 use crate::adapter::embedded::{Durability, Embedded, EmbeddedBus, PushTargets, Pusher};
 use crate::adapter::firestore::heartbeats::Heartbeats;
 use crate::adapter::pubsub::subscriber::{Patience, Subscribers};
@@ -37,12 +35,8 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// `tipoff serve`
 #[derive(Args)]
 pub struct Serve {
-    /// Where to listen; anything but loopback needs a token [default: 127.0.0.1:8085]
-    #[arg(long, env = "TIPOFF_LISTEN", value_name = "ADDRESS")]
-    listen: Option<SocketAddr>,
-    /// A file with the bearer token that every call must carry
-    #[arg(long, env = "TIPOFF_TOKEN_FILE", value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    door: Door,
     /// Push to a subscription or service of the embedded broker: NAME=http://host:port, repeatable
     #[arg(long = "push", value_name = "NAME=URL", value_parser = target)]
     targets: Vec<(String, reqwest::Url)>,
@@ -89,14 +83,7 @@ impl Serve {
 
     /// The configuration, with what only this command can be told.
     fn configuration(&self, common: &Common) -> Result<Configuration, Fault> {
-        let mut configuration = common.configuration()?;
-        if let Some(listen) = self.listen {
-            configuration.listen = listen;
-        }
-        if let Some(file) = &self.token_file {
-            configuration.token_file = Some(file.clone());
-            configuration.token = None;
-        }
+        let mut configuration = self.door.configuration(common)?;
         if let Some(flush) = &self.heartbeat_flush {
             configuration.heartbeat_flush = Some(flush.clone());
         }
@@ -170,7 +157,8 @@ impl Serve {
                 "--push {name}: on Google Cloud the broker pushes; where services are called directly is said in tipoff.yaml"
             )));
         }
-        let google = backend::google(configuration, &declarations).await?;
+        let services = backend::services(configuration)?;
+        let google = backend::google(configuration, &declarations, services).await?;
         topics::tell_what_is_missing(configuration, &declarations).await;
         // A look is a read that is paid for.
         let settings = Settings { relay_every: SignedDuration::from_secs(2), ..settings(configuration, "15s")? };
@@ -258,7 +246,8 @@ fn settings(configuration: &Configuration, flush: &str) -> Result<Settings, Faul
     Ok(Settings { heartbeat_flush: backend::span("heartbeat_flush", flush)?, ..Settings::default() })
 }
 
-fn token(configuration: &Configuration) -> Result<Option<String>, Fault> {
+/// The token that every call must carry, if there is one.
+pub fn token(configuration: &Configuration) -> Result<Option<String>, Fault> {
     let (token, from) = match (&configuration.token_file, &configuration.token) {
         (Some(path), _) => {
             let text = std::fs::read_to_string(path)

@@ -54,6 +54,33 @@ fn what_cannot_be_answered_says_what_to_do() {
 }
 
 #[test]
+fn the_environment_that_serve_obeys_is_shown_and_checked() {
+    let with = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let output = program(arguments).envs(environment.iter().copied()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout) + &text(output.stderr))
+    };
+    let open = [("TIPOFF_LISTEN", "0.0.0.0:80")];
+    let (_, shown) = with(&["config"], &open);
+    assert!(shown.contains(r#""listen": "0.0.0.0:80""#), "{shown}");
+    let (code, said) = with(&["doctor"], &open);
+    assert!(code == Some(1) && said.contains("0.0.0.0:80 without a token"), "{said}");
+    let (code, said) = with(&["doctor"], &[("TIPOFF_TOKEN_FILE", "no-such-token")]);
+    assert!(code == Some(1) && said.contains("read no-such-token"), "{said}");
+
+    let emulators = |host| [("PUBSUB_EMULATOR_HOST", host), ("FIRESTORE_EMULATOR_HOST", host)];
+    let plan = ["topics", "plan", "--project", "p"];
+    let (code, said) = with(&plan, &emulators("http://127.0.0.1:1"));
+    assert!(code == Some(2) && said.contains("write HOST:PORT"), "{said}");
+    let (code, said) = with(&plan, &[("PUBSUB_EMULATOR_HOST", "127.0.0.1:1")]);
+    assert!(code == Some(2) && said.contains("set both or neither"), "{said}");
+    let (code, said) = with(&["topics", "plan"], &[("GOOGLE_CLOUD_PROJECT", "")]);
+    assert!(code == Some(2) && said.contains("which Google Cloud project?"), "{said}");
+    let (code, said) = with(&["topics", "plan", "--project", "a/../b"], &emulators("127.0.0.1:1"));
+    assert!(code == Some(2) && said.contains("not the id of a Google Cloud project"), "{said}");
+}
+
+#[test]
 fn a_requests_whole_way_can_be_followed() {
     let home = tempfile::tempdir().unwrap();
     let data = home.path().join("data");

@@ -1,16 +1,21 @@
 //! The adapters of Google Cloud together, on the emulators: the contract of a bus, and what several processes share.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use jiff::SignedDuration;
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use tipoff::adapter::firestore::heartbeats::Heartbeats;
 use tipoff::adapter::firestore::{Firestore, Settings};
 use tipoff::adapter::google::bus::GoogleBus;
 use tipoff::adapter::google::services::Services;
 use tipoff::adapter::pubsub::{Connection, publisher::Publisher};
 use tipoff::domain::time::after;
-use tipoff::port::{Bus as _, Store};
+use tipoff::port::{Bus as _, Handed, Recipient, Store};
 use tipoff::wire::dispatch::Target;
+use tipoff::wire::inbound::Delivery;
+use tokio::sync::watch;
 
 use super::bus::message;
 use super::cloud::Cloud;
@@ -74,4 +79,57 @@ async fn a_lease_is_held_by_one_and_ends() {
     assert!(!two.lease("export", second(70), second(130)).await.unwrap());
     assert!(two.lease("export", second(111), second(171)).await.unwrap());
     assert!(!one.lease("export", second(112), second(172)).await.unwrap());
+}
+
+/// Notes up to when it has heard, and what is at fault.
+#[derive(Default)]
+struct Ear(Mutex<(Option<Timestamp>, Option<String>)>);
+
+#[async_trait]
+impl Recipient for Ear {
+    async fn hand_over(&self, _delivery: Delivery) -> Handed {
+        Handed::Settled
+    }
+    fn room(&self) -> usize {
+        1
+    }
+    fn heard(&self, _road: &str, published: Timestamp) {
+        self.0.lock().unwrap().0 = Some(published);
+    }
+    fn interrupted(&self) {}
+    fn redelivered(&self) {}
+    fn fault(&self, _component: &str, reason: &str) -> bool {
+        self.0.lock().unwrap().1 = Some(reason.to_owned());
+        true
+    }
+    fn well(&self, _component: &str) {}
+}
+
+/// Reads a collection until `done`, and tells up to when it has been heard.
+async fn listen(firestore: &Arc<Firestore>, collection: &str, done: impl Fn(&Ear) -> bool) -> Option<Timestamp> {
+    let ear = Arc::new(Ear::default());
+    let (stop, stopping) = watch::channel(false);
+    let heartbeats = Heartbeats { collection: collection.to_owned(), topic: "heartbeats".to_owned() };
+    let task = tokio::spawn(heartbeats.read(firestore.clone(), ear.clone(), || second(0), stopping));
+    let patience = Instant::now() + Duration::from_secs(20);
+    while !done(&ear) {
+        assert!(Instant::now() < patience, "{:?}", ear.0.lock().unwrap());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stop.send_replace(true);
+    task.await.unwrap();
+    ear.0.lock().unwrap().0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_counts_where_somebody_reads_and_nowhere_else() {
+    let Some(emulator) = emulator::firestore() else { return };
+    let (one, two) = (connect(&emulator, "ears").await, connect(&emulator, "ears").await);
+    let heard = |ear: &Ear| ear.0.lock().unwrap().0 >= Some(second(0));
+    let first = listen(&one, "processor_heartbeats", heard).await;
+    // The second does not read, because the first has the lease; it goes by what that one has read.
+    assert_eq!(listen(&two, "processor_heartbeats", heard).await, first);
+    // Nobody may read this one: it is reserved.
+    let at_fault = |ear: &Ear| ear.0.lock().unwrap().1.is_some();
+    assert_eq!(listen(&one, "__reserved__", at_fault).await, Some(Timestamp::MIN));
 }

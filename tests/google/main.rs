@@ -5,6 +5,7 @@ mod cloud;
 #[path = "../support/emulator.rs"]
 mod emulator;
 mod half_dead;
+mod identity;
 mod producer;
 mod readiness;
 mod replicas;

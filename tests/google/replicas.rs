@@ -1,5 +1,5 @@
-//! Three replicas on one Firestore and one set of subscriptions take a game day, every message twice and out of order,
-//! while they are killed, paused and resumed, and while the emulators hang.
+//! Two replicas, and later three, on one Firestore and one set of subscriptions take a game day, every message twice and
+//! out of order, while they are killed, paused and resumed, and while the emulators hang.
 //!
 //! Shows: every date gets all that it needs, no dispatch has two ids, repeats on the wire carry the same id, and every
 //! completion that was published is in the journal.
@@ -20,8 +20,10 @@ use tokio::task::JoinSet;
 use super::cloud::Cloud;
 use super::service::{Replica, says};
 
-const REPLICAS: usize = 3;
+const REPLICAS_AT_FIRST: usize = 2;
 const KILLS: usize = 10;
+/// At this kill one more replica joins, as when the service is scaled out.
+const JOINED_AT: usize = 5;
 /// Files of one raw table and date. Eight tables, two dates, a heartbeat and a completion each, all of it twice.
 const FILES: usize = 40;
 
@@ -157,7 +159,7 @@ async fn a_game_day_survives_kills_zombies_and_hanging_emulators() {
     let mut tasks = JoinSet::new();
     processors(&cloud, &mut tasks, &seen, &busy).await;
 
-    let mut replicas: Vec<Replica> = (0..REPLICAS).map(|_| Replica::start(&cloud, &pipeline, &log)).collect();
+    let mut replicas: Vec<Replica> = (0..REPLICAS_AT_FIRST).map(|_| Replica::start(&cloud, &pipeline, &log)).collect();
     let zone = jiff::tz::TimeZone::get("America/New_York").unwrap();
     let today = zone.to_datetime(tipoff::clock::Clock::System.now()).date();
     let dates: Vec<String> = [1, 2].map(|back: i64| today.saturating_sub(back.days()).to_string()).to_vec();
@@ -186,6 +188,7 @@ async fn a_game_day_survives_kills_zombies_and_hanging_emulators() {
                 tokio::time::sleep(Duration::from_secs(3)).await;
                 cloud.firestore.signal("CONT");
             }
+            JOINED_AT => replicas.push(Replica::start(&cloud, &pipeline, &log)),
             6 => {
                 cloud.pubsub.signal("STOP");
                 tokio::time::sleep(Duration::from_secs(3)).await;
@@ -195,7 +198,8 @@ async fn a_game_day_survives_kills_zombies_and_hanging_emulators() {
         }
         if kill < KILLS {
             // The sleeping one is not killed: it is to wake up as a zombie.
-            let victim = if zombie.is_some() { 1 + kill % (REPLICAS - 1) } else { kill % REPLICAS };
+            let all = replicas.len();
+            let victim = if zombie.is_some() { 1 + kill % (all - 1) } else { kill % all };
             std::mem::replace(&mut replicas[victim], Replica::start(&cloud, &pipeline, &log)).kill();
             // Long enough that something is under way at each.
             tokio::time::sleep(Duration::from_millis(1500)).await;
@@ -237,7 +241,7 @@ async fn a_game_day_survives_kills_zombies_and_hanging_emulators() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     for replica in &replicas {
-        // All three read their subscriptions, the one that slept included.
+        // All read their subscriptions, the one that slept included.
         let ready = reqwest::get(format!("{}/readyz", replica.url)).await.unwrap();
         assert!(ready.status().is_success(), "{}", ready.text().await.unwrap());
     }

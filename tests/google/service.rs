@@ -26,11 +26,18 @@ pub struct Replica {
 impl Replica {
     /// Starts a replica on the emulators, and waits until it listens. What it logs goes to `log`.
     pub fn start(cloud: &Cloud, pipeline: &Path, log: &Path) -> Self {
+        Self::start_in(cloud, pipeline, log, &[])
+    }
+
+    /// The same, with more in its environment.
+    pub fn start_in(cloud: &Cloud, pipeline: &Path, log: &Path, environment: &[(&str, String)]) -> Self {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tipoff"));
         command.args(["serve", "--backend", "google", "--project", &cloud.project, "--listen", "127.0.0.1:0"]);
         command.args(["--heartbeat-flush", "1s", "--log", "warn,tipoff=info"]).arg("--pipeline-file").arg(pipeline);
-        command.envs(cloud.environment()).stdout(Stdio::piped()).stderr(log);
+        // An emulator asks for no credentials.
+        command.env_remove("GOOGLE_APPLICATION_CREDENTIALS");
+        command.envs(cloud.environment()).envs(environment.iter().cloned()).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().expect("start the service");
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "every test target uses some of them")]
 
 use std::fs::File;
+use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -60,9 +61,14 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A file of the Google Cloud SDK, if it is there.
-fn installed(name: &str, path: &str, component: &str) -> Option<PathBuf> {
-    let file = sdk().map(|root| root.join(path)).filter(|file| file.is_file());
+/// A file of the Google Cloud SDK, if it is there: the one in `folder` whose name begins and ends so.
+fn installed(name: &str, (folder, begin, end): (&str, &str, &str), component: &str) -> Option<PathBuf> {
+    let is_it = |file: &Path| {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(begin) && name.ends_with(end)
+    };
+    let files = sdk().and_then(|root| std::fs::read_dir(root.join(folder)).ok()).into_iter().flatten();
+    let file = files.filter_map(|file| Some(file.ok()?.path())).find(|file| is_it(file));
     if file.is_none() {
         missing(&format!("the {name} emulator is not installed: gcloud components install {component}"));
     }
@@ -72,7 +78,8 @@ fn installed(name: &str, path: &str, component: &str) -> Option<PathBuf> {
 /// Says that something is not tested, or fails where it must be.
 pub fn missing(what: &str) {
     assert!(std::env::var_os("CI").is_none(), "{what}");
-    eprintln!("NOT TESTED: {what}");
+    // Not by `eprintln!`: what a passing test prints so is shown to nobody.
+    std::io::stderr().write_all(format!("NOT TESTED: {what}\n").as_bytes()).unwrap();
 }
 
 /// Where the Google Cloud SDK is, if it is anywhere.
@@ -84,7 +91,7 @@ fn sdk() -> Option<PathBuf> {
 
 /// Starts the Firestore emulator.
 pub fn firestore() -> Option<Emulator> {
-    let jar = "platform/cloud-firestore-emulator/cloud-firestore-emulator.jar";
+    let jar = ("platform/cloud-firestore-emulator", "cloud-firestore-emulator", ".jar");
     let jar = installed("Firestore", jar, "cloud-firestore-emulator")?;
     let port = free_port();
     let mut java = Command::new("java");
@@ -113,7 +120,8 @@ pub fn bigquery() -> Option<Emulator> {
 
 /// Starts the Pub/Sub emulator, mended by `emulator/io/grpc/InternalStatus.java`.
 pub fn pubsub() -> Option<Emulator> {
-    let jar = "platform/pubsub-emulator/lib/cloud-pubsub-emulator-0.8.20-all.jar";
+    // Its name has its version, which is whatever the SDK brought.
+    let jar = ("platform/pubsub-emulator/lib", "cloud-pubsub-emulator-", "-all.jar");
     let jar = installed("Pub/Sub", jar, "pubsub-emulator")?;
     let mend = mend(&jar);
     let port = free_port();

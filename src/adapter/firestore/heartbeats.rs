@@ -3,7 +3,8 @@
 //! What holds:
 //! - a document is handed over as the message its processor would have published, with the server's instant of its last
 //!   change; a run that is seen on both roads is one run;
-//! - one process of those that share the database reads, and another takes over when it dies;
+//! - one process of those that share the database reads, and another takes over when it dies; it tells the others up to
+//!   when it has read, and where nobody can read, nobody's silence counts;
 //! - listening tells at once; polling is what is relied on, since a listener can go silent.
 //!
 //! Both schemes of document names are read, since nothing is read from the name.
@@ -35,7 +36,9 @@ const LEASE: SignedDuration = SignedDuration::from_secs(90);
 const FIRST_BACK: SignedDuration = SignedDuration::from_hours(24);
 /// How far further readings overlap: processors' clocks differ, and `last_heartbeat` is theirs.
 const OVERLAP: SignedDuration = SignedDuration::from_mins(10);
-/// Documents in one reading. Thirty processors have thirty; the older scheme had 900 a day.
+/// How long a reading proves that heartbeats are heard: two further ones, and a half. Well below the silence that counts.
+const GOOD_FOR: SignedDuration = SignedDuration::from_secs(150);
+/// Documents in one reading, the latest. Thirty processors have thirty; the older scheme had 900 a day.
 const READ_MAX: u32 = 2000;
 /// Changes that wait to be handed over.
 const WAITING: usize = 256;
@@ -79,6 +82,8 @@ impl Heartbeats {
         mut stop: watch::Receiver<bool>,
     ) {
         let mut desk = Desk::default();
+        let road = format!("{} in Firestore", self.collection);
+        recipient.heard(&road, Timestamp::MIN);
         let mut read_until: Option<Timestamp> = None;
         let mut listening: Option<(FirestoreListener<_, _>, mpsc::Receiver<Document>)> = None;
         loop {
@@ -92,7 +97,11 @@ impl Heartbeats {
                                 self.hand_over(&recipient, &mut desk, document).await;
                             }
                             read_until = Some(at);
+                            recipient.heard(&road, after(at, GOOD_FOR));
                             recipient.well(COMPONENT);
+                            if let Err(error) = firestore.tell_read(&self.collection, at).await {
+                                tracing::debug!("{COMPONENT}: {error}");
+                            }
                         }
                         Err(error) => {
                             // What was written meanwhile has not been heard.
@@ -109,6 +118,11 @@ impl Heartbeats {
                 Ok(false) => {
                     listening = None;
                     recipient.well(COMPONENT);
+                    match firestore.read_until(&self.collection).await {
+                        Ok(Some(read)) => recipient.heard(&road, after(read, GOOD_FOR)),
+                        Ok(None) => {}
+                        Err(error) => tracing::debug!("{COMPONENT}: {error}"),
+                    }
                 }
                 Err(error) => tracing::debug!("{COMPONENT}: {error}"),
             }
@@ -141,9 +155,11 @@ impl Heartbeats {
         let query = firestore.db.fluent().select().from(self.collection.as_str());
         let query = query
             .filter(|q| q.for_all([q.field("last_heartbeat").greater_than_or_equal(compared(instant(since)))]))
-            .order(|o| o.fields([o.field("last_heartbeat").asc()]))
+            .order(|o| o.fields([o.field("last_heartbeat").desc()]))
             .limit(READ_MAX);
-        query.query().await.map_err(unavailable)
+        let mut found = query.query().await.map_err(unavailable)?;
+        found.reverse();
+        Ok(found)
     }
 
     async fn listen(

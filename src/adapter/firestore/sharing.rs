@@ -82,6 +82,20 @@ impl Firestore {
         }
         Ok(ours)
     }
+
+    /// Tells the other processes that this one has read `what` up to `at`.
+    pub(super) async fn tell_read(&self, what: &str, at: Timestamp) -> Result<(), StoreError> {
+        let write = write(self.name(CURSORS, &format!("{what}-read")), vec![("until", instant(at))], Only::Always);
+        self.apply(vec![write]).await.map(|_| ()).map_err(unavailable)
+    }
+
+    /// Up to when the process that reads `what` has read it.
+    pub(super) async fn read_until(&self, what: &str) -> Result<Option<Timestamp>, StoreError> {
+        match self.get(CURSORS, &format!("{what}-read")).await? {
+            Some(found) => found.maybe_instant("until"),
+            None => Ok(None),
+        }
+    }
 }
 
 fn holder(found: &Read) -> Result<(String, Timestamp), StoreError> {

@@ -111,7 +111,7 @@ impl Firestore {
         request
     }
 
-    async fn get(&self, collection: &str, id: &str) -> Result<Option<Read>, StoreError> {
+    pub(super) async fn get(&self, collection: &str, id: &str) -> Result<Option<Read>, StoreError> {
         let request = GetDocumentRequest { name: self.name(collection, id), ..GetDocumentRequest::default() };
         let mut client = self.db.client().get();
         let answer = self.in_time(client.get_document(self.timed(request)));

@@ -103,7 +103,7 @@ impl Services {
             let token = token.map_err(|error| BusError::Unavailable(format!("no identity token: {error}")))?;
             request = request.bearer_auth(token);
         }
-        let response = request.send().await.map_err(|error| BusError::Unavailable(chain(&error)))?;
+        let response = request.send().await.map_err(|error| BusError::Unavailable(chain(&error.without_url())))?;
         understood(response).await
     }
 }
