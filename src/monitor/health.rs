@@ -222,7 +222,8 @@ mod tests {
 
     #[test]
     fn a_phase_is_as_far_as_its_processors_have_outputs() {
-        // A processor counts once, whichever of its passes was done; a failure that was made up for is a gap and no more.
+        // A processor counts once, whichever of its passes was done; a failure that was made up for is a gap and no
+        // more.
         let shipped = shipped().unwrap();
         let nba = &shipped.pipelines["nba"];
         let at: Timestamp = "2026-01-24T06:00:00Z".parse().unwrap();

@@ -1,7 +1,7 @@
 //! Which runs are alive, late, or silent, and which have been given up?
 //!
-//! Nothing is recovered here: the engine fences a dead run by itself. So the answer is the same whether or not it was asked
-//! for dryly, and asking changes nothing.
+//! Nothing is recovered here: the engine fences a dead run by itself. So the answer is the same whether or not it was
+//! asked for dryly, and asking changes nothing.
 
 use jiff::Timestamp;
 use serde::Serialize;

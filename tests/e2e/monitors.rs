@@ -138,13 +138,15 @@ async fn rosters_are_as_old_as_the_date_asked_about_says() {
     assert_eq!((code, answer["issues"].as_array().unwrap().len()), (200, 29), "{answer}");
     assert_eq!(answer["thresholds"], json!({ "warning_days": 3, "critical_days": 5, "game_day_days": 2 }));
     let portland = json!({
-        "team": "POR", "latest_roster_date": "2026-01-14", "age_days": 9, "is_playing_today": true, "severity": "critical",
+        "team": "POR", "latest_roster_date": "2026-01-14", "age_days": 9, "is_playing_today": true,
+        "severity": "critical",
         "message": "Team POR playing today has stale roster (9 days old). Predictions may be incomplete!",
     });
     assert_eq!(answer["issues"].as_array().unwrap().last().unwrap(), &portland);
     let (_, answer) = service.get("/pipeline-health-summary?date=2026-01-23").await;
     let rosters = json!({
-        "total_teams": 2, "teams_current": 1, "teams_stale": 0, "teams_critical": 1, "max_age_days": 9, "status": "critical",
+        "total_teams": 2, "teams_current": 1, "teams_stale": 0, "teams_critical": 1, "max_age_days": 9,
+        "status": "critical",
     });
     assert_eq!((&answer["roster_coverage"], &answer["data_quality"]), (&rosters, &json!("UNKNOWN")));
 }
