@@ -1,8 +1,9 @@
-//! What the pipeline's people ask every day: is every game predicted, is anybody silent, is the day whole, are rosters new?
+//! What the pipeline's people ask every day: is every game predicted, is anybody silent, is the day whole, are rosters
+//! new?
 //!
 //! Each question is a pure function of what was read and of the instant handed in, and answers in the JSON that the
-//! pipeline's own monitors gave, so that the calls and scripts of today keep working. Nothing here reads anything or tells
-//! anybody; thresholds come from `pipeline.yaml`.
+//! pipeline's own monitors gave, so that the calls and scripts of today keep working. Nothing here reads anything or
+//! tells anybody; thresholds come from `pipeline.yaml`.
 
 pub mod coverage;
 pub mod health;

@@ -465,6 +465,43 @@ pipelines:
     }
 
     #[test]
+    fn each_mistake_in_a_monitor_is_named_with_its_place() {
+        // The monitors are on line 18. A phase that cannot be done would never be done.
+        let with = |monitors: &str| {
+            let head = HEAD.replacen("    nodes:\n", &format!("    monitors: {{ {monitors} }}\n    nodes:\n"), 1);
+            mistakes(&format!("{head}{SOUND}"))
+        };
+        let rosters =
+            "roster_coverage: { teams: [BOS, LAL], warning_after: 3d, critical_after: 5d, game_day_after: 2d }";
+        let sound =
+            format!("game_coverage: {{ players_min: 8 }}, {rosters}, pipeline_health: [{{ phase: p, expected: 1 }}]");
+        assert_eq!(with(&sound), "");
+        let m = "p.yaml:18: pipelines.nba.monitors";
+        let table = [
+            ("game_covrage: {}".to_owned(), format!("{m}.game_covrage: unknown key; did you mean `game_coverage`?")),
+            ("game_coverage: {}".to_owned(), format!("{m}.game_coverage.players_min: missing")),
+            (
+                rosters.replace("3d", "6d").replace("LAL", "BOS"),
+                format!(
+                    "{m}.roster_coverage.teams[1]: `BOS` is named twice\n\
+                     {m}.roster_coverage: critical_after is shorter than warning_after"
+                ),
+            ),
+            (rosters.replace("3d", "36h"), format!("{m}.roster_coverage.warning_after: expected whole days, as in 2d")),
+            (
+                "pipeline_health: [{ phase: raw, expected: 2 }, { phase: rwa, expected: 1 }]".to_owned(),
+                format!(
+                    "{m}.pipeline_health[0].phase: expects 2 processors of the 1 that have the phase\n\
+                     {m}.pipeline_health[1].phase: expects 1 processors of the 0 that have the phase"
+                ),
+            ),
+        ];
+        for (monitors, expected) in table {
+            assert_eq!(with(&monitors), expected, "\n{monitors}");
+        }
+    }
+
+    #[test]
     fn a_probe_is_filled_in_for_each_node_that_asks_it() {
         // A further pass asks what its processor's first asks; the date alone is left open.
         let shipped = shipped().unwrap();

@@ -325,7 +325,8 @@ pub enum Reported {
 /// One row of a history table or a report, column by column: dates and instants as text, JSON as itself.
 pub type Row = serde_json::Map<String, serde_json::Value>;
 
-/// Questions about outputs and dates, and the history of runs. Every call ends within a time limit of the adapter's own.
+/// Questions about outputs and dates, and the history of runs. Every call ends within a time limit of the adapter's
+/// own.
 #[async_trait]
 pub trait Warehouse: Send + Sync {
     /// How much of a node's output for a date is there. [`Answer::NotKept`] where the node has no probe, or nothing is

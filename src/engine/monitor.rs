@@ -51,7 +51,15 @@ impl Engine {
         let limits = self.monitored(key)?.monitors.game_coverage;
         let limits = limits.ok_or_else(|| Error::Undeclared(key.pipeline.clone(), "game_coverage"))?;
         let now = self.clock.now();
-        let schedule = self.games(key, now).await?;
+        let schedule = match self.games(key, now).await {
+            Ok(schedule) => schedule,
+            Err(error @ Error::Store(_)) => return Err(error),
+            Err(error) => {
+                // Better an alert about a game that is not played than none about one that is.
+                tracing::warn!(partition.date = %key.date, "games are judged without their schedule: {error}");
+                None
+            }
+        };
         if schedule.as_ref().is_some_and(|games| games.values().all(|game| !game.status.is_played())) {
             // A day off is known to be one, whatever the warehouse would say.
             return Ok(coverage::judge(key.date, &BTreeMap::new(), schedule.as_ref(), limits, now));

@@ -1,7 +1,7 @@
 //! The pipeline's monitors under their own paths: what was asked with `curl` and by a scheduler goes on being asked so.
 //!
-//! Parameters come in the query or as members of a JSON body; `dry_run` counts wherever it stands. Asking changes nothing,
-//! but that `/game-coverage-alert` raises its alert where it is not asked dryly.
+//! Parameters come in the query or as members of a JSON body; `dry_run` counts wherever it stands. Asking changes
+//! nothing, but that `/game-coverage-alert` raises its alert where it is not asked dryly.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,8 @@ pub async fn game_coverage(State(app): State<App>, parameters: Parameters, body:
     respond(answer.await)
 }
 
-/// `/stale-processor-monitor`: which runs are silent, and which have been given up? Of every pipeline where none is named.
+/// `/stale-processor-monitor`: which runs are silent, and which have been given up? Of every pipeline where none is
+/// named.
 pub async fn silence(State(app): State<App>, parameters: Parameters, body: Body) -> Response {
     let answer = async {
         let asked = Asked::read(&app, parameters, body).await?;
@@ -79,7 +80,7 @@ enum Refusal {
     /// It could not be found out.
     Failed(Error),
     /// The body could not be read.
-    Unread(Response),
+    Unread(Box<Response>),
 }
 
 impl From<Error> for Refusal {
@@ -94,7 +95,7 @@ impl From<Error> for Refusal {
 fn respond(answer: Result<Value, Refusal>) -> Response {
     let (code, why) = match answer {
         Ok(answer) => return Json(answer).into_response(),
-        Err(Refusal::Unread(response)) => return response,
+        Err(Refusal::Unread(response)) => return *response,
         Err(Refusal::Wrong(why)) => (StatusCode::BAD_REQUEST, why),
         Err(Refusal::Failed(error)) => {
             tracing::warn!("a monitor has no answer: {error}");
@@ -120,7 +121,7 @@ struct Asked {
 impl Asked {
     async fn read(app: &App, parameters: Parameters, body: Body) -> Result<Self, Refusal> {
         let Query(query) = parameters.map_err(|error| Refusal::Wrong(error.body_text()))?;
-        let (bytes, _room) = rest::read(app, body).await.map_err(Refusal::Unread)?;
+        let (bytes, _room) = rest::read(app, body).await.map_err(|response| Refusal::Unread(Box::new(response)))?;
         if bytes.trim_ascii().is_empty() {
             return Ok(Self { query, body: Map::new() });
         }
@@ -139,8 +140,8 @@ impl Asked {
         }
     }
 
-    /// Whether a flag is set, in the query or in the body. What is neither true nor false is refused: a test run that was
-    /// taken for a real one because of a spelling would be the worst answer.
+    /// Whether a flag is set, in the query or in the body. What is neither true nor false is refused: a test run that
+    /// was taken for a real one because of a spelling would be the worst answer.
     fn flag(&self, name: &str) -> Result<bool, Refusal> {
         let wrong = || Refusal::Wrong(format!("{name} is neither true nor false"));
         let read = |text: &str| match text.to_ascii_lowercase().as_str() {

@@ -91,8 +91,8 @@ pub enum Mode {
     Alert,
 }
 
-/// Judges the games of a date. Where the schedule is known, a game that it has and nothing is `told` of has no predictions,
-/// and one that is postponed or has moved is no issue, whatever is predicted of it.
+/// Judges the games of a date. Where the schedule is known, a game that it has and nothing is `told` of has no
+/// predictions, and one that is postponed or has moved is no issue, whatever is predicted of it.
 pub fn judge(
     date: Date,
     told: &BTreeMap<UnitId, GameCoverage>,

@@ -213,3 +213,56 @@ impl Health {
         self.data_quality != "GOLD" || matches!(self.roster_coverage.status, "warning" | "critical" | "error")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::evidence::{Claim, Extent};
+    use crate::domain::id::PartitionKey;
+    use crate::domain::partition::{Ended, Schedule};
+    use crate::pipeline::shipped;
+
+    #[test]
+    fn a_phase_is_as_far_as_its_processors_have_outputs() {
+        // A processor counts once, whichever of its passes was done; a failure that was made up for is a gap and no
+        // more.
+        let shipped = shipped().unwrap();
+        let nba = &shipped.pipelines["nba"];
+        let at: Timestamp = "2026-01-24T06:00:00Z".parse().unwrap();
+        let mut partition = Partition::new(PartitionKey::new("nba", "2026-01-23".parse().unwrap()));
+        let mut done = |node: &str| {
+            let claim =
+                Claim { run: node.into(), published: at, records: Some(10), extent: Extent::Whole, correlation: None };
+            partition.nodes.entry(node.into()).or_default().evidence.claim(claim);
+        };
+        for node in
+            ["player_game_summary", "team_offense_game_summary", "ml_feature_store", "ml_feature_store.tomorrow"]
+        {
+            done(node);
+        }
+        for node in ["player_game_summary", "predictions"] {
+            let ended = Ended { at, how: End::Failed };
+            partition.nodes.entry(node.into()).or_default().ended.insert("r".into(), ended);
+        }
+        let judge =
+            |partition: &Partition, rosters| judge(&nba.graph, partition, &nba.monitors.pipeline_health, rosters);
+        let told = json!(judge(&partition, Told::Nothing));
+        let phase = |name: &str| {
+            let phase = &told["phases"][name];
+            (phase["complete"].as_u64().unwrap(), phase["total"].as_u64().unwrap(), phase["status"].as_str().unwrap())
+        };
+        assert_eq!(phase("Phase 1 (Scrapers)"), (0, 21, "not_started"));
+        assert_eq!(phase("Phase 3 (Analytics)"), (2, 5, "partial"));
+        assert_eq!(phase("Phase 4 (Precompute)"), (1, 5, "partial"));
+        assert_eq!(phase("Phase 5 (Predictions)"), (0, 1, "failed"));
+        assert_eq!((&told["data_quality"], &told["gaps_detected"]), (&json!("BRONZE"), &json!(2)));
+        assert_eq!(told["roster_coverage"]["status"], "unknown");
+
+        partition.schedule = Some(Schedule { at, games: BTreeMap::new() });
+        let off = judge(&partition, Told::Unanswered);
+        assert_eq!((off.quality(), off.rosters().status), ("GOLD", "error"), "nothing is expected of a day off");
+    }
+}

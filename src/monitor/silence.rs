@@ -1,7 +1,7 @@
 //! Which runs are alive, late, or silent, and which have been given up?
 //!
-//! Nothing is recovered here: the engine fences a dead run by itself. So the answer is the same whether or not it was asked
-//! for dryly, and asking changes nothing.
+//! Nothing is recovered here: the engine fences a dead run by itself. So the answer is the same whether or not it was
+//! asked for dryly, and asking changes nothing.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -58,8 +58,8 @@ impl Silence {
         }
     }
 
-    /// Adds the runs of one date. `class` tells what a node's processor calls itself. A run counts as silent only as far
-    /// as the world has been heard; its age is told by the clock.
+    /// Adds the runs of one date. `class` tells what a node's processor calls itself. A run is late by the clock; it is
+    /// dead only if the world has been heard for as long, as everything looks dead right after a start of ours.
     pub fn add(&mut self, graph: &Graph, partition: &Partition, now: Now, class: impl Fn(&NodeId) -> String) {
         for (id, known) in &partition.nodes {
             let Some(node) = graph.node(id.as_str()).filter(|node| node.liveness.heartbeats == Heartbeats::Sent) else {
@@ -67,11 +67,10 @@ impl Silence {
             };
             let name = class(id);
             for (run_id, run) in &known.runs {
-                let is_silent = |span| now.silent_until(after(run.last, span));
                 let silent = || silent(&name, run_id, run, partition, now);
-                if is_silent(node.liveness.dead_after) {
+                if now.silent_until(after(run.last, node.liveness.dead_after)) {
                     self.dead_processors.push(silent());
-                } else if is_silent(node.liveness.stale_after) {
+                } else if now.reached(after(run.last, node.liveness.stale_after)) {
                     self.stale_processors.push(silent());
                 } else {
                     self.healthy_count += 1;
@@ -114,5 +113,51 @@ fn silent(name: &str, run_id: &RunId, run: &Run, partition: &Partition, now: Now
         age_seconds: now.at.duration_since(run.last).as_secs(),
         progress: format!("{done}/{to_do}"),
         status_message: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::domain::id::PartitionKey;
+    use crate::domain::partition::Ended;
+    use crate::pipeline::shipped;
+
+    #[test]
+    fn a_run_is_late_by_the_clock_and_dead_only_if_it_would_have_been_heard() {
+        // The answer of the incident: one run alive, one late for seven minutes, one silent for twenty-five.
+        let shipped = shipped().unwrap();
+        let nba = &shipped.pipelines["nba"];
+        let at: Timestamp = "2026-01-24T11:20:00Z".parse().unwrap();
+        let back = |minutes| at - SignedDuration::from_mins(minutes);
+        let run =
+            |last| Run { first: back(60), last, progress: (50, 100), progressed_at: last, ended_unreported: false };
+        let mut partition = Partition::new(PartitionKey::new("nba", "2026-01-23".parse().unwrap()));
+        let node = partition.nodes.entry("player_game_summary".into()).or_default();
+        node.runs =
+            BTreeMap::from([("r1".into(), run(back(25))), ("r2".into(), run(back(7))), ("r3".into(), run(back(5)))]);
+        node.runs.insert("r4".into(), run(back(4)));
+        node.ended.insert("r0".into(), Ended { at: back(30), how: End::Fenced });
+        node.ended.insert("r00".into(), Ended { at: back(40), how: End::Failed });
+        let ask = |now| {
+            let mut silence = Silence::new(at);
+            silence.add(&nba.graph, &partition, now, |node| nba.class(node).to_owned());
+            silence.answer(false)
+        };
+        let answer = ask(Now::caught_up(at));
+        assert_eq!(answer["summary"], json!({ "healthy": 1, "stale": 2, "dead": 1, "recovered": 1 }));
+        let dead = json!({
+            "doc_id": "PlayerGameSummaryProcessor", "processor_name": "PlayerGameSummaryProcessor", "run_id": "r1",
+            "data_date": "2026-01-23", "last_heartbeat": "2026-01-24T10:55:00+00:00", "age_seconds": 1500,
+            "progress": "50/100", "status_message": "",
+        });
+        assert_eq!(answer["details"]["dead_processors"], json!([dead]));
+        assert_eq!(answer["details"]["checked_at"], "2026-01-24T11:20:00Z");
+        let just_started = ask(Now { at, heard_until: Timestamp::MIN });
+        assert_eq!(just_started["summary"], json!({ "healthy": 1, "stale": 3, "dead": 0, "recovered": 1 }));
     }
 }

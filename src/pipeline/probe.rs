@@ -1,9 +1,9 @@
 //! What is asked of the warehouse about a node's output, and about a date?
 //!
-//! A probe is a query written once and asked for several nodes: `{{ table }}` and `{{ date_column }}` are filled in from
-//! the declaration when it is read, `@date` and what the probe declares under `with` are parameters of the query. A report
-//! is such a query about the date itself, with nothing to fill in. What holds of every [`Probe`] that exists: it is one
-//! statement that only reads, it asks about `@date`, and every parameter it names has a value.
+//! A probe is a query written once and asked for several nodes: `{{ table }}` and `{{ date_column }}` are filled in
+//! from the declaration when it is read, `@date` and what the probe declares under `with` are parameters of the query.
+//! A report is such a query about the date itself, with nothing to fill in. What holds of every [`Probe`] that exists:
+//! it is one statement that only reads, it asks about `@date`, and every parameter it names has a value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,8 +15,9 @@ const DATE_COLUMN: &str = "game_date";
 /// The parameter that every probe has.
 const DATE: &str = "date";
 
-/// A query with everything but the date filled in. About an output, its rows have the columns `observed` and `expected`,
-/// and may have `unit`, by which they are then told apart; a report's have the columns of its [`report::Kind`].
+/// A query with everything but the date filled in. About an output, its rows have the columns `observed` and
+/// `expected`, and may have `unit`, by which they are then told apart; a report's have the columns of its
+/// [`report::Kind`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Probe {
     /// Its name in the declaration.

@@ -282,6 +282,7 @@ static CONTRACTS: LazyLock<BTreeMap<&'static str, Arc<Validator>>> = LazyLock::n
         "phase4-process-date",
         "phase4-trigger",
         "predictions-trigger",
+        "roster-refresh-trigger",
         "sweep-odds",
     ];
     let compile = |(name, text): (&'static str, &str)| {

@@ -1,9 +1,9 @@
 //! What do the rows of a report say?
 //!
 //! A report is a question to the warehouse about one date whose answer is rows: the schedule, what is predicted of each
-//! game, how old each team's roster is. Rows come from a query, from an HTTP call or out of a file, so nothing in them is
-//! trusted: what cannot be read is an error that names report, date, row and column, and of such an answer nothing is
-//! used. A row that is told twice counts once; two rows that contradict each other are an error.
+//! game, how old each team's roster is. Rows come from a query, from an HTTP call or out of a file, so nothing in them
+//! is trusted: what cannot be read is an error that names report, date, row and column, and of such an answer nothing
+//! is used. A row that is told twice counts once; two rows that contradict each other are an error.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -260,8 +260,8 @@ const RECORDED: [(&str, Option<&str>); 5] = [
     ("tip_utc", None),
 ];
 
-/// The rows of a file by the date that each names in `game_date` or `date`, or else by `otherwise`; columns under the names
-/// of recorded files get ours.
+/// The rows of a file by the date that each names in `game_date` or `date`, or else by `otherwise`; columns under the
+/// names of recorded files get ours.
 ///
 /// # Errors
 /// If a row names no date.
@@ -440,7 +440,8 @@ mod tests {
     #[test]
     fn a_schedule_is_by_game_and_a_doubled_row_counts_once() {
         // The exhibition of stars is no game, and a game without an hour is one all the same.
-        let night = json!({ "game_id": "0022500647", "away": "BOS", "home": "CHI", "tip": "2026-01-25T01:00:00Z", "status": "scheduled" });
+        let tip = "2026-01-25T01:00:00Z";
+        let night = json!({ "game_id": "0022500647", "away": "BOS", "home": "CHI", "tip": tip, "status": "scheduled" });
         let moved = json!({ "game_id": "0022500651", "away": "GSW", "home": "MIN", "tip": null, "status": "moved" });
         let stars = json!({ "game_id": "0032500001", "away": "EST", "home": "WST", "status": "final" });
         let listing = schedule(DAY, &rows(json!([night, moved, stars, night]))).unwrap();

@@ -187,3 +187,83 @@ fn the_doctor_says_what_is_wrong_and_what_to_do() {
     assert_eq!(code, Some(0), "{errors}");
     assert!(said.contains("(hidden)") && !said.contains("nobody-may-see"), "{said}");
 }
+
+/// The day that the coverage alert was written for: from a recorded file to the answer, without a running service.
+#[test]
+fn the_daily_questions_are_answered_from_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let here = data.to_str().unwrap();
+    let recorded = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/coverage-2026-01-24.csv");
+    let at = |arguments: &[&str]| run(&[arguments, &["--data", here]].concat());
+    let (code, _, errors) = at(&["load", "game_coverage", recorded]);
+    assert_eq!(code, Some(3), "a file made a store that nobody serves");
+    assert!(errors.contains("`tipoff serve --data"), "{errors}");
+    drop(tipoff::adapter::embedded::Embedded::open(&data, tipoff::adapter::embedded::Durability::Off).unwrap());
+
+    let (code, _, errors) = at(&["coverage", "2026-01-24"]);
+    assert_eq!(code, Some(3));
+    assert!(errors.contains("keeps no game_coverage of nba/2026-01-24"), "{errors}");
+    let (code, said, errors) = at(&["load", "game_coverage", recorded]);
+    assert_eq!((code, said.as_str()), (Some(0), "nba 2026-01-24: 7 rows of game_coverage\n"), "{errors}");
+    let (code, said, _) = at(&["coverage", "2026-01-24"]);
+    assert_eq!(code, Some(1), "three games have too few predictions");
+    assert!(said.starts_with("nba/2026-01-24: 3 of 7 games have too few predictions\n"), "{said}");
+    let low: Vec<&str> = said.lines().filter(|line| line.ends_with("LOW_COVERAGE")).map(|line| &line[2..9]).collect();
+    assert_eq!(low, ["GSW@MIN", "MIA@UTA", "WAS@CHA"]);
+    let (_, said, _) = at(&["coverage", "2026-01-24", "--json"]);
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((said["status"].as_str(), said["issues_count"].as_u64()), (Some("alert_skipped_dry_run"), Some(3)));
+
+    let rosters = folder.path().join("rosters.jsonl");
+    let team = |team: &str| {
+        format!(r#"{{"team":"{team}","latest_roster":"2026-01-20","player_count":15,"is_playing":false}}"#)
+    };
+    let nba = tipoff::pipeline::shipped().unwrap();
+    let teams = &nba.pipelines["nba"].monitors.roster_coverage.as_ref().unwrap().teams;
+    let lines: Vec<String> = teams.iter().map(|name| team(name)).collect();
+    std::fs::write(&rosters, lines.join("\n")).unwrap();
+    let file = rosters.to_str().unwrap();
+    let (code, _, errors) = at(&["load", "roster_ages", file]);
+    assert_eq!(code, Some(2));
+    assert!(errors.contains("rosters.jsonl: row 1: has neither game_date nor date; say --date"), "{errors}");
+    for date in ["2026-01-23", "2026-01-24"] {
+        assert_eq!(at(&["load", "roster_ages", file, "--date", date]).0, Some(0));
+    }
+    let (code, said, _) = at(&["rosters", "--date", "2026-01-23"]);
+    assert_eq!(
+        (code, said.lines().next().unwrap()),
+        (Some(0), "nba/2026-01-23: 30 of 30 teams have a roster, 30 of them a current one; 0 play")
+    );
+    let (code, said, _) = at(&["rosters", "--date", "2026-01-24"]);
+    assert_eq!(code, Some(1), "four days are worth a warning");
+    assert!(said.contains("warning  Team ATL roster is stale (4 days old)"), "{said}");
+    let (code, said, _) = at(&["health", "2026-01-23", "--json"]);
+    assert_eq!(code, Some(1), "nothing has been done");
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&said["roster_coverage"]["status"], &said["data_quality"]), (&"ok".into(), &"UNKNOWN".into()));
+
+    std::fs::write(
+        folder.path().join("bad.csv"),
+        "date,away,home,player_count,prediction_count\n2026-01-24,MIA,UTA,six,36\n",
+    )
+    .unwrap();
+    let bad = folder.path().join("bad.csv");
+    for (arguments, words) in [
+        (
+            &["load", "game_coverage", bad.to_str().unwrap()][..],
+            "bad.csv: game_coverage of 2026-01-24, row 1, player_count: expected a count, found `six`",
+        ),
+        (&["load", "game_covrage", recorded], "did you mean `game_coverage`?"),
+        (&["load", "schedule", recorded], "player_count: schedule has no such column"),
+        (&["load", "schedule", "schedule.xlsx"], "schedule.xlsx: is neither .csv nor .jsonl"),
+        (
+            &["load", "schedule", recorded, "--backend", "google"],
+            "on Google Cloud reports are queries in pipeline.yaml",
+        ),
+        (&["coverage", "2026-1-24"], "`2026-1-24` is not a date"),
+    ] {
+        let (code, _, errors) = at(arguments);
+        assert!(code == Some(2) && errors.contains(words), "{arguments:?}: {code:?} {errors}");
+    }
+}

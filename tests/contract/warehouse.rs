@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use jiff::civil::{Date, date};
 use serde_json::json;
 use tipoff::domain::coverage::Coverage;
+use tipoff::monitor::coverage::{self, Mode};
+use tipoff::pipeline;
 use tipoff::port::{Answer, Reported, Row, Warehouse};
 use tipoff::wire::report::{self, Kind};
 
@@ -63,10 +65,19 @@ async fn a_recorded_days_coverage_is_reported_as_it_was(bench: &dyn Bench) {
     let told = bench.warehouse().report(&PIPELINE.into(), Kind::GameCoverage, day, second(0)).await;
     let Reported::Rows(rows) = told else { panic!("{told:?}") };
     let games = report::game_coverage(day, &rows).unwrap();
-    let of = |count: fn(&report::GameCoverage) -> u32| games.values().map(count).sum::<u32>();
-    assert_eq!((games.len(), of(|game| game.players), of(|game| game.predictions)), (7, 60, 332));
-    let low = games.iter().filter(|(_, game)| game.players < 8).map(|(unit, _)| unit.as_str());
-    assert_eq!(low.collect::<Vec<_>>(), ["20260124_GSW_MIN", "20260124_MIA_UTA", "20260124_WAS_CHA"]);
+    let shipped = pipeline::shipped().unwrap();
+    let limits = shipped.pipelines[PIPELINE].monitors.game_coverage.unwrap();
+    let answer = coverage::judge(day, &games, None, limits, second(0)).answer(Mode::Dry);
+    let sums =
+        ["game_count", "total_players", "total_predictions"].map(|sum| answer["coverage"][sum].as_u64().unwrap());
+    assert_eq!(sums, [7, 60, 332]);
+    let low: BTreeSet<(&str, &str)> = answer["coverage"]["issues"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|issue| (issue["matchup"].as_str().unwrap(), issue["status"].as_str().unwrap()))
+        .collect();
+    assert_eq!(low, ["MIA@UTA", "WAS@CHA", "GSW@MIN"].map(|game| (game, "LOW_COVERAGE")).into());
 }
 
 /// The table of predictions as it was recorded on 24 January 2026.

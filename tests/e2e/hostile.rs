@@ -7,12 +7,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-struct Service {
+/// The service on an empty directory; it ends with this.
+pub struct Service {
     child: Child,
-    url: String,
-    client: reqwest::Client,
+    pub url: String,
+    pub client: reqwest::Client,
     _folder: tempfile::TempDir,
-    data: std::path::PathBuf,
+    pub data: std::path::PathBuf,
 }
 
 impl Drop for Service {
@@ -23,7 +24,7 @@ impl Drop for Service {
 }
 
 impl Service {
-    fn start(extra: &[&str]) -> Self {
+    pub fn start(extra: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         let mut command = Command::new(env!("CARGO_BIN_EXE_tipoff"));

@@ -4,6 +4,7 @@
 //! only with the same id.
 
 mod hostile;
+mod monitors;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::cloud::Cloud;
 use super::service::Replica;
@@ -48,5 +48,9 @@ async fn a_missing_subscription_is_named_until_it_is_there() {
         assert!(Instant::now() < patience, "{said}");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+    // The pipeline's monitors answer here as anywhere, from the project's store.
+    let answer = reqwest::get(format!("{}/stale-processor-monitor?dry_run=true", replica.url)).await.unwrap();
+    let answer: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+    assert_eq!(answer["summary"], json!({ "healthy": 0, "stale": 0, "dead": 0, "recovered": 0 }));
     assert!(replica.end());
 }

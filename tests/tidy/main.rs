@@ -74,6 +74,7 @@ fn the_core_uses_nothing_of_ours_and_does_nothing() {
 fn imports_point_inward() {
     let outer = ["crate::engine", "crate::adapter", "crate::http", "crate::cli", "crate::scenario"];
     refuse("src/wire", &outer);
+    refuse("src/monitor", &[&outer[..], &["crate::pipeline", "crate::port", "async ", "Timestamp::now"]].concat());
     refuse("src/engine", &["crate::adapter", "crate::http", "crate::cli", "crate::scenario", "rusqlite", "axum"]);
     refuse("src/adapter", &["crate::engine", "crate::http", "crate::cli", "crate::scenario"]);
     refuse("src/http", &["crate::cli", "crate::scenario"]);

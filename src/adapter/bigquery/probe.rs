@@ -1,7 +1,7 @@
 //! How much of an output is there? Asks a node's probe and reads its rows.
 //!
-//! What holds: what went wrong is an answer of its own, never 0 and never 1. Only an answer that cannot get better is remembered: a shortage that outlived the end of the run that mends it would
-//! ask for a second run.
+//! What holds: what went wrong is an answer of its own, never 0 and never 1. Only an answer that cannot get better is
+//! remembered: a shortage that outlived the end of the run that mends it would ask for a second run.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

@@ -346,7 +346,8 @@ mod tests {
         drop(Database::open(dir.path(), Durability::Off).unwrap());
         let db = Connection::open(dir.path().join(FILE)).unwrap();
         db.execute_batch(
-            "DROP TABLE tipoff_decisions; DROP TABLE warehouse_report; INSERT INTO cursors VALUES ('export', 7); PRAGMA user_version = 1",
+            "DROP TABLE tipoff_decisions; DROP TABLE warehouse_report;
+             INSERT INTO cursors VALUES ('export', 7); PRAGMA user_version = 1",
         )
         .unwrap();
         drop(Database::open_read_only(dir.path()).unwrap());

@@ -2,14 +2,16 @@
 //!
 //! A small server answers with the bodies that Google's documentation shows.
 
+use jiff::civil::date;
 use serde_json::json;
 use tipoff::adapter::bigquery::Bigquery;
-use tipoff::port::{Answer, Row, Warehouse};
+use tipoff::port::{Answer, Reported, Row, Warehouse};
+use tipoff::wire::report::Kind;
 
 use super::super::second;
 use super::super::warehouse::row;
 use super::server::Server;
-use super::{ask, asking};
+use super::{ask, asking, settings};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_used_up_quota_is_held_to_until_midnight_in_california() {
@@ -104,4 +106,52 @@ async fn an_answer_is_asked_again_until_it_cannot_get_better() {
     assert_eq!(server.calls().len(), 3);
     clock.set(second(0) + keep);
     assert!(matches!(ask(&bigquery).await, Answer::Unknown(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_is_given_its_types_and_what_is_none_is_unknown() {
+    // Google writes instants with an exponent. An error comes with 200 as well, and a used-up quota holds reports too.
+    let server = Server::start().await;
+    let own = settings("own", &server.address);
+    let bigquery = Bigquery::connect(own).await.unwrap();
+    let day = date(2026, 1, 24);
+    let tell = async || bigquery.report(&"nba".into(), Kind::Schedule, day, second(0)).await;
+    let field = |name: &str, kind: &str| json!({ "name": name, "type": kind });
+    let answer = |tip: serde_json::Value, is_late: &str| {
+        let fields = [
+            field("away", "STRING"),
+            field("day", "DATE"),
+            field("tip", "TIMESTAMP"),
+            field("late", "BOOLEAN"),
+            field("rows", "INTEGER"),
+        ];
+        let cells = json!([{ "v": "BOS" }, { "v": "2026-01-24" }, { "v": tip }, { "v": is_late }, { "v": "3" }]);
+        json!({ "jobComplete": true, "schema": { "fields": fields }, "rows": [{ "f": cells }], "totalRows": "1" })
+    };
+    server.answer(200, answer(json!("1.7692992E9"), "true"));
+    let typed = json!({ "away": "BOS", "day": "2026-01-24", "tip": "2026-01-25T00:00:00Z", "late": true, "rows": 3 });
+    assert_eq!(tell().await, Reported::Rows(vec![row(typed.clone())]));
+    server.answer(200, answer(serde_json::Value::Null, "false"));
+    let Reported::Rows(rows) = tell().await else { panic!() };
+    assert_eq!((&rows[0]["tip"], &rows[0]["late"]), (&serde_json::Value::Null, &json!(false)));
+    server.answer(200, json!({ "jobComplete": true, "schema": { "fields": [] } }));
+    assert_eq!(tell().await, Reported::Rows(Vec::new()));
+
+    let error = json!({ "reason": "invalidQuery", "message": "no such column" });
+    let table = [
+        (200, answer(json!("soon"), "true"), "report schedule: tip is \"soon\", which is no Timestamp"),
+        (200, json!({ "jobComplete": true, "errors": [error] }), "report schedule: invalidQuery: no such column"),
+        (200, json!({ "jobComplete": true, "pageToken": "2" }), "report schedule: it gave more than 1000 rows"),
+        (
+            403,
+            json!({ "error": { "code": 403, "message": "used", "status": "x", "errors": [{ "reason": "quotaExceeded" }] } }),
+            "the day's quota is used up",
+        ),
+        (200, json!({}), "not asked until 2026-01-22T08:00:00Z"),
+    ];
+    for (status, body, expected) in table {
+        server.answer(status, body);
+        let told = tell().await;
+        assert!(matches!(&told, Reported::Unknown(why) if why.contains(expected)), "{told:?}");
+    }
 }
