@@ -110,6 +110,12 @@ impl<T> Intake<T> {
                 engine.counts.ignored.fetch_add(1, Ordering::Relaxed);
                 Offer::Settled(token, Settlement::Ack)
             }
+            Decoded::Parked { .. } | Decoded::Events { .. } if engine.watch.refusal().is_some() => {
+                // Whoever cannot be paused is answered at once, and spares a store that is not well.
+                engine.hearing.interrupted(now);
+                let reason = engine.watch.refusal().unwrap_or_default();
+                Offer::Settled(token, Settlement::Nack { after: SignedDuration::from_secs(10), reason })
+            }
             Decoded::Parked { reason } => {
                 Offer::ToPark(token, Box::new(parked(engine, &delivery, reason.slug(), &reason.to_string(), now)))
             }
@@ -271,11 +277,9 @@ impl Engine {
             text: format!("a message on {} was parked: {reason}", parked.topic),
             at: parked.at,
         };
-        match self.store.park(parked).await {
+        match self.suspect(self.store.park(parked).await) {
             Ok(()) => {
-                if let Err(error) = self.bus.alert(&alert).await {
-                    tracing::error!("raise {}: {error}", alert.key);
-                }
+                self.alert(alert).await;
                 Settlement::Park { slug, reason }
             }
             Err(error) => Settlement::Nack { after: SignedDuration::from_secs(10), reason: error.to_string() },

@@ -5,6 +5,7 @@ mod cloud;
 #[path = "../support/emulator.rs"]
 mod emulator;
 mod half_dead;
+mod paused;
 mod producer;
 mod readiness;
 mod replicas;
