@@ -15,5 +15,6 @@ pub mod invariant;
 pub mod partition;
 pub mod plan;
 pub mod readiness;
+pub mod silence;
 pub mod time;
 pub mod view;

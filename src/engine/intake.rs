@@ -101,7 +101,13 @@ impl<T> Intake<T> {
     /// Takes a message in. It is due at once, or for a heartbeat when `engine`'s flush interval has passed.
     pub fn offer(&mut self, engine: &Engine, delivery: Delivery, token: T) -> Offer<T> {
         let now = engine.clock.now();
-        match decode(&routes(engine), &delivery) {
+        let decoded = decode(&routes(engine), &delivery);
+        if !matches!(decoded, Decoded::Probe)
+            && let Some(topic) = engine.declarations.topology.topic(&delivery.topic)
+        {
+            engine.watch.heard(topic.carries, delivery.published);
+        }
+        match decoded {
             Decoded::Probe => {
                 engine.counts.probes.fetch_add(1, Ordering::Relaxed);
                 Offer::Settled(token, Settlement::Ack)

@@ -1,9 +1,10 @@
-//! Watches the service itself: does its store take what is decided?
+//! Watches the service itself: does its store take what is decided, and does anything still move?
 //!
 //! A call of the store that fails is a suspicion; a mark that fails as well is a fault. From then on nothing is taken in,
 //! swept or sent, until a mark succeeds: what is handed back comes nearer to its dead letter, and what is sent and cannot
 //! be noted is sent again. People are told without the store, for it would have to keep what it refuses.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
@@ -11,9 +12,14 @@ use tokio::sync::{Notify, watch};
 
 use super::Engine;
 use crate::domain::effect::{Alert, Severity, Turn};
-use crate::domain::id::AlertKey;
-use crate::domain::time::after;
+use crate::domain::event::Event;
+use crate::domain::graph::Graph;
+use crate::domain::id::{AlertKey, PartitionKey};
+use crate::domain::partition::{Partition, Schedule};
+use crate::domain::silence::{self, Heard, Plane, Verdict};
+use crate::domain::time::{Now, after};
 use crate::port::StoreError;
+use crate::topology::Carries;
 
 /// How often the service looks at itself, and marks in the store that it is at work.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_mins(1);
@@ -27,6 +33,12 @@ const TRY_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 const TRIES_BEFORE_ALERT: u32 = 2;
 /// Alerts remembered until they can be kept. More are a flood, whose first ones tell enough.
 const OWED_MAX: usize = 256;
+/// How long one process has it to itself to tell what has gone quiet. After its death another waits this long.
+const LEASE: SignedDuration = SignedDuration::from_mins(5);
+/// Days ahead that anything may have happened to: the evening before is part of a date's work.
+const DAYS_AHEAD: i32 = 1;
+/// Journal entries read at once.
+const PAGE: usize = 200;
 /// The store among what may be at fault.
 const STORE: &str = "store";
 /// The alert about it.
@@ -54,11 +66,21 @@ struct Known {
     due: Timestamp,
     /// What has been announced and not been kept, in its order.
     owed: Vec<Alert>,
+    heard: Heard,
+    /// How far each date's journal has been searched for heartbeats.
+    searched: BTreeMap<PartitionKey, u64>,
 }
 
 impl Default for Known {
     fn default() -> Self {
-        Self { store: Standing::Untried, tried: Timestamp::MIN, due: Timestamp::MIN, owed: Vec::new() }
+        Self {
+            store: Standing::Untried,
+            tried: Timestamp::MIN,
+            due: Timestamp::MIN,
+            owed: Vec::new(),
+            heard: Heard { since: Timestamp::MIN, completion: None, heartbeat: None },
+            searched: BTreeMap::new(),
+        }
     }
 }
 
@@ -117,6 +139,9 @@ impl Watch {
     fn tried(&self, now: Timestamp, refused: Option<String>) -> (Standing, Standing) {
         let mut known = self.known();
         let before = known.store.clone();
+        if before == Standing::Untried {
+            known.heard.since = now;
+        }
         known.store = match (refused, &before) {
             (None, _) => Standing::Takes,
             (Some(reason), Standing::Refuses { tries, .. }) => Standing::Refuses { reason, tries: tries + 1 },
@@ -127,6 +152,16 @@ impl Watch {
         known.due = after(now, if takes { LOOK_EVERY } else { TRY_EVERY });
         self.open.send_if_modified(|open| std::mem::replace(open, takes) != takes);
         (before, known.store.clone())
+    }
+
+    /// A message published then has come in, whatever becomes of it.
+    pub(super) fn heard(&self, carries: Carries, published: Timestamp) {
+        let heard = &mut self.known().heard;
+        match carries {
+            Carries::Completion => heard.completion = heard.completion.max(Some(published)),
+            Carries::Heartbeat => heard.heartbeat = heard.heartbeat.max(Some(published)),
+            Carries::Trigger | Carries::Request | Carries::DeadLetter | Carries::Other => {}
+        }
     }
 
     /// Remembers an alert that cannot be kept. Returns whether it is news.
@@ -171,7 +206,105 @@ impl Engine {
                 if before != Standing::Takes {
                     self.alert(self.of_store(Turn::Resolved, "the store takes writes".to_owned())).await;
                 }
+                if let Err(error) = self.look_for_silence().await {
+                    tracing::warn!("what has gone quiet cannot be told: {error}");
+                }
             }
+        }
+    }
+
+    /// Tells which planes have gone quiet, or are lively again. Of several processes one does.
+    async fn look_for_silence(&self) -> Result<(), StoreError> {
+        let now = self.now();
+        if !self.suspect(self.store.lease("watch", now.at, after(now.at, LEASE)).await)? {
+            return Ok(());
+        }
+        let mut on: Option<BTreeSet<AlertKey>> = None;
+        for pipeline in self.declarations.pipelines.values() {
+            let live = self.live_dates(&pipeline.graph, now.at).await?;
+            for plane in Plane::ALL {
+                let verdict = self.judge(plane, &pipeline.graph, &live, now).await?;
+                let (turn, text) = match verdict {
+                    Verdict::Silent(text) => (Turn::Raised, text),
+                    Verdict::Lively(text) => (Turn::Resolved, text),
+                    Verdict::Open => continue,
+                };
+                let on = match &mut on {
+                    Some(on) => on,
+                    // Asked for only on days on which there is something to tell.
+                    None => on.insert(match self.bus.alerts().await {
+                        Ok(alerts) => alerts.into_iter().map(|alert| alert.key).collect(),
+                        Err(error) => return Err(StoreError::Unavailable(error.to_string())),
+                    }),
+                };
+                let key = plane.alert(&pipeline.graph.pipeline);
+                if on.contains(&key) != (turn == Turn::Raised) {
+                    self.alert(Alert { key, severity: plane.severity(), turn, text, at: now.at }).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The live dates, today first; nothing but today where that has no games, or where nobody knows.
+    async fn live_dates(&self, graph: &Graph, at: Timestamp) -> Result<Vec<Partition>, StoreError> {
+        let today = graph.date_at(at);
+        let day = |days: i32| today.saturating_add(SignedDuration::from_hours(24 * i64::from(days)));
+        let others = (1 - self.settings.live_days..=DAYS_AHEAD).filter(|days| *days != 0).map(day);
+        let mut live = Vec::new();
+        for date in std::iter::once(today).chain(others) {
+            match self.store.load(&PartitionKey { pipeline: graph.pipeline.clone(), date }).await {
+                Ok(stored) => live.push(stored.partition),
+                // Nothing is known of it; of the others there is.
+                Err(StoreError::Corrupt { .. }) => {}
+                Err(error) => return self.suspect(Err(error)),
+            }
+            let has_games = |day: &Partition| day.schedule.as_ref().is_some_and(Schedule::has_games);
+            if !live.first().is_some_and(has_games) {
+                break;
+            }
+        }
+        Ok(live)
+    }
+
+    async fn judge(&self, plane: Plane, graph: &Graph, live: &[Partition], now: Now) -> Result<Verdict, StoreError> {
+        let heard = || self.watch.known().heard;
+        let verdict = silence::judge(plane, graph, live, heard(), now);
+        if plane != Plane::Heartbeats || !matches!(verdict, Verdict::Silent(_)) {
+            return Ok(verdict);
+        }
+        // A date forgets the heartbeats of runs that have ended, and another process may have heard them: the journal
+        // knows.
+        self.watch
+            .known()
+            .searched
+            .retain(|key, _| key.pipeline != graph.pipeline || live.iter().any(|partition| partition.key == *key));
+        for partition in live {
+            self.search(&partition.key).await?;
+        }
+        Ok(silence::judge(plane, graph, live, heard(), now))
+    }
+
+    /// Searches what is new in a date's journal for heartbeats.
+    async fn search(&self, key: &PartitionKey) -> Result<(), StoreError> {
+        loop {
+            let from = self.watch.known().searched.get(key).copied().unwrap_or(0);
+            let entries = match self.store.journal(Some(key), from, PAGE).await {
+                Ok(entries) => entries,
+                Err(StoreError::BadEntry { seq, .. }) => {
+                    self.watch.known().searched.insert(key.clone(), seq);
+                    continue;
+                }
+                Err(error) => return self.suspect(Err(error)),
+            };
+            let Some(last) = entries.last() else { return Ok(()) };
+            let mut known = self.watch.known();
+            for event in entries.iter().flat_map(|entry| &entry.events) {
+                if let Event::Heartbeat(beat) = event {
+                    known.heard.heartbeat = known.heard.heartbeat.max(Some(beat.published));
+                }
+            }
+            known.searched.insert(key.clone(), last.seq);
         }
     }
 
