@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use clap::Args;
+use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::json;
 
@@ -16,8 +17,9 @@ use crate::clock::Clock;
 use crate::domain::effect::{Alert, Effect, Turn};
 use crate::domain::graph::{Graph, Kind, Offset};
 use crate::domain::id::{NodeId, PartitionKey, PipelineId};
-use crate::domain::time::{Now, shown};
+use crate::domain::time::{Now, after, shown};
 use crate::domain::view::{self, PartitionView};
+use crate::engine::watch::ABSENT_AFTER;
 use crate::pipeline::Declarations;
 use crate::port::{Bus, Store};
 
@@ -112,16 +114,24 @@ impl Status {
         let date = desk.date(&self.date)?;
         let view = desk.view(date).await?;
         let graph = desk.graph();
+        let marked = desk.store.marked().await.map_err(Fault::unusable)?;
+        let absent_since = marked.filter(|marked| desk.now.reached(after(*marked, ABSENT_AFTER)));
         if common.json {
-            say!("{}", json!(view));
+            let mut shown = json!(view);
+            shown["service_wrote_at"] = json!(marked);
+            say!("{shown}");
         } else {
             let alerts = desk.bus.alerts().await.map_err(Fault::unusable)?;
-            self.print(graph, &view, &alerts);
+            self.print(graph, &view, absent_since, &alerts);
         }
-        Ok(if view.complete { Verdict::Holds } else { Verdict::Fails })
+        Ok(match (view.complete, absent_since) {
+            (true, _) => Verdict::Holds,
+            (false, None) => Verdict::Fails,
+            (false, Some(_)) => Verdict::Stale,
+        })
     }
 
-    fn print(&self, graph: &Graph, view: &PartitionView, alerts: &[Alert]) {
+    fn print(&self, graph: &Graph, view: &PartitionView, absent_since: Option<Timestamp>, alerts: &[Alert]) {
         let paint = Paint::stdout();
         let date = view.partition.date;
         let tasks: Vec<_> = view.nodes.iter().filter(|node| node.kind == "task").collect();
@@ -137,7 +147,17 @@ impl Status {
         counts.sort_by_key(|(state, count)| (*state != "succeeded", std::cmp::Reverse(*count)));
         let counts: Vec<String> = counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
         let name = paint.strong(&format!("{} {date}", graph.pipeline));
-        say!("{name} ({}): {verdict}; of {} tasks {}", zone(graph), tasks.len(), counts.join(", "));
+        // What nobody wrote down looks exactly like what has not happened.
+        if let Some(since) = absent_since {
+            let absent = paint.bad(&format!("the service has written nothing since {}", shown(since)));
+            say!(
+                "{name} ({}): {absent}: it does not run, or the store refuses its writes; its log and /readyz say which",
+                zone(graph)
+            );
+            say!("until then: {verdict}; of {} tasks {}", tasks.len(), counts.join(", "));
+        } else {
+            say!("{name} ({}): {verdict}; of {} tasks {}", zone(graph), tasks.len(), counts.join(", "));
+        }
         // The date's own, and what belongs to no date: parked messages, targets that refuse.
         let is_of_another_date = |alert: &&Alert| {
             let end = alert.key.as_str().rsplit(':').next().unwrap_or_default();

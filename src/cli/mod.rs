@@ -109,7 +109,7 @@ enum Command {
     Tables,
     /// Check what the service needs: declarations, store, credentials, topics, indexes; exits 1 on a failure
     Doctor(doctor::Doctor),
-    /// Where every node of a date stands; exits 1 unless all that is required is done
+    /// Where every node of a date stands; exits 1 unless all that is required is done, 3 if nobody keeps that up to date
     Status(inspect::Status),
     /// Why a node has or has not run
     Why(inspect::Why),
@@ -142,6 +142,8 @@ enum Command {
 enum Verdict {
     Holds,
     Fails,
+    /// What was found is told, and cannot be relied on: nobody keeps it up to date.
+    Stale,
 }
 
 /// A failure with its exit code.
@@ -200,6 +202,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(Verdict::Holds) => ExitCode::SUCCESS,
         Ok(Verdict::Fails) => ExitCode::from(1),
+        Ok(Verdict::Stale) => ExitCode::from(3),
         Err(fault) => {
             if cli.common.json {
                 say::say!("{}", serde_json::json!({ "error": format!("{:#}", fault.error), "code": fault.code }));

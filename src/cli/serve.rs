@@ -17,7 +17,6 @@ use crate::adapter::pubsub::subscriber::{Patience, Subscribers};
 use crate::clock::Clock;
 use crate::configuration::{Backend, Configuration};
 use crate::domain::time::after;
-use crate::engine::health::Health;
 use crate::engine::recipient::Listening;
 use crate::engine::{Engine, Settings, run};
 use crate::http::{self, App, Local, ROOM_KB, guard::Guard};
@@ -129,7 +128,6 @@ impl Serve {
             engine,
             inbox: running.inbox.clone(),
             local: Some(Local { bus, embedded }),
-            health: Arc::default(),
             guard,
             retold: Arc::default(),
             room: Arc::new(Semaphore::new(ROOM_KB)),
@@ -168,10 +166,8 @@ impl Serve {
         let engine = Arc::new(engine);
         let (stop, stopping) = watch::channel(false);
         let running = run::run(&engine, &stopping);
-        let health = Arc::new(Health::default());
         let (inbox, topology) = (running.inbox.clone(), &engine.declarations.topology);
-        let recipient: Arc<dyn Recipient> =
-            Arc::new(Listening { engine: engine.clone(), inbox: inbox.clone(), health: health.clone() });
+        let recipient: Arc<dyn Recipient> = Arc::new(Listening { engine: engine.clone(), inbox: inbox.clone() });
         let subscribers = Subscribers::start(
             &google.connection,
             topology,
@@ -186,7 +182,6 @@ impl Serve {
             engine,
             inbox,
             local: None,
-            health,
             guard,
             retold: Arc::default(),
             room: Arc::new(Semaphore::new(ROOM_KB)),

@@ -149,6 +149,12 @@ pub struct Node {
     /// Two executions of the same task were alive at once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub double_run: bool,
+    /// When anybody was last heard at it: the publish time of the latest heartbeat or completion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_at: Option<Timestamp>,
+    /// Since when nobody has begun what was asked for, over all tries; of no meaning once somebody is heard after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unstarted_since: Option<Timestamp>,
     /// The last answer to each of its checks.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub checks: BTreeMap<CheckId, CheckTaken>,
@@ -446,6 +452,12 @@ impl Partition {
         self.nodes.get(node).map_or_else(|| std::borrow::Cow::Owned(Node::default()), std::borrow::Cow::Borrowed)
     }
 
+    /// Somebody was heard at `node`.
+    fn hear(&mut self, node: &NodeId, published: Timestamp) {
+        let facts = self.node_mut(node);
+        facts.heard_at = facts.heard_at.max(Some(published));
+    }
+
     /// What is known of `node`, to be changed.
     pub(super) fn node_mut(&mut self, node: &NodeId) -> &mut Node {
         self.nodes.entry(node.clone()).or_default()
@@ -470,6 +482,7 @@ pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Record
             Some(node) if matches!(node.kind, Kind::Gate(_)) => Recorded::Rejected,
             Some(_) => {
                 let node = holder(graph, partition, &completed.node, &completed.run, completed.published);
+                partition.hear(&node, completed.published);
                 completion(graph, partition, &Completed { node, ..completed.clone() })
             }
             None => Recorded::Rejected,
@@ -479,6 +492,7 @@ pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Record
             Some(node) => {
                 let is_task = matches!(node.kind, Kind::Task(_));
                 let node = holder(graph, partition, &heartbeat.node, &heartbeat.run, heartbeat.published);
+                partition.hear(&node, heartbeat.published);
                 pulse(graph, partition, &Heartbeat { node, ..heartbeat.clone() }, is_task)
             }
             None => Recorded::Rejected,

@@ -496,6 +496,9 @@ impl Walk<'_> {
         self.give_back(facts);
         let text = format!("no sign of life within {}", minutes(within));
         self.fail(facts, None, FailureKind::NotStarted, text);
+        if facts.unstarted_since.is_none_or(|since| facts.heard_at > Some(since)) {
+            facts.unstarted_since = Some(from);
+        }
     }
 
     /// A dispatch that was not started is not a used attempt, and is counted by itself.

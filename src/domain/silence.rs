@@ -13,7 +13,8 @@ use super::coverage::PerMille;
 use super::evidence::Extant;
 use super::graph::{Graph, Heartbeats, Kind, Node};
 use super::id::NodeId;
-use super::partition::{End, FailureKind, Node as Facts, Partition, State, Way};
+use super::partition::{Partition, State, Way};
+use super::readiness;
 use super::time::{Now, Wake, after};
 
 /// Tasks that were asked for, of which none started: from this many on it is the phase and not the node.
@@ -57,7 +58,7 @@ pub fn phases(graph: &Graph, partition: &Partition, now: Now, wake: &mut Wake) -
     let mut asked: BTreeMap<&str, Vec<Asked<'_>>> = BTreeMap::new();
     let mut signs: BTreeMap<&str, Timestamp> = BTreeMap::new();
     for node in graph.order.iter().filter_map(|id| graph.node(id.as_str())) {
-        if let Some(sign) = partition.nodes.get(&node.id).and_then(last_sign) {
+        if let Some(sign) = partition.nodes.get(&node.id).and_then(|facts| facts.heard_at) {
             let last = signs.entry(&node.phase).or_insert(sign);
             *last = sign.max(*last);
         }
@@ -88,25 +89,14 @@ pub fn phases(graph: &Graph, partition: &Partition, now: Now, wake: &mut Wake) -
     found
 }
 
-fn last_sign(facts: &Facts) -> Option<Timestamp> {
-    let runs = facts.runs.values().map(|run| run.last);
-    // To be declared dead is no sign of life.
-    let ended = facts.ended.values().filter(|ended| ended.how != End::Fenced).map(|ended| ended.at);
-    runs.chain(ended).chain(facts.evidence.claim.as_ref().map(|claim| claim.published)).max()
-}
-
 fn asked_of<'g>(graph: &Graph, partition: &Partition, node: &'g Node, now: Now) -> Option<Asked<'g>> {
     match &node.kind {
         Kind::Gate(_) => None,
         Kind::Task(task) => {
             let facts = partition.nodes.get(&node.id)?;
-            let within = match node.liveness.heartbeats {
-                Heartbeats::Sent => node.liveness.start_within,
-                Heartbeats::None => node.liveness.duration_max,
-            };
-            let failed = facts.failure.as_ref().filter(|failure| failure.kind == FailureKind::NotStarted);
-            let first = failed.map(|failure| after(failure.at, -within));
-            let last = facts.last.as_ref()?;
+            let over = readiness::pass(graph, partition, node).is_some_and(|(_, until)| now.reached(until));
+            let last = facts.last.as_ref().filter(|_| !over)?;
+            let unstarted = facts.unstarted_since.filter(|since| facts.heard_at <= Some(*since));
             let not_started = facts.spent.get(&last.fingerprint).map_or(0, |spent| spent.not_started);
             match (&facts.state, &facts.way) {
                 // Nobody can have begun what nobody has been handed.
@@ -116,21 +106,25 @@ fn asked_of<'g>(graph: &Graph, partition: &Partition, node: &'g Node, now: Now) 
                         Some(Way::Taken { at: taken }) => *at.max(taken),
                         _ => *at,
                     };
+                    let within = match node.liveness.heartbeats {
+                        Heartbeats::Sent => node.liveness.start_within,
+                        Heartbeats::None => node.liveness.duration_max,
+                    };
                     let deadline = after(from, within);
-                    let kind = match first {
+                    let kind = match unstarted {
                         _ if now.silent_until(deadline) && not_started + 1 >= task.not_started_max => Standing::Spent,
                         _ if now.silent_until(deadline) => Standing::Overdue,
                         Some(_) => Standing::Tried,
                         // It has been asked for the first time, and has time left.
                         None => return None,
                     };
-                    Some(Asked { node, since: first.unwrap_or(from), deadline, kind })
+                    Some(Asked { node, since: unstarted.unwrap_or(from), deadline, kind })
                 }
                 (State::Failed { .. } | State::Exhausted { .. }, _) => {
-                    let failed = failed?;
+                    let since = unstarted?;
                     let spent = not_started >= task.not_started_max;
                     let kind = if spent { Standing::Spent } else { Standing::Overdue };
-                    Some(Asked { node, since: first?, deadline: failed.at, kind })
+                    Some(Asked { node, since, deadline: since, kind })
                 }
                 _ => None,
             }
@@ -139,7 +133,7 @@ fn asked_of<'g>(graph: &Graph, partition: &Partition, node: &'g Node, now: Now) 
         Kind::Source(_) => {
             let known = partition.nodes.get(&node.id);
             let heard =
-                known.is_some_and(|facts| last_sign(facts).is_some() || facts.evidence.extant() != Extant::Nothing);
+                known.is_some_and(|facts| facts.heard_at.is_some() || facts.evidence.extant() != Extant::Nothing);
             let skipped = known.is_some_and(|facts| matches!(facts.state, State::Skipped { .. }));
             if heard || skipped || graph.required_of(&node.id) == PerMille::NONE {
                 return None;

@@ -20,7 +20,6 @@ use serde_json::json;
 
 use crate::adapter::embedded::{Embedded, EmbeddedBus};
 use crate::engine::Engine;
-use crate::engine::health::Health;
 use crate::engine::run::Inbox;
 
 /// The largest body taken: Pub/Sub's 10 MB of data, as base64 inside an envelope.
@@ -35,8 +34,6 @@ pub struct App {
     pub inbox: Inbox,
     /// The embedded broker and warehouse, where they are the backend.
     pub local: Option<Local>,
-    /// What keeps the service from being ready.
-    pub health: Arc<Health>,
     /// Who may call.
     pub guard: Arc<guard::Guard>,
     /// Publish calls that failed and will be told again.
@@ -87,7 +84,7 @@ pub fn router(app: App) -> Router {
 async fn ready(State(app): State<App>) -> Response {
     let store = app.engine.store.next_wake().await;
     let stopping = *app.stopping.borrow();
-    let faults = app.health.faults();
+    let faults = app.engine.health.faults();
     let (code, reason) = match store {
         _ if stopping => (StatusCode::SERVICE_UNAVAILABLE, "draining".to_owned()),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),

@@ -220,9 +220,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::domain::calendar::Schedule;
     use crate::domain::evidence::{Claim, Extent};
     use crate::domain::id::PartitionKey;
-    use crate::domain::partition::{Ended, Schedule};
+    use crate::domain::partition::Ended;
     use crate::pipeline::shipped;
 
     #[test]
@@ -261,7 +262,7 @@ mod tests {
         assert_eq!((&told["data_quality"], &told["gaps_detected"]), (&json!("BRONZE"), &json!(2)));
         assert_eq!(told["roster_coverage"]["status"], "unknown");
 
-        partition.schedule = Some(Schedule { at, games: BTreeMap::new() });
+        partition.schedule = Some(Schedule { at, games: BTreeMap::new(), emptied_at: None });
         let off = judge(&partition, Told::Unanswered);
         assert_eq!((off.quality(), off.rosters().status), ("GOLD", "error"), "nothing is expected of a day off");
     }

@@ -114,6 +114,31 @@ fn a_requests_whole_way_can_be_followed() {
     assert_eq!(entries.len(), 2);
 }
 
+/// What a service that cannot write has not written down must not read as what has not happened.
+#[test]
+fn the_status_of_a_service_that_cannot_write_says_so() {
+    use tipoff::adapter::embedded::{Durability, Embedded};
+    use tipoff::port::Store as _;
+    let data = tempfile::tempdir().unwrap();
+    let here = data.path().to_str().unwrap();
+    let store = Embedded::open(data.path(), Durability::Off).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let status = || run(&["status", "2026-01-24", "--data", here]);
+    // Nobody has ever served it: what is stored is all there is.
+    assert_eq!(status().0, Some(1));
+    let now = tipoff::clock::Clock::System.now();
+    let ago = |minutes| now - jiff::SignedDuration::from_mins(minutes);
+    runtime.block_on(store.mark(ago(60))).unwrap();
+    let (code, said, _) = status();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("the service has written nothing since"), "{said}");
+    assert!(said.contains("the store refuses its writes"), "{said}");
+    runtime.block_on(store.mark(ago(1))).unwrap();
+    let (code, said, _) = status();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.starts_with("nba 2026-01-24 (America/New_York): not complete"), "{said}");
+}
+
 /// The demo promises to leave nothing behind, however it ends.
 #[cfg(unix)]
 #[test]

@@ -550,7 +550,10 @@ proptest! {
         for (id, facts) in &partition.nodes {
             let alert = format!("exhausted:{id}:{}", partition.key);
             let given_up = matches!(facts.state, State::Exhausted { .. });
-            prop_assert_eq!(given_up, partition.alerts.contains_key(alert.as_str()), "{}", id);
+            // Where no game is played nothing is lost, and one line tells of all of them.
+            let quiet = partition.alerts.keys().any(|key| key.as_str().starts_with("day-off:"));
+            let told = partition.alerts.contains_key(alert.as_str());
+            prop_assert!(told == given_up || quiet && given_up, "{}", id);
         }
     }
 
