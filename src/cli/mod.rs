@@ -131,6 +131,8 @@ enum Command {
     Retry(command::NodeTarget),
     /// Count a node as not required for a date
     Skip(command::NodeTarget),
+    /// Know a game better than the schedule does: its status or its hour, for a while
+    Game(command::Game),
     /// Print shell completions
     Completions {
         /// Which shell
@@ -239,6 +241,7 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Resume(target) => target.resume(common).await,
         Command::Retry(target) => target.retry(common).await,
         Command::Skip(target) => target.skip(common).await,
+        Command::Game(game) => game.run(common).await,
         Command::Check | Command::Config(_) | Command::Graph(_) | Command::Completions { .. } => Ok(Verdict::Holds),
     }
 }
