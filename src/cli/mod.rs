@@ -9,6 +9,7 @@ mod command;
 mod dates;
 mod demo;
 mod doctor;
+mod effective;
 mod graph;
 mod inspect;
 mod load;
@@ -99,7 +100,8 @@ enum Command {
     Simulate(simulate::Simulate),
     /// Validate topics.yaml and pipeline.yaml
     Check,
-    /// Print the configuration as it is understood, without secrets
+    /// Print the configuration as it is understood, where it comes from and in what it differs from the built-in one,
+    /// without secrets
     Config(Door),
     /// Compare topics.yaml with the broker of a Google Cloud project, and bring it in line
     Topics(topics::Topics),
@@ -216,7 +218,9 @@ pub fn main() -> ExitCode {
 }
 
 fn config(door: &Door, common: &Common) -> Result<Verdict, Fault> {
-    let shown = door.configuration(common)?.shown();
+    let configuration = door.configuration(common)?;
+    let mut shown = configuration.shown();
+    shown["effective"] = serde_json::json!(effective::Effective::of(common, &configuration)?);
     // YAML's own writer is no dependency of ours, and JSON is YAML.
     say::say!("{}", if common.json { shown.to_string() } else { format!("{shown:#}") });
     Ok(Verdict::Holds)
@@ -317,5 +321,10 @@ impl Common {
     fn declarations(&self) -> Result<Declarations, Fault> {
         let (topics, pipelines) = self.texts()?;
         pipeline::load((&topics.0, &topics.1), (&pipelines.0, &pipelines.1)).map_err(Fault::usage)
+    }
+
+    /// The file in which the pipelines are declared.
+    fn pipelines_from(&self) -> Result<String, Fault> {
+        Ok(self.texts()?.1.0)
     }
 }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use clap::Args;
 use jiff::SignedDuration;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::effective::Effective;
 use super::say::say;
 use super::{Common, Door, Fault, Verdict, backend, topics};
 use crate::adapter::embedded::{Durability, Embedded, EmbeddedBus, PushTargets, Pusher};
@@ -70,13 +72,15 @@ impl Serve {
             )));
         }
         let declarations = Arc::new(common.declarations()?);
+        let effective = Effective::of(common, &configuration)?;
+        effective.log();
         let listener = tokio::net::TcpListener::bind(configuration.listen)
             .await
             .map_err(|error| Fault::unusable(anyhow::anyhow!("listen on {}: {error}", configuration.listen)))?;
         let guard = Arc::new(Guard::new(token.as_deref()));
         match configuration.backend {
-            Backend::Embedded => self.embedded(&configuration, declarations, listener, guard).await,
-            Backend::Google => self.google(&configuration, declarations, listener, guard).await,
+            Backend::Embedded => self.embedded(&configuration, effective, declarations, listener, guard).await,
+            Backend::Google => self.google(&configuration, effective, declarations, listener, guard).await,
         }
     }
 
@@ -95,6 +99,7 @@ impl Serve {
     async fn embedded(
         &self,
         configuration: &Configuration,
+        effective: Effective,
         declarations: Arc<Declarations>,
         listener: TcpListener,
         guard: Arc<Guard>,
@@ -128,6 +133,7 @@ impl Serve {
             engine,
             inbox: running.inbox.clone(),
             local: Some(Local { bus, embedded }),
+            effective: Arc::new(json!(effective)),
             guard,
             retold: Arc::default(),
             room: Arc::new(Semaphore::new(ROOM_KB)),
@@ -146,6 +152,7 @@ impl Serve {
     async fn google(
         &self,
         configuration: &Configuration,
+        effective: Effective,
         declarations: Arc<Declarations>,
         listener: TcpListener,
         guard: Arc<Guard>,
@@ -182,6 +189,7 @@ impl Serve {
             engine,
             inbox,
             local: None,
+            effective: Arc::new(json!(effective)),
             guard,
             retold: Arc::default(),
             room: Arc::new(Semaphore::new(ROOM_KB)),

@@ -219,7 +219,14 @@ async fn a_store_that_refuses_writes_is_said_and_what_comes_is_handed_back() {
         let answer = service.client.get(format!("{}/{path}", service.url)).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     };
-    assert_eq!(health("readyz").await.0, 200);
+    let (code, ready) = health("readyz").await;
+    assert_eq!(code, 200);
+    // What it runs on is told with it.
+    let json = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    let effective = json(&health("v1/config").await.1);
+    assert!(effective["digest"].is_string(), "{effective}");
+    assert_eq!(json(&ready)["configuration"], effective["digest"]);
+    assert_eq!(effective["sources"]["pipeline.yaml"], "built-in pipeline.yaml");
     let holder = rusqlite::Connection::open(service.data.join("tipoff.db")).unwrap();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
     let summary = completion("2026-01-22", "PlayerGameSummaryProcessor");
