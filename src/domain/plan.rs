@@ -608,8 +608,10 @@ impl Walk<'_> {
         match facts.state {
             State::Expired { .. } => {
                 let nothing = facts.evidence.extant() == Extant::Nothing && facts.failure.is_none();
-                // While another pass of the same processor may still make up for it, it is no loss.
-                if nothing && readiness.engaged && self.graph.family(&node.id).iter().all(is_over) {
+                // While another pass of the same processor may still make up for it, it is no loss; nor on a date without
+                // games.
+                let no_games = partition.has_no_games(&self.graph.calendar);
+                if nothing && !no_games && readiness.engaged && self.graph.family(&node.id).iter().all(is_over) {
                     let text = format!("{} was not done before its pass over the date ended", node.id);
                     self.condition("missed", node, partition, Severity::Warning, text);
                 }
