@@ -144,7 +144,7 @@ impl Walk<'_> {
             let fingerprint = readiness.fingerprint();
             if known {
                 let facts = partition.node_mut(&node.id);
-                charge(self.graph, facts, task, fingerprint, readiness.newest);
+                charge(self.graph, node, facts, fingerprint, readiness.newest);
                 fulfil(facts);
             }
             want = self.lacks(partition, node, fingerprint);
@@ -293,7 +293,7 @@ impl Walk<'_> {
         let fingerprint = readiness.fingerprint();
         if known {
             let facts = partition.node_mut(&node.id);
-            charge(self.graph, facts, task, fingerprint, readiness.newest);
+            charge(self.graph, node, facts, fingerprint, readiness.newest);
             fulfil(facts);
         }
         self.verify(partition, node);
@@ -718,8 +718,10 @@ fn spaced(facts: &Facts, node: &Node, cause: Cause, now: Now) -> Option<Blocker>
 /// Charges an attempt that somebody else began, and that failed, to the budget of the inputs it failed on; gives back one
 /// of ours that failed for a reason which ends by itself.
 ///
-/// Never beyond the budget: how often others fail is theirs to bound.
-fn charge(graph: &Graph, facts: &mut Facts, task: &Task, fingerprint: Fingerprint, newest: Option<Timestamp>) {
+/// Never beyond the budget: how often others fail is theirs to bound. The producer of a source works by its own schedule, so
+/// that its failures are no attempts of ours at all.
+fn charge(graph: &Graph, node: &Node, facts: &mut Facts, fingerprint: Fingerprint, newest: Option<Timestamp>) {
+    let Some(task) = node.dispatchable() else { return };
     if !matches!(facts.state, State::Failed { .. } | State::Exhausted { .. }) {
         return;
     }
@@ -751,7 +753,7 @@ fn charge(graph: &Graph, facts: &mut Facts, task: &Task, fingerprint: Fingerprin
         if let Some(spent) = paid.and_then(|last| facts.spent.get_mut(&last.fingerprint)) {
             spent.attempts = spent.attempts.saturating_sub(1);
         }
-    } else if has_room {
+    } else if has_room && node.task().is_some() {
         let spent = facts.spent.entry(fingerprint).or_default();
         spent.attempts = (spent.attempts + 1).min(task.attempts_max);
     }
