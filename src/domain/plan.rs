@@ -131,6 +131,7 @@ impl Walk<'_> {
             let facts = partition.node_mut(&node.id);
             self.silence(facts, node);
             if road.is_some() {
+                reconcile_asked(facts);
                 self.not_started(facts, node, date);
             }
             reconcile(facts);
@@ -776,6 +777,15 @@ fn reconcile(facts: &mut Facts) {
         facts.failure = None;
     } else if unfinished && facts.built_from.is_none() {
         facts.built_from = Some(seen.since);
+    }
+}
+
+/// What a producer was asked for is there: it has done it, whether it says so or not.
+fn reconcile_asked(facts: &mut Facts) {
+    let State::Dispatched { at: asked } = facts.state else { return };
+    if let Some(seen) = facts.evidence.observation.as_ref().filter(|seen| seen.coverage.is_full() && seen.at > asked) {
+        facts.state = State::Succeeded { at: seen.at };
+        facts.failure = None;
     }
 }
 

@@ -22,7 +22,7 @@ use super::super::time::{after, shown};
 use super::super::units;
 use super::{Walk, clock, list, minutes};
 
-/// How long an answer about a game's coverage may take before people are told what was known without it.
+/// How long an answer about what is due may take before people are told what was known without it.
 const ANSWER_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 /// Games and nodes that an alert's text names.
 const SHOWN_MAX: usize = 20;
@@ -262,10 +262,11 @@ impl Walk<'_> {
         match self.is_late(partition, node) {
             Some(due) => self.late.entry(node.phase.as_str().into()).or_default().push((node.id.clone(), due)),
             None => {
-                if let Some(due) = anchored(self.graph, partition, &node.expects.due)
-                    && !self.now.silent_until(due)
-                {
-                    self.wake.at(due);
+                if let Some(due) = anchored(self.graph, partition, &node.expects.due) {
+                    let judged = judged_at(partition, node, due);
+                    if let Some(next) = [due, judged].into_iter().find(|instant| !self.now.silent_until(*instant)) {
+                        self.wake.at(next);
+                    }
                 }
             }
         }
@@ -273,7 +274,10 @@ impl Walk<'_> {
 
     /// When the output of `node` was due, if that instant has passed, nobody has been heard since, and it can still come.
     pub(super) fn is_late(&self, partition: &Partition, node: &Node) -> Option<Timestamp> {
-        let due = anchored(self.graph, partition, &node.expects.due).filter(|due| self.now.silent_until(*due))?;
+        let due = anchored(self.graph, partition, &node.expects.due)?;
+        if !self.now.silent_until(judged_at(partition, node, due)) {
+            return None;
+        }
         let facts = partition.node(&node.id);
         let skipped = matches!(facts.state, State::Skipped { .. } | State::Expired { .. });
         let over = readiness::pass(self.graph, partition, node).is_some_and(|(_, until)| self.now.reached(until));
@@ -465,6 +469,13 @@ impl Walk<'_> {
             self.condition("always-empty", node, partition, Severity::Critical, text);
         }
     }
+}
+
+/// When it is judged whether the output of `node`, due at `due`, is late: at once; where the warehouse is asked about it at
+/// that time, when it has answered, or has had the time for it.
+fn judged_at(partition: &Partition, node: &Node, due: Timestamp) -> Timestamp {
+    let looked_at = partition.nodes.get(&node.id).and_then(|facts| facts.evidence.looked_at);
+    if node.probed && looked_at < Some(due) { after(due, ANSWER_WITHIN) } else { due }
 }
 
 /// Game days in a row, this one included, on which `node` had no data.
