@@ -446,7 +446,9 @@ impl Walk<'_> {
         let Some(facts) = partition.nodes.get(&node.id) else { return };
         let Some(seen) = facts.evidence.observation.as_ref().filter(|_| !node.expects.due.is_empty()) else { return };
         let short: BTreeSet<Arc<str>> = units::short_units(seen).map(|unit| unit.as_str().into()).collect();
-        if short.is_empty() || partition.has_no_games(&self.graph.calendar) {
+        // After its pass nothing can be mended, and the next date has its own.
+        let over = readiness::pass(self.graph, partition, node).is_some_and(|(_, until)| self.now.reached(until));
+        if short.is_empty() || over || partition.has_no_games(&self.graph.calendar) {
             return;
         }
         let playing = units::playing(&self.graph.calendar, partition, seen);
