@@ -314,7 +314,8 @@ impl Walk<'_> {
             }
             self.ask(partition, node, &readiness, &blockers);
             let units = self.affected(partition, node, cause, shortage);
-            self.attempt(partition, node, &readiness, (fingerprint, cause, units), &blockers);
+            let paid = if cause == Cause::CoverageShort { readiness.all_inputs() } else { fingerprint };
+            self.attempt(partition, node, &readiness, (paid, cause, units), &blockers);
         }
         self.trouble(partition, node);
         self.lateness(partition, node);
@@ -832,7 +833,9 @@ fn want(
         return Some(Cause::Requested);
     }
     let spent = facts.spent.get(&fingerprint).copied().unwrap_or_default();
-    let short = shortage.is_some() && spent.repairs == 0;
+    // Once for what all its inputs are now, those included that are no reason for a new run by themselves.
+    let repaired = facts.spent.get(&readiness.all_inputs()).is_some_and(|spent| spent.repairs > 0);
+    let short = shortage.is_some() && !repaired;
     let stale = readiness.is_stale() && task.rebuild != Rebuild::Never;
     match &facts.state {
         State::Waiting => Some(Cause::DependenciesMet),
@@ -878,6 +881,14 @@ fn bounds(
         let until = after(*at, wait);
         if !now.reached(until) {
             blockers.push(Blocker::Backoff { until });
+        }
+    }
+    if let (Cause::CoverageShort, Some(last)) = (cause, &facts.last)
+        && last.cause == Cause::CoverageShort
+    {
+        let until = after(last.at, task.rebuild_every);
+        if !now.reached(until) {
+            blockers.push(Blocker::Debounce { until });
         }
     }
     if let (Cause::InputsNewer, Rebuild::After(quiet), Some(newest)) = (cause, task.rebuild, readiness.newest) {
