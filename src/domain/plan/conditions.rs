@@ -331,12 +331,13 @@ impl Walk<'_> {
             && judged
             && !seen.coverage.is_full()
         {
-            let (topic, severity) = match seen.coverage.observed() {
-                0 => ("phantom-success", Severity::Critical),
-                _ => ("contradicted", Severity::Warning),
-            };
             let text = format!("{} reported success, and {} of it is there", node.id, seen.coverage);
-            self.condition(topic, node, partition, severity, text);
+            match seen.coverage.observed() {
+                0 => self.condition("phantom-success", node, partition, Severity::Critical, text),
+                // Which games are short of it is told, and says more.
+                _ if node.expects.alert_before_tip.is_some() => {}
+                _ => self.condition("contradicted", node, partition, Severity::Warning, text),
+            }
         }
         if facts.evidence.newest_claim().is_some()
             && node.expects.records_min > 0
@@ -413,7 +414,9 @@ impl Walk<'_> {
             });
         let short = units::deficits(self.graph, partition, node, self.now.at);
         let due = answered && short.keys().any(|unit| looked.contains(unit));
-        let made = evidence.extant() != Extant::Nothing && !partition.node(&node.id).state.is_live();
+        // What is being made for the first time is not short yet; what is made again is, until it is there.
+        let made = evidence.extant() != Extant::Nothing
+            && (evidence.claim.is_some() || !partition.node(&node.id).state.is_live());
         let key = AlertKey::new(format!("coverage:{}:{}", node.id, partition.key));
         if due || made && !short.is_empty() {
             let wanted: Vec<_> = short.iter().filter(|(unit, _)| made || looked.contains(*unit)).collect();
@@ -428,6 +431,19 @@ impl Walk<'_> {
             let names = wanted.iter().map(|(unit, _)| unit.as_str().into()).collect();
             self.holds_of(key, if due { Severity::Critical } else { Severity::Warning }, names, text);
         } else if let Some(named) = partition.named.get(&key) {
+            let awaited = named.iter().any(|unit| {
+                let game = games.get(&UnitId::from(&**unit));
+                game.is_some_and(|game| !has_begun(game, self.now.at))
+            });
+            if let Some(severity) = partition.alerts.get(&key).copied()
+                && awaited
+                && readiness::unverified(partition, node, self.now).is_some()
+            {
+                // A new completion has come, and whether it helped is being looked at.
+                let text = format!("whether the games are still short of {} is not known yet", node.id);
+                self.holds_of(key, severity, named.clone(), text);
+                return;
+            }
             let missed: Vec<String> = named
                 .iter()
                 .map(|unit| UnitId::from(&**unit))
