@@ -131,6 +131,7 @@ impl Walk<'_> {
             let facts = partition.node_mut(&node.id);
             self.silence(facts, node);
             if road.is_some() {
+                reconcile_asked(facts);
                 self.not_started(facts, node, date);
             }
             reconcile(facts);
@@ -144,7 +145,7 @@ impl Walk<'_> {
             let fingerprint = readiness.fingerprint();
             if known {
                 let facts = partition.node_mut(&node.id);
-                charge(self.graph, facts, task, fingerprint, readiness.newest);
+                charge(self.graph, node, facts, fingerprint, readiness.newest);
                 fulfil(facts);
             }
             want = self.lacks(partition, node, fingerprint);
@@ -293,7 +294,7 @@ impl Walk<'_> {
         let fingerprint = readiness.fingerprint();
         if known {
             let facts = partition.node_mut(&node.id);
-            charge(self.graph, facts, task, fingerprint, readiness.newest);
+            charge(self.graph, node, facts, fingerprint, readiness.newest);
             fulfil(facts);
         }
         self.verify(partition, node);
@@ -313,7 +314,8 @@ impl Walk<'_> {
             }
             self.ask(partition, node, &readiness, &blockers);
             let units = self.affected(partition, node, cause, shortage);
-            self.attempt(partition, node, &readiness, (fingerprint, cause, units), &blockers);
+            let paid = if cause == Cause::CoverageShort { readiness.all_inputs() } else { fingerprint };
+            self.attempt(partition, node, &readiness, (paid, cause, units), &blockers);
         }
         self.trouble(partition, node);
         self.lateness(partition, node);
@@ -720,8 +722,10 @@ fn spaced(facts: &Facts, node: &Node, cause: Cause, now: Now) -> Option<Blocker>
 /// Charges an attempt that somebody else began, and that failed, to the budget of the inputs it failed on; gives back one
 /// of ours that failed for a reason which ends by itself.
 ///
-/// Never beyond the budget: how often others fail is theirs to bound.
-fn charge(graph: &Graph, facts: &mut Facts, task: &Task, fingerprint: Fingerprint, newest: Option<Timestamp>) {
+/// Never beyond the budget: how often others fail is theirs to bound. The producer of a source works by its own schedule, so
+/// that its failures are no attempts of ours at all.
+fn charge(graph: &Graph, node: &Node, facts: &mut Facts, fingerprint: Fingerprint, newest: Option<Timestamp>) {
+    let Some(task) = node.dispatchable() else { return };
     if !matches!(facts.state, State::Failed { .. } | State::Exhausted { .. }) {
         return;
     }
@@ -753,7 +757,7 @@ fn charge(graph: &Graph, facts: &mut Facts, task: &Task, fingerprint: Fingerprin
         if let Some(spent) = paid.and_then(|last| facts.spent.get_mut(&last.fingerprint)) {
             spent.attempts = spent.attempts.saturating_sub(1);
         }
-    } else if has_room {
+    } else if has_room && node.task().is_some() {
         let spent = facts.spent.entry(fingerprint).or_default();
         spent.attempts = (spent.attempts + 1).min(task.attempts_max);
     }
@@ -776,6 +780,15 @@ fn reconcile(facts: &mut Facts) {
         facts.failure = None;
     } else if unfinished && facts.built_from.is_none() {
         facts.built_from = Some(seen.since);
+    }
+}
+
+/// What a producer was asked for is there: it has done it, whether it says so or not.
+fn reconcile_asked(facts: &mut Facts) {
+    let State::Dispatched { at: asked } = facts.state else { return };
+    if let Some(seen) = facts.evidence.observation.as_ref().filter(|seen| seen.coverage.is_full() && seen.at > asked) {
+        facts.state = State::Succeeded { at: seen.at };
+        facts.failure = None;
     }
 }
 
@@ -822,7 +835,9 @@ fn want(
         return Some(Cause::Requested);
     }
     let spent = facts.spent.get(&fingerprint).copied().unwrap_or_default();
-    let short = shortage.is_some() && spent.repairs == 0;
+    // Once for what all its inputs are now, those included that are no reason for a new run by themselves.
+    let repaired = facts.spent.get(&readiness.all_inputs()).is_some_and(|spent| spent.repairs > 0);
+    let short = shortage.is_some() && !repaired;
     let stale = readiness.is_stale() && task.rebuild != Rebuild::Never;
     match &facts.state {
         State::Waiting => Some(Cause::DependenciesMet),
@@ -868,6 +883,14 @@ fn bounds(
         let until = after(*at, wait);
         if !now.reached(until) {
             blockers.push(Blocker::Backoff { until });
+        }
+    }
+    if let (Cause::CoverageShort, Some(last)) = (cause, &facts.last)
+        && last.cause == Cause::CoverageShort
+    {
+        let until = after(last.at, task.rebuild_every);
+        if !now.reached(until) {
+            blockers.push(Blocker::Debounce { until });
         }
     }
     if let (Cause::InputsNewer, Rebuild::After(quiet), Some(newest)) = (cause, task.rebuild, readiness.newest) {

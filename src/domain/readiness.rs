@@ -300,12 +300,20 @@ pub struct Readiness {
     /// The correlation id of the newest input.
     pub correlation: Option<Arc<str>>,
     versions: Vec<(NodeId, Option<Version>)>,
+    /// Of inputs that are no reason for a new run by themselves.
+    ignored: Vec<(NodeId, Option<Version>)>,
 }
 
 impl Readiness {
     /// Equal where every input that matters has the same version.
     pub fn fingerprint(&self) -> Fingerprint {
         Version::of(&self.versions)
+    }
+
+    /// Equal where every input has the same version, those included that are no reason for a new run by themselves: what fell
+    /// short of one of them may be better with another.
+    pub fn all_inputs(&self) -> Fingerprint {
+        Version::of((&self.versions, &self.ignored))
     }
 
     /// Whether the output, if there is one, is older than its inputs.
@@ -352,6 +360,10 @@ pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings
             found.versions.push((need.node.clone(), whole));
             found.any_newer |= missed && standing.since.zip(built_from).is_some_and(|(since, built)| since > built);
             found.newest = found.newest.max(standing.since.filter(|_| missed));
+        }
+        if need.refresh == Refresh::Never {
+            let version = (standing.extant != Extant::Nothing).then_some(standing.version);
+            found.ignored.push((need.node.clone(), version));
         }
         if need.refresh == Refresh::Always {
             let version = (standing.extant != Extant::Nothing).then_some(standing.version);

@@ -49,9 +49,24 @@ pub fn extant(graph: &Graph, partition: &Partition, node: &Node) -> Extant {
     let Some(shares) = shares(&graph.calendar, &facts.evidence, node.expects.unit, &games) else {
         return by_records(&facts.evidence, node, &games).unwrap_or(said);
     };
-    let whole = shares.values().filter(|deficit| deficit.is_none()).count();
-    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    Coverage::new(count(whole), count(shares.len())).map_or(said, Extant::Known)
+    share_of(&shares).map_or(said, Extant::Known)
+}
+
+/// What is there of all units together: each counts alike, and one that is short counts for the part of it that is there.
+fn share_of(shares: &BTreeMap<&str, Option<Deficit>>) -> Option<Coverage> {
+    let parts = shares.values().filter_map(|deficit| match deficit {
+        Some(Deficit::Part(coverage)) => Some(coverage.expected()),
+        Some(Deficit::Nothing) | None => None,
+    });
+    let each = u64::from(parts.max().unwrap_or(1));
+    let there = |deficit: &Option<Deficit>| match deficit {
+        None => each,
+        Some(Deficit::Nothing) => 0,
+        Some(Deficit::Part(coverage)) => u64::from(coverage.observed()) * each / u64::from(coverage.expected()),
+    };
+    let count = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let units = u64::try_from(shares.len()).unwrap_or(u64::MAX);
+    Coverage::new(count(shares.values().map(there).sum()), count(each.saturating_mul(units)))
 }
 
 /// A success that says how many rows it wrote, which are fewer than so many games make.

@@ -202,18 +202,20 @@ impl Judge<'_> {
                 raised.len()
             ));
         }
-        let texts = || {
-            self.seen.entries.iter().filter_map(|entry| match &entry.what {
-                What::Alert { key, text, turn: Turn::Raised, .. } if key.as_str() == wanted.key => Some(text.as_str()),
+        let texts = |at: Turn| {
+            self.seen.entries.iter().filter_map(move |entry| match &entry.what {
+                What::Alert { key, text, turn, .. } if key.as_str() == wanted.key && *turn == at => Some(text.as_str()),
                 _ => None,
             })
         };
-        let says_all = texts().any(|text| wanted.says.iter().all(|word| text.contains(word.as_str())));
-        if !wanted.says.is_empty() && !says_all {
-            let found = texts().collect::<Vec<_>>();
-            return Some(format!("alert {} never says all of {:?}; it says {found:?}", wanted.key, wanted.says));
+        for (turn, words) in [(Turn::Raised, &wanted.says), (Turn::Resolved, &wanted.says_at_end)] {
+            let says_all = texts(turn).any(|text| words.iter().all(|word| text.contains(word.as_str())));
+            if !words.is_empty() && !says_all {
+                let found = texts(turn).collect::<Vec<_>>();
+                return Some(format!("alert {} never says all of {words:?}; it says {found:?}", wanted.key));
+            }
         }
-        let excess = wanted.says_not.iter().find(|word| texts().any(|text| text.contains(word.as_str())));
+        let excess = wanted.says_not.iter().find(|word| texts(Turn::Raised).any(|text| text.contains(word.as_str())));
         if let Some(word) = excess {
             return Some(format!("alert {} says {word:?}", wanted.key));
         }

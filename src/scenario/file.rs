@@ -363,6 +363,9 @@ pub struct WantedAlert {
     /// What it never says.
     #[serde(default)]
     pub says_not: Vec<String>,
+    /// What is said when it ends, at least once: all of these.
+    #[serde(default)]
+    pub says_at_end: Vec<String>,
 }
 
 /// How a message must be settled.

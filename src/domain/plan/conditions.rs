@@ -22,7 +22,7 @@ use super::super::time::{after, shown};
 use super::super::units;
 use super::{Walk, clock, list, minutes};
 
-/// How long an answer about a game's coverage may take before people are told what was known without it.
+/// How long an answer about what is due may take before people are told what was known without it.
 const ANSWER_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 /// Games and nodes that an alert's text names.
 const SHOWN_MAX: usize = 20;
@@ -263,10 +263,11 @@ impl Walk<'_> {
         match self.is_late(partition, node) {
             Some(due) => self.late.entry(node.phase.as_str().into()).or_default().push((node.id.clone(), due)),
             None => {
-                if let Some(due) = anchored(self.graph, partition, &node.expects.due)
-                    && !self.now.silent_until(due)
-                {
-                    self.wake.at(due);
+                if let Some(due) = anchored(self.graph, partition, &node.expects.due) {
+                    let judged = judged_at(partition, node, due);
+                    if let Some(next) = [due, judged].into_iter().find(|instant| !self.now.silent_until(*instant)) {
+                        self.wake.at(next);
+                    }
                 }
             }
         }
@@ -274,7 +275,10 @@ impl Walk<'_> {
 
     /// When the output of `node` was due, if that instant has passed, nobody has been heard since, and it can still come.
     pub(super) fn is_late(&self, partition: &Partition, node: &Node) -> Option<Timestamp> {
-        let due = anchored(self.graph, partition, &node.expects.due).filter(|due| self.now.silent_until(*due))?;
+        let due = anchored(self.graph, partition, &node.expects.due)?;
+        if !self.now.silent_until(judged_at(partition, node, due)) {
+            return None;
+        }
         let facts = partition.node(&node.id);
         let skipped = matches!(facts.state, State::Skipped { .. } | State::Expired { .. });
         let over = readiness::pass(self.graph, partition, node).is_some_and(|(_, until)| self.now.reached(until));
@@ -328,12 +332,13 @@ impl Walk<'_> {
             && judged
             && !seen.coverage.is_full()
         {
-            let (topic, severity) = match seen.coverage.observed() {
-                0 => ("phantom-success", Severity::Critical),
-                _ => ("contradicted", Severity::Warning),
-            };
             let text = format!("{} reported success, and {} of it is there", node.id, seen.coverage);
-            self.condition(topic, node, partition, severity, text);
+            match seen.coverage.observed() {
+                0 => self.condition("phantom-success", node, partition, Severity::Critical, text),
+                // Which games are short of it is told, and says more.
+                _ if node.expects.alert_before_tip.is_some() => {}
+                _ => self.condition("contradicted", node, partition, Severity::Warning, text),
+            }
         }
         if facts.evidence.newest_claim().is_some()
             && node.expects.records_min > 0
@@ -410,7 +415,9 @@ impl Walk<'_> {
             });
         let short = units::deficits(self.graph, partition, node, self.now.at);
         let due = answered && short.keys().any(|unit| looked.contains(unit));
-        let made = evidence.extant() != Extant::Nothing && !partition.node(&node.id).state.is_live();
+        // What is being made for the first time is not short yet; what is made again is, until it is there.
+        let made = evidence.extant() != Extant::Nothing
+            && (evidence.claim.is_some() || !partition.node(&node.id).state.is_live());
         let key = AlertKey::new(format!("coverage:{}:{}", node.id, partition.key));
         if due || made && !short.is_empty() {
             let wanted: Vec<_> = short.iter().filter(|(unit, _)| made || looked.contains(*unit)).collect();
@@ -425,6 +432,19 @@ impl Walk<'_> {
             let names = wanted.iter().map(|(unit, _)| unit.as_str().into()).collect();
             self.holds_of(key, if due { Severity::Critical } else { Severity::Warning }, names, text);
         } else if let Some(named) = partition.named.get(&key) {
+            let awaited = named.iter().any(|unit| {
+                let game = games.get(&UnitId::from(&**unit));
+                game.is_some_and(|game| !has_begun(game, self.now.at))
+            });
+            if let Some(severity) = partition.alerts.get(&key).copied()
+                && awaited
+                && readiness::unverified(partition, node, self.now).is_some()
+            {
+                // A new completion has come, and whether it helped is being looked at.
+                let text = format!("whether the games are still short of {} is not known yet", node.id);
+                self.holds_of(key, severity, named.clone(), text);
+                return;
+            }
             let missed: Vec<String> = named
                 .iter()
                 .map(|unit| UnitId::from(&**unit))
@@ -443,7 +463,9 @@ impl Walk<'_> {
         let Some(facts) = partition.nodes.get(&node.id) else { return };
         let Some(seen) = facts.evidence.observation.as_ref().filter(|_| !node.expects.due.is_empty()) else { return };
         let short: BTreeSet<Arc<str>> = units::short_units(seen).map(|unit| unit.as_str().into()).collect();
-        if short.is_empty() || partition.has_no_games(&self.graph.calendar) {
+        // After its pass nothing can be mended, and the next date has its own.
+        let over = readiness::pass(self.graph, partition, node).is_some_and(|(_, until)| self.now.reached(until));
+        if short.is_empty() || over || partition.has_no_games(&self.graph.calendar) {
             return;
         }
         let playing = units::playing(&self.graph.calendar, partition, seen);
@@ -466,6 +488,13 @@ impl Walk<'_> {
             self.condition("always-empty", node, partition, Severity::Critical, text);
         }
     }
+}
+
+/// When it is judged whether the output of `node`, due at `due`, is late: at once; where the warehouse is asked about it at
+/// that time, when it has answered, or has had the time for it.
+fn judged_at(partition: &Partition, node: &Node, due: Timestamp) -> Timestamp {
+    let looked_at = partition.nodes.get(&node.id).and_then(|facts| facts.evidence.looked_at);
+    if node.probed && looked_at < Some(due) { after(due, ANSWER_WITHIN) } else { due }
 }
 
 /// Game days in a row, this one included, on which `node` had no data.
