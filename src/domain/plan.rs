@@ -376,8 +376,12 @@ impl Walk<'_> {
     /// In a phase where nobody shows a sign of life only one is asked again.
     fn untried(&self, node: &Node, cause: Cause) -> Option<Blocker> {
         let silent = self.silent.get(&*node.phase).filter(|_| cause == Cause::NotStarted)?;
-        let probe = silent.probe.clone().filter(|probe| *probe != node.id)?;
-        Some(Blocker::PhaseSilent { phase: silent.phase.clone(), since: silent.since, probe })
+        let waits = silent.probe.as_ref() != Some(&node.id);
+        waits.then(|| Blocker::PhaseSilent {
+            phase: silent.phase.clone(),
+            since: silent.since,
+            probe: silent.probe.clone(),
+        })
     }
 
     /// Fences runs that have been silent too long.
@@ -477,7 +481,7 @@ impl Walk<'_> {
                 match self.graph.pass(node, date).map(|(_, until)| until) {
                     Some(end) if self.now.reached(end) => {
                         let text = format!("it could not be handed over before its pass ended: {reason}");
-                        self.give_back(facts);
+                        self.give_back(facts, true);
                         self.fail(facts, None, FailureKind::NotStarted, text);
                     }
                     Some(end) => self.wake.at(end),
@@ -493,7 +497,9 @@ impl Walk<'_> {
             self.wake.at(deadline);
             return;
         }
-        self.give_back(facts);
+        // Where nobody in the phase begins, that says nothing of this node: it has its tries once somebody does.
+        let counts = node.task().is_none() || !self.silent.contains_key(&*node.phase);
+        self.give_back(facts, counts);
         let text = format!("no sign of life within {}", minutes(within));
         self.fail(facts, None, FailureKind::NotStarted, text);
         if facts.unstarted_since.is_none_or(|since| facts.heard_at > Some(since)) {
@@ -501,15 +507,15 @@ impl Walk<'_> {
         }
     }
 
-    /// A dispatch that was not started is not a used attempt, and is counted by itself.
-    fn give_back(&self, facts: &mut Facts) {
+    /// A dispatch that was not started is not a used attempt; where it counts at all, it is counted by itself.
+    fn give_back(&self, facts: &mut Facts, counts: bool) {
         if let Some(last) = &facts.last
             && let Some(spent) = facts.spent.get_mut(&last.fingerprint)
         {
             if is_charged(last.cause) {
                 spent.attempts = spent.attempts.saturating_sub(1);
             }
-            spent.not_started += 1;
+            spent.not_started += u32::from(counts);
         }
     }
 
