@@ -259,7 +259,8 @@ impl Walk<'_> {
                 until: join.next.map(|(_, at)| at),
             });
         }
-        let over = readiness::pass(self.graph, partition, node).is_some_and(|(_, until)| self.now.reached(until));
+        let over = partition.has_no_games(&self.graph.calendar)
+            || readiness::pass(self.graph, partition, node).is_some_and(|(_, until)| self.now.reached(until));
         if join.open && join.relaxed && !join.missing.is_empty() && !over {
             let text =
                 format!("{} goes on with {} of {}: {} missing", node.id, join.good, join.total, list(&join.missing));
@@ -614,8 +615,9 @@ impl Walk<'_> {
         match facts.state {
             State::Expired { .. } => {
                 let nothing = facts.evidence.extant() == Extant::Nothing && facts.failure.is_none();
+                let needed = readiness.engaged && !partition.has_no_games(&self.graph.calendar);
                 // While another pass of the same processor may still make up for it, it is no loss.
-                if nothing && readiness.engaged && self.graph.family(&node.id).iter().all(is_over) {
+                if nothing && needed && self.graph.family(&node.id).iter().all(is_over) {
                     let text = format!("{} was not done before its pass over the date ended", node.id);
                     self.condition("missed", node, partition, Severity::Warning, text);
                 }
