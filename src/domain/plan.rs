@@ -260,7 +260,8 @@ impl Walk<'_> {
                 until: join.next.map(|(_, at)| at),
             });
         }
-        let over = readiness::pass(self.graph, partition, node).is_some_and(|(_, until)| self.now.reached(until));
+        let over = partition.has_no_games(&self.graph.calendar)
+            || readiness::pass(self.graph, partition, node).is_some_and(|(_, until)| self.now.reached(until));
         if join.open && join.relaxed && !join.missing.is_empty() && !over {
             let text =
                 format!("{} goes on with {} of {}: {} missing", node.id, join.good, join.total, list(&join.missing));
@@ -378,8 +379,12 @@ impl Walk<'_> {
     /// In a phase where nobody shows a sign of life only one is asked again.
     fn untried(&self, node: &Node, cause: Cause) -> Option<Blocker> {
         let silent = self.silent.get(&*node.phase).filter(|_| cause == Cause::NotStarted)?;
-        let probe = silent.probe.clone().filter(|probe| *probe != node.id)?;
-        Some(Blocker::PhaseSilent { phase: silent.phase.clone(), since: silent.since, probe })
+        let waits = silent.probe.as_ref() != Some(&node.id);
+        waits.then(|| Blocker::PhaseSilent {
+            phase: silent.phase.clone(),
+            since: silent.since,
+            probe: silent.probe.clone(),
+        })
     }
 
     /// Fences runs that have been silent too long.
@@ -479,7 +484,7 @@ impl Walk<'_> {
                 match self.graph.pass(node, date).map(|(_, until)| until) {
                     Some(end) if self.now.reached(end) => {
                         let text = format!("it could not be handed over before its pass ended: {reason}");
-                        self.give_back(facts);
+                        self.give_back(facts, true);
                         self.fail(facts, None, FailureKind::NotStarted, text);
                     }
                     Some(end) => self.wake.at(end),
@@ -495,7 +500,9 @@ impl Walk<'_> {
             self.wake.at(deadline);
             return;
         }
-        self.give_back(facts);
+        // Where nobody in the phase begins, that says nothing of this node: it has its tries once somebody does.
+        let counts = node.task().is_none() || !self.silent.contains_key(&*node.phase);
+        self.give_back(facts, counts);
         let text = format!("no sign of life within {}", minutes(within));
         self.fail(facts, None, FailureKind::NotStarted, text);
         if facts.unstarted_since.is_none_or(|since| facts.heard_at > Some(since)) {
@@ -503,15 +510,15 @@ impl Walk<'_> {
         }
     }
 
-    /// A dispatch that was not started is not a used attempt, and is counted by itself.
-    fn give_back(&self, facts: &mut Facts) {
+    /// A dispatch that was not started is not a used attempt; where it counts at all, it is counted by itself.
+    fn give_back(&self, facts: &mut Facts, counts: bool) {
         if let Some(last) = &facts.last
             && let Some(spent) = facts.spent.get_mut(&last.fingerprint)
         {
             if is_charged(last.cause) {
                 spent.attempts = spent.attempts.saturating_sub(1);
             }
-            spent.not_started += 1;
+            spent.not_started += u32::from(counts);
         }
     }
 
@@ -610,10 +617,9 @@ impl Walk<'_> {
         match facts.state {
             State::Expired { .. } => {
                 let nothing = facts.evidence.extant() == Extant::Nothing && facts.failure.is_none();
-                // While another pass of the same processor may still make up for it, it is no loss; nor on a date without
-                // games.
-                let no_games = partition.has_no_games(&self.graph.calendar);
-                if nothing && !no_games && readiness.engaged && self.graph.family(&node.id).iter().all(is_over) {
+                let needed = readiness.engaged && !partition.has_no_games(&self.graph.calendar);
+                // While another pass of the same processor may still make up for it, it is no loss.
+                if nothing && needed && self.graph.family(&node.id).iter().all(is_over) {
                     let text = format!("{} was not done before its pass over the date ended", node.id);
                     self.condition("missed", node, partition, Severity::Warning, text);
                 }

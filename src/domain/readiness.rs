@@ -152,14 +152,14 @@ pub enum Blocker {
         /// Which.
         check: CheckId,
     },
-    /// Nobody in the phase shows a sign of life; another node is tried first.
+    /// Nobody in the phase shows a sign of life; another node is tried first, or was in vain.
     PhaseSilent {
         /// The phase.
         phase: Arc<str>,
         /// Since when.
         since: Timestamp,
-        /// The node that is tried.
-        probe: NodeId,
+        /// The node that is tried, if one still is.
+        probe: Option<NodeId>,
     },
     /// Enough is there; the rest is given until then.
     Grace {

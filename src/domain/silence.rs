@@ -10,6 +10,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::coverage::PerMille;
+use super::effect::Cause;
 use super::evidence::Extant;
 use super::graph::{Graph, Heartbeats, Kind, Node};
 use super::id::NodeId;
@@ -29,7 +30,8 @@ pub struct Silent {
     pub since: Timestamp,
     /// Who should have.
     pub unheard: Vec<NodeId>,
-    /// The one that is tried; nobody where nobody may be asked any more, or where all of them are sources.
+    /// The one that is tried; nobody where one was tried in vain, where nobody may be asked any more, or where all of them
+    /// are sources.
     pub probe: Option<NodeId>,
     /// The last sign of life of anybody in the phase, for this date.
     pub last_sign: Option<Timestamp>,
@@ -45,10 +47,12 @@ struct Asked<'a> {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Standing {
-    /// It was given up, or its time is over.
+    /// Its time is over.
     Overdue,
     /// It was asked again, and has time left.
     Tried,
+    /// It was asked again, and its time is over once more.
+    TriedInVain,
     /// It may not be asked again, or cannot.
     Spent,
 }
@@ -81,7 +85,8 @@ pub fn phases(graph: &Graph, partition: &Partition, now: Now, wake: &mut Wake) -
             continue;
         }
         let first = |kind| asked.iter().find(|one| one.kind == kind && one.node.task().is_some());
-        let probe = first(Standing::Tried).or_else(|| first(Standing::Overdue)).map(|one| one.node.id.clone());
+        let untried = || first(Standing::Overdue).filter(|_| first(Standing::TriedInVain).is_none());
+        let probe = first(Standing::Tried).or_else(untried).map(|one| one.node.id.clone());
         let unheard = asked.iter().map(|one| one.node.id.clone()).collect();
         let phase: Arc<str> = phase.into();
         found.insert(phase.clone(), Silent { phase, since, unheard, probe, last_sign });
@@ -92,12 +97,12 @@ pub fn phases(graph: &Graph, partition: &Partition, now: Now, wake: &mut Wake) -
 fn asked_of<'g>(graph: &Graph, partition: &Partition, node: &'g Node, now: Now) -> Option<Asked<'g>> {
     match &node.kind {
         Kind::Gate(_) => None,
-        Kind::Task(task) => {
+        Kind::Task(_) => {
             let facts = partition.nodes.get(&node.id)?;
             let over = readiness::pass(graph, partition, node).is_some_and(|(_, until)| now.reached(until));
             let last = facts.last.as_ref().filter(|_| !over)?;
             let unstarted = facts.unstarted_since.filter(|since| facts.heard_at <= Some(*since));
-            let not_started = facts.spent.get(&last.fingerprint).map_or(0, |spent| spent.not_started);
+            let overdue = if last.cause == Cause::NotStarted { Standing::TriedInVain } else { Standing::Overdue };
             match (&facts.state, &facts.way) {
                 // Nobody can have begun what nobody has been handed.
                 (State::Dispatched { .. }, Some(Way::Refused { .. })) => None,
@@ -112,19 +117,20 @@ fn asked_of<'g>(graph: &Graph, partition: &Partition, node: &'g Node, now: Now) 
                     };
                     let deadline = after(from, within);
                     let kind = match unstarted {
-                        _ if now.silent_until(deadline) && not_started + 1 >= task.not_started_max => Standing::Spent,
-                        _ if now.silent_until(deadline) => Standing::Overdue,
+                        _ if now.silent_until(deadline) => overdue,
                         Some(_) => Standing::Tried,
                         // It has been asked for the first time, and has time left.
                         None => return None,
                     };
                     Some(Asked { node, since: unstarted.unwrap_or(from), deadline, kind })
                 }
-                (State::Failed { .. } | State::Exhausted { .. }, _) => {
+                (State::Failed { .. }, _) => {
                     let since = unstarted?;
-                    let spent = not_started >= task.not_started_max;
-                    let kind = if spent { Standing::Spent } else { Standing::Overdue };
-                    Some(Asked { node, since, deadline: since, kind })
+                    Some(Asked { node, since, deadline: since, kind: overdue })
+                }
+                (State::Exhausted { .. }, _) => {
+                    let since = unstarted?;
+                    Some(Asked { node, since, deadline: since, kind: Standing::Spent })
                 }
                 _ => None,
             }

@@ -301,7 +301,11 @@ pub fn words(blocker: &Blocker, date: Date) -> String {
         }
         Blocker::PhaseSilent { phase, since, probe } => {
             let since = shown(*since);
-            format!("nobody in {phase} has shown a sign of life since {since}; {probe} is tried first")
+            let first = match probe {
+                Some(probe) => format!("{probe} is tried first"),
+                None => "one was tried in vain, and the others wait for a sign of life".to_owned(),
+            };
+            format!("nobody in {phase} has shown a sign of life since {since}; {first}")
         }
         Blocker::Grace { node, until } => format!("{node}: the rest is waited for until {}", shown(*until)),
         Blocker::Quorum { gate, good, total, missing, missing_critical, until } => {
