@@ -353,7 +353,12 @@ pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings
             found.any_newer |= missed && standing.since.zip(built_from).is_some_and(|(since, built)| since > built);
             found.newest = found.newest.max(standing.since.filter(|_| missed));
         }
-        if need.refresh == Refresh::Always {
+        // What is optional and falls short of the edge is as if it were not there.
+        let too_little =
+            need.strength == Strength::Optional && standing.extant.reaches(need.coverage_min) == Some(false);
+        if need.refresh == Refresh::Always && too_little {
+            found.versions.push((need.node.clone(), None));
+        } else if need.refresh == Refresh::Always {
             let version = (standing.extant != Extant::Nothing).then_some(standing.version);
             found.versions.push((need.node.clone(), version));
             found.newest = found.newest.max(standing.since);
