@@ -361,15 +361,19 @@ pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings
             found.any_newer |= missed && standing.since.zip(built_from).is_some_and(|(since, built)| since > built);
             found.newest = found.newest.max(standing.since.filter(|_| missed));
         }
+        // What is optional and falls short of the edge is as if it were not there.
+        let too_little =
+            need.strength == Strength::Optional && standing.extant.reaches(need.coverage_min) == Some(false);
+        let there = standing.extant != Extant::Nothing && !too_little;
+        let version = there.then_some(standing.version);
         if need.refresh == Refresh::Never {
-            let version = (standing.extant != Extant::Nothing).then_some(standing.version);
             found.ignored.push((need.node.clone(), version));
         }
         if need.refresh == Refresh::Always {
-            let version = (standing.extant != Extant::Nothing).then_some(standing.version);
             found.versions.push((need.node.clone(), version));
-            found.newest = found.newest.max(standing.since);
-            let newer = match (standing.since, built_from) {
+            let since = standing.since.filter(|_| !too_little);
+            found.newest = found.newest.max(since);
+            let newer = match (since, built_from) {
                 (Some(since), Some(built)) => since > built,
                 (Some(_) | None, _) => false,
             };

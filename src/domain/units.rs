@@ -47,7 +47,8 @@ pub fn extant(graph: &Graph, partition: &Partition, node: &Node) -> Extant {
     }
     let games = partition.games();
     let Some(shares) = shares(&graph.calendar, &facts.evidence, node.expects.unit, &games) else {
-        return by_records(&facts.evidence, node, &games).unwrap_or(said);
+        let newest = facts.evidence.newest_claim().and_then(|_| by_records(&facts.evidence, node, &games));
+        return newest.map_or(said, Extant::Known);
     };
     share_of(&shares).map_or(said, Extant::Known)
 }
@@ -69,12 +70,12 @@ fn share_of(shares: &BTreeMap<&str, Option<Deficit>>) -> Option<Coverage> {
     Coverage::new(count(shares.values().map(there).sum()), count(each.saturating_mul(units)))
 }
 
-/// A success that says how many rows it wrote, which are fewer than so many games make.
-fn by_records(evidence: &Evidence, node: &Node, games: &BTreeMap<UnitId, Game>) -> Option<Extant> {
-    let claim = evidence.newest_claim().filter(|claim| claim.extent == Extent::Whole)?;
+/// How many rows the last success says that it wrote, of those that so many games make at least, where it is fewer.
+pub fn by_records(evidence: &Evidence, node: &Node, games: &BTreeMap<UnitId, Game>) -> Option<Coverage> {
+    let claim = evidence.claim.as_ref().filter(|claim| claim.extent == Extent::Whole)?;
     let records = u32::try_from(claim.records?).unwrap_or(u32::MAX);
     let least = node.expects.records_min.saturating_mul(u32::try_from(games.len()).unwrap_or(u32::MAX));
-    (records < least).then(|| Coverage::new(records, least).map(Extant::Known))?
+    (records < least).then(|| Coverage::new(records, least))?
 }
 
 /// Every unit that is expected, with its deficit if it has one. Nothing where no unit of the output is known apart.

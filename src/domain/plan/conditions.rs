@@ -2,7 +2,7 @@
 //!
 //! A condition is read off the partition like everything else, so none can be forgotten, and each ends by itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -57,7 +57,7 @@ impl Walk<'_> {
     /// Turns conditions into alerts: one when it begins, one when it ends, and one if it becomes worse or is about more.
     pub(super) fn alert(&mut self, partition: &mut Partition) {
         let at = self.now.at;
-        let mut named = std::collections::BTreeMap::new();
+        let mut named = BTreeMap::new();
         for (key, condition) in &self.conditions {
             let known = partition.named.get(key);
             let more = known.is_some_and(|known| !condition.names.is_subset(known));
@@ -326,6 +326,19 @@ impl Walk<'_> {
     pub(super) fn contradictions(&mut self, partition: &Partition, node: &Node) {
         let Some(facts) = partition.nodes.get(&node.id) else { return };
         let Some(claim) = facts.evidence.claim.as_ref().filter(|claim| claim.extent == Extent::Whole) else { return };
+        let extant = units::extant(self.graph, partition, node);
+        let short = extant.reaches(self.graph.required_of(&node.id)) == Some(false);
+        let few = units::by_records(&facts.evidence, node, &partition.games()).filter(|_| short);
+        if let Some(few) = few {
+            let again = facts.last.as_ref().and_then(|last| facts.spent.get(&last.fingerprint));
+            let severity = if again.is_some_and(|spent| spent.repairs > 0) && !facts.state.is_live() {
+                Severity::Critical
+            } else {
+                Severity::Warning
+            };
+            let text = format!("{} reported success with {few} rows of those that the games make at least", node.id);
+            self.condition("low-output", node, partition, severity, text);
+        }
         let seen = facts.evidence.observation.as_ref().filter(|seen| seen.at >= claim.published);
         let judged = readiness::unverified(partition, node, self.now).is_none() && !node.expects.verify.is_zero();
         if let Some(seen) = seen
@@ -337,22 +350,10 @@ impl Walk<'_> {
                 0 => self.condition("phantom-success", node, partition, Severity::Critical, text),
                 // Which games are short of it is told, and says more.
                 _ if node.expects.alert_before_tip.is_some() => {}
+                // Little is there, and little was reported.
+                _ if few.is_some() => {}
                 _ => self.condition("contradicted", node, partition, Severity::Warning, text),
             }
-        }
-        if facts.evidence.newest_claim().is_some()
-            && node.expects.records_min > 0
-            && let Extant::Known(extant) = units::extant(self.graph, partition, node)
-            && !extant.reaches(self.graph.required_of(&node.id))
-        {
-            let again = facts.last.as_ref().and_then(|last| facts.spent.get(&last.fingerprint));
-            let severity = if again.is_some_and(|spent| spent.repairs > 0) && !facts.state.is_live() {
-                Severity::Critical
-            } else {
-                Severity::Warning
-            };
-            let text = format!("{} reported success with {extant} rows of those that the games make at least", node.id);
-            self.condition("low-output", node, partition, severity, text);
         }
     }
 
@@ -385,8 +386,10 @@ impl Walk<'_> {
         let Some(lead) = node.expects.alert_before_tip else { return };
         let games = partition.games();
         let earliest = has_placeholders(&games).then(|| anchored(self.graph, partition, &[Anchor::FirstTip(-lead)]));
+        // By game whose deadline has come, and who has not begun: whether the warehouse has been heard since.
+        let mut looked: BTreeMap<UnitId, bool> = BTreeMap::new();
         let mut latest: Option<Timestamp> = None;
-        let mut looked = BTreeSet::new();
+        let looked_at = partition.node(&node.id).evidence.looked_at;
         for (unit, game) in &games {
             let Some(tip) = game.tip else { continue };
             let deadline = earliest.flatten().map_or(after(tip, -lead), |earliest| earliest.min(after(tip, -lead)));
@@ -394,33 +397,31 @@ impl Walk<'_> {
                 self.wake.at(deadline);
                 continue;
             }
-            if !self.now.reached(tip) {
-                self.wake.at(tip);
-                looked.insert(unit.clone());
-                latest = latest.max(Some(deadline));
+            if self.now.reached(tip) {
+                continue;
             }
+            self.wake.at(tip);
+            latest = latest.max(Some(deadline));
+            let given_up = after(deadline, ANSWER_WITHIN);
+            let answered = !node.probed || looked_at >= Some(deadline) || self.now.reached(given_up);
+            if !answered {
+                self.wake.at(given_up);
+            }
+            looked.insert(unit.clone(), answered);
         }
         if let Some(latest) = latest {
             self.observe_since(partition, node, latest);
         }
         let evidence = partition.node(&node.id).evidence.clone();
-        let answered = !node.probed
-            || latest.is_none_or(|latest| {
-                let given_up = after(latest, ANSWER_WITHIN);
-                let heard = evidence.looked_at >= Some(latest);
-                if !heard && !self.now.reached(given_up) {
-                    self.wake.at(given_up);
-                }
-                heard || self.now.reached(given_up)
-            });
         let short = units::deficits(self.graph, partition, node, self.now.at);
-        let due = answered && short.keys().any(|unit| looked.contains(unit));
+        let told = |unit: &UnitId| looked.get(unit) == Some(&true);
+        let due = short.keys().any(told);
         // What is being made for the first time is not short yet; what is made again is, until it is there.
         let made = evidence.extant() != Extant::Nothing
             && (evidence.claim.is_some() || !partition.node(&node.id).state.is_live());
         let key = AlertKey::new(format!("coverage:{}:{}", node.id, partition.key));
         if due || made && !short.is_empty() {
-            let wanted: Vec<_> = short.iter().filter(|(unit, _)| made || looked.contains(*unit)).collect();
+            let wanted: Vec<_> = short.iter().filter(|(unit, _)| made || told(unit)).collect();
             let words = wanted.iter().take(SHOWN_MAX).map(|(unit, deficit)| format!("{} {deficit}", matchup(unit)));
             let text = format!(
                 "{} of {} games are short of {}: {}",
