@@ -226,7 +226,7 @@ async fn a_store_that_refuses_writes_is_said_and_what_comes_is_handed_back() {
     let effective = json(&health("v1/config").await.1);
     assert!(effective["digest"].is_string(), "{effective}");
     assert_eq!(json(&ready)["configuration"], effective["digest"]);
-    assert_eq!(effective["sources"]["pipeline.yaml"], "built-in pipeline.yaml");
+    assert!(effective["sources"]["pipeline.yaml"].is_string(), "{effective}");
     let holder = rusqlite::Connection::open(service.data.join("tipoff.db")).unwrap();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
     let summary = completion("2026-01-22", "PlayerGameSummaryProcessor");
