@@ -366,8 +366,9 @@ impl Orchestrated {
     }
 }
 
-/// The day's predictions are made, after which their export is due.
-async fn predictions_end(engine: &Engine) {
+/// The day's predictions are made, after which their export is due as soon as they are counted; where nobody can count
+/// them, as soon as the time for it is over.
+async fn predictions_end(engine: &Engine, clock: &Clock) {
     let done = Completed {
         node: "predictions".into(),
         run: "batch-1".into(),
@@ -379,16 +380,23 @@ async fn predictions_end(engine: &Engine) {
         unit: None,
     };
     engine.step(&key("nba", "2026-01-22"), &[Event::Completed(done)]).await.unwrap();
+    // Twice: what is asked is an effect, and so is what the answer brings.
+    for _ in 0..2 {
+        engine.relay().await.unwrap();
+        clock.set(clock.now() + SignedDuration::from_mins(2));
+        engine.sweep().await.unwrap();
+    }
+    engine.relay().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_table_keeps_its_own_rows_waiting_and_repeats_no_others() {
     // The emulator keeps every repetition, so each table that has one row was appended to once.
     let Some(emulator) = emulator::bigquery() else { return };
-    let Orchestrated { store, bigquery, engine, _dir, .. } = Orchestrated::new(&emulator.address).await;
+    let Orchestrated { store, bigquery, clock, engine, _dir, .. } = Orchestrated::new(&emulator.address).await;
     let project = Project::new("own", &emulator.address);
     project.delete("nba_orchestration", "phase_completions").await;
-    predictions_end(&engine).await;
+    predictions_end(&engine, &clock).await;
     for _ in 0..3 {
         assert_eq!(engine.export().await.unwrap(), 0);
     }
@@ -409,13 +417,11 @@ async fn a_warehouse_that_hangs_holds_up_no_decision_and_the_history_catches_up(
     // A batch of predictions ends while nothing answers: its export goes out, and each call costs one time limit at most.
     let Some(emulator) = emulator::bigquery() else { return };
     let Orchestrated { store, bus, bigquery, clock, engine, _dir } = Orchestrated::new(&emulator.address).await;
-    let noon = clock.now();
 
     emulator.signal("STOP");
     let began = Instant::now();
-    predictions_end(&engine).await;
-    engine.relay().await.unwrap();
-    let sent = bus.pull("nba-phase6-export-trigger-sub", 10, noon).await.unwrap();
+    predictions_end(&engine, &clock).await;
+    let sent = bus.pull("nba-phase6-export-trigger-sub", 10, clock.now()).await.unwrap();
     assert_eq!(sent.len(), 1, "the export was asked for");
     assert_eq!(engine.export().await.unwrap(), 0);
     assert_eq!(store.exported().await.unwrap(), 0, "the cursor stays");
@@ -427,7 +433,7 @@ async fn a_warehouse_that_hangs_holds_up_no_decision_and_the_history_catches_up(
     assert!(began.elapsed() < 4 * LIMIT, "{:?}", began.elapsed());
 
     emulator.signal("CONT");
-    clock.set(noon + SignedDuration::from_secs(31));
+    clock.set(clock.now() + SignedDuration::from_secs(31));
     assert!(engine.export().await.unwrap() > 0);
     assert!(matches!(ask(&bigquery).await, Answer::Known { .. }));
     let project = Project::new("own", &emulator.address);
@@ -437,5 +443,6 @@ async fn a_warehouse_that_hangs_holds_up_no_decision_and_the_history_catches_up(
     assert_eq!((dispatches.len(), &dispatches[0]["processor_name"]), (1, &json!("Phase6Export")));
     assert_eq!(dispatches[0]["manifest"]["cause"], "dependencies_met");
     let decisions = project.rows("nba_orchestration", "tipoff_decisions").await;
-    assert_eq!(decisions[0]["dispatches"], json!([dispatches[0]["dispatch_id"]]));
+    let asked = json!([dispatches[0]["dispatch_id"]]);
+    assert_eq!(decisions.iter().filter(|decision| decision.get("dispatches") == Some(&asked)).count(), 1);
 }
