@@ -378,7 +378,7 @@ impl Walk<'_> {
 
     /// In a phase where nobody shows a sign of life only one is asked again.
     fn untried(&self, node: &Node, cause: Cause) -> Option<Blocker> {
-        let silent = self.silent.get(&*node.phase).filter(|_| cause == Cause::NotStarted)?;
+        let silent = self.silent.get(&*node.phase).filter(|_| cause == Cause::NotStarted && node.task().is_some())?;
         let waits = silent.probe.as_ref() != Some(&node.id);
         waits.then(|| Blocker::PhaseSilent {
             phase: silent.phase.clone(),

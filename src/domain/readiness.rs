@@ -49,6 +49,8 @@ pub struct Standing {
 pub struct Join {
     /// Whether it lets its dependents through.
     pub open: bool,
+    /// Whether something is there of any member, or it is waived.
+    pub begun: bool,
     /// Good members.
     pub good: u32,
     /// Members that an operator has had it go on without; they count towards a tier.
@@ -442,7 +444,7 @@ fn firm(
             for member in &join.missing {
                 ask(graph, found, member, date);
             }
-            found.engaged |= join.has_any();
+            found.engaged |= join.begun;
             found.blockers.push(Blocker::Quorum {
                 gate: node,
                 good: join.good,
@@ -597,6 +599,7 @@ pub fn join(
     // A member of an earlier pass may have been done a day ago; the tiers count from this pass's own first.
     let own = |member: &NodeId| graph.node(member.as_str()).is_some_and(|member| member.cycle == node.cycle);
     let has_own = node.needs.iter().any(|need| own(&need.node));
+    let mut begun = false;
     let mut good = 0;
     let (mut waived, mut missing) = (BTreeSet::new(), BTreeSet::new());
     let mut first: Option<Timestamp> = None;
@@ -605,6 +608,7 @@ pub fn join(
     let mut correlation = None;
     for need in &node.needs {
         let (_, standing) = look_up(partition, need, standings);
+        begun |= standing.extant != Extant::Nothing || standing.waived.is_some();
         let met = standing.join.as_ref().map_or_else(
             || {
                 let enough = standing.extant.reaches(need.coverage_min) == Some(true);
@@ -663,6 +667,7 @@ pub fn join(
         unverified: None,
         join: Some(Join {
             open: open_since.is_some(),
+            begun,
             good,
             waived,
             total,
