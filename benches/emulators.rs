@@ -126,8 +126,7 @@ async fn main() {
     let engine = Arc::new(engine);
     let (stop, stopping) = watch::channel(false);
     let running = run::run(&engine, &stopping);
-    let recipient: Arc<dyn Recipient> =
-        Arc::new(Listening { engine: engine.clone(), inbox: running.inbox.clone(), health: Arc::default() });
+    let recipient: Arc<dyn Recipient> = Arc::new(Listening { engine: engine.clone(), inbox: running.inbox.clone() });
     let began = Instant::now();
     let subscribers =
         Subscribers::start(&connection, &declared.topology, &recipient, &publisher, Default::default(), &stopping)

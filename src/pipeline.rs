@@ -155,8 +155,9 @@ fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-/// A digest that is the same in every build and on every machine, since it is stored with every decision.
-fn revision(text: &str) -> u64 {
+/// The digest of a file of pipelines. It is the same in every build and on every machine, since it is stored with every
+/// decision.
+pub fn revision(text: &str) -> u64 {
     let digest = Sha256::digest(text.as_bytes());
     digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::coverage::Coverage;
-use crate::domain::effect::{Alert, Effect};
+use crate::domain::effect::{Alert, Effect, Turn};
 use crate::domain::event::Event;
 use crate::domain::id::{CheckId, NodeId, PartitionKey, PipelineId, RunId, UnitId};
 use crate::domain::partition::{Partition, Recorded};
@@ -223,6 +223,13 @@ pub trait Store: Send + Sync {
         Ok(true)
     }
 
+    /// Notes that a service was at work at `at`, and needs as much room for it as a commit does. It fails where commits
+    /// would fail, so it tells whether writes are taken.
+    async fn mark(&self, at: Timestamp) -> Result<(), StoreError>;
+
+    /// When a service was last marked as being at work; nothing where none ever was.
+    async fn marked(&self) -> Result<Option<Timestamp>, StoreError>;
+
     /// Where the export of the journal has got to.
     async fn exported(&self) -> Result<u64, StoreError>;
 
@@ -253,8 +260,17 @@ pub trait Bus: Send + Sync {
     /// Hands a message over. `Ok` means that it survives our death. Sending the same id again is harmless.
     async fn send(&self, message: &Outgoing, at: Timestamp) -> Result<(), BusError>;
 
-    /// Tells people.
+    /// Tells people, and keeps it until it is over.
     async fn alert(&self, alert: &Alert) -> Result<(), BusError>;
+
+    /// Says at once what cannot be kept, by ways that need no store: the log, at least.
+    fn announce(&self, alert: &Alert) {
+        let key = alert.key.as_str();
+        match alert.turn {
+            Turn::Raised => tracing::error!(alert.key = key, severity = alert.severity.as_str(), "{}", alert.text),
+            Turn::Resolved => tracing::info!(alert.key = key, "over: {}", alert.text),
+        }
+    }
 
     /// Alerts that are on, worst first.
     async fn alerts(&self) -> Result<Vec<Alert>, BusError>;
@@ -277,6 +293,15 @@ pub trait Recipient: Send + Sync {
 
     /// Messages it takes at once without handing any back.
     fn room(&self) -> usize;
+
+    /// Resolves when messages can be taken in. An adapter asks its broker for none before: each that is handed back is
+    /// one step nearer to its dead letter.
+    async fn opened(&self) {}
+
+    /// Resolves when none can be taken in, whatever it says.
+    async fn closed(&self) {
+        std::future::pending().await
+    }
 
     /// A message published then has come in over a road on which a dead connection would not say so. Once called for a
     /// road, silence counts only up to the latest such instant; [`Timestamp::MIN`] says that nothing has come yet.

@@ -1,4 +1,4 @@
-//! `hold`, `resume`, `retry`, `skip`: an operator's requests, committed straight to the store.
+//! `hold`, `resume`, `retry`, `skip`, `game`: an operator's requests, committed straight to the store.
 //!
 //! The commit protocol makes that safe beside a running service, which then delivers what follows from them. Every
 //! request is in the journal with who and why.
@@ -6,15 +6,16 @@
 use std::sync::Arc;
 
 use clap::Args;
-use jiff::SignedDuration;
+use jiff::civil::Date;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::backend::{Access, Opened};
 use super::say::say;
 use super::{Common, Fault, Verdict, backend, dates, graph, inspect};
 use crate::clock::Clock;
-use crate::domain::event::{Command, Event, Request};
-use crate::domain::id::{NodeId, PartitionKey, PipelineId, RequestId};
+use crate::domain::event::{Command, Event, GameStatus, Request};
+use crate::domain::id::{NodeId, PartitionKey, PipelineId, RequestId, UnitId};
 use crate::domain::partition::Recorded;
 use crate::domain::time::{Now, after, shown};
 use crate::domain::view::{self, PartitionView};
@@ -74,6 +75,81 @@ impl Hold {
     }
 }
 
+/// `tipoff game DATE AWAY@HOME`
+#[derive(Args)]
+pub struct Game {
+    /// Which date
+    date: String,
+    /// Which game, as `SAS@GSW`
+    #[arg(value_parser = matchup)]
+    teams: (String, String),
+    /// How it stands
+    #[arg(long, value_enum)]
+    status: Option<Status>,
+    /// When it begins, as `2026-02-12T03:00:00Z`
+    #[arg(long, value_name = "INSTANT")]
+    tip: Option<Timestamp>,
+    /// How long this outweighs the schedule; it ends sooner when the schedule says that the game is over
+    #[arg(long = "for", value_name = "DURATION", default_value = "24h")]
+    span: String,
+    #[command(flatten)]
+    words: Words,
+}
+
+/// How a game stands, as typed.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Status {
+    /// Not begun
+    Scheduled,
+    /// In progress
+    Live,
+    /// Over
+    Final,
+    /// Not played for now
+    Postponed,
+    /// Played on another date
+    Moved,
+}
+
+impl From<Status> for GameStatus {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Scheduled => Self::Scheduled,
+            Status::Live => Self::Live,
+            Status::Final => Self::Final,
+            Status::Postponed => Self::Postponed,
+            Status::Moved => Self::Moved,
+        }
+    }
+}
+
+fn matchup(text: &str) -> Result<(String, String), String> {
+    let is_team = |team: &&str| team.len() == 3 && team.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let teams = text.split_once('@').filter(|(away, home)| is_team(away) && is_team(home));
+    let (away, home) = teams.ok_or("write the visitors and the hosts, as SAS@GSW")?;
+    Ok((away.to_ascii_uppercase(), home.to_ascii_uppercase()))
+}
+
+impl Game {
+    pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
+        if self.status.is_none() && self.tip.is_none() {
+            return Err(Fault::usage(anyhow::anyhow!("say what you know better: --status, --tip, or both")));
+        }
+        let span = crate::topology::duration(&self.span);
+        let span = span.map_err(|error| Fault::usage(anyhow::anyhow!("--for: {error}")))?;
+        let until = after(Clock::System.now(), SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX));
+        let (status, tip) = (self.status.map(GameStatus::from), self.tip);
+        let (away, home) = &self.teams;
+        ask_of(common, &self.date, None, &self.words, |date, _| Command::Override {
+            game: UnitId::new(format!("{}_{away}_{home}", date.strftime("%Y%m%d"))),
+            status,
+            tip,
+            until,
+        })
+        .await
+    }
+}
+
 impl Target {
     pub async fn resume(&self, common: &Common) -> Result<Verdict, Fault> {
         ask(common, &self.date, self.node.as_deref(), &self.words, |node| Command::Resume { node }).await
@@ -105,6 +181,16 @@ async fn ask(
     words: &Words,
     command: impl FnOnce(Option<NodeId>) -> Command,
 ) -> Result<Verdict, Fault> {
+    ask_of(common, date, node, words, |_, node| command(node)).await
+}
+
+async fn ask_of(
+    common: &Common,
+    date: &str,
+    node: Option<&str>,
+    words: &Words,
+    command: impl FnOnce(Date, Option<NodeId>) -> Command,
+) -> Result<Verdict, Fault> {
     let declarations = Arc::new(common.declarations()?);
     let pipeline = PipelineId::from(common.pipeline.as_str());
     let Some(declared) = declarations.pipelines.get(&pipeline) else {
@@ -123,7 +209,7 @@ async fn ask(
         actor: words.actor.as_str().into(),
         reason: words.reason.as_str().into(),
         at: now,
-        command: command(node),
+        command: command(date, node),
     };
     let Opened { store, bus, warehouse } = backend::open(common, &declarations, Access::Write).await?;
     let engine = Engine::new(declarations.clone(), store, bus, warehouse, Clock::System, Settings::default());

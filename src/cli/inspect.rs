@@ -5,7 +5,9 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use clap::Args;
+use jiff::Timestamp;
 use jiff::civil::Date;
+use serde::Serialize;
 use serde_json::json;
 
 use super::backend::Access;
@@ -16,10 +18,14 @@ use crate::clock::Clock;
 use crate::domain::effect::{Alert, Effect, Turn};
 use crate::domain::graph::{Graph, Kind, Offset};
 use crate::domain::id::{NodeId, PartitionKey, PipelineId};
-use crate::domain::time::{Now, shown};
+use crate::domain::time::{Now, after, shown};
 use crate::domain::view::{self, PartitionView};
+use crate::engine::watch::ABSENT_AFTER;
 use crate::pipeline::Declarations;
-use crate::port::{Bus, Store};
+use crate::port::{Bus, JournalEntry, Store, StoreError};
+
+/// Journal entries read at once.
+const PAGE: usize = 500;
 
 /// `tipoff status [DATE]`
 #[derive(Args)]
@@ -54,6 +60,8 @@ pub struct Timeline {
 /// What the reading commands have at hand.
 struct Desk {
     declarations: Declarations,
+    /// Where the pipelines are declared.
+    file: String,
     store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
     pipeline: PipelineId,
@@ -68,8 +76,9 @@ impl Desk {
             return Err(graph::no_pipeline(&declarations, &common.pipeline));
         }
         let opened = backend::open(common, &declarations, Access::Read).await?;
+        let file = common.pipelines_from()?;
         let now = Now::caught_up(Clock::System.now());
-        Ok(Self { declarations, store: opened.store, bus: opened.bus, pipeline, now })
+        Ok(Self { declarations, file, store: opened.store, bus: opened.bus, pipeline, now })
     }
 
     fn graph(&self) -> &Graph {
@@ -88,10 +97,63 @@ impl Desk {
         PartitionKey { pipeline: self.pipeline.clone(), date }
     }
 
+    /// The declaration by which `node` was last dispatched, or where it never was, by which the date was last decided on.
+    async fn decided_by(&self, date: Date, node: &view::NodeView) -> Result<Option<Revision>, Fault> {
+        let (mut of_date, mut of_dispatch) = (None, None);
+        let wanted = node.last_dispatch.as_ref().map(|last| &last.id);
+        let mut after = 0;
+        loop {
+            let entries = match self.store.journal(Some(&self.key(date)), after, PAGE).await {
+                Ok(entries) => entries,
+                // What cannot be read is told by `timeline`.
+                Err(StoreError::BadEntry { seq, .. }) => {
+                    after = seq;
+                    continue;
+                }
+                Err(error) => return Err(Fault::unusable(error)),
+            };
+            let Some(last) = entries.last() else { break };
+            after = last.seq;
+            of_date = Some(last.revision);
+            let dispatched = |entry: &&JournalEntry| {
+                entry.effects.iter().any(|effect| matches!(effect, Effect::Dispatch(done) if Some(&done.id) == wanted))
+            };
+            of_dispatch = entries.iter().rfind(dispatched).map(|entry| entry.revision).or(of_dispatch);
+        }
+        let here = self.graph().revision;
+        // A decision older than the journal says nothing; what the date was last decided by would be another answer.
+        let found = if wanted.is_some() { of_dispatch } else { of_date };
+        Ok(found.map(|decided| Revision { decided: hex(decided), here: hex(here), file: self.file.clone() }))
+    }
+
     async fn view(&self, date: Date) -> Result<PartitionView, Fault> {
         let stored = self.store.load(&self.key(date)).await.map_err(Fault::unusable)?;
         Ok(view::view(self.graph(), &stored.partition, self.now))
     }
+}
+
+/// Which declaration decided, and which one is read here.
+#[derive(Serialize)]
+struct Revision {
+    decided: String,
+    here: String,
+    file: String,
+}
+
+impl std::fmt::Display for Revision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { decided, here, file } = self;
+        if decided == here {
+            write!(f, "decided by revision {decided}, which is {file}")
+        } else {
+            write!(f, "decided by revision {decided}, which is not {file} as it is here ({here})")
+        }
+    }
+}
+
+/// A revision as it is shown everywhere.
+fn hex(revision: u64) -> String {
+    format!("{revision:016x}")
 }
 
 /// The node called `name`, by id or by any alias.
@@ -112,16 +174,24 @@ impl Status {
         let date = desk.date(&self.date)?;
         let view = desk.view(date).await?;
         let graph = desk.graph();
+        let marked = desk.store.marked().await.map_err(Fault::unusable)?;
+        let absent_since = marked.filter(|marked| desk.now.reached(after(*marked, ABSENT_AFTER)));
         if common.json {
-            say!("{}", json!(view));
+            let mut shown = json!(view);
+            shown["service_wrote_at"] = json!(marked);
+            say!("{shown}");
         } else {
             let alerts = desk.bus.alerts().await.map_err(Fault::unusable)?;
-            self.print(graph, &view, &alerts);
+            self.print(graph, &view, absent_since, &alerts);
         }
-        Ok(if view.complete { Verdict::Holds } else { Verdict::Fails })
+        Ok(match (view.complete, absent_since) {
+            (true, _) => Verdict::Holds,
+            (false, None) => Verdict::Fails,
+            (false, Some(_)) => Verdict::Stale,
+        })
     }
 
-    fn print(&self, graph: &Graph, view: &PartitionView, alerts: &[Alert]) {
+    fn print(&self, graph: &Graph, view: &PartitionView, absent_since: Option<Timestamp>, alerts: &[Alert]) {
         let paint = Paint::stdout();
         let date = view.partition.date;
         let tasks: Vec<_> = view.nodes.iter().filter(|node| node.kind == "task").collect();
@@ -137,7 +207,17 @@ impl Status {
         counts.sort_by_key(|(state, count)| (*state != "succeeded", std::cmp::Reverse(*count)));
         let counts: Vec<String> = counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
         let name = paint.strong(&format!("{} {date}", graph.pipeline));
-        say!("{name} ({}): {verdict}; of {} tasks {}", zone(graph), tasks.len(), counts.join(", "));
+        // What nobody wrote down looks exactly like what has not happened.
+        if let Some(since) = absent_since {
+            let absent = paint.bad(&format!("the service has written nothing since {}", shown(since)));
+            say!(
+                "{name} ({}): {absent}: it does not run, or the store refuses its writes; its log and /readyz say which",
+                zone(graph)
+            );
+            say!("until then: {verdict}; of {} tasks {}", tasks.len(), counts.join(", "));
+        } else {
+            say!("{name} ({}): {verdict}; of {} tasks {}", zone(graph), tasks.len(), counts.join(", "));
+        }
         // The date's own, and what belongs to no date: parked messages, targets that refuse.
         let is_of_another_date = |alert: &&Alert| {
             let end = alert.key.as_str().rsplit(':').next().unwrap_or_default();
@@ -251,8 +331,9 @@ impl Why {
             return Err(Fault::usage(anyhow::anyhow!("{node} is not in the graph")));
         };
         let remedies = view::remedies(&view, &why);
+        let revision = desk.decided_by(date, found).await?;
         if common.json {
-            say!("{}", json!({ "why": why, "node": found, "try": remedies }));
+            say!("{}", json!({ "why": why, "node": found, "revision": revision, "try": remedies }));
             return Ok(Verdict::Holds);
         }
         let paint = Paint::stdout();
@@ -277,6 +358,9 @@ impl Why {
             ),
             None => say!("last decision: never dispatched"),
         }
+        if let Some(revision) = revision {
+            say!("{revision}");
+        }
         if let Some(width) = remedies.iter().map(|remedy| remedy.command.len()).max() {
             say!("what would move it:");
             for view::Remedy { command, effect } in &remedies {
@@ -300,7 +384,6 @@ fn print_why(why: &view::Why, depth: usize, paint: Paint) {
 
 impl Timeline {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
-        const PAGE: usize = 500;
         let desk = Desk::open(common).await?;
         let date = desk.date(&self.date)?;
         let node = self.node.as_ref().map(|name| desk.node(name, date)).transpose()?;

@@ -9,6 +9,7 @@ mod command;
 mod dates;
 mod demo;
 mod doctor;
+mod effective;
 mod forecast;
 mod graph;
 mod inspect;
@@ -100,7 +101,8 @@ enum Command {
     Simulate(simulate::Simulate),
     /// Validate topics.yaml and pipeline.yaml
     Check,
-    /// Print the configuration as it is understood, without secrets
+    /// Print the configuration as it is understood, where it comes from and in what it differs from the built-in one,
+    /// without secrets
     Config(Door),
     /// Compare topics.yaml with the broker of a Google Cloud project, and bring it in line
     Topics(topics::Topics),
@@ -110,7 +112,7 @@ enum Command {
     Tables,
     /// Check what the service needs: declarations, store, credentials, topics, indexes; exits 1 on a failure
     Doctor(doctor::Doctor),
-    /// Where every node of a date stands; exits 1 unless all that is required is done
+    /// Where every node of a date stands; exits 1 unless all that is required is done, 3 if nobody keeps that up to date
     Status(inspect::Status),
     /// Why a node has or has not run
     Why(inspect::Why),
@@ -134,6 +136,8 @@ enum Command {
     Retry(command::NodeTarget),
     /// Count a node as not required for a date
     Skip(command::NodeTarget),
+    /// Know a game better than the schedule does: its status or its hour, for a while
+    Game(command::Game),
     /// Print shell completions
     Completions {
         /// Which shell
@@ -145,6 +149,8 @@ enum Command {
 enum Verdict {
     Holds,
     Fails,
+    /// What was found is told, and cannot be relied on: nobody keeps it up to date.
+    Stale,
 }
 
 /// A failure with its exit code.
@@ -203,6 +209,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(Verdict::Holds) => ExitCode::SUCCESS,
         Ok(Verdict::Fails) => ExitCode::from(1),
+        Ok(Verdict::Stale) => ExitCode::from(3),
         Err(fault) => {
             if cli.common.json {
                 say::say!("{}", serde_json::json!({ "error": format!("{:#}", fault.error), "code": fault.code }));
@@ -214,7 +221,9 @@ pub fn main() -> ExitCode {
 }
 
 fn config(door: &Door, common: &Common) -> Result<Verdict, Fault> {
-    let shown = door.configuration(common)?.shown();
+    let configuration = door.configuration(common)?;
+    let mut shown = configuration.shown();
+    shown["effective"] = serde_json::json!(effective::Effective::of(common, &configuration)?);
     // YAML's own writer is no dependency of ours, and JSON is YAML.
     say::say!("{}", if common.json { shown.to_string() } else { format!("{shown:#}") });
     Ok(Verdict::Holds)
@@ -240,6 +249,7 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Resume(target) => target.resume(common).await,
         Command::Retry(target) => target.retry(common).await,
         Command::Skip(target) => target.skip(common).await,
+        Command::Game(game) => game.run(common).await,
         Command::Check | Command::Config(_) | Command::Graph(_) | Command::Completions { .. } => Ok(Verdict::Holds),
     }
 }
@@ -315,5 +325,10 @@ impl Common {
     fn declarations(&self) -> Result<Declarations, Fault> {
         let (topics, pipelines) = self.texts()?;
         pipeline::load((&topics.0, &topics.1), (&pipelines.0, &pipelines.1)).map_err(Fault::usage)
+    }
+
+    /// The file in which the pipelines are declared.
+    fn pipelines_from(&self) -> Result<String, Fault> {
+        Ok(self.texts()?.1.0)
     }
 }

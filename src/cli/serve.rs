@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use clap::Args;
 use jiff::SignedDuration;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::effective::Effective;
 use super::say::say;
 use super::{Common, Door, Fault, Verdict, backend, topics};
 use crate::adapter::embedded::{Durability, Embedded, EmbeddedBus, PushTargets, Pusher};
@@ -17,7 +19,6 @@ use crate::adapter::pubsub::subscriber::{Patience, Subscribers};
 use crate::clock::Clock;
 use crate::configuration::{Backend, Configuration};
 use crate::domain::time::after;
-use crate::engine::health::Health;
 use crate::engine::recipient::Listening;
 use crate::engine::{Engine, Settings, run};
 use crate::http::{self, App, Local, ROOM_KB, guard::Guard};
@@ -71,13 +72,15 @@ impl Serve {
             )));
         }
         let declarations = Arc::new(common.declarations()?);
+        let effective = Effective::of(common, &configuration)?;
+        effective.log();
         let listener = tokio::net::TcpListener::bind(configuration.listen)
             .await
             .map_err(|error| Fault::unusable(anyhow::anyhow!("listen on {}: {error}", configuration.listen)))?;
         let guard = Arc::new(Guard::new(token.as_deref()));
         match configuration.backend {
-            Backend::Embedded => self.embedded(&configuration, declarations, listener, guard).await,
-            Backend::Google => self.google(&configuration, declarations, listener, guard).await,
+            Backend::Embedded => self.embedded(&configuration, effective, declarations, listener, guard).await,
+            Backend::Google => self.google(&configuration, effective, declarations, listener, guard).await,
         }
     }
 
@@ -96,6 +99,7 @@ impl Serve {
     async fn embedded(
         &self,
         configuration: &Configuration,
+        effective: Effective,
         declarations: Arc<Declarations>,
         listener: TcpListener,
         guard: Arc<Guard>,
@@ -129,7 +133,7 @@ impl Serve {
             engine,
             inbox: running.inbox.clone(),
             local: Some(Local { bus, embedded }),
-            health: Arc::default(),
+            effective: Arc::new(json!(effective)),
             guard,
             retold: Arc::default(),
             room: Arc::new(Semaphore::new(ROOM_KB)),
@@ -148,6 +152,7 @@ impl Serve {
     async fn google(
         &self,
         configuration: &Configuration,
+        effective: Effective,
         declarations: Arc<Declarations>,
         listener: TcpListener,
         guard: Arc<Guard>,
@@ -168,10 +173,8 @@ impl Serve {
         let engine = Arc::new(engine);
         let (stop, stopping) = watch::channel(false);
         let running = run::run(&engine, &stopping);
-        let health = Arc::new(Health::default());
         let (inbox, topology) = (running.inbox.clone(), &engine.declarations.topology);
-        let recipient: Arc<dyn Recipient> =
-            Arc::new(Listening { engine: engine.clone(), inbox: inbox.clone(), health: health.clone() });
+        let recipient: Arc<dyn Recipient> = Arc::new(Listening { engine: engine.clone(), inbox: inbox.clone() });
         let subscribers = Subscribers::start(
             &google.connection,
             topology,
@@ -186,7 +189,7 @@ impl Serve {
             engine,
             inbox,
             local: None,
-            health,
+            effective: Arc::new(json!(effective)),
             guard,
             retold: Arc::default(),
             room: Arc::new(Semaphore::new(ROOM_KB)),

@@ -87,6 +87,12 @@ pub fn class_of<'g>(graph: &'g Graph, failure: &Failure) -> Option<&'g FailureCl
     graph.failures.iter().find(|class| reported && class.holds(&failure.text))
 }
 
+/// Whether the node failed for a reason that only newer inputs end.
+pub fn is_of_its_inputs(graph: &Graph, facts: &Node) -> bool {
+    let class = facts.failure.as_ref().and_then(|failure| class_of(graph, failure));
+    class.is_some_and(|class| matches!(class.ends, Ends::WithNewInputs))
+}
+
 /// The failure that keeps a node from working and ends of itself, with its class. Nothing where nothing more is tried.
 pub fn ends_of_itself<'g, 'f>(
     graph: &'g Graph,

@@ -27,8 +27,8 @@ pub fn check(graph: &Graph, before: &Partition, after: &Partition, plan: &Plan) 
     }
     for effect in &plan.effects {
         let Effect::Dispatch(dispatch) = effect else { continue };
-        let Some(task) = graph.node(dispatch.node.as_str()).and_then(|node| node.task()) else {
-            return broken("dispatch-after-ready", format!("{} is not a task", dispatch.node));
+        let Some(task) = graph.node(dispatch.node.as_str()).and_then(|node| node.dispatchable()) else {
+            return broken("dispatch-after-ready", format!("{} cannot be dispatched", dispatch.node));
         };
         let facts = after.node(&dispatch.node);
         if plan.verdicts.get(&dispatch.node).is_none_or(|verdict| !verdict.blockers.is_empty()) {

@@ -18,6 +18,7 @@ pub mod partition;
 pub mod plan;
 pub mod readiness;
 pub mod silence;
+pub mod standstill;
 pub mod time;
 pub mod units;
 pub mod view;

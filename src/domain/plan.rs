@@ -144,7 +144,7 @@ impl Walk<'_> {
             let fingerprint = readiness.fingerprint();
             if known {
                 let facts = partition.node_mut(&node.id);
-                charge(self.graph, facts, task, fingerprint);
+                charge(self.graph, facts, task, fingerprint, readiness.newest);
                 fulfil(facts);
             }
             want = self.lacks(partition, node, fingerprint);
@@ -293,12 +293,12 @@ impl Walk<'_> {
         let fingerprint = readiness.fingerprint();
         if known {
             let facts = partition.node_mut(&node.id);
-            charge(self.graph, facts, task, fingerprint);
+            charge(self.graph, facts, task, fingerprint, readiness.newest);
             fulfil(facts);
         }
         self.verify(partition, node);
         let shortage = self.shortage(partition, node);
-        let want = want(&partition.node(&node.id), task, &readiness, fingerprint, shortage.as_ref());
+        let want = want(self.graph, &partition.node(&node.id), task, &readiness, fingerprint, shortage.as_ref());
         let mut blockers = Vec::new();
         if let Some(cause) = want {
             blockers = readiness.blockers.clone();
@@ -609,8 +609,10 @@ impl Walk<'_> {
         match facts.state {
             State::Expired { .. } => {
                 let nothing = facts.evidence.extant() == Extant::Nothing && facts.failure.is_none();
-                // While another pass of the same processor may still make up for it, it is no loss.
-                if nothing && readiness.engaged && self.graph.family(&node.id).iter().all(is_over) {
+                // While another pass of the same processor may still make up for it, it is no loss; nor on a date without
+                // games.
+                let no_games = partition.has_no_games(&self.graph.calendar);
+                if nothing && !no_games && readiness.engaged && self.graph.family(&node.id).iter().all(is_over) {
                     let text = format!("{} was not done before its pass over the date ended", node.id);
                     self.condition("missed", node, partition, Severity::Warning, text);
                 }
@@ -720,17 +722,26 @@ fn spaced(facts: &Facts, node: &Node, cause: Cause, now: Now) -> Option<Blocker>
 /// of ours that failed for a reason which ends by itself.
 ///
 /// Never beyond the budget: how often others fail is theirs to bound.
-fn charge(graph: &Graph, facts: &mut Facts, task: &Task, fingerprint: Fingerprint) {
-    if !matches!(facts.state, State::Failed { .. }) {
+fn charge(graph: &Graph, facts: &mut Facts, task: &Task, fingerprint: Fingerprint, newest: Option<Timestamp>) {
+    if !matches!(facts.state, State::Failed { .. } | State::Exhausted { .. }) {
         return;
     }
+    let has_room = facts.spent.len() < FINGERPRINTS_MAX || facts.spent.contains_key(&fingerprint);
     let Some(failure) = facts.failure.as_mut() else { return };
     let class = failure::class_of(graph, failure).map(|class| &class.ends);
     if matches!(class, Some(Ends::WithNewInputs)) {
-        // The same inputs fail again, so they have had all their attempts.
-        failure.charged = true;
-        let paid = facts.last.as_ref().map_or(fingerprint, |last| last.fingerprint);
-        facts.spent.entry(paid).or_default().attempts = task.attempts_max;
+        // The same inputs fail again, so they have had all their attempts: those of our attempt, or, where somebody else
+        // began it, all that were known when it failed, whichever was heard of first.
+        let paid = match &facts.last {
+            Some(last) if failure.charged => Some(last.fingerprint),
+            _ => (newest <= Some(failure.at) && has_room).then_some(fingerprint),
+        };
+        if let Some(paid) = paid {
+            facts.spent.entry(paid).or_default().attempts = task.attempts_max;
+        }
+        return;
+    }
+    if !matches!(facts.state, State::Failed { .. }) {
         return;
     }
     let is_own = class.is_none();
@@ -743,7 +754,7 @@ fn charge(graph: &Graph, facts: &mut Facts, task: &Task, fingerprint: Fingerprin
         if let Some(spent) = paid.and_then(|last| facts.spent.get_mut(&last.fingerprint)) {
             spent.attempts = spent.attempts.saturating_sub(1);
         }
-    } else if facts.spent.len() < FINGERPRINTS_MAX || facts.spent.contains_key(&fingerprint) {
+    } else if has_room {
         let spent = facts.spent.entry(fingerprint).or_default();
         spent.attempts = (spent.attempts + 1).min(task.attempts_max);
     }
@@ -798,6 +809,7 @@ fn fulfil(facts: &mut Facts) {
 
 /// Why the node should run, if it should.
 fn want(
+    graph: &Graph,
     facts: &Facts,
     task: &Task,
     readiness: &Readiness,
@@ -815,6 +827,9 @@ fn want(
     let stale = readiness.is_stale() && task.rebuild != Rebuild::Never;
     match &facts.state {
         State::Waiting => Some(Cause::DependenciesMet),
+        State::Failed { .. } if spent == Spent::default() && failure::is_of_its_inputs(graph, facts) => {
+            Some(Cause::InputsNewer)
+        }
         State::Failed { .. } => Some(facts.failure.as_ref().map_or(Cause::Failed, |failure| failure.kind.cause())),
         State::Succeeded { .. } if stale => Some(Cause::InputsNewer),
         State::Succeeded { .. } if short => Some(Cause::CoverageShort),

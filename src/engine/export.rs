@@ -58,7 +58,7 @@ impl Engine {
     /// If the store cannot be read or written.
     pub async fn export(&self) -> Result<usize, StoreError> {
         let now = self.clock.now();
-        if !self.store.lease("export", now, after(now, LEASE)).await? {
+        if self.watch.refusal().is_some() || !self.store.lease("export", now, after(now, LEASE)).await? {
             return Ok(0);
         }
         let cursor = self.store.exported().await?;
@@ -105,8 +105,6 @@ impl Engine {
             text: format!("{what} cannot be read and is missing from the history: {why}"),
             at: self.clock.now(),
         };
-        if let Err(error) = self.bus.alert(&alert).await {
-            tracing::error!("raise {}: {error}", alert.key);
-        }
+        self.alert(alert).await;
     }
 }

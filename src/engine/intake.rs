@@ -101,7 +101,13 @@ impl<T> Intake<T> {
     /// Takes a message in. It is due at once, or for a heartbeat when `engine`'s flush interval has passed.
     pub fn offer(&mut self, engine: &Engine, delivery: Delivery, token: T) -> Offer<T> {
         let now = engine.clock.now();
-        match decode(&routes(engine), &delivery) {
+        let decoded = decode(&routes(engine), &delivery);
+        if !matches!(decoded, Decoded::Probe)
+            && let Some(topic) = engine.declarations.topology.topic(&delivery.topic)
+        {
+            engine.watch.heard(topic.carries, delivery.published);
+        }
+        match decoded {
             Decoded::Probe => {
                 engine.counts.probes.fetch_add(1, Ordering::Relaxed);
                 Offer::Settled(token, Settlement::Ack)
@@ -109,6 +115,12 @@ impl<T> Intake<T> {
             Decoded::Ignored { .. } => {
                 engine.counts.ignored.fetch_add(1, Ordering::Relaxed);
                 Offer::Settled(token, Settlement::Ack)
+            }
+            Decoded::Parked { .. } | Decoded::Events { .. } if engine.watch.refusal().is_some() => {
+                // Whoever cannot be paused is answered at once, and spares a store that is not well.
+                engine.hearing.interrupted(now);
+                let reason = engine.watch.refusal().unwrap_or_default();
+                Offer::Settled(token, Settlement::Nack { after: SignedDuration::from_secs(10), reason })
             }
             Decoded::Parked { reason } => {
                 Offer::ToPark(token, Box::new(parked(engine, &delivery, reason.slug(), &reason.to_string(), now)))
@@ -271,11 +283,9 @@ impl Engine {
             text: format!("a message on {} was parked: {reason}", parked.topic),
             at: parked.at,
         };
-        match self.store.park(parked).await {
+        match self.suspect(self.store.park(parked).await) {
             Ok(()) => {
-                if let Err(error) = self.bus.alert(&alert).await {
-                    tracing::error!("raise {}: {error}", alert.key);
-                }
+                self.alert(alert).await;
                 Settlement::Park { slug, reason }
             }
             Err(error) => Settlement::Nack { after: SignedDuration::from_secs(10), reason: error.to_string() },

@@ -8,6 +8,7 @@
 //! - [`forecast`]: works out what is to be expected of today, and tells a date when that changes.
 //! - [`export`]: writes the history from the journal, behind everything else.
 //! - [`monitor`]: gathers what the daily questions are answered from.
+//! - [`watch`]: watches the service itself: its store, and whether anything still moves.
 //! - [`health`]: what keeps the service from being ready.
 //!
 //! Every loop is a function of the store and the clock that does one round. `serve` calls them when something happens
@@ -26,6 +27,7 @@ pub mod relay;
 pub mod run;
 pub mod step;
 pub mod sweep;
+pub mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -59,6 +61,10 @@ pub struct Engine {
     pub hearing: Hearing,
     /// What has been counted.
     pub counts: Counts,
+    /// What keeps the service from being ready.
+    pub health: health::Health,
+    /// What the service knows of itself.
+    pub watch: watch::Watch,
     opened: PerMinute,
     history: PerMinute,
     targets: relay::Targets,
@@ -151,6 +157,8 @@ impl Engine {
             settings,
             hearing,
             counts: Counts::default(),
+            health: health::Health::default(),
+            watch: watch::Watch::default(),
             opened: PerMinute::default(),
             history: PerMinute::default(),
             targets: relay::Targets::default(),

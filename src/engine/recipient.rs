@@ -7,20 +7,17 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::Engine;
-use super::health::Health;
 use super::intake::{Settlement, WAITING_MAX};
 use super::run::Inbox;
 use crate::port::{Handed, Recipient};
 use crate::wire::inbound::Delivery;
 
-/// A running engine's inbox, its hearing and its health.
+/// A running engine and its inbox.
 pub struct Listening {
     /// The engine.
     pub engine: Arc<Engine>,
     /// Where its messages go in.
     pub inbox: Inbox,
-    /// Where faults are kept.
-    pub health: Arc<Health>,
 }
 
 #[async_trait]
@@ -41,6 +38,14 @@ impl Recipient for Listening {
         WAITING_MAX
     }
 
+    async fn opened(&self) {
+        self.engine.watch.opened().await;
+    }
+
+    async fn closed(&self) {
+        self.engine.watch.closed().await;
+    }
+
     fn heard(&self, road: &str, published: Timestamp) {
         self.engine.hearing.heard(road, published);
     }
@@ -54,10 +59,10 @@ impl Recipient for Listening {
     }
 
     fn fault(&self, component: &str, reason: &str) -> bool {
-        self.health.fault(component, reason)
+        self.engine.health.fault(component, reason)
     }
 
     fn well(&self, component: &str) {
-        self.health.well(component);
+        self.engine.health.well(component);
     }
 }

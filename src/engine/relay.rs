@@ -103,7 +103,10 @@ impl Engine {
     /// # Errors
     /// If the store cannot be read; the next round starts over.
     pub async fn relay(&self) -> Result<usize, StoreError> {
-        let entries = self.store.outbox(self.clock.now(), PAGE).await?;
+        if self.watch.refusal().is_some() {
+            return Ok(0);
+        }
+        let entries = self.suspect(self.store.outbox(self.clock.now(), PAGE).await)?;
         let count = entries.len();
         for entry in entries {
             self.deliver(&entry).await?;
@@ -117,9 +120,13 @@ impl Engine {
     /// # Errors
     /// If the store cannot be read.
     pub async fn take_up(&self, under_way: &mut UnderWay) -> Result<Vec<OutboxEntry>, StoreError> {
+        // What is sent and cannot be noted would be sent again and again.
+        if self.watch.refusal().is_some() {
+            return Ok(Vec::new());
+        }
         let now = self.clock.now();
         let mut wanted = Vec::new();
-        for entry in self.store.outbox(now, PAGE).await? {
+        for entry in self.suspect(self.store.outbox(now, PAGE).await)? {
             let lane = self.lane(&entry);
             if under_way.enter(&entry.id, &lane) {
                 let calls = self.first_target(&entry).is_some_and(|target| matches!(target, Target::Http { .. }));
@@ -127,7 +134,7 @@ impl Engine {
             }
         }
         let asked: Vec<OutboxEntry> = wanted.iter().map(|(entry, _)| entry.clone()).collect();
-        let claimed = match self.store.claim(wanted).await {
+        let claimed = match self.suspect(self.store.claim(wanted).await) {
             Ok(claimed) => claimed,
             Err(error) => {
                 asked.iter().for_each(|entry| self.delivered(under_way, entry));
@@ -152,7 +159,7 @@ impl Engine {
     /// If that cannot be recorded; the effect is then tried again, under the same id.
     pub async fn deliver(&self, entry: &OutboxEntry) -> Result<(), StoreError> {
         let delivered = self.try_out(entry).await;
-        self.store.settle(&entry.id, delivered).await
+        self.suspect(self.store.settle(&entry.id, delivered).await)
     }
 
     fn first_target(&self, entry: &OutboxEntry) -> Option<&Target> {
@@ -345,9 +352,7 @@ impl Engine {
     async fn tell_of_target(&self, target: &str, turn: Turn, text: String, at: Timestamp) {
         let key = AlertKey::new(format!("target:{target}"));
         let alert = Alert { key, severity: Severity::Critical, turn, text, at };
-        if let Err(error) = self.bus.alert(&alert).await {
-            tracing::error!("tell of {}: {error}", alert.key);
-        }
+        self.alert(alert).await;
     }
 
     async fn report(&self, entry: &OutboxEntry, topic: &str, reason: &str, at: Timestamp) {
@@ -358,9 +363,7 @@ impl Engine {
             text: format!("{} could not be delivered: {reason}", entry.id),
             at,
         };
-        if let Err(error) = self.bus.alert(&alert).await {
-            tracing::error!("raise {}: {error}", alert.key);
-        }
+        self.alert(alert).await;
     }
 }
 

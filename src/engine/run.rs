@@ -97,6 +97,7 @@ pub fn run(engine: &Arc<Engine>, stop: &watch::Receiver<bool>) -> Running {
     tasks.spawn(export(Arc::clone(engine), stop.clone()));
     tasks.spawn(calendar(Arc::clone(engine), decided_by_calendar, stop.clone()));
     tasks.spawn(forecast(Arc::clone(engine), decided_by_forecast, stop.clone()));
+    tasks.spawn(watch_over(Arc::clone(engine), stop.clone()));
     Running { inbox: Inbox(sender), tasks }
 }
 
@@ -310,6 +311,29 @@ async fn export(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) {
             biased;
             () = stopped(&mut stop) => return,
             () = tokio::time::sleep(EXPORT_EVERY) => {}
+        }
+    }
+}
+
+async fn watch_over(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) {
+    loop {
+        engine.watch().await;
+        loop {
+            let now = engine.clock.now();
+            let due = engine.watch.due();
+            if due <= now {
+                break;
+            }
+            // A suspicion moves what is due; what it is moved to is looked at anew.
+            tokio::select! {
+                biased;
+                () = stopped(&mut stop) => return,
+                () = engine.watch.suspected() => {}
+                () = tokio::time::sleep(until(now, due)) => {}
+            }
+        }
+        if *stop.borrow() {
+            return;
         }
     }
 }

@@ -53,7 +53,7 @@ impl Engine {
     pub async fn step(&self, key: &PartitionKey, events: &[Event]) -> Result<Stepped, StepError> {
         let graph = self.graph(&key.pipeline).ok_or_else(|| StepError::NoPipeline(key.pipeline.to_string()))?;
         for round in 0..self.settings.conflicts_max {
-            let stored = self.store.load(key).await?;
+            let stored = self.suspect(self.store.load(key).await)?;
             let now = self.now();
             if stored.version == 0 && !self.is_live(graph, key.date, now.at) && !self.may_open(now.at) {
                 return Err(StepError::Throttled(key.clone()));
@@ -70,7 +70,8 @@ impl Engine {
             if !decision.changed && decision.wake_at == stored.wake_at {
                 return Ok(Stepped { recorded, effects });
             }
-            match self.store.commit(commit(graph.revision, key, &stored, decision, events, now)).await {
+            let committed = self.store.commit(commit(graph.revision, key, &stored, decision, events, now)).await;
+            match self.suspect(committed) {
                 Ok(()) => {
                     self.counts.decisions.fetch_add(1, Ordering::Relaxed);
                     tracing::debug!(partition = %key, events = events.len(), effects, "decided");
@@ -95,9 +96,7 @@ impl Engine {
             text: format!("{violation}; {key} takes no decisions on these events"),
             at: self.clock.now(),
         };
-        if let Err(error) = self.bus.alert(&alert).await {
-            tracing::error!("raise {}: {error}", alert.key);
-        }
+        self.alert(alert).await;
     }
 
     /// Whether another partition of history may be opened this minute.

@@ -14,7 +14,10 @@ impl Engine {
     /// # Errors
     /// If the store cannot be read; a partition that cannot be woken is left for the next round and delays no other.
     pub async fn sweep(&self) -> Result<usize, StoreError> {
-        let due = self.store.due(self.clock.now(), PAGE).await?;
+        if self.watch.refusal().is_some() {
+            return Ok(0);
+        }
+        let due = self.suspect(self.store.due(self.clock.now(), PAGE).await)?;
         let mut woken = 0;
         for key in due {
             match self.step(&key, &[Event::Tick]).await {

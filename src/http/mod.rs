@@ -16,11 +16,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::adapter::embedded::{Embedded, EmbeddedBus};
 use crate::engine::Engine;
-use crate::engine::health::Health;
 use crate::engine::run::Inbox;
 
 /// The largest body taken: Pub/Sub's 10 MB of data, as base64 inside an envelope.
@@ -35,8 +34,8 @@ pub struct App {
     pub inbox: Inbox,
     /// The embedded broker and warehouse, where they are the backend.
     pub local: Option<Local>,
-    /// What keeps the service from being ready.
-    pub health: Arc<Health>,
+    /// The configuration in force: its digest, its sources, and in what it differs from the built-in one.
+    pub effective: Arc<Value>,
     /// Who may call.
     pub guard: Arc<guard::Guard>,
     /// Publish calls that failed and will be told again.
@@ -59,10 +58,11 @@ pub struct Local {
 /// Bodies in memory at once, in kilobytes: 64 MiB.
 pub const ROOM_KB: usize = 64 * 1024;
 
-/// Every route: the push endpoint, the monitors and health, and the broker's own calls where the broker is ours.
+/// Every route: the push endpoint, the monitors, the configuration in force and health, and the broker's own calls where the broker is ours.
 pub fn router(app: App) -> Router {
     let mut guarded = Router::new()
         .route("/push", post(rest::push))
+        .route("/v1/config", get(effective))
         .route("/game-coverage-alert", get(monitor::game_coverage).post(monitor::game_coverage))
         .route("/stale-processor-monitor", get(monitor::silence).post(monitor::silence))
         .route("/pipeline-health-summary", get(monitor::health).post(monitor::health))
@@ -87,12 +87,19 @@ pub fn router(app: App) -> Router {
 async fn ready(State(app): State<App>) -> Response {
     let store = app.engine.store.next_wake().await;
     let stopping = *app.stopping.borrow();
-    let faults = app.health.faults();
+    let faults = app.engine.health.faults();
     let (code, reason) = match store {
         _ if stopping => (StatusCode::SERVICE_UNAVAILABLE, "draining".to_owned()),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         Ok(_) if !faults.is_empty() => (StatusCode::SERVICE_UNAVAILABLE, "at fault".to_owned()),
         Ok(_) => (StatusCode::OK, "ready".to_owned()),
     };
-    (code, Json(json!({ "ready": code == StatusCode::OK, "reason": reason, "faults": faults }))).into_response()
+    let digest = &app.effective["digest"];
+    let said = json!({ "ready": code == StatusCode::OK, "reason": reason, "faults": faults, "configuration": digest });
+    (code, Json(said)).into_response()
+}
+
+/// What this process runs on.
+async fn effective(State(app): State<App>) -> Json<Value> {
+    Json(Value::clone(&app.effective))
 }

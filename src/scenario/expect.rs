@@ -3,7 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::file::{Crowd, Expectation, Never, Scenario, WantedAlert, WantedDispatch, WantedState, span};
+use super::file::{
+    Crowd, Expectation, Never, Scenario, WantedAlert, WantedDispatch, WantedSettlement, WantedState, span,
+};
 use super::world::{Regime, SHUFFLE_WITHIN, Seen, Sent, What};
 use crate::domain::effect::{Severity, Turn};
 use crate::domain::time::after;
@@ -54,7 +56,7 @@ impl Judge<'_> {
             return self.alert(alert);
         }
         if let Some(settled) = &wanted.settled {
-            return self.settled(&settled.message, &settled.r#as);
+            return self.settled(settled);
         }
         if let Some(state) = &wanted.state {
             let found = self.seen.checks.get(&index).map_or("never looked at", String::as_str);
@@ -228,14 +230,22 @@ impl Judge<'_> {
         None
     }
 
-    fn settled(&self, message: &str, wanted: &str) -> Option<String> {
+    fn settled(&self, wanted: &WantedSettlement) -> Option<String> {
+        let WantedSettlement { message, r#as: wanted, handed_back } = wanted;
         let Some(found) = self.seen.settlements.get(message) else {
             return Some(format!("message {message} was never settled"));
         };
         let last = found.last();
-        let right = match (wanted, last) {
+        let backs = found.iter().filter(|settlement| matches!(settlement, Settlement::Nack { .. })).count();
+        let copies = if self.regime == Regime::Twice { 2 } else { 1 };
+        // A process that starts anew does not know yet that nothing can be taken in.
+        let knows = !matches!(self.regime, Regime::RestartAnywhere(_));
+        if let Some(most) = handed_back.filter(|most| knows && backs > most * copies) {
+            return Some(format!("message {message} was handed back {backs} times, which is more than {most}"));
+        }
+        let right = match (wanted.as_str(), last) {
             ("ack", Some(Settlement::Ack)) => true,
-            ("nack", _) => found.iter().any(|settlement| matches!(settlement, Settlement::Nack { .. })),
+            ("nack", _) => backs > 0,
             (wanted, Some(Settlement::Park { slug, .. })) => wanted.strip_prefix("park:") == Some(slug),
             _ => false,
         };

@@ -16,10 +16,28 @@ use crate::domain::id::{DispatchId, NodeId, PartitionKey, PipelineId, RunId};
 use crate::port::{Bus, BusError, Commit, Delivered, JournalEntry, OutboxEntry, Parked, Store, StoreError, Stored};
 use crate::wire::dispatch::Outgoing;
 
+/// What a store that fails does not do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Outage {
+    /// It does not answer.
+    Away,
+    /// It is read, and takes nothing.
+    ReadOnly,
+}
+
+impl Outage {
+    fn words(self) -> String {
+        match self {
+            Self::Away => "it is away".to_owned(),
+            Self::ReadOnly => "PERMISSION_DENIED: missing or insufficient permissions".to_owned(),
+        }
+    }
+}
+
 /// What the wrappers around store and bus share with the world.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    pub store_away: Mutex<bool>,
+    pub outage: Mutex<Option<Outage>>,
     /// Targets that refuse: how many messages they still let through, and whether they are gone rather than at fault.
     pub broken: Mutex<BTreeMap<String, (u32, bool)>>,
     /// The next settling of an effect is lost, as by a kill between sending and noting it.
@@ -65,9 +83,18 @@ impl Bus for FaultyBus {
     }
 
     async fn alert(&self, alert: &Alert) -> Result<(), BusError> {
+        // Every adapter keeps alerts where it keeps everything else.
+        let outage = *locked(&self.faults.outage);
+        if let Some(outage) = outage {
+            return Err(BusError::Unavailable(outage.words()));
+        }
         self.inner.alert(alert).await?;
-        locked(&self.faults.alerts).push((self.clock.now(), alert.clone()));
+        self.announce(alert);
         Ok(())
+    }
+
+    fn announce(&self, alert: &Alert) {
+        locked(&self.faults.alerts).push((self.clock.now(), alert.clone()));
     }
 
     async fn alerts(&self) -> Result<Vec<Alert>, BusError> {
@@ -75,7 +102,7 @@ impl Bus for FaultyBus {
     }
 }
 
-/// The real store, which can be away.
+/// The real store, which can be away, or take nothing.
 pub(super) struct FaultyStore {
     pub inner: Arc<dyn Store>,
     pub faults: Arc<Faults>,
@@ -83,10 +110,16 @@ pub(super) struct FaultyStore {
 
 impl FaultyStore {
     fn there(&self) -> Result<&dyn Store, StoreError> {
-        if *locked(&self.faults.store_away) {
-            Err(StoreError::Unavailable("it is away".to_owned()))
-        } else {
-            Ok(&*self.inner)
+        match *locked(&self.faults.outage) {
+            Some(outage @ Outage::Away) => Err(StoreError::Unavailable(outage.words())),
+            Some(Outage::ReadOnly) | None => Ok(&*self.inner),
+        }
+    }
+
+    fn taking(&self) -> Result<&dyn Store, StoreError> {
+        match *locked(&self.faults.outage) {
+            Some(outage) => Err(StoreError::Unavailable(outage.words())),
+            None => Ok(&*self.inner),
         }
     }
 }
@@ -98,7 +131,7 @@ impl Store for FaultyStore {
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
-        self.there()?.commit(commit).await
+        self.taking()?.commit(commit).await
     }
 
     async fn due(&self, at: Timestamp, limit: usize) -> Result<Vec<PartitionKey>, StoreError> {
@@ -117,7 +150,7 @@ impl Store for FaultyStore {
         if *locked(&self.faults.lose_settling) {
             return Err(StoreError::Unavailable("killed before it was noted".to_owned()));
         }
-        self.there()?.settle(id, delivered).await
+        self.taking()?.settle(id, delivered).await
     }
 
     async fn undeliverable(&self, limit: usize) -> Result<Vec<(OutboxEntry, String)>, StoreError> {
@@ -125,7 +158,7 @@ impl Store for FaultyStore {
     }
 
     async fn park(&self, parked: Parked) -> Result<(), StoreError> {
-        self.there()?.park(parked).await
+        self.taking()?.park(parked).await
     }
 
     async fn parked(&self, limit: usize) -> Result<Vec<Parked>, StoreError> {
@@ -146,7 +179,15 @@ impl Store for FaultyStore {
     }
 
     async fn release_lock(&self, key: &PartitionKey, node: &NodeId, run: &RunId) -> Result<(), StoreError> {
-        self.there()?.release_lock(key, node, run).await
+        self.taking()?.release_lock(key, node, run).await
+    }
+
+    async fn mark(&self, at: Timestamp) -> Result<(), StoreError> {
+        self.taking()?.mark(at).await
+    }
+
+    async fn marked(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.there()?.marked().await
     }
 
     async fn exported(&self) -> Result<u64, StoreError> {
@@ -154,6 +195,6 @@ impl Store for FaultyStore {
     }
 
     async fn set_exported(&self, seq: u64) -> Result<(), StoreError> {
-        self.there()?.set_exported(seq).await
+        self.taking()?.set_exported(seq).await
     }
 }

@@ -268,6 +268,17 @@ pub struct Break {
     /// Whether it is gone, as a service that answers 404, rather than at fault for a while.
     #[serde(default)]
     pub gone: bool,
+    /// What a store still does not do while it answers; everything, where absent.
+    #[serde(default)]
+    pub denies: Option<Denied>,
+}
+
+/// What a store can deny.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Denied {
+    /// It is read, and takes nothing, as where a role is missing.
+    Writes,
 }
 
 /// How the world answers the dispatches of a node.
@@ -392,6 +403,9 @@ pub struct WantedSettlement {
     pub message: String,
     /// `ack`, `nack`, or `park:SLUG`.
     pub r#as: String,
+    /// Each copy of it was handed back at most so often.
+    #[serde(default)]
+    pub handed_back: Option<usize>,
 }
 
 /// Where a node must stand.

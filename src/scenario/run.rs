@@ -8,7 +8,7 @@ use super::file::Scenario;
 use super::ground::{Embedding, Ground};
 use super::world::{Moment, Regime, RunError, Seen, World};
 use crate::diagnostic::Problems;
-use crate::domain::id::NodeId;
+use crate::domain::id::{DispatchId, NodeId};
 use crate::pipeline::{self, Declarations};
 
 /// What a run came to.
@@ -98,7 +98,11 @@ pub async fn run(
     run_on(ground, scenario, declarations, regime, watch).await
 }
 
-fn embedding(declarations: &Declarations) -> Result<Box<dyn Ground>, RunError> {
+/// The embedded store and bus, empty.
+///
+/// # Errors
+/// If their directory cannot be made.
+pub fn embedding(declarations: &Declarations) -> Result<Box<dyn Ground>, RunError> {
     let embedding = Embedding::new(&declarations.topology).map_err(|error| RunError::Open(error.to_string()))?;
     Ok(Box::new(embedding))
 }
@@ -118,14 +122,39 @@ pub async fn run_on(
     if !unknown.is_empty() {
         return Err(RunError::File(unknown.join("\n")));
     }
+    let plain = match regime {
+        Regime::Plain => None,
+        _ => Some(plainly(scenario, declarations).await?.dispatches()),
+    };
+    run_beside(ground, scenario, declarations, (regime, plain.as_ref()), watch).await
+}
+
+/// What the plain run on the embedded store and bus sees. What it sends is what every other run has to send.
+///
+/// # Errors
+/// If it cannot be carried out.
+pub async fn plainly(scenario: &Scenario, declarations: &Arc<Declarations>) -> Result<Seen, RunError> {
+    let ground = embedding(declarations)?;
+    World::new(scenario, Arc::clone(declarations), Regime::Plain, ground).await?.play(|_| {}).await
+}
+
+/// Runs it under a regime, beside the dispatches of the plain run where these are known.
+///
+/// # Errors
+/// If it cannot be carried out.
+pub async fn run_beside(
+    ground: Box<dyn Ground>,
+    scenario: &Scenario,
+    declarations: &Arc<Declarations>,
+    (regime, plain): (Regime, Option<&BTreeSet<DispatchId>>),
+    watch: impl FnMut(&Moment<'_>),
+) -> Result<Report, RunError> {
     let seen = World::new(scenario, Arc::clone(declarations), regime, ground).await?.play(watch).await?;
     let mut misses = misses(scenario, &seen, regime);
-    if regime != Regime::Plain {
-        let plain = World::new(scenario, Arc::clone(declarations), Regime::Plain, embedding(declarations)?).await?;
-        let plain = plain.play(|_| {}).await?;
-        let (here, there) = (seen.dispatches(), plain.dispatches());
+    if let Some(there) = plain {
+        let here = seen.dispatches();
         let lost: Vec<String> = there.difference(&here).map(ToString::to_string).collect();
-        let new: Vec<String> = here.difference(&there).map(ToString::to_string).collect();
+        let new: Vec<String> = here.difference(there).map(ToString::to_string).collect();
         if !lost.is_empty() || !new.is_empty() {
             let text = format!("{regime:?} gives other dispatches: lost {lost:?}, new {new:?}");
             misses.push(Miss { line: 1, text });

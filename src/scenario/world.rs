@@ -11,8 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::faults::{Faults, FaultyBus, FaultyStore, locked};
-use super::file::{Answer, Break, Scenario, Step, span};
+use super::faults::{Faults, FaultyBus, FaultyStore, Outage, locked};
+use super::file::{Answer, Break, Denied, Scenario, Step, span};
 use super::ground::Ground;
 use super::past::remember;
 use crate::adapter::embedded::{Durability, Embedded, question};
@@ -213,6 +213,10 @@ pub struct World<'a> {
     queue: BTreeMap<(Timestamp, u64), Input>,
     next: u64,
     messages: Vec<Message>,
+    /// Messages that the broker keeps while nothing is asked of it.
+    held: Vec<usize>,
+    /// Alerts that are on.
+    on: BTreeSet<AlertKey>,
     answered: BTreeSet<DispatchId>,
     answers: BTreeMap<NodeId, u32>,
     journaled: u64,
@@ -285,6 +289,8 @@ impl<'a> World<'a> {
             queue: BTreeMap::new(),
             next: 0,
             messages: Vec::new(),
+            held: Vec::new(),
+            on: BTreeSet::new(),
             answered: BTreeSet::new(),
             answers: BTreeMap::new(),
             journaled: 0,
@@ -326,14 +332,17 @@ impl<'a> World<'a> {
         let mut shown = 0;
         let mut dates = Vec::new();
         let mut read_at = 0;
-        while let Some(at) = self.next_instant().await? {
+        while let Some((at, works)) = self.next_instant().await? {
             if at > end {
                 break;
             }
             self.clock.set(at);
-            self.inputs(at).await?;
-            self.foretell(at).await;
-            self.round(at).await?;
+            if works {
+                self.inputs(at).await?;
+                self.foretell(at).await;
+                self.round(at).await?;
+            }
+            self.watch(at).await?;
             // A world that answers goes on for as long as it has something to say.
             if let Some((last, _)) = self.queue.keys().next_back().filter(|_| !self.scenario.answers.is_empty()) {
                 end = end.max(after(*last, run_on.min(SignedDuration::from_hours(1))));
@@ -353,7 +362,7 @@ impl<'a> World<'a> {
 
     /// Makes a forecast where one is due. Without a past there is none to make.
     async fn foretell(&mut self, at: Timestamp) {
-        if self.scenario.history.is_empty() || !on_grid(at, FORECAST_EVERY) || *locked(&self.faults.store_away) {
+        if self.scenario.history.is_empty() || !on_grid(at, FORECAST_EVERY) || locked(&self.faults.outage).is_some() {
             return;
         }
         if let Some(engine) = &self.engine
@@ -501,12 +510,13 @@ impl<'a> World<'a> {
         self.seen.entries.push(Entry { at, what: What::World { text } });
     }
 
-    async fn next_instant(&self) -> Result<Option<Timestamp>, RunError> {
+    /// The next instant at which anything happens, and whether it is more than a look of the service at itself.
+    async fn next_instant(&self) -> Result<Option<(Timestamp, bool)>, RunError> {
         let mut instants: Vec<Timestamp> = self.queue.keys().next().map(|(at, _)| *at).into_iter().collect();
         let now = self.clock.now();
         if let Some(engine) = &self.engine {
             instants.extend(self.intake.next_due());
-            let away = *locked(&self.faults.store_away);
+            let away = locked(&self.faults.outage).is_some();
             if !away {
                 let (wake, outbox) = self.store.next_wake().await?;
                 // A sweep comes by every so often, not at the very instant.
@@ -524,7 +534,25 @@ impl<'a> World<'a> {
                 instants.extend(outbox.map(|at| at.max(after(now, SignedDuration::from_millis(200)))));
             }
         }
-        Ok(instants.into_iter().min().map(|at| at.max(now)))
+        let work = instants.into_iter().min().map(|at| at.max(now));
+        let look = self.engine.as_ref().map(|engine| engine.watch.due().max(now));
+        Ok(match (work, look) {
+            (Some(work), Some(look)) => Some((work.min(look), work <= look)),
+            (Some(work), None) => Some((work, true)),
+            (None, look) => look.map(|look| (look, false)),
+        })
+    }
+
+    /// The service looks at itself, where that is due. What the broker has kept comes once it can be taken in.
+    async fn watch(&mut self, at: Timestamp) -> Result<(), RunError> {
+        let Some(engine) = self.engine.as_ref().filter(|engine| engine.watch.due() <= at) else { return Ok(()) };
+        engine.watch().await;
+        if engine.watch.refusal().is_none() {
+            for index in std::mem::take(&mut self.held) {
+                self.enqueue(at, Input::Message(index));
+            }
+        }
+        self.look(at).await
     }
 
     /// Everything that arrives now.
@@ -542,7 +570,7 @@ impl<'a> World<'a> {
                 Input::Step(step) => self.step(*step, at).await?,
                 Input::Mend(target) => {
                     if target == "store" {
-                        *locked(&self.faults.store_away) = false;
+                        *locked(&self.faults.outage) = None;
                     } else {
                         locked(&self.faults.broken).remove(&target);
                     }
@@ -552,6 +580,8 @@ impl<'a> World<'a> {
                 Input::Up if at < self.down_until => {}
                 Input::Up => {
                     self.start();
+                    self.held.clear();
+                    self.watch(at).await?;
                     let unsettled: Vec<usize> = (0..self.messages.len()).filter(|index| self.arrived(*index)).collect();
                     for index in unsettled {
                         self.enqueue(at, Input::Message(index));
@@ -613,6 +643,10 @@ impl<'a> World<'a> {
             self.messages[index].settled = false;
             return Ok(());
         };
+        if engine.watch.refusal().is_some() {
+            self.held.push(index);
+            return Ok(());
+        }
         let topic = delivery.topic.clone();
         let offer = self.intake.offer(engine, delivery, index);
         self.seen.entries.push(Entry { at, what: What::Received { message: id, topic } });
@@ -701,10 +735,16 @@ impl<'a> World<'a> {
         } else if let Some(restart) = step.restart {
             let down_for = restart.down_for.as_deref().map_or(Ok(SignedDuration::ZERO), span);
             self.kill(at, down_for.map_err(RunError::File)?).await?;
-        } else if let Some(Break { target, r#for, after: through, gone }) = step.breaks {
+        } else if let Some(Break { target, r#for, after: through, gone, denies }) = step.breaks {
             let mended = after(at, span(&r#for).map_err(RunError::File)?);
+            let outage = match denies {
+                Some(Denied::Writes) => Outage::ReadOnly,
+                None => Outage::Away,
+            };
             if target == "store" {
-                *locked(&self.faults.store_away) = true;
+                *locked(&self.faults.outage) = Some(outage);
+            } else if denies.is_some() {
+                return Err(RunError::File(format!("`denies` is said of the store, not of {target}")));
             } else {
                 locked(&self.faults.broken).insert(target.clone(), (through, gone));
             }
@@ -752,7 +792,7 @@ impl<'a> World<'a> {
                     self.settle(index, settlement, at);
                 }
             }
-            if !*locked(&self.faults.store_away)
+            if locked(&self.faults.outage).is_none()
                 && let Some(engine) = &self.engine
             {
                 let (wake, _) = self.store.next_wake().await?;
@@ -806,6 +846,14 @@ impl<'a> World<'a> {
         }
         let alerts: Vec<_> = std::mem::take(&mut *locked(&self.faults.alerts));
         for (at, alert) in alerts {
+            // An end without a beginning is nobody's news.
+            match alert.turn {
+                Turn::Resolved if !self.on.remove(&alert.key) => continue,
+                Turn::Resolved => {}
+                Turn::Raised => {
+                    self.on.insert(alert.key.clone());
+                }
+            }
             let what = What::Alert { key: alert.key, severity: alert.severity, turn: alert.turn, text: alert.text };
             self.seen.entries.push(Entry { at, what });
         }

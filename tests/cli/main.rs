@@ -114,6 +114,81 @@ fn a_requests_whole_way_can_be_followed() {
     assert_eq!(entries.len(), 2);
 }
 
+/// What a service that cannot write has not written down must not read as what has not happened.
+#[test]
+fn the_status_of_a_service_that_cannot_write_says_so() {
+    use tipoff::adapter::embedded::{Durability, Embedded};
+    use tipoff::port::Store as _;
+    let data = tempfile::tempdir().unwrap();
+    let here = data.path().to_str().unwrap();
+    let store = Embedded::open(data.path(), Durability::Off).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let status = || run(&["status", "2026-01-24", "--data", here]);
+    // Nobody has ever served it: what is stored is all there is.
+    assert_eq!(status().0, Some(1));
+    let now = tipoff::clock::Clock::System.now();
+    let ago = |minutes| now - jiff::SignedDuration::from_mins(minutes);
+    runtime.block_on(store.mark(ago(60))).unwrap();
+    let (code, said, _) = status();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("the service has written nothing since"), "{said}");
+    assert!(said.contains("the store refuses its writes"), "{said}");
+    runtime.block_on(store.mark(ago(1))).unwrap();
+    let (code, said, _) = status();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.starts_with("nba 2026-01-24 (America/New_York): not complete"), "{said}");
+}
+
+/// A value that somebody changed and nobody committed is seen: in what is printed, and in what was decided by it.
+#[test]
+fn the_configuration_in_force_can_be_told_from_another() {
+    let home = tempfile::tempdir().unwrap();
+    let path = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    let (data, pipelines, settings) = (path("data"), path("mine.yaml"), path("tipoff.yaml"));
+    let shown = |arguments: &[&str]| {
+        let (code, said, errors) = run(&[&["config", "--data", &data], arguments].concat());
+        assert_eq!(code, Some(0), "{errors}");
+        serde_json::from_str::<serde_json::Value>(&said).unwrap()["effective"].clone()
+    };
+    let built_in = shown(&[]);
+    assert_eq!(built_in["sources"]["pipeline.yaml"], "built-in pipeline.yaml");
+    assert_eq!(built_in["differences"], serde_json::json!(["settings.data"]));
+
+    let changed = tipoff::pipeline::PIPELINE.replacen("attempts_max: 3", "attempts_max: 2", 1);
+    assert_ne!(changed, tipoff::pipeline::PIPELINE, "there is nothing to change");
+    std::fs::write(&pipelines, changed).unwrap();
+    std::fs::write(&settings, "token: a-token-that-nobody-may-see\nservices: { s: { url: 'https://s' } }\n").unwrap();
+    let mine = shown(&["--pipeline-file", &pipelines, "--config", &settings]);
+    assert_ne!(mine["digest"], built_in["digest"]);
+    assert_ne!(mine["revision"], built_in["revision"]);
+    assert_eq!(mine["sources"]["pipeline.yaml"], pipelines.as_str());
+    assert_eq!(mine["sources"]["settings"], settings.as_str());
+    let differences: Vec<&str> =
+        mine["differences"].as_array().unwrap().iter().filter_map(|key| key.as_str()).collect();
+    assert!(
+        matches!(differences[..], [key, "settings.data", "settings.services.s", "settings.token"]
+            if key.starts_with("pipeline.yaml.") && key.ends_with(".attempts_max")),
+        "{differences:?}"
+    );
+    assert!(!mine.to_string().contains("nobody-may-see"), "{mine}");
+
+    // What was decided by the changed file says so to whoever reads with another one.
+    drop(
+        tipoff::adapter::embedded::Embedded::open(
+            std::path::Path::new(&data),
+            tipoff::adapter::embedded::Durability::Off,
+        )
+        .unwrap(),
+    );
+    let held = ["hold", "2026-01-22", "grading", "--reason", "x", "--data", &data, "--pipeline-file", &pipelines];
+    assert_eq!(run(&held).0, Some(0));
+    let revision = mine["revision"].as_str().unwrap();
+    let (_, said, _) = run(&["why", "grading", "2026-01-22", "--data", &data, "--pipeline-file", &pipelines]);
+    assert!(said.contains(&format!("decided by revision {revision}, which is {pipelines}\n")), "{said}");
+    let (_, said, _) = run(&["why", "grading", "2026-01-22", "--data", &data]);
+    assert!(said.contains(&format!("decided by revision {revision}, which is not built-in pipeline.yaml")), "{said}");
+}
+
 /// The demo promises to leave nothing behind, however it ends.
 #[cfg(unix)]
 #[test]

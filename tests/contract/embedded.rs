@@ -213,8 +213,11 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
     let refused = embedded.commit(large.clone()).await.unwrap_err();
     assert!(matches!(refused, StoreError::Unavailable(_)), "{refused}");
     assert_eq!(embedded.load(&key).await.unwrap().version, 1);
+    // A mark would fit into a row that is there; it asks for a commit's room, so it tells the same.
+    assert!(embedded.mark(second(3)).await.is_err());
     assert_eq!(waiting(&embedded, second(9)).await, [""; 0]);
     embedded.bound_pages(None).await.unwrap();
+    embedded.mark(second(3)).await.unwrap();
     embedded.commit(large).await.unwrap();
     assert_eq!(embedded.load(&key).await.unwrap().version, 2);
 }

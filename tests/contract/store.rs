@@ -23,6 +23,7 @@ pub async fn contract(store: Arc<dyn Store>) {
     the_journal_is_read_in_pages(&*store).await;
     parked_inputs_are_counted(&*store).await;
     the_export_goes_forward(&*store).await;
+    who_was_at_work_can_be_told(&*store).await;
     no_update_is_lost(store).await;
 }
 
@@ -228,6 +229,17 @@ async fn the_export_goes_forward(store: &dyn Store) {
         store.set_exported(set).await.unwrap();
         assert_eq!(store.exported().await.unwrap(), expected);
     }
+}
+
+/// A mark is told, the latest of them, and is no parked input.
+async fn who_was_at_work_can_be_told(store: &dyn Store) {
+    assert_eq!(store.marked().await.unwrap(), None);
+    let parked = store.parked(1000).await.unwrap().len();
+    for at in [second(60), second(120)] {
+        store.mark(at).await.unwrap();
+        assert_eq!(store.marked().await.unwrap(), Some(at));
+    }
+    assert_eq!(store.parked(1000).await.unwrap().len(), parked);
 }
 
 async fn no_update_is_lost(store: Arc<dyn Store>) {

@@ -209,3 +209,53 @@ async fn a_call_that_failed_and_is_told_again_is_told_once() {
         .unwrap();
     assert_eq!(told, 1, "each telling was another run");
 }
+
+/// Somebody else holds the file: it is read, and every write waits in vain. The service says so, and is not restarted for it.
+#[tokio::test]
+async fn a_store_that_refuses_writes_is_said_and_what_comes_is_handed_back() {
+    let service = Service::start(&[]);
+    service.works().await;
+    let health = async |path: &str| {
+        let answer = service.client.get(format!("{}/{path}", service.url)).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let (code, ready) = health("readyz").await;
+    assert_eq!(code, 200);
+    // What it runs on is told with it.
+    let json = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    let effective = json(&health("v1/config").await.1);
+    assert!(effective["digest"].is_string(), "{effective}");
+    assert_eq!(json(&ready)["configuration"], effective["digest"]);
+    assert_eq!(effective["sources"]["pipeline.yaml"], "built-in pipeline.yaml");
+    let holder = rusqlite::Connection::open(service.data.join("tipoff.db")).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let summary = completion("2026-01-22", "PlayerGameSummaryProcessor");
+    let refused = service.publish("nba-phase3-analytics-complete", &summary).await;
+    assert_eq!(refused.status(), 503);
+    let until = async |code: u16, words: &str| {
+        let patience = std::time::Instant::now() + std::time::Duration::from_secs(90);
+        loop {
+            let (found, said) = health("readyz").await;
+            if found == code && said.contains(words) {
+                return;
+            }
+            assert!(std::time::Instant::now() < patience, "{found}: {said}");
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    // The alert about it, too, is there without having been stored.
+    until(503, "alert self:store").await;
+    assert_eq!(health("healthz").await.0, 200);
+    // Without waiting for the store: it is known to take nothing.
+    let asked = std::time::Instant::now();
+    let refused = service.publish("nba-phase3-analytics-complete", &summary).await;
+    assert_eq!(refused.status(), 503);
+    assert!(asked.elapsed() < std::time::Duration::from_secs(4), "{:?}", asked.elapsed());
+    assert!(refused.text().await.unwrap().contains("the store refuses writes"));
+
+    holder.execute_batch("ROLLBACK").unwrap();
+    until(200, "ready").await;
+    service.works().await;
+    let told = "SELECT count(*) FROM alerts WHERE key = 'self:store' AND resolved_at IS NOT NULL AND times > 0";
+    assert_eq!(holder.query_row(told, [], |row| row.get::<_, i64>(0)).unwrap(), 1, "the alert was not kept afterwards");
+}

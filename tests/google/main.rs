@@ -6,6 +6,7 @@ mod cloud;
 mod emulator;
 mod half_dead;
 mod identity;
+mod paused;
 mod producer;
 mod readiness;
 mod replicas;

@@ -20,6 +20,11 @@ const OVERFLOW: &str = "overflow";
 /// Where the export of the journal has got to.
 const EXPORTED: &str = "exported";
 
+/// When a service was last at work, in seconds.
+const MARK: &str = "marked";
+/// Bytes that a mark needs for a moment: a full disk still takes a row that is there already, and no commit.
+const ROOM_OF_COMMIT: i32 = 64 * 1024;
+
 /// What [`Embedded::prune`] deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Pruned {
@@ -204,6 +209,26 @@ impl Store for Embedded {
             .await
     }
 
+    async fn mark(&self, at: Timestamp) -> Result<(), StoreError> {
+        self.database.write(move |db| mark(db, at)).await
+    }
+
+    async fn marked(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.database
+            .read(|db| {
+                let second: Option<i64> = db
+                    .prepare_cached("SELECT value FROM cursors WHERE name = ?1")?
+                    .query_row([MARK], |row| row.get(0))
+                    .optional()?;
+                second
+                    .map(|second| {
+                        Timestamp::from_second(second).map_err(|error| corrupt("the mark", error.to_string()))
+                    })
+                    .transpose()
+            })
+            .await
+    }
+
     async fn exported(&self) -> Result<u64, StoreError> {
         self.database.read(|db| Ok(exported(db)?.unsigned_abs())).await
     }
@@ -374,6 +399,19 @@ impl OutboxRow {
         ])?;
         Ok(())
     }
+}
+
+fn mark(db: &Connection, at: Timestamp) -> Result<(), StoreError> {
+    // Nobody sees it: it is gone again in the same transaction.
+    db.prepare_cached("INSERT INTO parked VALUES (?1, '', '', 0, zeroblob(?2))")?
+        .execute(params![MARK, ROOM_OF_COMMIT])?;
+    db.prepare_cached("DELETE FROM parked WHERE fingerprint = ?1")?.execute([MARK])?;
+    db.prepare_cached(
+        "INSERT INTO cursors (name, value) VALUES (?1, ?2)
+         ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+    )?
+    .execute(params![MARK, at.as_second()])?;
+    Ok(())
 }
 
 fn load(db: &Connection, key: PartitionKey) -> Result<Stored, StoreError> {

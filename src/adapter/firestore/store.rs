@@ -29,6 +29,8 @@ pub(super) const OUTBOX: &str = "outbox";
 const JOURNAL: &str = "journal";
 const PARKED: &str = "parked";
 pub(super) const CURSORS: &str = "cursors";
+/// Among the cursors: when a service was last at work.
+const MARK: &str = "service";
 /// Where processors keep their locks; not ours, so without the prefix.
 const LOCKS: &str = "processing_locks";
 
@@ -583,6 +585,15 @@ impl Store for Firestore {
             return Ok(());
         }
         self.apply(deletes).await.map(|_| ()).map_err(unavailable)
+    }
+
+    async fn mark(&self, at: Timestamp) -> Result<(), StoreError> {
+        let write = write(self.name(CURSORS, MARK), vec![("at", instant(at))], Only::Always);
+        self.apply(vec![write]).await.map(|_| ()).map_err(unavailable)
+    }
+
+    async fn marked(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.get(CURSORS, MARK).await?.map(|found| found.instant("at")).transpose()
     }
 
     async fn exported(&self) -> Result<u64, StoreError> {

@@ -5,6 +5,7 @@
 //! - what is in hand is bounded here, because the broker's own flow control is a request and no promise;
 //! - a stream that ends is opened again after a jittered pause; one that is silent for too long is replaced, with its
 //!   connection, because the client does not notice a dead one;
+//! - while nothing can be taken in, nothing is asked for, so that no message comes nearer to its dead letter;
 //! - what only an operator can mend (no such subscription, no permission) makes the service not ready, and goes on being
 //!   tried.
 //!
@@ -99,6 +100,8 @@ type Place = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 enum End {
     Stopped,
     Silent,
+    /// Nothing can be taken in for the time being.
+    Closed,
     /// The broker ended it, with a reason or without.
     Ended(Option<google_cloud_pubsub::Error>),
 }
@@ -168,10 +171,20 @@ impl Supervised {
         self.recipient.fault(&component, "connecting");
         let mut failures: u32 = 0;
         loop {
+            tokio::select! {
+                biased;
+                () = stopped(&mut self.stop) => return,
+                () = self.recipient.opened() => {}
+            }
             let began = Instant::now();
             let end = self.read(&component).await;
             let longest = match end {
                 End::Stopped => return,
+                End::Closed => {
+                    tracing::info!(subscription = self.name, "nothing is asked for until it can be taken in");
+                    self.recipient.interrupted();
+                    continue;
+                }
                 End::Silent => {
                     tracing::debug!(subscription = self.name, "silent for {} s: opened anew", self.idle_max.as_secs());
                     // A stream on the same connection would be as dead as this one.
@@ -240,6 +253,7 @@ impl Supervised {
                 () = stopped(&mut self.stop) => return drained(stream, in_hand).await,
                 place = Arc::clone(&room).acquire_owned() => place.ok(),
             };
+            let mut closed = false;
             // The stream is asked in one place only, and where another branch wins it is either kept or given up whole.
             let received = {
                 let mut next = std::pin::pin!(stream.next());
@@ -247,6 +261,10 @@ impl Supervised {
                     tokio::select! {
                         biased;
                         () = stopped(&mut self.stop) => break None,
+                        () = self.recipient.closed() => {
+                            closed = true;
+                            break None;
+                        }
                         received = &mut next => break Some(received),
                         () = tokio::time::sleep_until(opened.unwrap_or_else(Instant::now)), if opened.is_some() => {
                             opened = None;
@@ -281,7 +299,7 @@ impl Supervised {
                 None if stopping => return drained(stream, in_hand).await,
                 None => {
                     settle_elsewhere(stream, in_hand);
-                    return End::Silent;
+                    return if closed { End::Closed } else { End::Silent };
                 }
             }
         }

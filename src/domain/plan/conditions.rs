@@ -141,7 +141,8 @@ impl Walk<'_> {
             let text = format!("{}{run}: {}{next}", node.id, failure.text);
             self.condition(topic, node, partition, severity, text);
         }
-        if matches!(facts.state, State::Exhausted { .. }) {
+        // A source's producer goes on by its own schedule, and what is late or short of it is told of as that.
+        if matches!(facts.state, State::Exhausted { .. }) && node.task().is_some() {
             let text = format!("{} is exhausted: it waits for new inputs or for `tipoff retry`", node.id);
             self.condition("exhausted", node, partition, Severity::Critical, text);
         }

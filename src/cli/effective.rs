@@ -1,0 +1,98 @@
+//! What is in force: where each part of the configuration comes from, in what it differs from what is compiled in, and one
+//! digest of all of it, by which two processes, or yesterday and today, can be compared.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::{Common, Fault};
+use crate::configuration::{self, Configuration};
+use crate::diagnostic;
+use crate::pipeline;
+
+/// Differences that the log shows. Whoever has more has another pipeline, and reads them with `tipoff config`.
+const LOGGED_MAX: usize = 40;
+
+/// The configuration in force. It names keys and shows no value, so no secret either.
+#[derive(Clone, Debug, Serialize)]
+pub struct Effective {
+    /// Of both declarations as they are written, and of the settings without their secrets.
+    pub digest: String,
+    /// The digest of the pipelines alone, which every decision records.
+    pub revision: String,
+    /// The file of each part.
+    pub sources: BTreeMap<&'static str, String>,
+    /// Keys that are not as they are compiled in, or by default.
+    pub differences: Vec<String>,
+}
+
+impl Effective {
+    /// What is in force under `configuration`.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn of(common: &Common, configuration: &Configuration) -> Result<Self, Fault> {
+        let (topics, pipelines) = common.texts()?;
+        let (settings, _) = super::text(common.config.as_ref(), configuration::FILE, "")?;
+        let shown = configuration.shown();
+        let mut digest = Sha256::new();
+        for part in [topics.1.as_str(), pipelines.1.as_str(), &shown.to_string()] {
+            digest.update(part.len().to_le_bytes());
+            digest.update(part);
+        }
+        let mut found = Vec::new();
+        for (name, built_in, (file, text)) in
+            [("topics.yaml", pipeline::TOPICS, &topics), ("pipeline.yaml", pipeline::PIPELINE, &pipelines)]
+        {
+            if text != built_in {
+                let here: Value = diagnostic::parse(file, text).map_err(Fault::usage)?;
+                let default: Value = diagnostic::parse(name, built_in).map_err(Fault::usage)?;
+                differences(name, &default, &here, &mut found);
+            }
+        }
+        differences("settings", &Configuration::default().shown(), &shown, &mut found);
+        Ok(Self {
+            digest: digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect(),
+            revision: format!("{:016x}", pipeline::revision(&pipelines.1)),
+            sources: BTreeMap::from([
+                ("topics.yaml", topics.0),
+                ("pipeline.yaml", pipelines.0),
+                ("settings", settings),
+            ]),
+            differences: found,
+        })
+    }
+
+    /// Tells it to the log.
+    pub fn log(&self) {
+        let sources: Vec<String> = self.sources.iter().map(|(part, file)| format!("{part} from {file}")).collect();
+        let mut differences = self.differences.iter().take(LOGGED_MAX).cloned().collect::<Vec<_>>().join(", ");
+        if self.differences.len() > LOGGED_MAX {
+            differences += &format!(" and {} more; see `tipoff config`", self.differences.len() - LOGGED_MAX);
+        }
+        tracing::info!(
+            digest = self.digest,
+            revision = self.revision,
+            sources = sources.join(", "),
+            differences = if differences.is_empty() { "none" } else { &differences },
+            "the configuration in force"
+        );
+    }
+}
+
+/// The keys below `path` whose values differ. A list is one value.
+fn differences(path: &str, default: &Value, here: &Value, found: &mut Vec<String>) {
+    match (default, here) {
+        (Value::Object(default), Value::Object(here)) => {
+            for (key, value) in default {
+                differences(&format!("{path}.{key}"), value, here.get(key).unwrap_or(&Value::Null), found);
+            }
+            let new = here.keys().filter(|key| !default.contains_key(*key));
+            found.extend(new.map(|key| format!("{path}.{key}")));
+        }
+        (default, here) if default != here => found.push(path.to_owned()),
+        _ => {}
+    }
+}

@@ -1,0 +1,136 @@
+//! What is expected, due and missing follows from the games and the instant handed in, and from nothing else.
+
+use std::collections::BTreeMap;
+
+use jiff::civil::{Date, Time, date};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, ToSpan};
+use proptest::prelude::*;
+use tipoff::domain::calendar::{Anchor, Schedule, anchored, has_begun};
+use tipoff::domain::coverage::Coverage;
+use tipoff::domain::event::{Game, GameStatus};
+use tipoff::domain::graph::{DayTime, Graph, Unit};
+use tipoff::domain::id::{PartitionKey, UnitId};
+use tipoff::domain::partition::{Node as Facts, Partition};
+use tipoff::domain::units::deficits;
+
+use super::graphs::{graph, source};
+
+const TEAMS: [&str; 12] = ["ATL", "BKN", "BOS", "CHA", "CHI", "CLE", "DAL", "DEN", "DET", "GSW", "HOU", "IND"];
+const ZONE: &str = "America/New_York";
+
+/// A graph of one node whose coverage counts games that are worked for until they begin, in New York.
+fn counting() -> Graph {
+    let mut node = source("p");
+    node.expects.unit = Unit::Game;
+    node.expects.before_tip = true;
+    let mut graph = graph(vec![node]);
+    graph.zone = TimeZone::get(ZONE).unwrap();
+    graph
+}
+
+/// A date around one of the clock changes of 2026, or any other of a season.
+fn any_date() -> impl Strategy<Value = Date> {
+    prop_oneof![
+        (0_i64..4).prop_map(|day| date(2026, 3, 7).saturating_add(day.days())),
+        (0_i64..4).prop_map(|day| date(2026, 10, 31).saturating_add(day.days())),
+        (0_i64..200).prop_map(|day| date(2025, 11, 1).saturating_add(day.days())),
+    ]
+}
+
+/// Games of `date`: minutes after noon in New York, and how each stands.
+fn games(date: Date, drawn: &[(i64, u8)]) -> BTreeMap<UnitId, Game> {
+    let noon = TimeZone::get(ZONE).unwrap().to_timestamp(date.at(12, 0, 0, 0)).unwrap();
+    let statuses =
+        [GameStatus::Scheduled, GameStatus::Live, GameStatus::Final, GameStatus::Postponed, GameStatus::Moved];
+    let game = |(index, (minutes, status)): (usize, &(i64, u8))| {
+        let unit = format!("{}_{}_{}", date.strftime("%Y%m%d"), TEAMS[2 * index], TEAMS[2 * index + 1]);
+        let tip = noon.saturating_add(SignedDuration::from_mins(*minutes)).ok();
+        (UnitId::new(unit), Game { tip, status: statuses[usize::from(*status) % statuses.len()], id: None })
+    };
+    drawn.iter().enumerate().map(game).collect()
+}
+
+fn drawn() -> impl Strategy<Value = Vec<(i64, u8)>> {
+    proptest::collection::vec((0_i64..780, 0_u8..5), 1..6)
+}
+
+fn anchor() -> impl Strategy<Value = Anchor> {
+    let span = (-720_i64..720).prop_map(SignedDuration::from_mins);
+    let clock = (-1_i32..2, 0_i8..24, 0_i8..60)
+        .prop_map(|(days, hour, minute)| DayTime { days, time: Time::constant(hour, minute, 0, 0) });
+    prop_oneof![span.clone().prop_map(Anchor::FirstTip), span.prop_map(Anchor::LastTip), clock.prop_map(Anchor::Clock)]
+}
+
+/// The date with its games, and what the warehouse saw of them: so many players of eight.
+fn partition(date: Date, games: &BTreeMap<UnitId, Game>, seen: &[u32]) -> Partition {
+    let mut partition = Partition::new(PartitionKey::new("laws", date));
+    partition.schedule = Some(Schedule { at: Timestamp::MIN, games: games.clone(), emptied_at: None });
+    let units = games.keys().zip(seen).map(|(unit, players)| (unit.clone(), Coverage::new(*players, 8).unwrap()));
+    let mut facts = Facts::default();
+    facts.evidence.observe(Timestamp::UNIX_EPOCH, Coverage::new(1, 2).unwrap(), units.collect());
+    partition.nodes.insert("p".into(), facts);
+    partition
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 400, ..ProptestConfig::default() })]
+
+    /// What else a partition holds, and when it was last decided about, moves no deadline and hides no missing game.
+    #[test]
+    fn the_games_and_the_instant_alone_decide(
+        date in any_date(), drawn in drawn(), anchors in proptest::collection::vec(anchor(), 0..4),
+        seen in proptest::collection::vec(0_u32..10, 6), noise in any::<i32>(), hours in 0_i64..40,
+    ) {
+        let graph = counting();
+        let games = games(date, &drawn);
+        let plain = partition(date, &games, &seen);
+        let mut noisy = plain.clone();
+        let instant = Timestamp::from_second(1_700_000_000 + i64::from(noise) / 16).unwrap();
+        noisy.decided_at = instant;
+        noisy.heard_until = instant;
+        let facts = noisy.nodes.get_mut("p").unwrap();
+        facts.heard_at = Some(instant);
+        facts.dispatches = 7;
+        let noon = graph.zone.to_timestamp(date.at(12, 0, 0, 0)).unwrap();
+        let at = noon.saturating_add(SignedDuration::from_hours(hours - 12)).unwrap();
+        let node = &graph.nodes["p"];
+        prop_assert_eq!(anchored(&graph, &plain, &anchors), anchored(&graph, &noisy, &anchors));
+        prop_assert_eq!(deficits(&graph, &plain, node, at), deficits(&graph, &noisy, node, at));
+    }
+
+    /// A clock deadline shows its own time on a clock in New York, on both sides of a clock change; one that is skipped comes
+    /// an hour later, and each comes once.
+    #[test]
+    fn a_clock_deadline_is_that_time_in_the_pipelines_zone(date in any_date(), hour in 0_i8..24, days in -1_i32..2) {
+        let graph = counting();
+        let partition = partition(date, &games(date, &[(480, 0)]), &[8]);
+        let clock = DayTime { days, time: Time::constant(hour, 30, 0, 0) };
+        let due = anchored(&graph, &partition, &[Anchor::Clock(clock)]).unwrap();
+        let shown = graph.zone.to_datetime(due);
+        prop_assert_eq!(shown.date(), date.saturating_add(i64::from(days).days()));
+        let skipped = shown.hour() == hour + 1 && hour == 2;
+        prop_assert!(shown.hour() == hour || skipped, "{} for {}:30", shown, hour);
+    }
+
+    /// Exactly the games that are played, are short and have not begun are missing, whatever the schedule was before.
+    #[test]
+    fn a_game_is_missing_while_it_is_played_and_ahead(
+        date in any_date(), before in drawn(), after in drawn(), seen in proptest::collection::vec(0_u32..10, 6),
+        hours in 0_i64..40,
+    ) {
+        let graph = counting();
+        let (old, new) = (games(date, &before), games(date, &after));
+        let mut partition = partition(date, &old, &seen);
+        partition.schedule = Some(Schedule { at: Timestamp::UNIX_EPOCH, games: new.clone(), emptied_at: None });
+        let noon = graph.zone.to_timestamp(date.at(12, 0, 0, 0)).unwrap();
+        let at = noon.saturating_add(SignedDuration::from_hours(hours - 12)).unwrap();
+        let found = deficits(&graph, &partition, &graph.nodes["p"], at);
+        for (index, (unit, game)) in new.iter().enumerate() {
+            let players = if old.contains_key(unit) { seen[index] } else { 0 };
+            let missing = game.status.is_played() && !has_begun(game, at) && players < 8;
+            prop_assert_eq!(found.contains_key(unit), missing, "{} at {}", unit, at);
+        }
+        prop_assert!(found.keys().all(|unit| new.contains_key(unit)));
+    }
+}
