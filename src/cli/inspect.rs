@@ -429,6 +429,13 @@ pub fn lines(entry: &crate::port::JournalEntry, only: Option<&NodeId>) -> Vec<St
             Event::UpstreamSettled(settled) if wanted(&settled.node) => {
                 Some(format!("upstream  {}@{} {}", settled.node, settled.date, settled.upstream.extant))
             }
+            Event::Foretold(told) if wanted(&told.node) => {
+                let short = told.shortfall.as_ref();
+                let short = short.map_or("no deadline missed".to_owned(), |short| {
+                    format!("too little of it at {}", shown(short.deadline))
+                });
+                Some(format!("forecast  {}: {short}", told.node))
+            }
             Event::Requested(request) if request.command.node().is_none_or(&wanted) => {
                 Some(format!("requested {} by {}: {}", request.command, request.actor, request.reason))
             }

@@ -10,6 +10,7 @@ mod dates;
 mod demo;
 mod doctor;
 mod effective;
+mod forecast;
 mod graph;
 mod inspect;
 mod load;
@@ -119,6 +120,8 @@ enum Command {
     Timeline(inspect::Timeline),
     /// Whether every game of a date has enough predictions; exits 1 where one has not
     Coverage(monitor::GameCoverage),
+    /// When each node of a date will be ready, and what will stand at each game's deadline; exits 1 where too little will
+    Forecast(forecast::DateForecast),
     /// How new the teams' rosters are; exits 1 where one is too old or missing
     Rosters(monitor::RosterCoverage),
     /// How far the phases of a date are; exits 1 unless all is done
@@ -239,6 +242,7 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Why(why) => why.run(common).await,
         Command::Timeline(timeline) => timeline.run(common).await,
         Command::Coverage(coverage) => coverage.run(common).await,
+        Command::Forecast(forecast) => forecast.run(common).await,
         Command::Rosters(rosters) => rosters.run(common).await,
         Command::Health(health) => health.run(common).await,
         Command::Hold(hold) => hold.run(common).await,

@@ -44,7 +44,7 @@ pub struct PipelineHealth {
     date: String,
 }
 
-async fn open(common: &Common, date: &str) -> Result<(Engine, PartitionKey), Fault> {
+pub(super) async fn open(common: &Common, date: &str) -> Result<(Engine, PartitionKey), Fault> {
     let declarations = Arc::new(common.declarations()?);
     let pipeline = PipelineId::from(common.pipeline.as_str());
     let Some(declared) = declarations.pipelines.get(&pipeline) else {

@@ -60,6 +60,12 @@ impl Coverage {
         u64::from(self.observed) * 1000 >= u64::from(least.get()) * u64::from(self.expected)
     }
 
+    /// The share observed, rounded down, at most everything.
+    pub fn share(self) -> PerMille {
+        let thousandths = (u64::from(self.observed) * 1000 / u64::from(self.expected)).min(1000);
+        u16::try_from(thousandths).map_or(PerMille::FULL, PerMille)
+    }
+
     /// Whether nothing is missing.
     pub fn is_full(self) -> bool {
         self.observed >= self.expected

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::coverage::Coverage;
 use super::evidence::{Extant, Extent, Version};
+use super::forecast::Shortfall;
 use super::id::{Attempt, CheckId, DispatchId, NodeId, RequestId, RunId, UnitId};
 
 /// One fact about one partition.
@@ -33,8 +34,21 @@ pub enum Event {
     Noted(Note),
     /// A dispatch was not taken by its target, or is at last.
     Delivery(Delivery),
+    /// What is to be expected of an output has changed.
+    Foretold(Foretold),
     /// Time has passed.
     Tick,
+}
+
+/// What is to be expected of an output that is promised before tip-off.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Foretold {
+    /// Whose.
+    pub node: NodeId,
+    /// The next deadline that it will miss; nothing where it will miss none.
+    pub shortfall: Option<Shortfall>,
+    /// When that was worked out.
+    pub at: Timestamp,
 }
 
 /// What became of handing a dispatch to its target. Told only where it was not taken at the first try.

@@ -10,6 +10,7 @@ pub mod effect;
 pub mod event;
 pub mod evidence;
 pub mod failure;
+pub mod forecast;
 pub mod graph;
 pub mod id;
 pub mod invariant;

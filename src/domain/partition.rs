@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::calendar::{Override, Schedule};
 use super::effect::{Cause, Severity};
 use super::event::{
-    CheckAnswer, Command, Completed, Delivery, Event, Heartbeat, Note, Outcome, Pulse, Request, Scheduled, Upstream,
+    CheckAnswer, Command, Completed, Delivery, Event, Foretold, Heartbeat, Note, Outcome, Pulse, Request, Scheduled,
+    Upstream,
 };
 use super::evidence::{Claim, Evidence, Extent, Version};
 use super::graph::{Graph, Kind};
@@ -74,6 +75,9 @@ pub struct Partition {
     /// What an alert about several things has named, so that it is told again when there are more.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub named: BTreeMap<AlertKey, BTreeSet<Arc<str>>>,
+    /// What is to be expected of outputs that are promised before tip-off.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub forecast: BTreeMap<NodeId, Foretold>,
     /// Oddities of producers' messages.
     #[serde(default)]
     pub notes: BTreeSet<Note>,
@@ -442,6 +446,7 @@ impl Partition {
             asked_upstream: BTreeMap::new(),
             alerts: BTreeMap::new(),
             named: BTreeMap::new(),
+            forecast: BTreeMap::new(),
             notes: BTreeSet::new(),
             requests: BTreeMap::new(),
         }
@@ -548,6 +553,14 @@ pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Record
         Event::Delivery(delivery) => match graph.node(delivery.node.as_str()) {
             Some(_) => self::delivery(partition, delivery),
             None => Recorded::Rejected,
+        },
+        Event::Foretold(told) => match (graph.node(told.node.as_str()), partition.forecast.get(&told.node)) {
+            (None, _) => Recorded::Rejected,
+            (Some(_), Some(held)) if held.at >= told.at => Recorded::Superseded,
+            (Some(_), _) => {
+                partition.forecast.insert(told.node.clone(), told.clone());
+                Recorded::Applied
+            }
         },
         Event::Tick => Recorded::Duplicate,
     }

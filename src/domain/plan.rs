@@ -323,6 +323,7 @@ impl Walk<'_> {
         self.contradictions(partition, node);
         self.checked(partition, node, &blockers);
         self.game_coverage(partition, node);
+        self.foreseen(partition, node);
         self.given_up(partition, node, &readiness, &blockers);
         // A node that has just given up is told of as exhausted or expired, not as blocked.
         let given_up = matches!(partition.node(&node.id).state, State::Exhausted { .. } | State::Expired { .. });

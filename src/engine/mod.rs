@@ -5,6 +5,7 @@
 //! - [`relay`]: delivers committed effects, each target's at its [`pace`].
 //! - [`sweep`]: wakes partitions whose deadline has come.
 //! - [`calendar`]: reads the schedule, and opens the days around today.
+//! - [`forecast`]: works out what is to be expected of today, and tells a date when that changes.
 //! - [`export`]: writes the history from the journal, behind everything else.
 //! - [`monitor`]: gathers what the daily questions are answered from.
 //! - [`watch`]: watches the service itself: its store, and whether anything still moves.
@@ -15,6 +16,7 @@
 
 pub mod calendar;
 pub mod export;
+pub mod forecast;
 pub mod health;
 pub mod hearing;
 pub mod intake;
@@ -68,6 +70,7 @@ pub struct Engine {
     targets: relay::Targets,
     pace: pace::Pace,
     progress: export::Progress,
+    pasts: forecast::Pasts,
 }
 
 /// Bounds and intervals of the loops.
@@ -161,6 +164,7 @@ impl Engine {
             targets: relay::Targets::default(),
             pace: pace::Pace::default(),
             progress: export::Progress::default(),
+            pasts: forecast::Pasts::default(),
         }
     }
 

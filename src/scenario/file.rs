@@ -30,6 +30,9 @@ pub struct Scenario {
     /// A merge patch on pipeline.yaml.
     #[serde(default)]
     pub pipeline: Option<Value>,
+    /// What earlier days showed: they are in the journal at the start.
+    #[serde(default)]
+    pub history: Vec<Past>,
     /// What happens.
     #[serde(default)]
     pub timeline: Vec<Spanned<Step>>,
@@ -42,6 +45,33 @@ pub struct Scenario {
     /// Every dispatch must be expected.
     #[serde(default)]
     pub only: bool,
+}
+
+/// Earlier game days that were alike.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Past {
+    /// Whose; defaults to `nba`.
+    #[serde(default = "nba")]
+    pub pipeline: PipelineId,
+    /// Which dates.
+    pub dates: Vec<Date>,
+    /// What was heard of their nodes.
+    pub nodes: BTreeMap<NodeId, PastNode>,
+}
+
+/// What was heard of a node on an earlier day. Each time is a span after the date's midnight, by the clock on the wall.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PastNode {
+    /// Its first sign of life.
+    #[serde(default)]
+    pub begun: Option<String>,
+    /// What the warehouse had of it before: (there, due).
+    #[serde(default)]
+    pub covered: BTreeMap<String, (u32, u32)>,
+    /// When it completed.
+    pub ready: String,
 }
 
 /// One thing that happens.
@@ -470,6 +500,15 @@ impl Scenario {
             }
             if let Err(message) = scenario.instant(&step.at) {
                 problem(line, format!("timeline[{index}].at"), message);
+            }
+        }
+        for (index, past) in scenario.history.iter().enumerate() {
+            for (id, node) in &past.nodes {
+                for text in node.begun.iter().chain([&node.ready]).chain(node.covered.keys()) {
+                    if let Err(message) = span(text) {
+                        problem(1, format!("history[{index}].nodes.{id}"), message);
+                    }
+                }
             }
         }
         for (index, expectation) in scenario.expect.iter().enumerate() {

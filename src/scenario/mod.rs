@@ -7,5 +7,6 @@ pub mod expect;
 mod faults;
 pub mod file;
 pub mod ground;
+mod past;
 pub mod run;
 pub mod world;

@@ -54,6 +54,9 @@ fn unknown(scenario: &Scenario, declarations: &Declarations) -> Vec<String> {
     let ids: BTreeSet<&str> = scenario.timeline.iter().filter_map(|step| step.value.id.as_deref()).collect();
     let is_node =
         |node: &NodeId| declarations.pipelines.values().any(|pipeline| pipeline.graph.node(node.as_str()).is_some());
+    for node in scenario.history.iter().flat_map(|past| past.nodes.keys()).filter(|node| !is_node(node)) {
+        found.push(format!("history: there is no node `{node}`"));
+    }
     for spanned in &scenario.expect {
         let line = spanned.referenced.line();
         let wanted = &spanned.value;

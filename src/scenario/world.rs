@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::faults::{Faults, FaultyBus, FaultyStore, Outage, locked};
 use super::file::{Answer, Break, Denied, Scenario, Step, span};
 use super::ground::Ground;
+use super::past::remember;
 use crate::adapter::embedded::{Durability, Embedded, question};
 use crate::clock::Clock;
 use crate::domain::coverage::Coverage;
@@ -23,6 +24,7 @@ use crate::domain::graph::Heartbeats;
 use crate::domain::id::{AlertKey, DispatchId, NodeId, PartitionKey, PipelineId, RequestId};
 use crate::domain::time::{Now, after};
 use crate::domain::view::{PartitionView, view};
+use crate::engine::forecast::FORECAST_EVERY;
 use crate::engine::intake::{Intake, Offer, Settlement};
 use crate::engine::{Engine, Settings};
 use crate::pipeline::Declarations;
@@ -296,9 +298,24 @@ impl<'a> World<'a> {
             watched: BTreeSet::new(),
             down_until: scenario.start,
         };
+        world.remember().await?;
         world.start();
         world.fill()?;
         Ok(world)
+    }
+
+    /// Puts earlier days into the store. They are known from the start, and are no part of what is seen.
+    async fn remember(&mut self) -> Result<(), RunError> {
+        for past in &self.scenario.history {
+            let Some(declared) = self.declarations.pipelines.get(&past.pipeline) else {
+                return Err(RunError::File(format!("history: there is no pipeline `{}`", past.pipeline)));
+            };
+            remember(&*self.store, &declared.graph, past).await?;
+        }
+        while let Some(last) = self.store.journal(None, self.journaled, 500).await?.last() {
+            self.journaled = last.seq;
+        }
+        Ok(())
     }
 
     /// Plays it to its end, telling `watch` of every moment at which something happened.
@@ -322,6 +339,7 @@ impl<'a> World<'a> {
             self.clock.set(at);
             if works {
                 self.inputs(at).await?;
+                self.foretell(at).await;
                 self.round(at).await?;
             }
             self.watch(at).await?;
@@ -340,6 +358,18 @@ impl<'a> World<'a> {
             }
         }
         self.finish(end).await
+    }
+
+    /// Makes a forecast where one is due. Without a past there is none to make.
+    async fn foretell(&mut self, at: Timestamp) {
+        if self.scenario.history.is_empty() || !on_grid(at, FORECAST_EVERY) || locked(&self.faults.outage).is_some() {
+            return;
+        }
+        if let Some(engine) = &self.engine
+            && let Err(error) = engine.foretell().await
+        {
+            self.world(at, format!("no forecast: {error}"));
+        }
     }
 
     async fn finish(mut self, end: Timestamp) -> Result<Seen, RunError> {
@@ -490,13 +520,17 @@ impl<'a> World<'a> {
             if !away {
                 let (wake, outbox) = self.store.next_wake().await?;
                 // A sweep comes by every so often, not at the very instant.
-                let grid = engine.settings.sweep_every.as_secs().max(1);
-                let aligned = |at: Timestamp| {
+                let grid = engine.settings.sweep_every;
+                let aligned = |at: Timestamp, grid: SignedDuration| {
+                    let grid = grid.as_secs().max(1);
                     let second = at.as_second() + i64::from(at.subsec_nanosecond() > 0);
                     let next = (second + grid - 1).div_euclid(grid) * grid;
                     Timestamp::from_second(next).unwrap_or(Timestamp::MAX)
                 };
-                instants.extend(wake.map(|at| aligned(at.max(after(now, SignedDuration::from_secs(1))))));
+                instants.extend(wake.map(|at| aligned(at.max(after(now, SignedDuration::from_secs(1))), grid)));
+                if !self.scenario.history.is_empty() {
+                    instants.push(aligned(after(now, SignedDuration::from_secs(1)), FORECAST_EVERY));
+                }
                 instants.extend(outbox.map(|at| at.max(after(now, SignedDuration::from_millis(200)))));
             }
         }

@@ -4,6 +4,7 @@
 //! one store, and `node_states` keeps the table of (state, event) that people read equal to the one that runs.
 
 mod calendar;
+mod forecast;
 mod graphs;
 mod model;
 mod node_states;

@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use tipoff::domain::coverage::Coverage;
+use tipoff::domain::coverage::{Coverage, PerMille};
 use tipoff::domain::decide::{Decision, decide};
 use tipoff::domain::effect::{Cause, Effect};
 use tipoff::domain::event::{
-    Command, Completed, Event, Game, GameStatus, Heartbeat, Observed, Outcome, Pulse, Request, Scheduled, Upstream,
-    UpstreamSettled,
+    Command, Completed, Event, Foretold, Game, GameStatus, Heartbeat, Observed, Outcome, Pulse, Request, Scheduled,
+    Upstream, UpstreamSettled,
 };
 use tipoff::domain::evidence::{Extant, Extent, Version};
+use tipoff::domain::forecast::Shortfall;
 use tipoff::domain::graph::{Graph, Kind, Rebuild, Strength};
 use tipoff::domain::id::{DispatchId, NodeId};
 use tipoff::domain::partition::{Partition, State};
@@ -54,6 +55,7 @@ enum What {
     Resume(bool),
     Retry,
     Skip,
+    Foretold(Option<i64>),
     Tick,
 }
 
@@ -74,6 +76,7 @@ fn what() -> impl Strategy<Value = What> {
         1 => any::<bool>().prop_map(What::Resume),
         1 => Just(What::Retry),
         1 => Just(What::Skip),
+        1 => prop::option::of(1_i64..120).prop_map(What::Foretold),
         5 => Just(What::Tick),
     ]
 }
@@ -174,6 +177,13 @@ fn event(step: &Step, index: usize, node: NodeId, published: Timestamp, now: Tim
         What::Resume(whole_date) => request(Command::Resume { node: (!whole_date).then_some(node) }),
         What::Retry => request(Command::Retry { node }),
         What::Skip => request(Command::Skip { node }),
+        What::Foretold(minutes) => {
+            let deadline =
+                |ahead: i64| now.saturating_add(self::minutes(ahead)).expect("a test's instants are representable");
+            let (expected, required, cause) = (PerMille::NONE, PerMille::FULL, None);
+            let shortfall = minutes.map(|ahead| Shortfall { deadline: deadline(ahead), expected, required, cause });
+            Event::Foretold(Foretold { node, shortfall, at: published })
+        }
         What::Tick => Event::Tick,
     }
 }

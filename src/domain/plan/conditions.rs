@@ -459,6 +459,20 @@ impl Walk<'_> {
         }
     }
 
+    /// A deadline ahead that will be missed as things stand; the output may come in time for all that.
+    pub(super) fn foreseen(&mut self, partition: &Partition, node: &Node) {
+        let told = partition.forecast.get(&node.id).and_then(|told| told.shortfall.as_ref());
+        let Some(short) = told.filter(|short| !self.now.reached(short.deadline)) else { return };
+        if units::extant(self.graph, partition, node).reaches(short.required) == Some(true) {
+            return;
+        }
+        self.wake.at(short.deadline);
+        let key = AlertKey::new(format!("forecast:{}:{}", node.id, partition.key));
+        let names = short.cause.iter().map(|late| late.node.as_str().into()).collect();
+        let text = short.words(&node.id, partition.key.date, &self.graph.zone);
+        self.holds_of(key, Severity::Warning, names, text);
+    }
+
     /// Parts of a source's output that are not there, or too old; it is worse where they are of teams that play.
     pub(super) fn shortfall(&mut self, partition: &Partition, node: &Node) {
         let Some(facts) = partition.nodes.get(&node.id) else { return };

@@ -1,0 +1,198 @@
+//! Laws of the forecast, for random graphs and random pasts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+use tipoff::domain::coverage::PerMille;
+use tipoff::domain::event::{Completed, Event, Game, GameStatus, Outcome, Scheduled};
+use tipoff::domain::evidence::Extent;
+use tipoff::domain::forecast::{Basis, Day, FORECAST_DAYS_MIN, Forecast, History, forecast};
+use tipoff::domain::graph::{Graph, Kind};
+use tipoff::domain::id::NodeId;
+use tipoff::domain::partition::{Partition, record};
+
+use crate::graphs::{any_graph, at, empty, graph, hard, minutes, source, start, task};
+
+const CASES: u32 = 256;
+
+/// What one day showed of one node: minutes after midnight, and minutes it took.
+type Shown = (i64, i64);
+
+/// Days that showed something of each of ten nodes.
+fn pasts(days: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Vec<Shown>>> {
+    prop::collection::vec(prop::collection::vec((0_i64..1_400, 1_i64..90), 10), days)
+}
+
+fn history(graph: &Graph, pasts: &[Vec<Shown>]) -> History {
+    let day = |shown: &Vec<Shown>| {
+        let nodes = || graph.order.iter().zip(shown);
+        Arc::new(Day {
+            arrived: nodes().map(|(id, (arrived, _))| (id.clone(), minutes(*arrived))).collect(),
+            took: nodes().map(|(id, (_, took))| (id.clone(), minutes(*took))).collect(),
+            covered: BTreeMap::new(),
+        })
+    };
+    History { days: pasts.iter().map(day).collect() }
+}
+
+fn sources(graph: &Graph) -> Vec<NodeId> {
+    let is_source = |id: &&NodeId| matches!(graph.nodes[*id].kind, Kind::Source(_));
+    graph.order.iter().filter(is_source).cloned().collect()
+}
+
+/// A date on which these sources have come, so many minutes after the start; nothing has been decided on it.
+fn come(graph: &Graph, arrivals: &[(NodeId, i64)]) -> Partition {
+    let mut partition = empty();
+    for (node, minute) in arrivals {
+        let completed = Completed {
+            node: node.clone(),
+            run: "r".into(),
+            outcome: Outcome::Done(Extent::Whole),
+            records: None,
+            published: at(minute * 60),
+            correlation: None,
+            dispatch: None,
+            unit: None,
+        };
+        record(graph, &mut partition, &Event::Completed(completed));
+    }
+    partition
+}
+
+fn ready(forecast: &Forecast) -> BTreeMap<&NodeId, jiff::Timestamp> {
+    forecast.nodes.iter().filter_map(|expected| Some((&expected.node, expected.ready_at?))).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: CASES, rng_seed: RngSeed::Fixed(20260122), ..ProptestConfig::default() })]
+
+    /// What is not there cannot have come before now; what few days show is not believed.
+    #[test]
+    fn nothing_that_is_ahead_lies_in_the_past(
+        graph in any_graph(),
+        pasts in pasts(0..9),
+        come_by in prop::collection::vec(any::<bool>(), 10),
+        minute in -600_i64..600,
+    ) {
+        let arrivals: Vec<_> = sources(&graph).into_iter().zip(&come_by).filter(|(_, come)| **come).collect();
+        let arrivals: Vec<_> = arrivals.into_iter().map(|(id, _)| (id, minute)).collect();
+        let partition = come(&graph, &arrivals);
+        let now = at(minute * 60);
+        let history = history(&graph, &pasts);
+        let found = forecast(&graph, &partition, &history, now);
+        for expected in found.nodes.iter().filter(|expected| !expected.is_ready) {
+            prop_assert!(expected.ready_at.is_none_or(|ready| ready >= now), "{expected:?}");
+            // A join of what is there opens by the clock, which needs no past.
+            let is_join = matches!(graph.nodes[&expected.node].kind, Kind::Gate(_));
+            let is_told = expected.ready_at.is_some() && !is_join;
+            prop_assert!(!is_told || pasts.len() >= FORECAST_DAYS_MIN, "{expected:?}");
+        }
+        prop_assert_eq!(found, forecast(&graph, &partition, &history, now));
+    }
+
+    /// Whoever waits for something that comes later is not ready earlier.
+    #[test]
+    fn a_later_input_makes_nobody_earlier(
+        graph in any_graph(),
+        pasts in pasts(5..9),
+        come_at in prop::collection::vec(prop::option::of(-400_i64..0), 10),
+        late in any::<prop::sample::Index>(),
+        by in 1_i64..300,
+    ) {
+        let sources = sources(&graph);
+        let arrivals: Vec<_> = sources.iter().cloned().zip(&come_at).filter_map(|(id, at)| Some((id, (*at)?))).collect();
+        let late = &sources[late.index(sources.len())];
+        let rank = graph.order.iter().position(|id| id == late).expect("a source is in the order");
+        let later_arrivals: Vec<_> = arrivals
+            .iter()
+            .map(|(id, minute)| (id.clone(), if id == late { (minute + by).min(0) } else { *minute }))
+            .collect();
+        let mut later_pasts = pasts.clone();
+        later_pasts.iter_mut().for_each(|day| day[rank].0 += by);
+        let soon = forecast(&graph, &come(&graph, &arrivals), &history(&graph, &pasts), start());
+        let later = forecast(&graph, &come(&graph, &later_arrivals), &history(&graph, &later_pasts), start());
+        let (soon, later) = (ready(&soon), ready(&later));
+        for (node, ready) in &later {
+            prop_assert!(soon.get(node).is_some_and(|soon| soon <= ready), "{node}: {:?}, then {ready}", soon.get(node));
+        }
+        prop_assert_eq!(soon.len(), later.len());
+    }
+}
+
+/// A source, what is made of it, and a promise about that two hours before a game; five days alike.
+fn promised() -> (Graph, History) {
+    let mut promised = task("p", vec![hard("t")]);
+    promised.expects.alert_before_tip = Some(minutes(120));
+    let graph = graph(vec![source("s"), task("t", vec![hard("s")]), promised, task("x", vec![hard("p")])]);
+    let day = Day {
+        arrived: [("s", 720), ("t", 730), ("p", 750)].map(|(id, at)| (id.into(), minutes(at))).into(),
+        took: [("t", 10), ("p", 20)].map(|(id, took)| (id.into(), minutes(took))).into(),
+        covered: [("p".into(), vec![(minutes(750), share(700)), (minutes(770), PerMille::FULL)])].into(),
+    };
+    (graph, History { days: vec![Arc::new(day); FORECAST_DAYS_MIN] })
+}
+
+fn share(thousandths: u16) -> PerMille {
+    PerMille::new(thousandths).expect("below 1000")
+}
+
+/// The date of the laws with one game that tips off so many minutes after the start, noon.
+fn game(graph: &Graph, tip: i64, arrivals: &[(NodeId, i64)]) -> Partition {
+    let mut partition = come(graph, arrivals);
+    let game = Game { tip: Some(at(tip * 60)), status: GameStatus::Scheduled, id: None };
+    let told = Scheduled { games: [("20260122_LAL_BOS".into(), game)].into(), at: at(-3600) };
+    record(graph, &mut partition, &Event::Scheduled(told));
+    partition
+}
+
+#[test]
+fn a_shortfall_is_foreseen_with_its_cause_once_the_time_left_is_used_up() {
+    let (graph, history) = promised();
+    // What is promised for 13:00 usually stands at 12:50; the source usually comes at noon.
+    let day = game(&graph, 180, &[]);
+    let promised = NodeId::from("p");
+    for on_time in [0, 10] {
+        assert_eq!(forecast(&graph, &day, &history, at(on_time * 60)).shortfall(&promised), None, "{on_time}");
+    }
+    let found = forecast(&graph, &day, &history, at(11 * 60));
+    let short = found.shortfall(&promised).expect("11 minutes late, and 10 to spare");
+    assert_eq!((short.deadline, short.expected, short.required), (at(3600), share(700), PerMille::FULL));
+    let late = short.cause.as_ref().expect("the source is late");
+    assert_eq!((late.node.as_str(), late.by, late.has_come), ("s", minutes(11), false));
+    assert!(matches!(late.basis, Some(Basis::Arrival(usual)) if usual.days == 5 && usual.median == minutes(720)));
+    let words = short.words(&promised, day.key.date, &graph.zone);
+    let wanted = "13:00 will have 70 % of 100 % of p, because s is 11 minutes late (half of the last 5 game days had it \
+                  between 12:00 and 12:00)";
+    assert_eq!(words, wanted);
+    // It stays so when the source has come, and is named as having come.
+    let come = forecast(&graph, &game(&graph, 180, &[("s".into(), 11)]), &history, at(12 * 60));
+    let late = come.shortfall(&promised).and_then(|short| short.cause).expect("the minutes are lost");
+    assert_eq!((late.node.as_str(), late.by, late.has_come), ("s", minutes(11), true));
+    // After the deadline nothing is foreseen any more.
+    assert_eq!(forecast(&graph, &day, &history, at(3600)).shortfall(&promised), None);
+}
+
+#[test]
+fn too_few_days_tell_nothing() {
+    let (graph, mut history) = promised();
+    history.days.pop();
+    let found = forecast(&graph, &game(&graph, 180, &[]), &history, at(40 * 60));
+    assert_eq!(found.shortfall(&"p".into()), None);
+    assert!(found.nodes.iter().all(|expected| expected.ready_at.is_none()), "{found:?}");
+    assert_eq!(found.deadlines[0].expected, None);
+}
+
+#[test]
+fn a_clock_change_moves_no_clock_time() {
+    let zone = jiff::tz::TimeZone::get("America/New_York").expect("the zone is built in");
+    let noon = SignedDuration::from_hours(12);
+    for (date, utc) in [((3, 7), 17), ((3, 8), 16), ((10, 31), 16), ((11, 1), 17)] {
+        let date = jiff::civil::date(2026, date.0, date.1);
+        let instant = tipoff::domain::forecast::at_clock(noon, date, &zone);
+        assert_eq!(instant.strftime("%H").to_string(), utc.to_string(), "{date}");
+        assert_eq!(tipoff::domain::forecast::clock_of(instant, date, &zone), noon);
+    }
+}
