@@ -24,6 +24,8 @@ use crate::topology::Carries;
 
 /// How often the service looks at itself, and marks in the store that it is at work.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_mins(1);
+/// How often it is looked for what has gone quiet. Of gaps that are hours long, this is soon enough.
+const JUDGE_EVERY: SignedDuration = SignedDuration::from_mins(5);
 /// A mark older than this, five missed looks, means that nobody is at work, or that nobody can write it down.
 pub const ABSENT_AFTER: SignedDuration = SignedDuration::from_mins(5);
 /// How often a store that refuses is tried again. Nothing moves meanwhile, so not much longer than a blip.
@@ -35,7 +37,7 @@ const TRIES_BEFORE_ALERT: u32 = 2;
 /// Alerts remembered until they can be kept. More are a flood, whose first ones tell enough.
 const OWED_MAX: usize = 256;
 /// How long one process has it to itself to tell what has gone quiet. After its death another waits this long.
-const LEASE: SignedDuration = SignedDuration::from_mins(5);
+const LEASE: SignedDuration = SignedDuration::from_mins(15);
 /// Days ahead that anything may have happened to: the evening before is part of a date's work.
 const DAYS_AHEAD: i32 = 1;
 /// Journal entries read at once.
@@ -65,6 +67,8 @@ struct Known {
     store: Standing,
     tried: Timestamp,
     due: Timestamp,
+    /// When it was last looked for what has gone quiet.
+    judged: Timestamp,
     /// What has been announced and not been kept, in its order.
     owed: Vec<Alert>,
     heard: Heard,
@@ -78,6 +82,7 @@ impl Default for Known {
             store: Standing::Untried,
             tried: Timestamp::MIN,
             due: Timestamp::MIN,
+            judged: Timestamp::MIN,
             owed: Vec::new(),
             heard: Heard { since: Timestamp::MIN, completion: None, heartbeat: None },
             searched: BTreeMap::new(),
@@ -217,6 +222,9 @@ impl Engine {
     /// Tells which planes have gone quiet, or are lively again. Of several processes one does.
     async fn look_for_silence(&self) -> Result<(), StoreError> {
         let now = self.now();
+        if now.at < after(self.watch.known().judged, JUDGE_EVERY) {
+            return Ok(());
+        }
         if !self.suspect(self.store.lease("watch", now.at, after(now.at, LEASE)).await)? {
             return Ok(());
         }
@@ -244,6 +252,7 @@ impl Engine {
                 }
             }
         }
+        self.watch.known().judged = now.at;
         Ok(())
     }
 
