@@ -82,6 +82,11 @@ fn imports_point_inward() {
 }
 
 #[test]
+fn nobody_asks_which_zone_the_host_is_in() {
+    refuse("src", &["TimeZone::system", "Zoned::now", "chrono::Local", "Local::now", "localtime"]);
+}
+
+#[test]
 fn nothing_unfinished_and_no_unwrap_outside_tests() {
     refuse("src", &["todo!(", "unimplemented!(", ".unwrap()", "dbg!("]);
 }
