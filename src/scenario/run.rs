@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::expect::{Miss, misses};
 use super::file::Scenario;
 use super::ground::{Embedding, Ground};
-use super::world::{Moment, Regime, RunError, Seen, World};
+use super::world::{Course, Moment, Regime, RunError, Seen, World};
 use crate::diagnostic::Problems;
-use crate::domain::id::{DispatchId, NodeId};
+use crate::domain::id::NodeId;
 use crate::pipeline::{self, Declarations};
 
 /// What a run came to.
@@ -124,21 +124,23 @@ pub async fn run_on(
     }
     let plain = match regime {
         Regime::Plain => None,
-        _ => Some(plainly(scenario, declarations).await?.dispatches()),
+        _ => Some(plainly(scenario, declarations).await?),
     };
     run_beside(ground, scenario, declarations, (regime, plain.as_ref()), watch).await
 }
 
-/// What the plain run on the embedded store and bus sees. What it sends is what every other run has to send.
+/// What the plain run on the embedded store and bus sends, which is what every other run has to send.
 ///
 /// # Errors
 /// If it cannot be carried out.
-pub async fn plainly(scenario: &Scenario, declarations: &Arc<Declarations>) -> Result<Seen, RunError> {
+pub async fn plainly(scenario: &Scenario, declarations: &Arc<Declarations>) -> Result<Course, RunError> {
     let ground = embedding(declarations)?;
-    World::new(scenario, Arc::clone(declarations), Regime::Plain, ground).await?.play(|_| {}).await
+    let seen = World::new(scenario, Arc::clone(declarations), Regime::Plain, ground).await?.play(|_| {}).await?;
+    Ok(seen.course(seen.ended))
 }
 
-/// Runs it under a regime, beside the dispatches of the plain run where these are known.
+/// Runs it under a regime, beside the plain run where that is known: what that sent has to be sent, and until it ended
+/// nothing else.
 ///
 /// # Errors
 /// If it cannot be carried out.
@@ -146,15 +148,15 @@ pub async fn run_beside(
     ground: Box<dyn Ground>,
     scenario: &Scenario,
     declarations: &Arc<Declarations>,
-    (regime, plain): (Regime, Option<&BTreeSet<DispatchId>>),
+    (regime, plain): (Regime, Option<&Course>),
     watch: impl FnMut(&Moment<'_>),
 ) -> Result<Report, RunError> {
     let seen = World::new(scenario, Arc::clone(declarations), regime, ground).await?.play(watch).await?;
     let mut misses = misses(scenario, &seen, regime);
     if let Some(there) = plain {
-        let here = seen.dispatches();
-        let lost: Vec<String> = there.difference(&here).map(ToString::to_string).collect();
-        let new: Vec<String> = here.difference(there).map(ToString::to_string).collect();
+        let (all, meanwhile) = (seen.course(seen.ended).dispatches, seen.course(there.ended).dispatches);
+        let lost: Vec<String> = there.dispatches.difference(&all).map(ToString::to_string).collect();
+        let new: Vec<String> = meanwhile.difference(&there.dispatches).map(ToString::to_string).collect();
         if !lost.is_empty() || !new.is_empty() {
             let text = format!("{regime:?} gives other dispatches: lost {lost:?}, new {new:?}");
             misses.push(Miss { line: 1, text });

@@ -128,6 +128,17 @@ pub struct Seen {
     pub parked: Vec<Parked>,
     /// How often the engine was killed beyond what the file says.
     pub kills: u32,
+    /// When it ended. A world that answers goes on after a kill for longer than without one.
+    pub ended: Timestamp,
+}
+
+/// What a run sent, for another run to be held beside.
+#[derive(Clone, Debug)]
+pub struct Course {
+    /// Every dispatch id.
+    pub dispatches: BTreeSet<DispatchId>,
+    /// When it ended.
+    pub ended: Timestamp,
 }
 
 impl Seen {
@@ -143,9 +154,10 @@ impl Seen {
             .collect()
     }
 
-    /// Every dispatch id that was sent.
-    pub fn dispatches(&self) -> BTreeSet<DispatchId> {
-        self.sent().into_iter().map(|(_, sent)| sent.dispatch.clone()).collect()
+    /// What was sent until an instant.
+    pub fn course(&self, ended: Timestamp) -> Course {
+        let sent = self.sent().into_iter().filter(|(at, _)| *at <= ended);
+        Course { dispatches: sent.map(|(_, sent)| sent.dispatch.clone()).collect(), ended }
     }
 }
 
@@ -386,6 +398,7 @@ impl<'a> World<'a> {
             }
         }
         self.seen.parked = self.store.parked(10_000).await?;
+        self.seen.ended = end;
         Ok(self.seen)
     }
 

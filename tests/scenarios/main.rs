@@ -4,16 +4,14 @@
 //! between which no deadline falls in another order. A seed that ever failed stays in the list. Where the host is, by its
 //! own clock, changes nothing: what is played elsewhere is played by the program, in a process of its own.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, LazyLock, OnceLock};
 
-use tipoff::domain::id::DispatchId;
 use tipoff::pipeline::{Declarations, PIPELINE, TOPICS};
 use tipoff::scenario::file::Scenario;
 use tipoff::scenario::run::{declarations, embedding, plainly, run, run_beside};
-use tipoff::scenario::world::Regime;
+use tipoff::scenario::world::{Course, Regime};
 
 /// For runs in this process, and for those in hosts elsewhere.
 const SEEDS: [u64; 3] = [1, 42, 1949];
@@ -26,13 +24,13 @@ const INCIDENTS: [&str; 25] = [
 /// Ten thousand messages show what a flood does; the regimes would only show the same ten times more slowly.
 const PLAIN_ONLY: [&str; 1] = ["inc-24-flood.yaml"];
 
-/// One file, and what its plain run sends once somebody has asked.
+/// One file, and how its plain run went once somebody has asked.
 struct Story {
     name: String,
     path: PathBuf,
     scenario: Scenario,
     declared: Arc<Declarations>,
-    plain: OnceLock<BTreeSet<DispatchId>>,
+    plain: OnceLock<Course>,
 }
 
 /// The stories, and the two days that `tipoff demo` plays.
@@ -70,7 +68,7 @@ fn hold(regime: Regime) {
             }
             // Four tests run side by side; whichever comes first plays it plainly.
             if plain.get().is_none() {
-                let _ = plain.set(plainly(scenario, declared).await?.dispatches());
+                let _ = plain.set(plainly(scenario, declared).await?);
             }
             run_beside(embedding(declared)?, scenario, declared, (regime, plain.get()), |_| {}).await
         };
