@@ -469,9 +469,11 @@ fn firm(
         (Extant::Nothing, _) if standing.renewing => Some(Blocker::Renewing { node, date }),
         (Extant::Nothing, _) => Some(Blocker::Unmet { node, date, state: "nothing known" }),
         (_, None) => Some(Blocker::CoverageUnknown { node, date, required: need.coverage_min }),
-        (Extant::Known(observed), Some(false)) => {
-            Some(Blocker::CoverageShort { node, date, observed, required: need.coverage_min })
-        }
+        (Extant::Known(observed), Some(false)) => Some(match standing.unverified {
+            // Rows may show up a minute after their completion; until then nobody is told that they are missing.
+            Some(until) => Blocker::Unverified { node, date, until },
+            None => Blocker::CoverageShort { node, date, observed, required: need.coverage_min },
+        }),
         (_, Some(false)) => Some(Blocker::Unmet { node, date, state: "not enough" }),
         (_, Some(true)) if standing.renewing => Some(Blocker::Renewing { node, date }),
         (_, Some(true)) if standing.stale => Some(Blocker::Stale { node, date }),
@@ -534,7 +536,7 @@ fn look_up(partition: &Partition, need: &Dependency, standings: &Standings) -> (
 /// Until when, at the latest, a completion of `node` waits for the warehouse's word.
 ///
 /// A producer may report what it has not stored. The warehouse may lag behind a completion, so that it is asked again where
-/// it has less; where it cannot tell, or keeps nothing of the kind, the completion is believed.
+/// it has less or cannot tell; where it keeps nothing of the kind, the completion is believed at once.
 pub fn unverified(partition: &Partition, node: &Node, now: Now) -> Option<Timestamp> {
     if node.expects.verify.is_zero() || !node.probed {
         return None;
@@ -543,7 +545,8 @@ pub fn unverified(partition: &Partition, node: &Node, now: Now) -> Option<Timest
     let claimed = evidence.claim.as_ref()?.published;
     let until = after(claimed, node.expects.verify);
     let seen = evidence.observation.as_ref().filter(|seen| seen.at >= claimed);
-    let confirmed = evidence.looked_at >= Some(claimed) && seen.is_none_or(|seen| seen.coverage.is_full());
+    let heard = evidence.looked_at >= Some(claimed) && evidence.unanswered.is_none();
+    let confirmed = heard && seen.is_none_or(|seen| seen.coverage.is_full());
     (!confirmed && !now.reached(until)).then_some(until)
 }
 

@@ -49,9 +49,16 @@ impl Walk<'_> {
         }
     }
 
-    /// Asks whether what a completion reports is there: at once, and every minute for as long as less is.
+    /// Asks whether what a completion reports is there: at once, and every minute for as long as less is; once per interval
+    /// where the warehouse could not tell in time, for it may still say that nothing is there.
     pub(super) fn verify(&mut self, partition: &mut Partition, node: &Node) {
-        let Some(until) = readiness::unverified(partition, node, self.now) else { return };
+        let Some(until) = readiness::unverified(partition, node, self.now) else {
+            let over = readiness::pass(self.graph, partition, node).is_some_and(|(_, until)| self.now.reached(until));
+            if !node.expects.verify.is_zero() && !over && partition.node(&node.id).evidence.is_unanswered() {
+                self.observe(partition, partition.key.date, node.id.clone());
+            }
+            return;
+        };
         self.wake.at(until);
         let claimed = partition.node(&node.id).evidence.claim.as_ref().map(|claim| claim.published);
         let Some(claimed) = claimed else { return };
