@@ -196,6 +196,13 @@ impl Walk<'_> {
                 Note::WrongTopic { name, topic } => {
                     (format!("wrong-topic:{name}"), format!("`{name}` came over {topic}, a topic of another pipeline"))
                 }
+                Note::OtherDate { node, given } => (
+                    format!("other-date:{node}:{}", partition.key),
+                    format!(
+                        "{node} gives {given} for files of games that lie under {}; they count for that date",
+                        partition.key.date
+                    ),
+                ),
             };
             self.holds_of(AlertKey::new(key), Severity::Warning, BTreeSet::new(), text);
         }
