@@ -183,6 +183,13 @@ impl Walk<'_> {
         if !words.is_empty() {
             let text = format!("{} is blocked: {}", node.id, words.join("; "));
             self.condition("blocked", node, partition, Severity::Warning, text);
+        } else if blockers.iter().any(|blocker| matches!(blocker, Blocker::Unverified { .. })) {
+            // A new completion has come, and whether it helped is being looked at.
+            let key = AlertKey::new(format!("blocked:{}:{}", node.id, partition.key));
+            if let Some(severity) = partition.alerts.get(&key).copied() {
+                let text = format!("whether {} is still blocked is not known yet", node.id);
+                self.holds_of(key, severity, BTreeSet::new(), text);
+            }
         }
     }
 
