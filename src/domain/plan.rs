@@ -135,6 +135,7 @@ impl Walk<'_> {
                 self.not_started(facts, node, date);
             }
             reconcile(facts);
+            self.doubt(partition, node);
         }
         self.verify(partition, node);
         self.look_when_due(partition, node);
@@ -190,8 +191,10 @@ impl Walk<'_> {
             && seen.is_some_and(|seen| units::short_units(seen).next().is_some());
         match &facts.state {
             State::Failed { .. } => match facts.failure.as_ref().map(|failure| failure.kind) {
-                // Producers try again by their own schedule, until it is too late.
+                // Producers try again by their own schedule, until it is too late. What is empty before it is due may come
+                // yet: a file of before the games uses up no attempt.
                 Some(FailureKind::Reported) if !late => None,
+                Some(FailureKind::Empty) if !late && !node.expects.due.is_empty() => None,
                 kind => Some(kind.map_or(Cause::Failed, FailureKind::cause)),
             },
             State::Waiting | State::Succeeded { .. } if late || doubtful => Some(Cause::Overdue),

@@ -23,6 +23,20 @@ impl Walk<'_> {
         }
     }
 
+    /// Asks the warehouse about a source whose producer says that it had nothing, or nothing to do, or not how much it
+    /// stored: many producers never fill in a count.
+    pub(super) fn doubt(&mut self, partition: &mut Partition, node: &Node) {
+        let facts = partition.node(&node.id);
+        let failed = facts.failure.as_ref().filter(|failure| failure.kind.is_doubtful()).map(|failure| failure.at);
+        let claim = facts.evidence.claim.as_ref();
+        let claimed = claim.filter(|claim| claim.records.unwrap_or(0) == 0).map(|claim| claim.published);
+        match failed.max(claimed) {
+            Some(since) if self.now.reached(since) => self.observe_since(partition, node, since),
+            Some(since) => self.wake.at(since),
+            None => {}
+        }
+    }
+
     /// Asks about one output, once per interval.
     pub(super) fn observe(&mut self, partition: &mut Partition, date: Date, node: NodeId) {
         self.observe_every(partition, date, node, self.graph.limits.observe_every);
