@@ -64,6 +64,11 @@ impl Calendar {
         pause.or(off_season.then_some("off season"))
     }
 
+    /// Whether a season begins on `date`: no game day goes before it.
+    pub fn opens(&self, date: Date) -> bool {
+        self.seasons.iter().any(|season| season.from == date)
+    }
+
     /// The team that a source calls `code`.
     pub fn team<'a>(&'a self, code: &'a str) -> &'a str {
         self.codes.get(code).map_or(code, |team| team)

@@ -355,4 +355,11 @@ pub enum Note {
         /// The topic it came over.
         topic: Arc<str>,
     },
+    /// The file of a game lies under this date, and the message about it gives another: a scraper's word for today.
+    OtherDate {
+        /// Whose file.
+        node: NodeId,
+        /// The date as given.
+        given: Date,
+    },
 }

@@ -196,6 +196,12 @@ impl Evidence {
         news
     }
 
+    /// Whether a completion is believed although the warehouse could not tell.
+    pub fn is_unanswered(&self) -> bool {
+        let claimed = self.claim.as_ref().map(|claim| claim.published);
+        claimed.is_some() && self.unanswered.is_some() && self.looked_at >= claimed
+    }
+
     /// Takes in that a completion was about one part; returns whether that is news. A part told of twice is one part.
     pub fn part(&mut self, unit: &UnitId, published: Timestamp) -> bool {
         let known = self.parts.len();

@@ -369,6 +369,11 @@ impl FailureKind {
             Self::NotStarted => Cause::NotStarted,
         }
     }
+
+    /// Whether the producer may have been wrong, so that the rows may be there for all that.
+    pub fn is_doubtful(self) -> bool {
+        matches!(self, Self::Declined | Self::Empty)
+    }
 }
 
 /// What has been spent on one set of inputs.
@@ -641,8 +646,8 @@ fn completion(graph: &Graph, partition: &mut Partition, completed: &Completed) -
         (false, true) => Some(false),
         (false, false) => None,
     };
-    // A task that declines waits for better inputs; a source that does has to be asked again.
-    let waits = graph.node(completed.node.as_str()).is_some_and(|node| !matches!(node.kind, Kind::Source(Some(_))));
+    // A task that declines waits for better inputs; a source that does has loaded nothing.
+    let waits = graph.node(completed.node.as_str()).is_some_and(|node| node.task().is_some());
     let node = partition.node_mut(&completed.node);
     if is_future(node, completed.dispatch.as_ref()) {
         return Recorded::Future;

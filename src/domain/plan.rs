@@ -22,7 +22,7 @@ use super::effect::{Cause, Dispatch, Effect, Manifest, Severity};
 use super::event::Upstream;
 use super::evidence::Extant;
 use super::failure::{self, Ends};
-use super::graph::{Graph, Heartbeats, Kind, Node, Offset, Rebuild, Task, Unit};
+use super::graph::{Graph, Heartbeats, Kind, Node, Offset, Rebuild, Refresh, Task, Unit};
 use super::id::{AlertKey, Attempt, NodeId, RunId, UnitId};
 use super::partition::{
     End, Failure, FailureKind, Fingerprint, LastDispatch, Node as Facts, Partition, Spent, Starter, State, Way, end,
@@ -135,6 +135,7 @@ impl Walk<'_> {
                 self.not_started(facts, node, date);
             }
             reconcile(facts);
+            self.doubt(partition, node);
         }
         self.verify(partition, node);
         self.look_when_due(partition, node);
@@ -190,8 +191,10 @@ impl Walk<'_> {
             && seen.is_some_and(|seen| units::short_units(seen).next().is_some());
         match &facts.state {
             State::Failed { .. } => match facts.failure.as_ref().map(|failure| failure.kind) {
-                // Producers try again by their own schedule, until it is too late.
+                // Producers try again by their own schedule, until it is too late. What is empty before it is due may come
+                // yet: a file of before the games uses up no attempt.
                 Some(FailureKind::Reported) if !late => None,
+                Some(FailureKind::Empty) if !late && !node.expects.due.is_empty() => None,
                 kind => Some(kind.map_or(Cause::Failed, FailureKind::cause)),
             },
             State::Waiting | State::Succeeded { .. } if late || doubtful => Some(Cause::Overdue),
@@ -373,8 +376,52 @@ impl Walk<'_> {
                 }
                 games.into_iter().filter(|(_, game)| ahead(game)).map(|(unit, _)| unit).collect()
             }
+            (Cause::InputsNewer, _) => self.renewed(partition, node).unwrap_or_default(),
             _ => BTreeSet::new(),
         }
+    }
+
+    /// The games that have come into the inputs of `node` since it was built; nothing where other games may have changed.
+    fn renewed(&self, partition: &Partition, node: &Node) -> Option<BTreeSet<UnitId>> {
+        let built = partition.nodes.get(&node.id)?.built_from.filter(|_| node.expects.unit == Unit::Game)?;
+        self.came_since(partition, node, node, built)
+    }
+
+    /// The games that have come into the inputs of `through` since `built`, as far as `node` goes.
+    fn came_since(
+        &self,
+        partition: &Partition,
+        node: &Node,
+        through: &Node,
+        built: Timestamp,
+    ) -> Option<BTreeSet<UnitId>> {
+        let mut games = BTreeSet::new();
+        for need in through.needs.iter().filter(|need| need.refresh == Refresh::Always) {
+            let upstream = self.graph.node(need.node.as_str())?;
+            let is_newer = self.standings.get(&upstream.id).is_some_and(|standing| standing.since > Some(built));
+            if need.offset != Offset::Same {
+                let newer = partition.upstream.get(&upstream.id).is_some_and(|upstream| upstream.since > built);
+                if newer {
+                    return None;
+                }
+                continue;
+            }
+            if !is_newer {
+                continue;
+            }
+            let facts = partition.node(&upstream.id);
+            games.extend(match &upstream.kind {
+                Kind::Gate(_) => self.came_since(partition, node, upstream, built)?,
+                // What was made before is made again for what has come into its own inputs.
+                Kind::Task(_) => {
+                    let before = facts.ended.values().any(|ended| ended.how == End::Done && ended.at <= built);
+                    let games = before.then(|| self.came_since(partition, node, upstream, built))??;
+                    Some(games).filter(|games| !games.is_empty())?
+                }
+                Kind::Source(_) => units::came_since(self.graph, partition, (upstream, node), built)?,
+            });
+        }
+        Some(games)
     }
 
     /// In a phase where nobody shows a sign of life only one is asked again.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use jiff::civil::Date;
+use jiff::civil::{Date, Time};
 use serde::Serialize;
 
 use super::calendar::{Anchor, anchored};
@@ -15,7 +15,7 @@ use super::coverage::{Coverage, PerMille};
 use super::effect::Input;
 use super::event::CheckAnswer;
 use super::evidence::{Extant, Version};
-use super::graph::{Dependency, Gate, Graph, Kind, Node, Offset, Refresh, Strength, Unanswered};
+use super::graph::{DayTime, Dependency, Gate, Graph, Kind, Node, Offset, Refresh, Strength, Unanswered};
 use super::id::{CheckId, NodeId};
 use super::partition::{Fingerprint, Partition, State};
 use super::time::{Now, after};
@@ -345,7 +345,7 @@ pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings
     let mut newest_correlated: Option<Timestamp> = None;
     let mut optional: Vec<(&Dependency, Date, Standing)> = Vec::new();
     for need in &node.needs {
-        let (date, standing) = look_up(partition, need, standings);
+        let (date, standing) = look_up(graph, partition, need, standings);
         found.inputs.push(Input {
             node: need.node.clone(),
             date,
@@ -459,7 +459,9 @@ fn firm(
     let enough = standing.extant.reaches(need.coverage_min);
     if !standing.extant.is_whole() {
         found.missing.insert(node.clone());
-        ask(graph, found, &node, date);
+        if standing.waived.is_none() {
+            ask(graph, found, &node, date);
+        }
     }
     if standing.waived.is_some() && enough != Some(true) {
         found.waived.insert(node);
@@ -469,9 +471,11 @@ fn firm(
         (Extant::Nothing, _) if standing.renewing => Some(Blocker::Renewing { node, date }),
         (Extant::Nothing, _) => Some(Blocker::Unmet { node, date, state: "nothing known" }),
         (_, None) => Some(Blocker::CoverageUnknown { node, date, required: need.coverage_min }),
-        (Extant::Known(observed), Some(false)) => {
-            Some(Blocker::CoverageShort { node, date, observed, required: need.coverage_min })
-        }
+        (Extant::Known(observed), Some(false)) => Some(match standing.unverified {
+            // Rows may show up a minute after their completion; until then nobody is told that they are missing.
+            Some(until) => Blocker::Unverified { node, date, until },
+            None => Blocker::CoverageShort { node, date, observed, required: need.coverage_min },
+        }),
         (_, Some(false)) => Some(Blocker::Unmet { node, date, state: "not enough" }),
         (_, Some(true)) if standing.renewing => Some(Blocker::Renewing { node, date }),
         (_, Some(true)) if standing.stale => Some(Blocker::Stale { node, date }),
@@ -500,7 +504,7 @@ fn ask(graph: &Graph, found: &mut Readiness, node: &NodeId, date: Date) {
 }
 
 /// The standing of one edge's upstream, and the date it is about.
-fn look_up(partition: &Partition, need: &Dependency, standings: &Standings) -> (Date, Standing) {
+fn look_up(graph: &Graph, partition: &Partition, need: &Dependency, standings: &Standings) -> (Date, Standing) {
     let nothing = || Standing {
         extant: Extant::Nothing,
         version: Version::of(()),
@@ -512,9 +516,11 @@ fn look_up(partition: &Partition, need: &Dependency, standings: &Standings) -> (
         join: None,
         correlation: None,
     };
+    let opens = graph.calendar.opens(partition.key.date);
     match need.offset {
         Offset::Same => (partition.key.date, standings.get(&need.node).cloned().unwrap_or_else(nothing)),
-        Offset::PreviousGameDay => match partition.upstream.get(&need.node) {
+        // Before the first day of a season nothing of it was played, so nothing is waited for.
+        Offset::PreviousGameDay => match partition.upstream.get(&need.node).filter(|_| !opens) {
             Some(upstream) => {
                 let standing = Standing {
                     extant: upstream.extant,
@@ -526,7 +532,11 @@ fn look_up(partition: &Partition, need: &Dependency, standings: &Standings) -> (
                 };
                 (upstream.date, standing)
             }
-            None => (previous_date(partition.key.date), nothing()),
+            None => {
+                let date = partition.key.date;
+                let waived = opens.then(|| DayTime { days: 0, time: Time::midnight() }.on(date, &graph.zone));
+                (previous_date(date), Standing { waived, ..nothing() })
+            }
         },
     }
 }
@@ -534,7 +544,7 @@ fn look_up(partition: &Partition, need: &Dependency, standings: &Standings) -> (
 /// Until when, at the latest, a completion of `node` waits for the warehouse's word.
 ///
 /// A producer may report what it has not stored. The warehouse may lag behind a completion, so that it is asked again where
-/// it has less; where it cannot tell, or keeps nothing of the kind, the completion is believed.
+/// it has less or cannot tell; where it keeps nothing of the kind, the completion is believed at once.
 pub fn unverified(partition: &Partition, node: &Node, now: Now) -> Option<Timestamp> {
     if node.expects.verify.is_zero() || !node.probed {
         return None;
@@ -543,7 +553,8 @@ pub fn unverified(partition: &Partition, node: &Node, now: Now) -> Option<Timest
     let claimed = evidence.claim.as_ref()?.published;
     let until = after(claimed, node.expects.verify);
     let seen = evidence.observation.as_ref().filter(|seen| seen.at >= claimed);
-    let confirmed = evidence.looked_at >= Some(claimed) && seen.is_none_or(|seen| seen.coverage.is_full());
+    let heard = evidence.looked_at >= Some(claimed) && evidence.unanswered.is_none();
+    let confirmed = heard && seen.is_none_or(|seen| seen.coverage.is_full());
     (!confirmed && !now.reached(until)).then_some(until)
 }
 
@@ -607,7 +618,7 @@ pub fn join(
     let mut versions = Vec::new();
     let mut correlation = None;
     for need in &node.needs {
-        let (_, standing) = look_up(partition, need, standings);
+        let (_, standing) = look_up(graph, partition, need, standings);
         begun |= standing.extant != Extant::Nothing || standing.waived.is_some();
         let met = standing.join.as_ref().map_or_else(
             || {

@@ -14,7 +14,7 @@ use super::event::Game;
 use super::evidence::{Evidence, Extant, Extent, Observation};
 use super::graph::{Graph, Node, Unit};
 use super::id::UnitId;
-use super::partition::Partition;
+use super::partition::{End, Partition};
 
 /// How a game is short of an output.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
@@ -90,11 +90,7 @@ fn shares<'g>(
         Unit::Game => games.keys().map(UnitId::as_str).collect(),
         Unit::Team => games.keys().filter_map(teams_of).flat_map(|(away, home)| [away, home]).collect(),
     };
-    let named = |given: &UnitId| {
-        let of_schedule = |(_, game): &(&UnitId, &Game)| game.id.as_ref() == Some(given);
-        let game = games.iter().find(of_schedule).map(|(unit, _)| unit.as_str());
-        game.unwrap_or(calendar.team(given.as_str())).to_owned()
-    };
+    let named = |given: &UnitId| named(calendar, games, given);
     let seen: BTreeMap<String, Option<Deficit>> = match (&evidence.observation, evidence.newest_claim()) {
         // What the warehouse counted outweighs what messages said before.
         (Some(observed), None) if !observed.units.is_empty() => {
@@ -105,10 +101,46 @@ fn shares<'g>(
             };
             observed.units.iter().map(|(unit, coverage)| (named(unit), deficit(coverage))).collect()
         }
-        (_, Some(_)) if !evidence.parts.is_empty() => evidence.parts.keys().map(|unit| (named(unit), None)).collect(),
+        // Messages add to what it counted before them.
+        (observed, Some(_)) if !evidence.parts.is_empty() => {
+            let counted = observed.iter().flat_map(|observed| &observed.units);
+            let counted = counted.filter(|(_, coverage)| coverage.is_full()).map(|(unit, _)| unit);
+            counted.chain(evidence.parts.keys()).map(|unit| (named(unit), None)).collect()
+        }
         _ => return None,
     };
     Some(expected.into_iter().map(|unit| (unit, seen.get(unit).copied().unwrap_or(Some(Deficit::Nothing)))).collect())
+}
+
+/// What is called `given` by a source, as it is called here: a game by the schedule's own number, or a team by its code.
+fn named(calendar: &Calendar, games: &BTreeMap<UnitId, Game>, given: &UnitId) -> String {
+    let game = games.iter().find(|(_, game)| game.id.as_ref() == Some(given)).map(|(unit, _)| unit.as_str());
+    game.unwrap_or(calendar.team(given.as_str())).to_owned()
+}
+
+/// The games that have come into `source` since `built`: those that messages told of, and where the warehouse has counted
+/// more since, those that `node` is short of. Nothing where other games may have changed: a load that names no game, or
+/// loads one again.
+pub fn came_since(
+    graph: &Graph,
+    partition: &Partition,
+    (source, node): (&Node, &Node),
+    built: Timestamp,
+) -> Option<BTreeSet<UnitId>> {
+    let facts = partition.nodes.get(&source.id)?;
+    let (evidence, games) = (&facts.evidence, partition.games());
+    let came = |at: &Timestamp| evidence.parts.values().any(|first| first == at);
+    let loads = facts.ended.values().filter(|ended| ended.how == End::Done && ended.at > built);
+    if !loads.map(|ended| ended.at).all(|at| came(&at)) {
+        return None;
+    }
+    let told = evidence.parts.iter().filter(|(_, first)| **first > built);
+    let told = told.map(|(unit, _)| UnitId::from(&*named(&graph.calendar, &games, unit)));
+    let mut came: BTreeSet<UnitId> = told.filter(|unit| games.contains_key(unit)).collect();
+    if evidence.observation.as_ref().is_some_and(|seen| seen.since > built) {
+        came.extend(deficits(graph, partition, node, Timestamp::MIN).into_keys());
+    }
+    Some(came)
 }
 
 /// The units of which the warehouse counted less than all.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::domain::coverage::Coverage;
-use crate::domain::event::{Completed, Event, Outcome};
+use crate::domain::event::{Completed, Event, Note, Outcome};
 use crate::domain::evidence::Extent;
 use crate::domain::id::{DispatchId, RunId, UnitId};
 
@@ -125,7 +125,13 @@ fn read(routes: &Routes<'_>, pipeline: &str, delivery: &Delivery, body: &Body) -
     let report = classify(routes, body)?;
     let echoed = body.tipoff.as_ref().and_then(|echo| echo.0.dispatch_id.as_deref());
     let echoed = echoed.or_else(|| delivery.attributes.get(DISPATCH_ATTRIBUTE).map(String::as_str));
-    let when = date_of(body, report.path);
+    let said = date_of(body, report.path);
+    // A game's file lies under the date of the game, whatever day its producer took for it.
+    let filed = report.path.filter(|path| is_of_game(path)).and_then(date_in);
+    let when = match (&said, filed) {
+        (Ok(_), Some(filed)) => Ok(filed),
+        _ => said.clone(),
+    };
     let topic = (delivery.topic.as_str(), pipeline);
     let resolved = resolve(routes, topic, &report.names, when, delivery.published, echoed)?;
     let completed = Completed {
@@ -138,8 +144,11 @@ fn read(routes: &Routes<'_>, pipeline: &str, delivery: &Delivery, body: &Body) -
         dispatch: resolved.dispatch,
         unit: unit_of(body, delivery, report.path),
     };
+    let other = said.ok().filter(|given| *given != resolved.key.date);
+    let note = other.map(|given| Event::Noted(Note::OtherDate { node: completed.node.clone(), given }));
     let mut events = vec![Event::Completed(completed)];
     events.extend(resolved.notes);
+    events.extend(note);
     Ok(Decoded::Events { key: resolved.key, events })
 }
 
@@ -228,6 +237,11 @@ fn unit_of(body: &Body, delivery: &Delivery, path: Option<&str>) -> Option<UnitI
     let team = team.filter(|team| is_code(team)).map(str::to_ascii_uppercase);
     let unit = team.or_else(|| path?.split('/').rev().find_map(part_in));
     unit.map(UnitId::new)
+}
+
+/// Whether a file is about one game.
+fn is_of_game(path: &str) -> bool {
+    path.split('/').filter_map(part_in).any(|part| part.starts_with(|first: char| first.is_ascii_digit()))
 }
 
 /// The part that one step of a path names: `0022500440.pdf`, `20260123-BOSBKN`, `team_POR`.

@@ -15,14 +15,15 @@ use super::super::evidence::{Extant, Extent};
 use super::super::failure;
 use super::super::graph::{Node, Unit};
 use super::super::id::{AlertKey, NodeId, UnitId};
-use super::super::partition::{FailureKind, Partition, State};
+use super::super::partition::{FailureKind, Node as Facts, Partition, State};
 use super::super::readiness::{self, Blocker};
 use super::super::silence::Silent;
 use super::super::time::{after, shown};
 use super::super::units;
 use super::{Walk, clock, list, minutes};
 
-/// How long an answer about what is due may take before people are told what was known without it.
+/// How long an answer about what is due, or about what is doubtful, may take before people are told what was known without
+/// it.
 const ANSWER_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 /// Games and nodes that an alert's text names.
 const SHOWN_MAX: usize = 20;
@@ -122,6 +123,7 @@ impl Walk<'_> {
             && !matches!(facts.state, State::Skipped { .. })
             && failure::ends_of_itself(self.graph, facts).is_none()
             && !(failure.kind == FailureKind::NotStarted && self.silent.contains_key(&*node.phase))
+            && !self.is_doubted(node, facts)
         {
             let run = failure.run.as_ref().map(|run| format!(" {run}")).unwrap_or_default();
             let next = match facts.state {
@@ -160,6 +162,20 @@ impl Walk<'_> {
         }
     }
 
+    /// Whether the warehouse has still to say if a source that reports nothing really has nothing.
+    fn is_doubted(&mut self, node: &Node, facts: &Facts) -> bool {
+        let Some(failure) = facts.failure.as_ref().filter(|failure| failure.kind.is_doubtful()) else { return false };
+        let given_up = after(failure.at, ANSWER_WITHIN);
+        let awaited = node.probed
+            && node.task().is_none()
+            && facts.evidence.looked_at < Some(failure.at)
+            && !self.now.reached(given_up);
+        if awaited {
+            self.wake.at(given_up);
+        }
+        awaited
+    }
+
     /// A node that would run but for an input that falls short.
     pub(super) fn coverage(&mut self, partition: &Partition, node: &Node, blockers: &[Blocker]) {
         // Before its pass begins nothing is late, and after it nothing can be mended.
@@ -183,6 +199,13 @@ impl Walk<'_> {
         if !words.is_empty() {
             let text = format!("{} is blocked: {}", node.id, words.join("; "));
             self.condition("blocked", node, partition, Severity::Warning, text);
+        } else if blockers.iter().any(|blocker| matches!(blocker, Blocker::Unverified { .. })) {
+            // A new completion has come, and whether it helped is being looked at.
+            let key = AlertKey::new(format!("blocked:{}:{}", node.id, partition.key));
+            if let Some(severity) = partition.alerts.get(&key).copied() {
+                let text = format!("whether {} is still blocked is not known yet", node.id);
+                self.holds_of(key, severity, BTreeSet::new(), text);
+            }
         }
     }
 
@@ -196,6 +219,13 @@ impl Walk<'_> {
                 Note::WrongTopic { name, topic } => {
                     (format!("wrong-topic:{name}"), format!("`{name}` came over {topic}, a topic of another pipeline"))
                 }
+                Note::OtherDate { node, given } => (
+                    format!("other-date:{node}:{}", partition.key),
+                    format!(
+                        "{node} gives {given} for files of games that lie under {}; they count for that date",
+                        partition.key.date
+                    ),
+                ),
             };
             self.holds_of(AlertKey::new(key), Severity::Warning, BTreeSet::new(), text);
         }

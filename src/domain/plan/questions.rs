@@ -23,6 +23,20 @@ impl Walk<'_> {
         }
     }
 
+    /// Asks the warehouse about a source whose producer says that it had nothing, or nothing to do, or not how much it
+    /// stored: many producers never fill in a count.
+    pub(super) fn doubt(&mut self, partition: &mut Partition, node: &Node) {
+        let facts = partition.node(&node.id);
+        let failed = facts.failure.as_ref().filter(|failure| failure.kind.is_doubtful()).map(|failure| failure.at);
+        let claim = facts.evidence.claim.as_ref();
+        let claimed = claim.filter(|claim| claim.records.unwrap_or(0) == 0).map(|claim| claim.published);
+        match failed.max(claimed) {
+            Some(since) if self.now.reached(since) => self.observe_since(partition, node, since),
+            Some(since) => self.wake.at(since),
+            None => {}
+        }
+    }
+
     /// Asks about one output, once per interval.
     pub(super) fn observe(&mut self, partition: &mut Partition, date: Date, node: NodeId) {
         self.observe_every(partition, date, node, self.graph.limits.observe_every);
@@ -49,9 +63,16 @@ impl Walk<'_> {
         }
     }
 
-    /// Asks whether what a completion reports is there: at once, and every minute for as long as less is.
+    /// Asks whether what a completion reports is there: at once, and every minute for as long as less is; once per interval
+    /// where the warehouse could not tell in time, for it may still say that nothing is there.
     pub(super) fn verify(&mut self, partition: &mut Partition, node: &Node) {
-        let Some(until) = readiness::unverified(partition, node, self.now) else { return };
+        let Some(until) = readiness::unverified(partition, node, self.now) else {
+            let over = readiness::pass(self.graph, partition, node).is_some_and(|(_, until)| self.now.reached(until));
+            if !node.expects.verify.is_zero() && !over && partition.node(&node.id).evidence.is_unanswered() {
+                self.observe(partition, partition.key.date, node.id.clone());
+            }
+            return;
+        };
         self.wake.at(until);
         let claimed = partition.node(&node.id).evidence.claim.as_ref().map(|claim| claim.published);
         let Some(claimed) = claimed else { return };
