@@ -13,10 +13,11 @@ use serde::de::IgnoredAny;
 use crate::domain::coverage::Coverage;
 use crate::domain::event::{Completed, Event, Note, Outcome};
 use crate::domain::evidence::Extent;
+use crate::domain::graph::Node;
 use crate::domain::id::{DispatchId, RunId, UnitId};
 
 use super::inbound::{DISPATCH_ATTRIBUTE, Decoded, Delivery, NAME_MAX, Routes};
-use super::name::{Names, Writer, checked, resolve, writer_of};
+use super::name::{Names, Resolved, Writer, checked, resolve, writer_of};
 use super::parked::{Ignored, Kind, Reason, excerpt};
 use super::value::{Count, Object, Text, Words, date, date_in, is_control, shown};
 
@@ -126,14 +127,14 @@ fn read(routes: &Routes<'_>, pipeline: &str, delivery: &Delivery, body: &Body) -
     let echoed = body.tipoff.as_ref().and_then(|echo| echo.0.dispatch_id.as_deref());
     let echoed = echoed.or_else(|| delivery.attributes.get(DISPATCH_ATTRIBUTE).map(String::as_str));
     let said = date_of(body, report.path);
-    // A game's file lies under the date of the game, whatever day its producer took for it.
-    let filed = report.path.filter(|path| is_of_game(path)).and_then(date_in);
-    let when = match (&said, filed) {
-        (Ok(_), Some(filed)) => Ok(filed),
-        _ => said.clone(),
-    };
     let topic = (delivery.topic.as_str(), pipeline);
-    let resolved = resolve(routes, topic, &report.names, when, delivery.published, echoed)?;
+    let at = |when| resolve(routes, topic, &report.names, when, delivery.published, echoed);
+    let mut resolved = at(said.clone())?;
+    // The file of a game lies under the date of the game, whatever day its scraper or its loader took for it.
+    let own = report.path.filter(|path| is_of_game(path) && is_file_of(routes, &resolved, path));
+    if let Some(filed) = own.and_then(date_in).filter(|filed| *filed != resolved.key.date) {
+        resolved = at(Ok(filed))?;
+    }
     let completed = Completed {
         node: resolved.node,
         run: run_of(body, delivery, resolved.dispatch.as_ref()).map_err(park)?,
@@ -237,6 +238,15 @@ fn unit_of(body: &Body, delivery: &Delivery, path: Option<&str>) -> Option<UnitI
     let team = team.filter(|team| is_code(team)).map(str::to_ascii_uppercase);
     let unit = team.or_else(|| path?.split('/').rev().find_map(part_in));
     unit.map(UnitId::new)
+}
+
+/// Whether a node writes the file at `path`, or loads it.
+fn is_file_of(routes: &Routes<'_>, resolved: &Resolved, path: &str) -> bool {
+    let Writer::Node(writer) = writer_of(routes, path) else { return false };
+    let graph = routes.graphs.iter().find(|graph| graph.pipeline == resolved.key.pipeline);
+    let node = graph.and_then(|graph| graph.node(resolved.node.as_str()));
+    let loads = |node: &Node| node.needs.iter().any(|need| need.node.as_str() == writer);
+    resolved.node.as_str() == writer || node.is_some_and(loads)
 }
 
 /// Whether a file is about one game.
