@@ -132,7 +132,8 @@ fn promised() -> (Graph, History) {
         took: [("t", 10), ("p", 20)].map(|(id, took)| (id.into(), minutes(took))).into(),
         covered: [("p".into(), vec![(minutes(750), share(700)), (minutes(770), PerMille::FULL)])].into(),
     };
-    (graph, History { days: vec![Arc::new(day); FORECAST_DAYS_MIN] })
+    let day = Arc::new(day);
+    (graph, History { days: vec![day; FORECAST_DAYS_MIN] })
 }
 
 fn share(thousandths: u16) -> PerMille {
