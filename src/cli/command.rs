@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use clap::Args;
-use jiff::civil::Date;
+use jiff::civil::{Date, Time};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -15,6 +15,7 @@ use super::say::say;
 use super::{Common, Fault, Verdict, backend, dates, graph, inspect};
 use crate::clock::Clock;
 use crate::domain::event::{Command, Event, GameStatus, Request};
+use crate::domain::graph::{DayTime, Graph};
 use crate::domain::id::{NodeId, PartitionKey, PipelineId, RequestId, UnitId};
 use crate::domain::partition::Recorded;
 use crate::domain::time::{Now, after, shown};
@@ -75,6 +76,10 @@ impl Hold {
     }
 }
 
+/// The least time for which an operator's word about a game outweighs the schedule where no time is given: a past date is
+/// corrected for good enough within it.
+const OVERRIDE_MIN: SignedDuration = SignedDuration::from_hours(24);
+
 /// `tipoff game DATE AWAY@HOME`
 #[derive(Args)]
 pub struct Game {
@@ -89,9 +94,13 @@ pub struct Game {
     /// When it begins, as `2026-02-12T03:00:00Z`
     #[arg(long, value_name = "INSTANT")]
     tip: Option<Timestamp>,
-    /// How long this outweighs the schedule; it ends sooner when the schedule says that the game is over
-    #[arg(long = "for", value_name = "DURATION", default_value = "24h")]
-    span: String,
+    /// How long this outweighs the schedule [default: until noon of the day after]; it ends sooner when the schedule says
+    /// that the game is over
+    #[arg(long = "for", value_name = "DURATION")]
+    span: Option<String>,
+    /// Believe the schedule again
+    #[arg(long, conflicts_with_all = ["status", "tip", "span"])]
+    clear: bool,
     #[command(flatten)]
     words: Words,
 }
@@ -132,19 +141,27 @@ fn matchup(text: &str) -> Result<(String, String), String> {
 
 impl Game {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
-        if self.status.is_none() && self.tip.is_none() {
-            return Err(Fault::usage(anyhow::anyhow!("say what you know better: --status, --tip, or both")));
+        if self.status.is_none() && self.tip.is_none() && !self.clear {
+            return Err(Fault::usage(anyhow::anyhow!(
+                "say what you know better: --status, --tip, or both; or --clear"
+            )));
         }
-        let span = crate::topology::duration(&self.span);
+        let now = Clock::System.now();
+        let span = self.span.as_deref().map(crate::topology::duration).transpose();
         let span = span.map_err(|error| Fault::usage(anyhow::anyhow!("--for: {error}")))?;
-        let until = after(Clock::System.now(), SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX));
+        let given = span.map(|span| after(now, SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX)));
+        if given.is_some_and(|until| until <= now) {
+            return Err(Fault::usage(anyhow::anyhow!(
+                "--for: that is over at once; --clear ends what was said before"
+            )));
+        }
         let (status, tip) = (self.status.map(GameStatus::from), self.tip);
         let (away, home) = &self.teams;
-        ask_of(common, &self.date, None, &self.words, |date, _| Command::Override {
-            game: UnitId::new(format!("{}_{away}_{home}", date.strftime("%Y%m%d"))),
-            status,
-            tip,
-            until,
+        ask_of(common, &self.date, None, &self.words, |graph, date, _| {
+            let noon = DayTime { days: 1, time: Time::constant(12, 0, 0, 0) }.on(date, &graph.zone);
+            let until = if self.clear { now } else { given.unwrap_or(noon.max(after(now, OVERRIDE_MIN))) };
+            let game = UnitId::new(format!("{}_{away}_{home}", date.strftime("%Y%m%d")));
+            Command::Override { game, status, tip, until }
         })
         .await
     }
@@ -181,7 +198,7 @@ async fn ask(
     words: &Words,
     command: impl FnOnce(Option<NodeId>) -> Command,
 ) -> Result<Verdict, Fault> {
-    ask_of(common, date, node, words, |_, node| command(node)).await
+    ask_of(common, date, node, words, |_, _, node| command(node)).await
 }
 
 async fn ask_of(
@@ -189,7 +206,7 @@ async fn ask_of(
     date: &str,
     node: Option<&str>,
     words: &Words,
-    command: impl FnOnce(Date, Option<NodeId>) -> Command,
+    command: impl FnOnce(&Graph, Date, Option<NodeId>) -> Command,
 ) -> Result<Verdict, Fault> {
     let declarations = Arc::new(common.declarations()?);
     let pipeline = PipelineId::from(common.pipeline.as_str());
@@ -209,7 +226,7 @@ async fn ask_of(
         actor: words.actor.as_str().into(),
         reason: words.reason.as_str().into(),
         at: now,
-        command: command(date, node),
+        command: command(&declared.graph, date, node),
     };
     let Opened { store, bus, warehouse } = backend::open(common, &declarations, Access::Write).await?;
     let engine = Engine::new(declarations.clone(), store, bus, warehouse, Clock::System, Settings::default());
@@ -234,6 +251,9 @@ fn report(key: &PartitionKey, request: &Request, recorded: Recorded) {
         Command::Resume { node: resumed } => format!("{} is no longer held", node(resumed)),
         Command::Retry { node } => format!("{node} is to run again"),
         Command::Skip { node } => format!("{node} is skipped; what needs it goes on without it"),
+        Command::Override { game, until, .. } if *until <= request.at => {
+            format!("{game} is as the schedule says")
+        }
         Command::Override { game, until, .. } => {
             format!("{game} is as you say until {}, or until the feed says that it is over", shown(*until))
         }

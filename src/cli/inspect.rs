@@ -206,6 +206,8 @@ impl Status {
         }
         counts.sort_by_key(|(state, count)| (*state != "succeeded", std::cmp::Reverse(*count)));
         let counts: Vec<String> = counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
+        let idle = if view.no_games { "no game is played, and nothing is required; " } else { "" };
+        let tally = format!("{idle}of {} tasks {}", tasks.len(), counts.join(", "));
         let name = paint.strong(&format!("{} {date}", graph.pipeline));
         // What nobody wrote down looks exactly like what has not happened.
         if let Some(since) = absent_since {
@@ -214,9 +216,9 @@ impl Status {
                 "{name} ({}): {absent}: it does not run, or the store refuses its writes; its log and /readyz say which",
                 zone(graph)
             );
-            say!("until then: {verdict}; of {} tasks {}", tasks.len(), counts.join(", "));
+            say!("until then: {verdict}; {tally}");
         } else {
-            say!("{name} ({}): {verdict}; of {} tasks {}", zone(graph), tasks.len(), counts.join(", "));
+            say!("{name} ({}): {verdict}; {tally}", zone(graph));
         }
         // The date's own, and what belongs to no date: parked messages, targets that refuse.
         let is_of_another_date = |alert: &&Alert| {
@@ -225,7 +227,7 @@ impl Status {
         };
         for alert in alerts.iter().filter(|alert| view.alerts.contains(&alert.key) || !is_of_another_date(alert)) {
             let severity = alert.severity.as_str();
-            say!("{} {}  {}", paint.bad(severity), alert.text, paint.dim(alert.key.as_str()));
+            say!("{} {}  {}", paint.bad(severity), harmless(&alert.text), paint.dim(alert.key.as_str()));
         }
         let phases = phases(graph);
         let width = if std::io::stdout().is_terminal() { crossterm::terminal::size().ok() } else { None };
@@ -413,7 +415,7 @@ impl Timeline {
 
 /// A journal entry in words: what happened, what moved, what was sent.
 pub fn lines(entry: &crate::port::JournalEntry, only: Option<&NodeId>) -> Vec<String> {
-    use crate::domain::event::Event;
+    use crate::domain::event::{CheckAnswer, Event};
     let wanted = |node: &NodeId| only.is_none_or(|only| only == node);
     let mut lines = Vec::new();
     for (event, recorded) in entry.events.iter().zip(&entry.recorded) {
@@ -439,6 +441,18 @@ pub fn lines(entry: &crate::port::JournalEntry, only: Option<&NodeId>) -> Vec<St
             Event::Requested(request) if request.command.node().is_none_or(&wanted) => {
                 Some(format!("requested {} by {}: {}", request.command, request.actor, request.reason))
             }
+            Event::Scheduled(told) if only.is_none() => {
+                let played = told.games.values().filter(|game| game.status.is_played()).count();
+                Some(format!("schedule  {played} of {} games are played", told.games.len()))
+            }
+            Event::Checked(told) if wanted(&told.node) => {
+                let answer = match told.answer {
+                    CheckAnswer::Share(coverage) => coverage.to_string(),
+                    CheckAnswer::Unknown => "unknown".to_owned(),
+                    CheckAnswer::NotKept => "not kept".to_owned(),
+                };
+                Some(format!("checked   {} {}: {answer}", told.node, told.check))
+            }
             _ => None,
         };
         lines.extend(line.map(|line| format!("{line} → {}", format!("{recorded:?}").to_lowercase())));
@@ -456,12 +470,21 @@ pub fn lines(entry: &crate::port::JournalEntry, only: Option<&NodeId>) -> Vec<St
             )),
             Effect::Alert(alert) if only.is_none_or(|only| alert.key.as_str().contains(only.as_str())) => {
                 let turn = if alert.turn == Turn::Raised { "raised" } else { "resolved" };
-                lines.push(format!("alert     {turn} {}: {}", alert.key, alert.text));
+                let text = if *alert.text == *alert.key.as_str() { "" } else { &*alert.text };
+                let text = if text.is_empty() { String::new() } else { format!(": {text}") };
+                lines.push(format!("alert     {turn} {}{text}", alert.key));
             }
             _ => {}
         }
     }
-    lines
+    // A reason, or a producer's message, is anybody's text.
+    lines.iter().map(|line| harmless(line)).collect()
+}
+
+/// The text without what a terminal would obey.
+fn harmless(text: &str) -> String {
+    let shown = |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.into() };
+    text.chars().map(shown).collect()
 }
 
 /// Whether a node is a gate.

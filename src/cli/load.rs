@@ -68,7 +68,7 @@ impl Load {
     fn read(&self, date: Option<Date>) -> anyhow::Result<BTreeMap<Date, Vec<Row>>> {
         let named = |error: anyhow::Error| anyhow::anyhow!("{}: {error:#}", self.file.display());
         let rows = rows(&self.file).map_err(named)?;
-        let dates = report::by_date(rows, date).map_err(|error| named(error.into()))?;
+        let dates = report::by_date(self.report, rows, date).map_err(|error| named(error.into()))?;
         if dates.is_empty() {
             return Err(named(anyhow::anyhow!("has no rows; a date on which there is nothing is told by a call")));
         }

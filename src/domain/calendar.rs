@@ -131,6 +131,13 @@ fn is_played(game: &Game) -> bool {
 impl Partition {
     /// The games that are played on the date, with what operators know better. Empty where no schedule has been told.
     pub fn games(&self) -> BTreeMap<UnitId, Game> {
+        let mut games = self.listed();
+        games.retain(|_, game| is_played(game));
+        games
+    }
+
+    /// The games of the date's schedule, those included that are not played, with what operators know better.
+    pub fn listed(&self) -> BTreeMap<UnitId, Game> {
         let Some(schedule) = &self.schedule else { return BTreeMap::new() };
         let mut games = schedule.games.clone();
         for (unit, known) in &self.overrides {
@@ -139,7 +146,6 @@ impl Partition {
             game.status = known.status.unwrap_or(game.status);
             game.tip = known.tip.or(game.tip);
         }
-        games.retain(|_, game| is_played(game));
         games
     }
 

@@ -1001,11 +1001,14 @@ fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recor
                 status: *status,
                 tip: *tip,
             };
-            let held = partition.overrides.get(game).map(|held| held.at);
+            let held = partition.overrides.get(game);
             let room = held.is_some() || partition.overrides.len() < OVERRIDES_MAX;
-            if held > Some(request.at) || !room {
+            if held.is_some_and(|held| held.at > request.at) || !room {
                 return Recorded::Superseded;
             }
+            // What was said before and is not said anew stands.
+            let (status, tip) = held.map_or((None, None), |held| (held.status, held.tip));
+            let known = Override { status: known.status.or(status), tip: known.tip.or(tip), ..known };
             partition.overrides.insert(game.clone(), known);
         }
     }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::Engine;
-use crate::domain::calendar::Schedule;
 use crate::domain::event::Game;
 use crate::domain::id::{PartitionKey, PipelineId, UnitId};
 use crate::monitor::coverage::{self, Coverage};
@@ -138,10 +137,15 @@ impl Engine {
         self.pipeline(&key.pipeline).ok_or_else(|| Error::NoPipeline(key.pipeline.clone()))
     }
 
-    /// The games of a date: as the date knows them, who may have been told better, else as the warehouse does.
+    /// The games of a date: as the date knows them, who may have been told better, else as the warehouse does. None where
+    /// the calendar knows that nobody plays.
     async fn games(&self, key: &PartitionKey, now: Timestamp) -> Result<Option<BTreeMap<UnitId, Game>>, Error> {
-        if let Some(Schedule { games, .. }) = self.store.load(key).await?.partition.schedule {
-            return Ok(Some(games));
+        let partition = self.store.load(key).await?.partition;
+        if partition.schedule.is_some() {
+            return Ok(Some(partition.listed()));
+        }
+        if partition.has_no_games(&self.monitored(key)?.graph.calendar) {
+            return Ok(Some(BTreeMap::new()));
         }
         let rows = self.rows(key, Kind::Schedule, now).await?;
         Ok(rows.map(|rows| report::schedule(key.date, &rows)).transpose()?.map(|listing| listing.games))

@@ -20,7 +20,7 @@ use crate::monitor::Settings;
 use crate::monitor::coverage::Mode;
 
 /// Parameters of the query.
-type Parameters = Result<Query<BTreeMap<String, String>>, QueryRejection>;
+type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
 /// `/game-coverage-alert`: is every game of a date predicted? Today's where none is named.
 pub async fn game_coverage(State(app): State<App>, parameters: Parameters, body: Body) -> Response {
@@ -114,18 +114,23 @@ enum Day {
 
 /// What a call says.
 struct Asked {
-    query: BTreeMap<String, String>,
+    query: BTreeMap<String, Vec<String>>,
     body: Map<String, Value>,
 }
 
 impl Asked {
     async fn read(app: &App, parameters: Parameters, body: Body) -> Result<Self, Refusal> {
-        let Query(query) = parameters.map_err(|error| Refusal::Wrong(error.body_text()))?;
+        let Query(given) = parameters.map_err(|error| Refusal::Wrong(error.body_text()))?;
+        let mut query: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, value) in given {
+            query.entry(meant(name)).or_default().push(value);
+        }
         let (bytes, _room) = rest::read(app, body).await.map_err(|response| Refusal::Unread(Box::new(response)))?;
         if bytes.trim_ascii().is_empty() {
             return Ok(Self { query, body: Map::new() });
         }
-        let body = serde_json::from_slice(&bytes);
+        let body = serde_json::from_slice(&bytes)
+            .map(|body: Map<String, Value>| body.into_iter().map(|(name, value)| (meant(name), value)).collect());
         let body = body.map_err(|error| Refusal::Wrong(format!("the body is no JSON object: {error}")))?;
         Ok(Self { query, body })
     }
@@ -133,7 +138,10 @@ impl Asked {
     /// A text, of the query if it stands there.
     fn text(&self, name: &str) -> Result<Option<&str>, Refusal> {
         match (self.query.get(name), self.body.get(name)) {
-            (Some(text), _) => Ok(Some(text)),
+            (Some(texts), _) if texts.iter().any(|text| Some(text) != texts.first()) => {
+                Err(Refusal::Wrong(format!("{name} is given more than once")))
+            }
+            (Some(texts), _) => Ok(texts.first().map(String::as_str)),
             (None, None | Some(Value::Null)) => Ok(None),
             (None, Some(Value::String(text))) => Ok(Some(text)),
             (None, Some(_)) => Err(Refusal::Wrong(format!("{name} is no text"))),
@@ -149,10 +157,12 @@ impl Asked {
             "false" | "0" | "no" => Ok(false),
             _ => Err(wrong()),
         };
-        let in_query = self.query.get(name).map_or(Ok(false), |text| read(text))?;
+        let given = self.query.get(name).into_iter().flatten().map(|text| read(text));
+        let in_query = given.collect::<Result<Vec<_>, _>>()?.contains(&true);
         let in_body = match self.body.get(name) {
             None | Some(Value::Null) => false,
             Some(Value::Bool(truth)) => *truth,
+            Some(Value::Number(number)) => read(&number.to_string())?,
             Some(Value::String(text)) => read(text)?,
             Some(_) => return Err(wrong()),
         };
@@ -186,6 +196,12 @@ impl Asked {
         };
         Ok(PartitionKey { pipeline, date })
     }
+}
+
+/// The parameter that a name means: `dry-run` and `dryRun` are `dry_run`.
+fn meant(name: String) -> String {
+    let plain = name.replace(['-', '_'], "").to_ascii_lowercase();
+    if plain == "dryrun" { "dry_run".to_owned() } else { name }
 }
 
 fn date(text: &str) -> Result<Date, Refusal> {

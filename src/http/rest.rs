@@ -20,8 +20,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_stream::StreamExt as _;
 
 use super::{App, BODY_MAX, Local};
+use crate::adapter::embedded::question;
 use crate::domain::coverage::Coverage;
-use crate::domain::id::{NodeId, PipelineId, UnitId};
+use crate::domain::id::{CheckId, NodeId, PipelineId, UnitId};
 use crate::engine::intake::Settlement;
 use crate::port::Row;
 use crate::wire::inbound::Delivery;
@@ -255,6 +256,9 @@ fn received(leased: crate::adapter::embedded::Leased) -> Value {
 struct CoverageBody {
     pipeline: PipelineId,
     node: NodeId,
+    /// One of its checks, where it is not its output that is told of.
+    #[serde(default)]
+    check: Option<CheckId>,
     date: Date,
     observed: u32,
     expected: u32,
@@ -262,7 +266,13 @@ struct CoverageBody {
     units: BTreeMap<UnitId, (u32, u32)>,
 }
 
-/// What is there of an output, for the embedded warehouse: `{pipeline, node, date, observed, expected, units?}`.
+/// Units that one output may be told of by; the warehouse's own answers have no more.
+const UNITS_MAX: usize = 1000;
+/// Characters of a unit's name.
+const UNIT_NAME_MAX: usize = 64;
+
+/// What is there of an output, or what one of its checks finds, for the embedded warehouse: `{pipeline, node, check?, date,
+/// observed, expected, units?}`.
 pub async fn coverage(State(app): State<App>, Extension(local): Extension<Local>, body: Body) -> Response {
     let (bytes, _room) = match read(&app, body).await {
         Ok(read) => read,
@@ -275,16 +285,32 @@ pub async fn coverage(State(app): State<App>, Extension(local): Extension<Local>
     let Some(coverage) = Coverage::new(body.observed, body.expected) else {
         return invalid("`expected` must be at least 1");
     };
-    if app.engine.graph(&body.pipeline).and_then(|graph| graph.node(body.node.as_str())).is_none() {
+    let Some(node) = app.engine.graph(&body.pipeline).and_then(|graph| graph.node(body.node.as_str())) else {
         return invalid(format!("{} has no node {}", body.pipeline, body.node));
+    };
+    let told = match &body.check {
+        Some(check) if !node.expects.checks.iter().any(|known| known.id == *check) => {
+            return invalid(format!("{} has no check {check}", body.node));
+        }
+        Some(check) => question(&body.node, check),
+        None => body.node.clone(),
+    };
+    if body.units.len() > UNITS_MAX {
+        return invalid(format!("`units` has {} members, of at most {UNITS_MAX}", body.units.len()));
     }
-    let units = body
-        .units
-        .into_iter()
-        .filter_map(|(unit, (observed, expected))| Some((unit, Coverage::new(observed, expected)?)))
-        .collect();
+    let mut units = BTreeMap::new();
+    for (unit, (observed, expected)) in body.units {
+        let name = unit.as_str();
+        if name.is_empty() || name.len() > UNIT_NAME_MAX || name.chars().any(char::is_control) {
+            return invalid(format!("units: `{}` is no unit's name", name.escape_debug()));
+        }
+        let Some(coverage) = Coverage::new(observed, expected) else {
+            return invalid(format!("units: {name}: what is expected must be at least 1"));
+        };
+        units.insert(unit, coverage);
+    }
     let now = app.engine.clock.now();
-    match local.embedded.put_coverage(&body.pipeline, &body.node, body.date, coverage, units, now).await {
+    match local.embedded.put_coverage(&body.pipeline, &told, body.date, coverage, units, now).await {
         Ok(()) => Json(json!({})).into_response(),
         Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", error.to_string()),
     }

@@ -105,7 +105,7 @@ pub fn judge(
     let untold = schedule.into_iter().flatten().filter(|(unit, _)| !told.contains_key(*unit));
     let all = told.iter().map(|(unit, told)| (unit, Some(told))).chain(untold.map(|(unit, _)| (unit, None)));
     let (played, called_off): (Vec<_>, Vec<_>) = all.partition(|(unit, _)| is_played(unit));
-    let mut games: Vec<Game> = played.into_iter().map(|(unit, told)| game(unit, told, limits)).collect();
+    let mut games: Vec<Game> = played.into_iter().map(|(unit, told)| game(unit, told, listed(unit), limits)).collect();
     games.sort_by(|a, b| (&a.game_id, &a.pred_game_id).cmp(&(&b.game_id, &b.pred_game_id)));
     let issues: Vec<Game> = games.iter().filter(|game| game.status != Status::Ok).cloned().collect();
     let sum = |count: fn(&Game) -> u32| games.iter().map(|game| u64::from(count(game))).sum();
@@ -123,11 +123,11 @@ pub fn judge(
     }
 }
 
-fn game(unit: &UnitId, told: Option<&GameCoverage>, limits: Limits) -> Game {
+fn game(unit: &UnitId, told: Option<&GameCoverage>, listed: Option<&event::Game>, limits: Limits) -> Game {
     let count = |count: fn(&GameCoverage) -> u32| told.map_or(0, count);
     let player_count = count(|told| told.players);
     Game {
-        game_id: told.and_then(|told| told.game_id.clone()),
+        game_id: told.and_then(|told| told.game_id.clone()).or_else(|| listed?.id.as_ref().map(ToString::to_string)),
         pred_game_id: unit.clone(),
         matchup: matchup(unit),
         player_count,

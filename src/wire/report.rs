@@ -251,21 +251,24 @@ pub fn check(kind: Kind, date: Date, rows: &[Row]) -> Result<(), Error> {
     }
 }
 
-/// Columns of recorded files under other names than ours, and those that only repeat what the others say.
-const RECORDED: [(&str, Option<&str>); 5] = [
-    ("players", Some("player_count")),
-    ("predictions", Some("prediction_count")),
-    ("pred_game_id", None),
-    ("documented_status", None),
-    ("tip_utc", None),
-];
+/// What a column of a recorded file is called here, where it has another name; nothing for one that only repeats what the
+/// others say.
+fn ours(kind: Kind, column: &str) -> Option<&str> {
+    match (kind, column) {
+        (_, "players") => Some("player_count"),
+        (_, "predictions") => Some("prediction_count"),
+        (Kind::Schedule, "tip_utc") => Some("tip"),
+        (_, "pred_game_id" | "documented_status" | "tip_utc") => None,
+        (_, column) => Some(column),
+    }
+}
 
 /// The rows of a file by the date that each names in `game_date` or `date`, or else by `otherwise`; columns under the
 /// names of recorded files get ours.
 ///
 /// # Errors
 /// If a row names no date.
-pub fn by_date(rows: Vec<Row>, otherwise: Option<Date>) -> Result<BTreeMap<Date, Vec<Row>>, Error> {
+pub fn by_date(kind: Kind, rows: Vec<Row>, otherwise: Option<Date>) -> Result<BTreeMap<Date, Vec<Row>>, Error> {
     let mut dates: BTreeMap<Date, Vec<Row>> = BTreeMap::new();
     for (index, row) in rows.into_iter().enumerate() {
         let undated = |why: String| Error::Undated { row: index + 1, why };
@@ -278,12 +281,9 @@ pub fn by_date(rows: Vec<Row>, otherwise: Option<Date>) -> Result<BTreeMap<Date,
             Some(other) => return Err(undated(format!("{} is not a date; write YYYY-MM-DD", named_kind(other)))),
             None => otherwise.ok_or_else(|| undated("has neither game_date nor date; say --date".to_owned()))?,
         };
-        let ours = row.into_iter().filter(|(column, _)| column != "game_date" && column != "date");
-        let ours = ours.filter_map(|(column, value)| match RECORDED.iter().find(|(theirs, _)| *theirs == column) {
-            Some((_, ours)) => Some(((*ours)?.to_owned(), value)),
-            None => Some((column, value)),
-        });
-        dates.entry(date).or_default().push(ours.collect());
+        let told = row.into_iter().filter(|(column, _)| column != "game_date" && column != "date");
+        let told = told.filter_map(|(column, value)| Some((ours(kind, &column)?.to_owned(), value)));
+        dates.entry(date).or_default().push(told.collect());
     }
     Ok(dates)
 }
@@ -497,17 +497,18 @@ mod tests {
                 "predictions": "36", "documented_status": "LOW_COVERAGE" })
         };
         let file = json!([line("2026-01-24", "MIA", "6"), line("20260125", "NYK", "9")]);
-        let dates = by_date(rows(file), None).unwrap();
+        let dates = by_date(Kind::GameCoverage, rows(file), None).unwrap();
         assert_eq!(dates.keys().copied().collect::<Vec<_>>(), [DAY, date(2026, 1, 25)]);
         let games = game_coverage(DAY, &dates[&DAY]).unwrap();
         let heat = &games["20260124_MIA_UTA"];
         assert_eq!((heat.players, heat.predictions, heat.features, &heat.game_id), (6, 36, 0, &None));
 
         let undated = || rows(json!([{ "team": "POR" }]));
-        let refused = by_date(undated(), None).unwrap_err().to_string();
+        let refused = by_date(Kind::GameCoverage, undated(), None).unwrap_err().to_string();
         assert_eq!(refused, "row 1: has neither game_date nor date; say --date");
-        assert_eq!(by_date(undated(), Some(DAY)).unwrap().len(), 1);
-        let refused = by_date(rows(json!([{ "date": "24 January" }])), Some(DAY)).unwrap_err().to_string();
+        assert_eq!(by_date(Kind::GameCoverage, undated(), Some(DAY)).unwrap().len(), 1);
+        let refused =
+            by_date(Kind::GameCoverage, rows(json!([{ "date": "24 January" }])), Some(DAY)).unwrap_err().to_string();
         assert_eq!(refused, "row 1: `24 January` is not a date; write YYYY-MM-DD");
     }
 }

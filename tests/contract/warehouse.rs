@@ -60,7 +60,7 @@ async fn a_report_that_is_not_kept_is_not_empty(bench: &dyn Bench) {
 async fn a_recorded_days_coverage_is_reported_as_it_was(bench: &dyn Bench) {
     // 24 January 2026: seven games, three of them with fewer than eight players.
     let day = date(2026, 1, 24);
-    let mut dates = report::by_date(recorded(), None).unwrap();
+    let mut dates = report::by_date(Kind::GameCoverage, recorded(), None).unwrap();
     bench.put_game_coverage(day, dates.remove(&day).unwrap(), second(0)).await;
     let told = bench.warehouse().report(&PIPELINE.into(), Kind::GameCoverage, day, second(0)).await;
     let Reported::Rows(rows) = told else { panic!("{told:?}") };
