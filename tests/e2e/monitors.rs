@@ -49,6 +49,7 @@ async fn the_recorded_day_is_answered_as_it_was() {
         service.post("/game-coverage-alert", json!({ "date": "2026-01-24", "dry_run": true })).await,
         service.post("/game-coverage-alert?date=2026-01-24", json!({ "dry_run": "true" })).await,
         service.post("/game-coverage-alert?dry_run=true", json!({ "date": "2026-01-24", "dry_run": false })).await,
+        service.get("/game-coverage-alert?date=2026-01-24&dry-run=1&dry_run=false").await,
     ];
     for (code, mut answer) in dry {
         assert_eq!(code, 200, "{answer}");
@@ -100,8 +101,11 @@ async fn a_day_off_is_an_answer_and_not_knowing_is_an_error() {
     assert_eq!(service.post("/v1/reports", off).await.0, 200);
     let answer = service.get("/game-coverage-alert?date=2026-02-14").await;
     assert_eq!(answer, (200, json!({ "status": "no_games", "date": "2026-02-14" })));
-    let answer = service.get("/game-coverage-alert?date=2026-02-13&dry_run=true").await;
-    let why = "the warehouse keeps no game_coverage of nba/2026-02-13";
+    // In a break nobody has to say so.
+    let answer = service.get("/game-coverage-alert?date=2026-02-16").await;
+    assert_eq!(answer, (200, json!({ "status": "no_games", "date": "2026-02-16" })));
+    let answer = service.get("/game-coverage-alert?date=2026-02-11&dry_run=true").await;
+    let why = "the warehouse keeps no game_coverage of nba/2026-02-11";
     assert_eq!(answer, (500, json!({ "status": "error", "error": why })));
     assert_eq!(service.get("/roster-coverage").await.0, 500);
 

@@ -8,10 +8,12 @@ use jiff::{SignedDuration, Timestamp, ToSpan};
 use proptest::prelude::*;
 use tipoff::domain::calendar::{Anchor, Schedule, anchored, has_begun};
 use tipoff::domain::coverage::Coverage;
-use tipoff::domain::event::{Game, GameStatus};
+use tipoff::domain::decide::decide;
+use tipoff::domain::event::{Command, Event, Game, GameStatus, Request};
 use tipoff::domain::graph::{DayTime, Graph, Unit};
-use tipoff::domain::id::{PartitionKey, UnitId};
+use tipoff::domain::id::{PartitionKey, RequestId, UnitId};
 use tipoff::domain::partition::{Node as Facts, Partition};
+use tipoff::domain::time::Now;
 use tipoff::domain::units::deficits;
 
 use super::graphs::{graph, source};
@@ -133,4 +135,28 @@ proptest! {
         }
         prop_assert!(found.keys().all(|unit| new.contains_key(unit)));
     }
+}
+
+/// What an operator says of a game adds up until it is taken back, and taking it back leaves nothing of it.
+#[test]
+fn words_about_a_game_add_up_until_they_are_taken_back() {
+    let graph = counting();
+    let date = date(2026, 1, 23);
+    let told = games(date, &[(480, 0), (540, 0)]);
+    let noon = graph.zone.to_timestamp(date.at(12, 0, 0, 0)).unwrap();
+    let at = |minutes| noon.saturating_add(SignedDuration::from_mins(minutes)).unwrap();
+    let game = told.keys().next().unwrap();
+    let says = |partition: &Partition, minutes, status, tip, until| {
+        let command = Command::Override { game: game.clone(), status, tip, until };
+        let id = RequestId::new(format!("r{minutes}"));
+        let request = Request { id, actor: "ann".into(), reason: "snow".into(), at: at(minutes), command };
+        decide(&graph, partition, &[Event::Requested(request)], Now::caught_up(at(minutes))).unwrap().next
+    };
+    let next = says(&partition(date, &told, &[8, 8]), 0, Some(GameStatus::Postponed), None, at(600));
+    let next = says(&next, 1, None, Some(at(300)), at(600));
+    let listed = next.listed();
+    assert_eq!((listed[game].status, listed[game].tip), (GameStatus::Postponed, Some(at(300))));
+    assert_eq!((listed.len(), next.games().len()), (2, 1));
+    let next = says(&next, 2, None, None, at(2));
+    assert_eq!((next.listed(), next.overrides.len()), (told, 0));
 }
