@@ -35,6 +35,7 @@ pub(super) async fn remember(store: &dyn Store, graph: &Graph, past: &Past) -> R
                 effects: Vec::new(),
                 moved: Vec::new(),
             };
+            partition.decided_at = at;
             let (partition, journal) = (partition.clone(), Some(journal));
             store
                 .commit(Commit { expected_version: version, partition, wake_at: None, outbox: Vec::new(), journal })
