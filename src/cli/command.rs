@@ -238,6 +238,19 @@ async fn ask_of(
     } else {
         report(&key, &request, recorded);
         let stored = engine.store.load(&key).await.map_err(Fault::unusable)?;
+        if let (Command::Override { game, until, .. }, Recorded::Applied) = (&request.command, recorded)
+            && *until > request.at
+        {
+            match &stored.partition.schedule {
+                None => say!("No schedule of {date} is known yet; it counts as soon as one is."),
+                Some(schedule) if !schedule.games.contains_key(game) => {
+                    say!(
+                        "The schedule of {date} does not list it; it counts as a game that is played beside the others."
+                    );
+                }
+                Some(_) => {}
+            }
+        }
         follow(&view::view(&declared.graph, &stored.partition, Now::caught_up(now)), &request);
     }
     Ok(if recorded == Recorded::Applied { Verdict::Holds } else { Verdict::Fails })

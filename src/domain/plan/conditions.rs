@@ -35,6 +35,8 @@ pub(super) struct Condition {
     text: String,
     /// What it is about, where that may become more while it holds: it is then told again.
     names: BTreeSet<Arc<str>>,
+    /// What it was told to be about and is not any more, because there is no such thing: it is then told again too.
+    gone: BTreeSet<Arc<str>>,
 }
 
 impl Walk<'_> {
@@ -52,17 +54,20 @@ impl Walk<'_> {
     }
 
     fn holds_of(&mut self, key: AlertKey, severity: Severity, names: BTreeSet<Arc<str>>, text: String) {
-        self.conditions.insert(key, Condition { severity, text, names });
+        self.conditions.insert(key, Condition { severity, text, names, gone: BTreeSet::new() });
     }
 
-    /// Turns conditions into alerts: one when it begins, one when it ends, and one if it becomes worse or is about more.
+    /// Turns conditions into alerts: one when it begins, one when it ends, and one if it becomes worse, is about more, or
+    /// named what there is no more.
     pub(super) fn alert(&mut self, partition: &mut Partition) {
         let at = self.now.at;
         let mut named = BTreeMap::new();
         for (key, condition) in &self.conditions {
             let known = partition.named.get(key);
-            let more = known.is_some_and(|known| !condition.names.is_subset(known));
-            if more || partition.alerts.get(key).is_none_or(|held| *held < condition.severity) {
+            let other = known.is_some_and(|known| {
+                !condition.names.is_subset(known) || known.iter().any(|name| condition.gone.contains(name))
+            });
+            if other || partition.alerts.get(key).is_none_or(|held| *held < condition.severity) {
                 // What was told as worse is not told as better while it lasts.
                 let held = partition.alerts.get(key).copied().unwrap_or(condition.severity);
                 let severity = condition.severity.max(held);
@@ -71,8 +76,8 @@ impl Walk<'_> {
                 self.effects.push(Effect::Alert(Alert { key, severity, turn: Turn::Raised, text, at }));
             }
             if !condition.names.is_empty() {
-                let names = condition.names.iter().chain(known.into_iter().flatten()).cloned().collect();
-                named.insert(key.clone(), names);
+                let before = known.into_iter().flatten().filter(|name| !condition.gone.contains(*name));
+                named.insert(key.clone(), condition.names.iter().chain(before).cloned().collect());
             }
         }
         if partition.named != named {
@@ -257,13 +262,13 @@ impl Walk<'_> {
     pub(super) fn schedule(&mut self, partition: &Partition) {
         let Some(schedule) = &partition.schedule else { return };
         let games = partition.games();
-        if let Some(emptied) = schedule.emptied_at {
+        if let Some(emptied) = schedule.emptied_at.filter(|_| !games.is_empty()) {
             let key = AlertKey::new(format!("schedule-empty:{}", partition.key));
             let text = format!(
                 "the schedule lists no game since {}, though {} were known: they still count; override them if they are \
                  not played",
                 shown(emptied),
-                schedule.games.len()
+                games.len()
             );
             self.holds_of(key, Severity::Warning, BTreeSet::new(), text);
         }
@@ -461,7 +466,11 @@ impl Walk<'_> {
                 words.collect::<Vec<_>>().join(", ")
             );
             let names = wanted.iter().map(|(unit, _)| unit.as_str().into()).collect();
-            self.holds_of(key, if due { Severity::Critical } else { Severity::Warning }, names, text);
+            // A game that is not played any more is short of nothing.
+            let told = partition.named.get(&key).into_iter().flatten();
+            let gone = told.filter(|unit| !games.contains_key(&UnitId::from(&***unit))).cloned().collect();
+            let severity = if due { Severity::Critical } else { Severity::Warning };
+            self.conditions.insert(key, Condition { severity, text, names, gone });
         } else if let Some(named) = partition.named.get(&key) {
             let awaited = named.iter().any(|unit| {
                 let game = games.get(&UnitId::from(&**unit));
