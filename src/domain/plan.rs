@@ -4,10 +4,13 @@
 //! topological order. Recovery has no code of its own: a run that fell silent is a failed attempt, and a failed
 //! attempt is a reason to run. Only this module makes a `Dispatch`.
 //!
-//! What people should know of it is in `conditions`, what the warehouse is asked in `questions`.
+//! What people should know of it is in `conditions`, what the warehouse is asked in `questions`, what a run may cost in
+//! `budget`, and which games it is about in `affected`.
 //!
 //! Keeps `dispatch-after-ready`, `held-is-still`, `budget-bounds`, `quiescent`: planning again at once changes nothing.
 
+mod affected;
+mod budget;
 mod conditions;
 mod questions;
 
@@ -21,8 +24,8 @@ use super::calendar::overlong;
 use super::effect::{Cause, Dispatch, Effect, Manifest, Severity};
 use super::event::Upstream;
 use super::evidence::Extant;
-use super::failure::{self, Ends};
-use super::graph::{Graph, Heartbeats, Kind, Node, Offset, Rebuild, Refresh, Task, Unit};
+use super::failure;
+use super::graph::{Graph, Heartbeats, Kind, Node, Offset, Rebuild, Task, Unit};
 use super::id::{AlertKey, Attempt, NodeId, RunId, UnitId};
 use super::partition::{
     End, Failure, FailureKind, Fingerprint, LastDispatch, Node as Facts, Partition, Spent, Starter, State, Way, end,
@@ -31,10 +34,9 @@ use super::readiness::{self, Blocker, Readiness, Standing, Standings};
 use super::silence::{self, Silent};
 use super::time::{Now, Wake, after};
 use super::units;
+use affected::Shortage;
+use budget::{bounds, charge, is_charged, spaced, used_up};
 use conditions::{Condition, empty_days};
-
-/// Input sets a node's budget is kept for; a node whose inputs change more often than this on one date is held back.
-const FINGERPRINTS_MAX: usize = 64;
 
 /// What the walk found for one node.
 #[derive(Clone, Debug)]
@@ -343,87 +345,6 @@ impl Walk<'_> {
         standing
     }
 
-    /// How the output of a task that has run falls short, if it does.
-    fn shortage(&self, partition: &Partition, node: &Node) -> Option<Shortage> {
-        let evidence = &partition.nodes.get(&node.id)?.evidence;
-        if node.expects.before_tip && evidence.extant() != Extant::Nothing {
-            let short = units::deficits(self.graph, partition, node, self.now.at);
-            if !short.is_empty() {
-                return Some(Shortage::Of(short.into_keys().collect()));
-            }
-        }
-        let extant = units::extant(self.graph, partition, node);
-        let counted = evidence.observation.is_some() || extant != evidence.extant();
-        let short = counted && extant.reaches(self.graph.required_of(&node.id)) == Some(false);
-        short.then_some(Shortage::InSum)
-    }
-
-    /// Games that a dispatch is about, where it is not about all: those that are short, or those that have not begun.
-    fn affected(
-        &self,
-        partition: &Partition,
-        node: &Node,
-        cause: Cause,
-        shortage: Option<Shortage>,
-    ) -> BTreeSet<UnitId> {
-        match (cause, shortage) {
-            (Cause::CoverageShort, Some(Shortage::Of(games))) => games,
-            (Cause::InputsNewer | Cause::CoverageShort, _) if node.expects.before_tip => {
-                let games = partition.games();
-                let ahead = |game: &super::event::Game| !super::calendar::has_begun(game, self.now.at);
-                if games.values().all(ahead) {
-                    return BTreeSet::new();
-                }
-                games.into_iter().filter(|(_, game)| ahead(game)).map(|(unit, _)| unit).collect()
-            }
-            (Cause::InputsNewer, _) => self.renewed(partition, node).unwrap_or_default(),
-            _ => BTreeSet::new(),
-        }
-    }
-
-    /// The games that have come into the inputs of `node` since it was built; nothing where other games may have changed.
-    fn renewed(&self, partition: &Partition, node: &Node) -> Option<BTreeSet<UnitId>> {
-        let built = partition.nodes.get(&node.id)?.built_from.filter(|_| node.expects.unit == Unit::Game)?;
-        self.came_since(partition, node, node, built)
-    }
-
-    /// The games that have come into the inputs of `through` since `built`, as far as `node` goes.
-    fn came_since(
-        &self,
-        partition: &Partition,
-        node: &Node,
-        through: &Node,
-        built: Timestamp,
-    ) -> Option<BTreeSet<UnitId>> {
-        let mut games = BTreeSet::new();
-        for need in through.needs.iter().filter(|need| need.refresh == Refresh::Always) {
-            let upstream = self.graph.node(need.node.as_str())?;
-            let is_newer = self.standings.get(&upstream.id).is_some_and(|standing| standing.since > Some(built));
-            if need.offset != Offset::Same {
-                let newer = partition.upstream.get(&upstream.id).is_some_and(|upstream| upstream.since > built);
-                if newer {
-                    return None;
-                }
-                continue;
-            }
-            if !is_newer {
-                continue;
-            }
-            let facts = partition.node(&upstream.id);
-            games.extend(match &upstream.kind {
-                Kind::Gate(_) => self.came_since(partition, node, upstream, built)?,
-                // What was made before is made again for what has come into its own inputs.
-                Kind::Task(_) => {
-                    let before = facts.ended.values().any(|ended| ended.how == End::Done && ended.at <= built);
-                    let games = before.then(|| self.came_since(partition, node, upstream, built))??;
-                    Some(games).filter(|games| !games.is_empty())?
-                }
-                Kind::Source(_) => units::came_since(self.graph, partition, (upstream, node), built)?,
-            });
-        }
-        Some(games)
-    }
-
     /// In a phase where nobody shows a sign of life only one is asked again.
     fn untried(&self, node: &Node, cause: Cause) -> Option<Blocker> {
         let silent = self.silent.get(&*node.phase).filter(|_| cause == Cause::NotStarted && node.task().is_some())?;
@@ -532,7 +453,7 @@ impl Walk<'_> {
                 match self.graph.pass(node, date).map(|(_, until)| until) {
                     Some(end) if self.now.reached(end) => {
                         let text = format!("it could not be handed over before its pass ended: {reason}");
-                        self.give_back(facts, true);
+                        budget::give_back(facts, true);
                         self.fail(facts, None, FailureKind::NotStarted, text);
                     }
                     Some(end) => self.wake.at(end),
@@ -550,23 +471,11 @@ impl Walk<'_> {
         }
         // Where nobody in the phase begins, that says nothing of this node: it has its tries once somebody does.
         let counts = node.task().is_none() || !self.silent.contains_key(&*node.phase);
-        self.give_back(facts, counts);
+        budget::give_back(facts, counts);
         let text = format!("no sign of life within {}", minutes(within));
         self.fail(facts, None, FailureKind::NotStarted, text);
         if facts.unstarted_since.is_none_or(|since| facts.heard_at > Some(since)) {
             facts.unstarted_since = Some(from);
-        }
-    }
-
-    /// A dispatch that was not started is not a used attempt; where it counts at all, it is counted by itself.
-    fn give_back(&self, facts: &mut Facts, counts: bool) {
-        if let Some(last) = &facts.last
-            && let Some(spent) = facts.spent.get_mut(&last.fingerprint)
-        {
-            if is_charged(last.cause) {
-                spent.attempts = spent.attempts.saturating_sub(1);
-            }
-            spent.not_started += u32::from(counts);
         }
     }
 
@@ -758,70 +667,6 @@ impl Walk<'_> {
     }
 }
 
-/// How an output falls short.
-enum Shortage {
-    /// Less is there than its dependents ask for.
-    InSum,
-    /// These games are short of it, whatever the rest.
-    Of(BTreeSet<UnitId>),
-}
-
-/// Keeps apart what a producer is asked for by itself: an answer has as long as a run may take.
-fn spaced(facts: &Facts, node: &Node, cause: Cause, now: Now) -> Option<Blocker> {
-    let last = facts.last.as_ref().filter(|_| matches!(cause, Cause::Overdue | Cause::CoverageShort))?;
-    let until = after(last.at, node.liveness.duration_max);
-    (!now.reached(until)).then_some(Blocker::Backoff { until })
-}
-
-/// Charges an attempt that somebody else began, and that failed, to the budget of the inputs it failed on; gives back one
-/// of ours that failed for a reason which ends by itself.
-///
-/// Never beyond the budget: how often others fail is theirs to bound. The producer of a source works by its own schedule, so
-/// that its failures are no attempts of ours at all.
-fn charge(graph: &Graph, node: &Node, facts: &mut Facts, fingerprint: Fingerprint, newest: Option<Timestamp>) {
-    let Some(task) = node.dispatchable() else { return };
-    if !matches!(facts.state, State::Failed { .. } | State::Exhausted { .. }) {
-        return;
-    }
-    let has_room = facts.spent.len() < FINGERPRINTS_MAX || facts.spent.contains_key(&fingerprint);
-    let Some(failure) = facts.failure.as_mut() else { return };
-    let class = failure::class_of(graph, failure).map(|class| &class.ends);
-    if matches!(class, Some(Ends::WithNewInputs)) {
-        // The same inputs fail again, so they have had all their attempts: those of our attempt, or, where somebody else
-        // began it, all that were known when it failed, whichever was heard of first.
-        let paid = match &facts.last {
-            Some(last) if failure.charged => Some(last.fingerprint),
-            _ => (newest <= Some(failure.at) && has_room).then_some(fingerprint),
-        };
-        if let Some(paid) = paid {
-            facts.spent.entry(paid).or_default().attempts = task.attempts_max;
-        }
-        return;
-    }
-    if !matches!(facts.state, State::Failed { .. }) {
-        return;
-    }
-    let is_own = class.is_none();
-    if failure.charged == is_own {
-        return;
-    }
-    failure.charged = is_own;
-    if !is_own {
-        let paid = facts.last.as_ref().filter(|last| is_charged(last.cause));
-        if let Some(spent) = paid.and_then(|last| facts.spent.get_mut(&last.fingerprint)) {
-            spent.attempts = spent.attempts.saturating_sub(1);
-        }
-    } else if has_room && node.task().is_some() {
-        let spent = facts.spent.entry(fingerprint).or_default();
-        spent.attempts = (spent.attempts + 1).min(task.attempts_max);
-    }
-}
-
-/// Whether a dispatch for this cause is paid from the attempts: an operator's wish and a repair have their own account.
-fn is_charged(cause: Cause) -> bool {
-    !matches!(cause, Cause::Requested | Cause::CoverageShort)
-}
-
 /// Rows that are there outweigh a status that says they are not.
 fn reconcile(facts: &mut Facts) {
     let Some(seen) = &facts.evidence.observation else { return };
@@ -909,60 +754,6 @@ fn want(
         State::Succeeded { .. } | State::Exhausted { .. } | State::Skipped { .. } | State::Expired { .. } => None,
         State::Dispatched { .. } | State::Running { .. } => None,
     }
-}
-
-/// Budgets, backoff and debounce.
-fn bounds(
-    facts: &Facts,
-    task: &Task,
-    readiness: &Readiness,
-    fingerprint: Fingerprint,
-    cause: Cause,
-    now: Now,
-) -> Vec<Blocker> {
-    if cause == Cause::Requested {
-        return Vec::new();
-    }
-    let mut blockers = Vec::new();
-    let spent = facts.spent.get(&fingerprint).copied().unwrap_or_default();
-    let out_of_attempts = spent.attempts >= task.attempts_max || spent.not_started >= task.not_started_max;
-    let room = facts.spent.len() < FINGERPRINTS_MAX || facts.spent.contains_key(&fingerprint);
-    if (out_of_attempts && cause != Cause::CoverageShort) || facts.dispatches >= task.dispatches_max || !room {
-        blockers
-            .push(Blocker::Budget { attempts: spent.attempts + spent.not_started, attempts_max: task.attempts_max });
-    }
-    if let (Cause::Failed, State::Failed { at }) = (cause, &facts.state) {
-        let doublings = spent.attempts.saturating_sub(1).min(16);
-        let wait = task.backoff.saturating_mul(1 << doublings).min(task.backoff_max);
-        let until = after(*at, wait);
-        if !now.reached(until) {
-            blockers.push(Blocker::Backoff { until });
-        }
-    }
-    if let (Cause::CoverageShort, Some(last)) = (cause, &facts.last)
-        && last.cause == Cause::CoverageShort
-    {
-        let until = after(last.at, task.rebuild_every);
-        if !now.reached(until) {
-            blockers.push(Blocker::Debounce { until });
-        }
-    }
-    if let (Cause::InputsNewer, Rebuild::After(quiet), Some(newest)) = (cause, task.rebuild, readiness.newest) {
-        let last = facts.last.as_ref().map_or(Timestamp::MIN, |last| after(last.at, task.rebuild_every));
-        let until = after(newest, quiet).max(last);
-        if !now.reached(until) {
-            blockers.push(Blocker::Debounce { until });
-        }
-    }
-    blockers
-}
-
-/// What stops a node whose last attempt failed for a reason that ends at a clock time.
-fn used_up(graph: &Graph, partition: &Partition, node: &Node, cause: Cause, now: Now) -> Option<Blocker> {
-    let facts = partition.nodes.get(&node.id).filter(|_| cause == Cause::Failed)?;
-    let (class, clock, failure) = failure::ends_of_itself(graph, facts)?;
-    let until = clock.again_at(graph, &partition.key, &node.id, failure.at);
-    (!now.reached(until)).then(|| Blocker::UsedUp { what: class.name.clone(), until })
 }
 
 fn list(nodes: &std::collections::BTreeSet<NodeId>) -> String {
