@@ -1006,8 +1006,9 @@ fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recor
             if held.is_some_and(|held| held.at > request.at) || !room {
                 return Recorded::Superseded;
             }
-            // What was said before and is not said anew stands.
-            let (status, tip) = held.map_or((None, None), |held| (held.status, held.tip));
+            // What was said before and is not said anew stands, unless it has expired or been taken back by then.
+            let (status, tip) =
+                held.filter(|held| held.until > request.at).map_or((None, None), |held| (held.status, held.tip));
             let known = Override { status: known.status.or(status), tip: known.tip.or(tip), ..known };
             partition.overrides.insert(game.clone(), known);
         }
