@@ -22,7 +22,8 @@ use crate::domain::time::shown;
 use crate::domain::view::PartitionView;
 use crate::scenario::file::Scenario;
 use crate::scenario::run::{declarations, run};
-use crate::scenario::world::{Entry, Moment, Regime, What};
+use crate::scenario::seen::{Entry, What};
+use crate::scenario::world::{Moment, Regime};
 
 const GAME_DAY: (&str, &str) = ("game-day.yaml", include_str!("../../demo/game-day.yaml"));
 const JANUARY_23: (&str, &str) = ("jan-23.yaml", include_str!("../../demo/jan-23.yaml"));

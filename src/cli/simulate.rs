@@ -10,7 +10,8 @@ use super::say::say;
 use super::{Common, Fault, Verdict};
 use crate::scenario::file::Scenario;
 use crate::scenario::run::{declarations, run};
-use crate::scenario::world::{Entry, Regime, What};
+use crate::scenario::seen::{Entry, What};
+use crate::scenario::world::Regime;
 
 /// `tipoff simulate FILE…`
 #[derive(Args)]

@@ -6,7 +6,8 @@ use serde_json::Value;
 use super::file::{
     Crowd, Expectation, Never, Scenario, WantedAlert, WantedDispatch, WantedSettlement, WantedState, span,
 };
-use super::world::{Regime, SHUFFLE_WITHIN, Seen, Sent, What};
+use super::seen::{Seen, Sent, What};
+use super::world::{Regime, SHUFFLE_WITHIN};
 use crate::domain::effect::{Severity, Turn};
 use crate::domain::time::after;
 use crate::engine::Settings;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::Value;
 
-use super::world::Sent;
+use super::seen::Sent;
 use crate::clock::Clock;
 use crate::domain::effect::Alert;
 use crate::domain::id::{DispatchId, NodeId, PartitionKey, PipelineId, RunId};

@@ -1,7 +1,8 @@
 //! A day on a virtual clock, through the real engine and the real store.
 //!
-//! [`file`] is the format, [`world`] the broker, clock and faults around the engine, [`expect`] what must come of it,
-//! [`run`] the regimes, [`ground`] what store and bus it stands on. Nothing of the engine is replaced: the world hands over messages, moves the clock and looks.
+//! [`file`] is the format, [`world`] the broker, clock and faults around the engine, [`seen`] what it showed, [`expect`] what
+//! must come of it, [`run`] the regimes, [`ground`] what store and bus it stands on. Nothing of the engine is replaced: the
+//! world hands over messages, moves the clock and looks.
 
 pub mod expect;
 mod faults;
@@ -9,4 +10,5 @@ pub mod file;
 pub mod ground;
 mod past;
 pub mod run;
+pub mod seen;
 pub mod world;

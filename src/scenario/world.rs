@@ -8,17 +8,17 @@ use std::sync::Arc;
 
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::faults::{Faults, FaultyBus, FaultyStore, Outage, locked};
 use super::file::{Answer, Break, Denied, Scenario, Step, span};
 use super::ground::Ground;
 use super::past::remember;
+use super::seen::{Entry, Seen, Sent, What};
 use crate::adapter::embedded::{Durability, Embedded, question};
 use crate::clock::Clock;
 use crate::domain::coverage::Coverage;
-use crate::domain::effect::{Severity, Turn};
+use crate::domain::effect::Turn;
 use crate::domain::event::{Event, Game, Request, Scheduled};
 use crate::domain::graph::Heartbeats;
 use crate::domain::id::{AlertKey, DispatchId, NodeId, PartitionKey, PipelineId, RequestId};
@@ -28,138 +28,13 @@ use crate::engine::forecast::FORECAST_EVERY;
 use crate::engine::intake::{Intake, Offer, Settlement};
 use crate::engine::{Engine, Settings};
 use crate::pipeline::Declarations;
-use crate::port::{Bus, Parked, Store, StoreError};
+use crate::port::{Bus, Store, StoreError};
 use crate::wire::inbound::Delivery;
 
 /// Rounds of relaying at one instant before the world gives up: effects that beget effects must come to an end.
 const RELAY_ROUNDS_MAX: usize = 200;
 /// A message that is handed back comes again after this, as Pub/Sub's retry policy has it here.
 const REDELIVER_AFTER: SignedDuration = SignedDuration::from_secs(10);
-
-/// Something that was seen.
-#[derive(Clone, Debug, Serialize)]
-pub struct Entry {
-    /// When.
-    pub at: Timestamp,
-    /// What.
-    #[serde(flatten)]
-    pub what: What,
-}
-
-/// What can be seen.
-#[derive(Clone, Debug, Serialize)]
-#[serde(tag = "entry", rename_all = "snake_case")]
-pub enum What {
-    /// A message arrived.
-    Received {
-        /// The message.
-        message: String,
-        /// Its topic.
-        topic: String,
-    },
-    /// A message was settled.
-    Settled {
-        /// The message.
-        message: String,
-        /// How.
-        settlement: String,
-    },
-    /// A node changed its state.
-    Moved {
-        /// Whose date.
-        partition: PartitionKey,
-        /// Which node.
-        node: NodeId,
-        /// From.
-        from: String,
-        /// To.
-        to: String,
-    },
-    /// A message was sent.
-    Sent(Sent),
-    /// An alert began or ended.
-    Alert {
-        /// Its key.
-        key: AlertKey,
-        /// How bad.
-        severity: Severity,
-        /// Whether it began or ended.
-        turn: Turn,
-        /// In words.
-        text: String,
-    },
-    /// Something the world did.
-    World {
-        /// In words.
-        text: String,
-    },
-}
-
-/// A message that left.
-#[derive(Clone, Debug, Serialize)]
-pub struct Sent {
-    /// Its name on the wire.
-    pub message: String,
-    /// The dispatch it belongs to.
-    pub dispatch: DispatchId,
-    /// Where it went.
-    pub target: String,
-    /// What it says.
-    pub body: Value,
-}
-
-impl Sent {
-    /// A member of its manifest, as text.
-    pub fn manifest(&self, member: &str) -> Option<&str> {
-        self.body.get("tipoff")?.get(member)?.as_str()
-    }
-}
-
-/// What is left of the run once it is over.
-#[derive(Debug, Default)]
-pub struct Seen {
-    /// Everything, in order.
-    pub entries: Vec<Entry>,
-    /// How each message of the file was settled, in order.
-    pub settlements: BTreeMap<String, Vec<Settlement>>,
-    /// Answers to the checks asked for, by their place in `expect`.
-    pub checks: BTreeMap<usize, String>,
-    /// Parked inputs.
-    pub parked: Vec<Parked>,
-    /// How often the engine was killed beyond what the file says.
-    pub kills: u32,
-    /// When it ended. A world that answers goes on after a kill for longer than without one.
-    pub ended: Timestamp,
-}
-
-/// What a run sent, for another run to be held beside.
-#[derive(Clone, Debug)]
-pub struct Course {
-    /// Every dispatch id.
-    pub dispatches: BTreeSet<DispatchId>,
-    /// When it ended.
-    pub ended: Timestamp,
-}
-
-impl Seen {
-    /// Messages sent, each once, with the instant of its first sending.
-    pub fn sent(&self) -> Vec<(Timestamp, &Sent)> {
-        let mut known = BTreeSet::new();
-        self.entries
-            .iter()
-            .filter_map(|entry| match &entry.what {
-                What::Sent(sent) if known.insert(sent.message.as_str()) => Some((entry.at, sent)),
-                _ => None,
-            })
-            .collect()
-    }
-
-    /// What was sent until an instant.
-    pub fn course(&self, ended: Timestamp) -> Course {
-        let sent = self.sent().into_iter().filter(|(at, _)| *at <= ended);
-        Course { dispatches: sent.map(|(_, sent)| sent.dispatch.clone()).collect(), ended }
-    }
-}
 
 /// How the world treats the engine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -12,7 +12,8 @@ use tipoff::pipeline::{Declarations, PIPELINE, TOPICS};
 use tipoff::scenario::expect::Miss;
 use tipoff::scenario::file::Scenario;
 use tipoff::scenario::run::{declarations, embedding, run, run_beside};
-use tipoff::scenario::world::{Course, Regime};
+use tipoff::scenario::seen::Course;
+use tipoff::scenario::world::Regime;
 
 /// For runs in this process, one for each story in turn, and for those on hosts elsewhere.
 const SEEDS: [u64; 3] = [1, 42, 1949];
