@@ -7,7 +7,8 @@ use tipoff::domain::coverage::Coverage;
 use tipoff::domain::event::{Command, Completed, Delivery, Event, Heartbeat, Observed, Outcome, Pulse, Request};
 use tipoff::domain::evidence::Extent;
 use tipoff::domain::id::Attempt;
-use tipoff::domain::partition::{End, Ended, Node, Run, Starter, State, record};
+use tipoff::domain::partition::{End, Ended, Node, Run, Starter, State};
+use tipoff::domain::record::record;
 
 use crate::graphs::{at, empty, graph, hard, source, task};
 
