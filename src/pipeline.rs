@@ -20,6 +20,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::diagnostic::{self, Problems};
+use crate::domain::effect::Dispatch;
 use crate::domain::graph::Graph;
 use crate::domain::id::{CheckId, NodeId, PipelineId};
 use crate::monitor;
@@ -50,6 +51,8 @@ pub struct Pipeline {
     pub graph: Arc<Graph>,
     /// What is said to start a task; never empty.
     pub tasks: BTreeMap<NodeId, Vec<Message>>,
+    /// What is said to have a run closed that does not come on.
+    pub closings: BTreeMap<NodeId, Vec<Message>>,
     /// The table that a node writes, with its dataset.
     pub outputs: BTreeMap<NodeId, String>,
     /// What the warehouse is asked about a node's output.
@@ -94,6 +97,12 @@ impl Pipeline {
     /// What a node's processor calls itself.
     pub fn class<'a>(&'a self, node: &'a NodeId) -> &'a str {
         self.classes.get(node).and_then(|classes| classes.first()).map_or(node.as_str(), String::as_str)
+    }
+
+    /// What is said for a dispatch, or to have a run closed; nothing where its node declares nothing.
+    pub fn messages(&self, dispatch: &Dispatch) -> Option<&[Message]> {
+        let declared = if dispatch.manifest.closes.is_some() { &self.closings } else { &self.tasks };
+        declared.get(&dispatch.node).map(Vec::as_slice).filter(|messages| !messages.is_empty())
     }
 
     /// How many dispatches a second may leave for `target`; never 0.

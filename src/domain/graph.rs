@@ -216,6 +216,17 @@ pub struct Liveness {
     pub start_within: SignedDuration,
     /// A run longer than this is flagged although it beats.
     pub duration_max: SignedDuration,
+    /// When a run that beats and does not come on is closed; never where absent.
+    pub stall: Option<Stall>,
+}
+
+/// What is done about a run that beats while the figure of its progress stands still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stall {
+    /// After so long its processor is asked, once, to close it.
+    pub close_after: SignedDuration,
+    /// After so long it has ended with what it has done.
+    pub over_after: SignedDuration,
 }
 
 /// Whether a processor proves its life.

@@ -298,6 +298,9 @@ pub struct Run {
     /// The process says it has ended, but has reported no result.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ended_unreported: bool,
+    /// When its processor was asked to close it, because it did not come on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closing_at: Option<Timestamp>,
 }
 
 /// How an execution ended.
@@ -319,6 +322,8 @@ pub enum End {
     Failed,
     /// In silence; whatever failure it still reports moves nothing.
     Fenced,
+    /// Another execution took its place after it had stopped coming on; nothing that it still reports counts.
+    Superseded,
 }
 
 /// A failure that has not been overcome.

@@ -13,6 +13,7 @@ mod affected;
 mod budget;
 mod conditions;
 mod questions;
+mod stall;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -291,6 +292,8 @@ impl Walk<'_> {
             let facts = partition.node_mut(&node.id);
             reconcile_unreported(facts);
             self.silence(facts, node);
+            self.stalled(partition, node);
+            let facts = partition.node_mut(&node.id);
             self.not_started(facts, node, date);
             reconcile(facts);
             self.inquire(partition, node);
@@ -550,6 +553,7 @@ impl Walk<'_> {
             waived: readiness.waived.clone(),
             fenced: fenced.and_then(|failure| failure.run.clone()),
             correlation: readiness.correlation.clone(),
+            closes: None,
             units,
         };
         // The deadline of the new state, for the walk has passed the place where it is looked at.

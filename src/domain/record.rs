@@ -199,6 +199,7 @@ fn completion(graph: &Graph, partition: &mut Partition, completed: &Completed) -
         (Some(End::Done), Verdict::Failure(..) | Verdict::NotRequired) => return Recorded::Superseded,
         (Some(End::Failed), Verdict::Failure(..) | Verdict::NotRequired) => return Recorded::Duplicate,
         (Some(End::Fenced), Verdict::Failure(..) | Verdict::NotRequired) => return Recorded::Fenced,
+        (Some(End::Superseded), _) => return Recorded::Superseded,
         (Some(End::Failed | End::Fenced) | None, Verdict::Output(_))
         | (None, Verdict::Failure(..) | Verdict::NotRequired) => {}
     }
@@ -359,7 +360,7 @@ fn pulse(graph: &Graph, partition: &mut Partition, heartbeat: &Heartbeat, is_tas
     let node = partition.node_mut(&heartbeat.node);
     match node.ended.get(&heartbeat.run).map(|ended| ended.how) {
         Some(End::Fenced) => return Recorded::Fenced,
-        Some(End::Done | End::Failed) => return Recorded::Superseded,
+        Some(End::Done | End::Failed | End::Superseded) => return Recorded::Superseded,
         None => {}
     }
     let at = heartbeat.published;
@@ -386,7 +387,14 @@ fn pulse(graph: &Graph, partition: &mut Partition, heartbeat: &Heartbeat, is_tas
                 end(node, &heartbeat.run, at, End::Done);
                 return Recorded::Superseded;
             }
-            let run = Run { first: at, last: at, progress: heartbeat.progress, progressed_at: at, ended_unreported };
+            let run = Run {
+                first: at,
+                last: at,
+                progress: heartbeat.progress,
+                progressed_at: at,
+                ended_unreported,
+                closing_at: None,
+            };
             node.runs.insert(heartbeat.run.clone(), run);
             if node.runs.len() > LIVE_RUNS_MAX {
                 let stalest = node.runs.iter().min_by_key(|(_, run)| run.last).map(|(id, _)| id.clone());

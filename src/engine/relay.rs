@@ -163,13 +163,15 @@ impl Engine {
     }
 
     fn first_target(&self, entry: &OutboxEntry) -> Option<&Target> {
-        let Effect::Dispatch(dispatch) = &entry.effect else { return None };
-        self.pipeline(&dispatch.key.pipeline)?.tasks.get(&dispatch.node)?.first().map(|message| &message.target)
+        let (Effect::Dispatch(dispatch) | Effect::Close(dispatch)) = &entry.effect else { return None };
+        self.pipeline(&dispatch.key.pipeline)?.messages(dispatch)?.first().map(|message| &message.target)
     }
 
     fn lane(&self, entry: &OutboxEntry) -> Lane {
         match &entry.effect {
-            Effect::Dispatch(_) => Lane::Target(self.first_target(entry).map(ToString::to_string).unwrap_or_default()),
+            Effect::Dispatch(_) | Effect::Close(_) => {
+                Lane::Target(self.first_target(entry).map(ToString::to_string).unwrap_or_default())
+            }
             Effect::Alert(alert) => Lane::Alert(alert.key.clone()),
             Effect::Observe { .. } | Effect::Check { .. } => Lane::Warehouse,
             Effect::NotifyPartition { to, .. } => {
@@ -182,7 +184,7 @@ impl Engine {
     async fn try_out(&self, entry: &OutboxEntry) -> Delivered {
         let now = self.clock.now();
         let result = match &entry.effect {
-            Effect::Dispatch(dispatch) => self.send(entry, dispatch).await,
+            Effect::Dispatch(dispatch) | Effect::Close(dispatch) => self.send(entry, dispatch).await,
             Effect::Alert(alert) => self.bus.alert(alert).await.map_err(Failure::from),
             Effect::Observe { date, node } => {
                 let key = PartitionKey { pipeline: entry.key.pipeline.clone(), date: *date };
@@ -302,6 +304,10 @@ impl Engine {
     async fn unwanted(&self, dispatch: &Dispatch) -> Result<Option<String>, Failure> {
         let stored = self.store.load(&dispatch.key).await.map_err(|error| Failure::Later(error.to_string()))?;
         let node = stored.partition.node(&dispatch.node);
+        if let Some(run) = &dispatch.manifest.closes {
+            let gone = !node.runs.contains_key(run);
+            return Ok(gone.then(|| format!("not wanted any more: {run} of {} has ended", dispatch.node)));
+        }
         let wanted = node.attempt == dispatch.manifest.attempt && matches!(node.state, State::Dispatched { .. });
         Ok((!wanted)
             .then(|| format!("not wanted any more: {} is {} ({})", dispatch.node, node.state.name(), node.attempt)))
@@ -309,6 +315,9 @@ impl Engine {
 
     /// Tells the partition what became of handing a dispatch over. If that cannot be stored, the next try tells it again.
     async fn tell_of_way(&self, dispatch: &Dispatch, refused: Option<Arc<str>>, at: Timestamp) {
+        if dispatch.manifest.closes.is_some() {
+            return;
+        }
         let told = Delivery { node: dispatch.node.clone(), attempt: dispatch.manifest.attempt, at, refused };
         if let Err(Failure::Later(error) | Failure::Dead(error) | Failure::Unwanted(error) | Failure::Never(error)) =
             self.tell(&dispatch.key, Event::Delivery(told)).await

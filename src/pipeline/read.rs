@@ -13,7 +13,8 @@ use crate::domain::coverage::PerMille;
 use crate::domain::effect::Severity;
 use crate::domain::failure::{ClockTime, Ends, FailureClass};
 use crate::domain::graph::{
-    Cycle, DayTime, Expects, Heartbeats, Limits, Liveness, Offset, Rebuild, Refresh, Strength, Task, Unanswered, Unit,
+    Cycle, DayTime, Expects, Heartbeats, Limits, Liveness, Offset, Rebuild, Refresh, Stall, Strength, Task, Unanswered,
+    Unit,
 };
 use crate::domain::id::PipelineId;
 use crate::monitor;
@@ -61,6 +62,8 @@ pub(super) struct DraftNode {
     pub output: Option<Found<String>>,
     pub ask: Option<DraftAsk>,
     pub liveness: Liveness,
+    /// What is said to have a run closed.
+    pub close: Vec<DraftMessage>,
     pub needs: Vec<DraftNeed>,
     /// Without its checks, which are drafts of their own.
     pub expects: Expects,
@@ -325,6 +328,7 @@ const AFTER_A_MISTAKE: Defaults = Defaults {
         dead_after: SignedDuration::from_mins(15),
         start_within: SignedDuration::from_mins(30),
         duration_max: SignedDuration::from_hours(1),
+        stall: None,
     },
     task: Task {
         attempts_max: 1,
@@ -552,6 +556,12 @@ fn node(mut table: Table, place: Place, defaults: &Defaults, report: &mut Report
         heartbeat.finish(report);
     }
     bounds(&mut table, &mut liveness, report);
+    let mut close = Vec::new();
+    if kind.as_ref().is_some_and(|kind| kind.value == "task")
+        && let Some(table) = table.table("stall", report)
+    {
+        (liveness.stall, close) = stall(table, report);
+    }
     let (expects, has_unit) = expects(&mut table, report);
     let is_task = kind.as_ref().is_some_and(|kind| kind.value == "task");
     let checks = if is_task { checks(&mut table, report) } else { Vec::new() };
@@ -594,11 +604,28 @@ fn node(mut table: Table, place: Place, defaults: &Defaults, report: &mut Report
         output,
         ask,
         liveness,
+        close,
         needs,
         expects,
         has_unit,
         checks,
     }
+}
+
+/// When a run that does not come on is closed, and what is said for that.
+fn stall(mut table: Table, report: &mut Report) -> (Option<Stall>, Vec<DraftMessage>) {
+    for key in ["close_after", "over_after", "messages"] {
+        table.require(key, report);
+    }
+    let close_after = duration(&mut table, "close_after", report);
+    let over_after = duration(&mut table, "over_after", report);
+    let messages = table.tables("messages", report).into_iter().map(|table| message(table, report)).collect();
+    table.finish(report);
+    let (Some(close), Some(over)) = (close_after, over_after) else { return (None, messages) };
+    if over.value <= close.value {
+        report.at(&over.place, "is not longer than close_after, so nobody would have the time to close it");
+    }
+    (Some(Stall { close_after: close.value, over_after: over.value }), messages)
 }
 
 fn needs(table: &mut Table, report: &mut Report) -> Vec<DraftNeed> {

@@ -342,7 +342,8 @@ impl Replicas {
             .iter()
             .filter_map(|effect| match effect {
                 Effect::Dispatch(dispatch) => Some(dispatch.id.clone()),
-                Effect::Alert(_)
+                Effect::Close(_)
+                | Effect::Alert(_)
                 | Effect::Observe { .. }
                 | Effect::Check { .. }
                 | Effect::ReleaseLock { .. }

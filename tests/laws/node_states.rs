@@ -82,7 +82,7 @@ fn states() -> Vec<(&'static str, Node)> {
         let mut node = Node { state, ..Node::default() };
         if matches!(node.state, State::Running { .. }) {
             let (first, last, progressed_at) = (since, since, since);
-            let run = Run { first, last, progress: (0, 0), progressed_at, ended_unreported: false };
+            let run = Run { first, last, progress: (0, 0), progressed_at, ended_unreported: false, closing_at: None };
             node.runs.insert("r1".into(), run);
         }
         if node.state != State::Waiting {

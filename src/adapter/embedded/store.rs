@@ -657,6 +657,7 @@ fn lock_name(key: &PartitionKey, node: &NodeId) -> String {
 fn kind(effect: &Effect) -> &'static str {
     match effect {
         Effect::Dispatch(_) => "dispatch",
+        Effect::Close(_) => "close",
         Effect::Alert(_) => "alert",
         Effect::Observe { .. } => "observe",
         Effect::Check { .. } => "check",
