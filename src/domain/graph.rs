@@ -218,6 +218,17 @@ pub struct Liveness {
     pub duration_max: SignedDuration,
     /// When a run that beats and does not come on is closed; never where absent.
     pub stall: Option<Stall>,
+    /// How many runs may begin within an hour; any number where absent.
+    pub storm: Option<Storm>,
+}
+
+/// Runs that begin within an hour: more than these are told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Storm {
+    /// Beyond so many something begins them over and over.
+    pub warn_above: u32,
+    /// Beyond so many it is at the cost of everything else.
+    pub critical_above: u32,
 }
 
 /// What is done about a run that beats while the figure of its progress stands still.

@@ -16,6 +16,7 @@ pub mod id;
 pub mod invariant;
 pub mod partition;
 pub mod plan;
+pub mod rate;
 pub mod readiness;
 pub mod record;
 pub mod silence;

@@ -13,6 +13,7 @@ use super::effect::{Cause, Severity};
 use super::event::{CheckAnswer, Foretold, Note, Upstream};
 use super::evidence::{Evidence, Version};
 use super::id::{AlertKey, Attempt, CheckId, DispatchId, NodeId, PartitionKey, RequestId, RunId, UnitId};
+use super::rate::Rate;
 
 /// Ended runs remembered per node, to recognise their echoes. A per-file processor ends some 70 a day.
 pub const ENDED_RUNS_MAX: usize = 128;
@@ -64,6 +65,9 @@ pub struct Partition {
     /// Alerts that are on.
     #[serde(default)]
     pub alerts: BTreeMap<AlertKey, Severity>,
+    /// How often each alert has been told, at most so often as it may be.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub told: BTreeMap<AlertKey, u32>,
     /// What an alert about several things has named, so that it is told again when there are more.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub named: BTreeMap<AlertKey, BTreeSet<Arc<str>>>,
@@ -148,6 +152,9 @@ pub struct Node {
     /// When anybody was last heard at it: the publish time of the latest heartbeat or completion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard_at: Option<Timestamp>,
+    /// How often a run of it began, whoever began it.
+    #[serde(default, skip_serializing_if = "Rate::is_empty")]
+    pub begun: Rate,
     /// Since when nobody has begun what was asked for, over all tries; of no meaning once somebody is heard after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unstarted_since: Option<Timestamp>,
@@ -447,6 +454,7 @@ impl Partition {
             asked: BTreeMap::new(),
             asked_upstream: BTreeMap::new(),
             alerts: BTreeMap::new(),
+            told: BTreeMap::new(),
             named: BTreeMap::new(),
             forecast: BTreeMap::new(),
             notes: BTreeSet::new(),
@@ -459,10 +467,13 @@ impl Partition {
         self.nodes.get(node).map_or_else(|| std::borrow::Cow::Owned(Node::default()), std::borrow::Cow::Borrowed)
     }
 
-    /// Somebody was heard at `node`.
-    pub(super) fn hear(&mut self, node: &NodeId, published: Timestamp) {
+    /// A run of `node` was heard of.
+    pub(super) fn hear(&mut self, node: &NodeId, run: &RunId, published: Timestamp) {
         let facts = self.node_mut(node);
         facts.heard_at = facts.heard_at.max(Some(published));
+        if !facts.runs.contains_key(run) && !facts.ended.contains_key(run) {
+            facts.begun.note(published);
+        }
     }
 
     /// What is known of `node`, to be changed.

@@ -39,7 +39,10 @@ pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Record
             Some(node) if matches!(node.kind, Kind::Gate(_)) => Recorded::Rejected,
             Some(_) => {
                 let node = holder(graph, partition, &completed.node, &completed.run, completed.published);
-                partition.hear(&node, completed.published);
+                if is_future(&partition.node(&node), completed.dispatch.as_ref()) {
+                    return Recorded::Future;
+                }
+                partition.hear(&node, &completed.run, completed.published);
                 completion(graph, partition, &Completed { node, ..completed.clone() })
             }
             None => Recorded::Rejected,
@@ -49,7 +52,7 @@ pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Record
             Some(node) => {
                 let is_task = matches!(node.kind, Kind::Task(_));
                 let node = holder(graph, partition, &heartbeat.node, &heartbeat.run, heartbeat.published);
-                partition.hear(&node, heartbeat.published);
+                partition.hear(&node, &heartbeat.run, heartbeat.published);
                 pulse(graph, partition, &Heartbeat { node, ..heartbeat.clone() }, is_task)
             }
             None => Recorded::Rejected,
@@ -184,9 +187,6 @@ fn completion(graph: &Graph, partition: &mut Partition, completed: &Completed) -
     // A task that declines waits for better inputs; a source that does has loaded nothing.
     let waits = graph.node(completed.node.as_str()).is_some_and(|node| node.task().is_some());
     let node = partition.node_mut(&completed.node);
-    if is_future(node, completed.dispatch.as_ref()) {
-        return Recorded::Future;
-    }
     let before = node.ended.get(&completed.run).map(|ended| ended.how);
     let outcome = judge(completed, games);
     match (before, &outcome) {

@@ -19,7 +19,8 @@ use crate::domain::effect::{Alert, Dispatch, Effect, Severity, Turn};
 use crate::domain::event::{CheckAnswer, Checked, Delivery, Event, Observed, UpstreamSettled};
 use crate::domain::id::{AlertKey, PartitionKey};
 use crate::domain::partition::State;
-use crate::domain::time::after;
+use crate::domain::time::{after, shown};
+use crate::pipeline::Pipeline;
 use crate::port::{Answer, BusError, Delivered, OutboxEntry, StoreError};
 use crate::wire::dispatch::{Target, render};
 
@@ -231,6 +232,11 @@ impl Engine {
                 tracing::warn!(effect = entry.id, tries = entry.tries + 1, "not delivered: {error}");
                 Delivered::Deferred { until: after(now, wait), error }
             }
+            Err(Failure::Until(until, error)) => {
+                let wait = jittered(until.duration_since(now), &entry.id, entry.tries);
+                tracing::info!(effect = entry.id, "waits: {error}");
+                Delivered::Deferred { until: after(now, wait), error }
+            }
             Err(Failure::Unwanted(reason)) => {
                 tracing::info!(effect = entry.id, "{reason}");
                 Delivered::Parked { reason }
@@ -260,20 +266,40 @@ impl Engine {
             return Err(Failure::Unwanted(why));
         }
         let messages = render(pipeline, dispatch).map_err(|error| Failure::Never(error.to_string()))?;
-        for target in messages.iter().map(|message| &message.target).collect::<BTreeSet<_>>() {
+        let targets: BTreeSet<&Target> = messages.iter().map(|message| &message.target).collect();
+        for target in targets.iter().map(ToString::to_string) {
+            if let Err(rest) = self.breakers.ask(&target, &entry.id, now) {
+                if rest.dead || is_long(entry, now) {
+                    self.target_fails(&target, &dispatch.key, &rest.reason, now).await;
+                    self.tell_of_way(dispatch, Some(format!("{target}: {}", rest.reason).into()), now).await;
+                }
+                return Err(Failure::Until(rest.until, format!("{target} rests after it failed: {}", rest.reason)));
+            }
+        }
+        for target in targets {
             let per_second = pipeline.dispatches_per_second(target);
             if !self.pace.take(&target.to_string(), &entry.id, per_second, now) {
                 return Err(Failure::Later(format!("{target} has others first")));
             }
         }
+        if let Err(full) = self.within_cap(pipeline, dispatch, live, now).await {
+            self.breakers.forgo(&entry.id);
+            return Err(full);
+        }
         for message in &messages {
             let target = message.target.to_string();
             if let Err(error) = self.bus.send(message, now).await {
                 let failure = Failure::from(error);
+                match &failure {
+                    Failure::Dead(reason) => self.breakers.failed(&target, &entry.id, (reason, true), now),
+                    Failure::Later(reason) => self.breakers.failed(&target, &entry.id, (reason, false), now),
+                    // It answered, and what it refused is ours to mend.
+                    Failure::Until(..) | Failure::Unwanted(_) | Failure::Never(_) => self.breakers.worked(&target),
+                }
                 let reason = match &failure {
                     Failure::Dead(reason) => Some(reason),
                     Failure::Later(reason) if is_long(entry, now) => Some(reason),
-                    Failure::Later(_) | Failure::Unwanted(_) | Failure::Never(_) => None,
+                    Failure::Later(_) | Failure::Until(..) | Failure::Unwanted(_) | Failure::Never(_) => None,
                 };
                 if let Some(reason) = reason {
                     self.target_fails(&target, &dispatch.key, reason, now).await;
@@ -283,6 +309,7 @@ impl Engine {
                 }
                 return Err(failure);
             }
+            self.breakers.worked(&target);
             self.target_works(&target, now).await;
         }
         if entry.tries > 0 {
@@ -297,6 +324,34 @@ impl Engine {
             "dispatched"
         );
         Ok(())
+    }
+
+    /// Whether another dispatch may leave this hour. What may not says so where it stands, and people are told once.
+    async fn within_cap(
+        &self,
+        pipeline: &Pipeline,
+        dispatch: &Dispatch,
+        is_live: bool,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let id = &dispatch.key.pipeline;
+        let most = pipeline.dispatches_per_hour;
+        let taken = self.cap.take(&*self.store, id, (most, is_live), now).await;
+        let key = format!("cap:{id}");
+        match self.suspect(taken).map_err(|error| Failure::Later(error.to_string()))? {
+            Ok(()) => {
+                self.works(&key, "dispatches leave again".to_owned(), Severity::Warning, now).await;
+                Ok(())
+            }
+            Err(until) => {
+                let whose = if is_live { "" } else { "half of " };
+                let reason = format!("{whose}the {most} dispatches that may leave an hour have left");
+                let words = |waiting: &str| format!("{reason}; until {} these wait: {waiting}", shown(until));
+                self.fails(&key, &dispatch.key, words, Severity::Warning, now).await;
+                self.tell_of_way(dispatch, Some(reason.clone().into()), now).await;
+                Err(Failure::Until(until, reason))
+            }
+        }
     }
 
     /// Why a dispatch that had to wait is not wanted any more, if it is not: what it asked for has been done, given up, or
@@ -319,8 +374,13 @@ impl Engine {
             return;
         }
         let told = Delivery { node: dispatch.node.clone(), attempt: dispatch.manifest.attempt, at, refused };
-        if let Err(Failure::Later(error) | Failure::Dead(error) | Failure::Unwanted(error) | Failure::Never(error)) =
-            self.tell(&dispatch.key, Event::Delivery(told)).await
+        if let Err(
+            Failure::Later(error)
+            | Failure::Until(_, error)
+            | Failure::Dead(error)
+            | Failure::Unwanted(error)
+            | Failure::Never(error),
+        ) = self.tell(&dispatch.key, Event::Delivery(told)).await
         {
             tracing::warn!(dispatch = %dispatch.id, "not told to its date: {error}");
         }
@@ -334,34 +394,44 @@ impl Engine {
         }
     }
 
-    /// One alert for a target, whatever waits for it; told again only when another date waits.
     async fn target_fails(&self, target: &str, waiting: &PartitionKey, reason: &str, at: Timestamp) {
-        let told = |targets: &mut BTreeMap<String, Option<BTreeSet<PartitionKey>>>| {
-            let keys = targets.entry(target.to_owned()).or_default().get_or_insert_with(BTreeSet::new);
+        let words = |waiting: &str| format!("{target} does not take what is sent: {reason}; waiting: {waiting}");
+        self.fails(&format!("target:{target}"), waiting, words, Severity::Critical, at).await;
+    }
+
+    async fn target_works(&self, target: &str, at: Timestamp) {
+        self.works(&format!("target:{target}"), format!("{target} takes what is sent"), Severity::Critical, at).await;
+    }
+
+    /// One alert for what stands in the way, whatever waits for it; told again only when another date waits.
+    async fn fails(
+        &self,
+        key: &str,
+        waiting: &PartitionKey,
+        words: impl FnOnce(&str) -> String,
+        severity: Severity,
+        at: Timestamp,
+    ) {
+        let told = |known: &mut BTreeMap<String, Option<BTreeSet<PartitionKey>>>| {
+            let keys = known.entry(key.to_owned()).or_default().get_or_insert_with(BTreeSet::new);
             let news = keys.insert(waiting.clone());
             news.then(|| keys.iter().rev().take(WAITING_SHOWN).map(ToString::to_string).collect::<Vec<_>>())
         };
         let waiting = told(&mut self.targets.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         let Some(waiting) = waiting else { return };
-        let text = format!("{target} does not take what is sent: {reason}; waiting: {}", waiting.join(", "));
-        self.tell_of_target(target, Turn::Raised, text, at).await;
+        let (key, text) = (AlertKey::new(key), words(&waiting.join(", ")));
+        self.alert(Alert { key, severity, turn: Turn::Raised, text, at }).await;
     }
 
     /// The end of that alert. After a start nobody knows whether it is on, so the first success says so as well.
-    async fn target_works(&self, target: &str, at: Timestamp) {
+    async fn works(&self, key: &str, text: String, severity: Severity, at: Timestamp) {
         let news = {
-            let mut targets = self.targets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            targets.insert(target.to_owned(), None).is_none_or(|waiting| waiting.is_some())
+            let mut known = self.targets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            known.insert(key.to_owned(), None).is_none_or(|waiting| waiting.is_some())
         };
         if news {
-            self.tell_of_target(target, Turn::Resolved, format!("{target} takes what is sent"), at).await;
+            self.alert(Alert { key: AlertKey::new(key), severity, turn: Turn::Resolved, text, at }).await;
         }
-    }
-
-    async fn tell_of_target(&self, target: &str, turn: Turn, text: String, at: Timestamp) {
-        let key = AlertKey::new(format!("target:{target}"));
-        let alert = Alert { key, severity: Severity::Critical, turn, text, at };
-        self.alert(alert).await;
     }
 
     async fn report(&self, entry: &OutboxEntry, topic: &str, reason: &str, at: Timestamp) {
@@ -384,6 +454,8 @@ fn is_long(entry: &OutboxEntry, now: Timestamp) -> bool {
 /// Why an effect was not delivered.
 enum Failure {
     Later(String),
+    /// Not before then.
+    Until(Timestamp, String),
     Dead(String),
     Unwanted(String),
     Never(String),

@@ -62,6 +62,7 @@ pub(super) fn pipeline(draft: Draft, revision: u64, topology: Option<&Topology>,
         classes,
         services: draft.services,
         dispatches_per_second: draft.dispatches_per_second,
+        dispatches_per_hour: draft.dispatches_per_hour,
         naming,
     }
 }

@@ -13,8 +13,8 @@ use crate::domain::coverage::PerMille;
 use crate::domain::effect::Severity;
 use crate::domain::failure::{ClockTime, Ends, FailureClass};
 use crate::domain::graph::{
-    Cycle, DayTime, Expects, Heartbeats, Limits, Liveness, Offset, Rebuild, Refresh, Stall, Strength, Task, Unanswered,
-    Unit,
+    Cycle, DayTime, Expects, Heartbeats, Limits, Liveness, Offset, Rebuild, Refresh, Stall, Storm, Strength, Task,
+    Unanswered, Unit,
 };
 use crate::domain::id::PipelineId;
 use crate::monitor;
@@ -36,6 +36,7 @@ pub(super) struct Draft {
     pub zone: TimeZone,
     pub limits: Limits,
     pub dispatches_per_second: u32,
+    pub dispatches_per_hour: u32,
     pub failures: Vec<FailureClass>,
     pub calendar: DraftCalendar,
     pub services: BTreeMap<String, Service>,
@@ -203,7 +204,7 @@ fn pipeline(name: &str, mut table: Table, report: &mut Report) -> Draft {
         table.texts("untracked", report).into_iter().map(|found| found.value.to_ascii_lowercase()).collect();
     table.require("limits", report);
     let limits = table.table("limits", report).map(|table| limits(table, report));
-    let (limits, dispatches_per_second) = limits.unwrap_or((AFTER_A_MISTAKE.limits(), 1));
+    let (limits, (dispatches_per_second, dispatches_per_hour)) = limits.unwrap_or((AFTER_A_MISTAKE.limits(), (1, 1)));
     let failures = table.table("failures", report).map_or_else(Vec::new, |table| failures(table, report));
     let calendar = table.table("calendar", report).map(|table| calendar(table, report)).unwrap_or_default();
     let mut services = BTreeMap::new();
@@ -250,6 +251,7 @@ fn pipeline(name: &str, mut table: Table, report: &mut Report) -> Draft {
         zone,
         limits,
         dispatches_per_second,
+        dispatches_per_hour,
         failures,
         calendar,
         services,
@@ -329,6 +331,7 @@ const AFTER_A_MISTAKE: Defaults = Defaults {
         start_within: SignedDuration::from_mins(30),
         duration_max: SignedDuration::from_hours(1),
         stall: None,
+        storm: None,
     },
     task: Task {
         attempts_max: 1,
@@ -357,8 +360,8 @@ fn check_name(name: &str, place: &Place, report: &mut Report) {
     }
 }
 
-fn limits(mut table: Table, report: &mut Report) -> (Limits, u32) {
-    for key in ["ahead_max", "behind_max", "observe_every", "dispatches_per_second"] {
+fn limits(mut table: Table, report: &mut Report) -> (Limits, (u32, u32)) {
+    for key in ["ahead_max", "behind_max", "observe_every", "dispatches_per_second", "dispatches_per_hour"] {
         table.require(key, report);
     }
     let fallback = AFTER_A_MISTAKE.limits();
@@ -369,8 +372,9 @@ fn limits(mut table: Table, report: &mut Report) -> (Limits, u32) {
             .map_or(fallback.observe_every, |found| found.value),
     };
     let dispatches_per_second = count(&mut table, "dispatches_per_second", report).unwrap_or(1);
+    let dispatches_per_hour = count(&mut table, "dispatches_per_hour", report).unwrap_or(1);
     table.finish(report);
-    (limits, dispatches_per_second)
+    (limits, (dispatches_per_second, dispatches_per_hour))
 }
 
 /// A whole number from one on.
@@ -416,6 +420,7 @@ fn defaults(mut table: Table, report: &mut Report) -> Defaults {
         retry.finish(report);
     }
     bounds(&mut table, &mut defaults.liveness, report);
+    defaults.liveness.storm = storm(&mut table, report);
     rebuild(&mut table, &mut defaults.task, report);
     if let Some(share) = share(&mut table, "coverage_min", report) {
         defaults.coverage_min = share.value;
@@ -556,6 +561,7 @@ fn node(mut table: Table, place: Place, defaults: &Defaults, report: &mut Report
         heartbeat.finish(report);
     }
     bounds(&mut table, &mut liveness, report);
+    liveness.storm = storm(&mut table, report).or(liveness.storm);
     let mut close = Vec::new();
     if kind.as_ref().is_some_and(|kind| kind.value == "task")
         && let Some(table) = table.table("stall", report)
@@ -610,6 +616,22 @@ fn node(mut table: Table, place: Place, defaults: &Defaults, report: &mut Report
         has_unit,
         checks,
     }
+}
+
+/// How many runs may begin within an hour.
+fn storm(table: &mut Table, report: &mut Report) -> Option<Storm> {
+    let mut table = table.table("storm", report)?;
+    for key in ["warn_above", "critical_above"] {
+        table.require(key, report);
+    }
+    let warn_above = count(&mut table, "warn_above", report);
+    let critical_above = count(&mut table, "critical_above", report);
+    let (warn_above, critical_above) = (warn_above?, critical_above?);
+    if critical_above <= warn_above {
+        report.at(table.place(), "critical_above is not more than warn_above");
+    }
+    table.finish(report);
+    Some(Storm { warn_above, critical_above })
 }
 
 /// When a run that does not come on is closed, and what is said for that.

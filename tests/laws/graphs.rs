@@ -102,6 +102,7 @@ fn node(id: &str, kind: Kind, needs: Vec<Dependency>) -> Node {
             start_within: minutes(10),
             duration_max: minutes(60),
             stall: None,
+            storm: None,
         },
         kind,
     }

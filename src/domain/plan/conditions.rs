@@ -25,6 +25,9 @@ use super::{Walk, clock, list, minutes};
 /// How long an answer about what is due, or about what is doubtful, may take before people are told what was known without
 /// it.
 const ANSWER_WITHIN: SignedDuration = SignedDuration::from_mins(2);
+/// How often an alert of one key is told for one date. What comes and goes more often stays on until the date is over, so that
+/// no number of messages can tell people more.
+const TOLD_MAX: u32 = 6;
 /// Games and nodes that an alert's text names.
 const SHOWN_MAX: usize = 20;
 
@@ -71,9 +74,15 @@ impl Walk<'_> {
                 // What was told as worse is not told as better while it lasts.
                 let held = partition.alerts.get(key).copied().unwrap_or(condition.severity);
                 let severity = condition.severity.max(held);
-                partition.alerts.insert(key.clone(), severity);
-                let (key, text) = (key.clone(), condition.text.clone());
-                self.effects.push(Effect::Alert(Alert { key, severity, turn: Turn::Raised, text, at }));
+                let worse = partition.alerts.insert(key.clone(), severity).is_some_and(|held| held < severity);
+                let told = partition.told.entry(key.clone()).or_default();
+                if *told < TOLD_MAX || worse {
+                    *told = (*told + 1).min(TOLD_MAX);
+                    let last =
+                        if *told == TOLD_MAX { "; it comes and goes, and stays on until the date is over" } else { "" };
+                    let (key, text) = (key.clone(), format!("{}{last}", condition.text));
+                    self.effects.push(Effect::Alert(Alert { key, severity, turn: Turn::Raised, text, at }));
+                }
             }
             if !condition.names.is_empty() {
                 let before = known.into_iter().flatten().filter(|name| !condition.gone.contains(*name));
@@ -83,17 +92,29 @@ impl Walk<'_> {
         if partition.named != named {
             partition.named = named;
         }
+        let is_over = self.last_pass_ends(partition).is_none_or(|ends| self.now.reached(ends));
+        let stays = |key: &AlertKey| partition.told.get(key).is_some_and(|told| *told >= TOLD_MAX) && !is_over;
         let over: Vec<(AlertKey, Severity)> = partition
             .alerts
             .iter()
-            .filter(|(key, _)| !self.conditions.contains_key(*key))
+            .filter(|(key, _)| !self.conditions.contains_key(*key) && !stays(key))
             .map(|(key, severity)| (key.clone(), *severity))
             .collect();
+        if partition.alerts.keys().any(|key| !self.conditions.contains_key(key) && stays(key))
+            && let Some(ends) = self.last_pass_ends(partition)
+        {
+            self.wake.at(ends);
+        }
         for (key, severity) in over {
             partition.alerts.remove(&key);
             let text = self.closings.remove(&key).unwrap_or_else(|| key.to_string());
             self.effects.push(Effect::Alert(Alert { key, severity, turn: Turn::Resolved, text, at }));
         }
+    }
+
+    /// When the last pass over the date ends.
+    fn last_pass_ends(&self, partition: &Partition) -> Option<Timestamp> {
+        self.graph.cycles.iter().map(|cycle| cycle.until.on(partition.key.date, &self.graph.zone)).max()
     }
 
     /// Conditions of one node that people should know of.
@@ -153,6 +174,7 @@ impl Walk<'_> {
             let text = format!("{} is exhausted: it waits for new inputs or for `tipoff retry`", node.id);
             self.condition("exhausted", node, partition, Severity::Critical, text);
         }
+        self.storm(partition, node, facts);
         if facts.double_run {
             let text = format!("{} has more than one execution alive at once", node.id);
             self.condition("double-run", node, partition, Severity::Warning, text);
@@ -165,6 +187,25 @@ impl Walk<'_> {
                 format!("{} has {} without a completion message: counted as done", node.id, facts.evidence.extant());
             self.condition("reconciled", node, partition, Severity::Info, text);
         }
+    }
+
+    /// Runs that begin over and over, whoever begins them.
+    fn storm(&mut self, partition: &Partition, node: &Node, facts: &Facts) {
+        let Some(storm) = node.liveness.storm else { return };
+        let begun = facts.begun.in_the_hour_before(self.now.at);
+        if begun <= storm.warn_above {
+            return;
+        }
+        if let Some(falls) = facts.begun.falls_at(self.now.at) {
+            self.wake.at(falls);
+        }
+        let severity = if begun > storm.critical_above { Severity::Critical } else { Severity::Warning };
+        let text = format!(
+            "{begun} runs of {} began within the hour, where {} are many; tipoff has asked for {} on this date in all, so look \
+             for a schedule or a subscription that delivers again and again",
+            node.id, storm.warn_above, facts.dispatches
+        );
+        self.condition("storm", node, partition, severity, text);
     }
 
     /// Whether the warehouse has still to say if a source that reports nothing really has nothing.
