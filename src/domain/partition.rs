@@ -65,9 +65,9 @@ pub struct Partition {
     /// Alerts that are on.
     #[serde(default)]
     pub alerts: BTreeMap<AlertKey, Severity>,
-    /// How often each alert has been told, at most so often as it may be.
+    /// How often each alert has been told.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub told: BTreeMap<AlertKey, u32>,
+    pub told: BTreeMap<AlertKey, Told>,
     /// What an alert about several things has named, so that it is told again when there are more.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub named: BTreeMap<AlertKey, BTreeSet<Arc<str>>>,
@@ -80,6 +80,15 @@ pub struct Partition {
     /// Requests already taken in.
     #[serde(default)]
     pub requests: BTreeMap<RequestId, Timestamp>,
+}
+
+/// How often an alert has been told; counted no further than it may be told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Told {
+    /// That it began.
+    pub begun: u32,
+    /// That it is about more, or about less, while it was on.
+    pub anew: u32,
 }
 
 /// An operator's stop.

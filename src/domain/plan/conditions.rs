@@ -25,9 +25,11 @@ use super::{Walk, clock, list, minutes};
 /// How long an answer about what is due, or about what is doubtful, may take before people are told what was known without
 /// it.
 const ANSWER_WITHIN: SignedDuration = SignedDuration::from_mins(2);
-/// How often an alert of one key is told for one date. What comes and goes more often stays on until the date is over, so that
+/// How often an alert of one key begins for one date. What comes and goes more often stays on until the date is over, so that
 /// no number of messages can tell people more.
-const TOLD_MAX: u32 = 6;
+const BEGUN_MAX: u32 = 6;
+/// How often it is told anew while it is on, because it is about more, or about less. A date has some fifteen games.
+const ANEW_MAX: u32 = 48;
 /// Games and nodes that an alert's text names.
 const SHOWN_MAX: usize = 20;
 
@@ -74,12 +76,16 @@ impl Walk<'_> {
                 // What was told as worse is not told as better while it lasts.
                 let held = partition.alerts.get(key).copied().unwrap_or(condition.severity);
                 let severity = condition.severity.max(held);
-                let worse = partition.alerts.insert(key.clone(), severity).is_some_and(|held| held < severity);
+                let before = partition.alerts.insert(key.clone(), severity);
                 let told = partition.told.entry(key.clone()).or_default();
-                if *told < TOLD_MAX || worse {
-                    *told = (*told + 1).min(TOLD_MAX);
+                let (told, most) = match before {
+                    None => (&mut told.begun, BEGUN_MAX),
+                    Some(_) => (&mut told.anew, ANEW_MAX),
+                };
+                if *told < most || before.is_some_and(|held| held < severity) {
+                    *told = (*told + 1).min(most);
                     let last =
-                        if *told == TOLD_MAX { "; it comes and goes, and stays on until the date is over" } else { "" };
+                        if *told == most { "; it comes and goes, and is told no more for this date" } else { "" };
                     let (key, text) = (key.clone(), format!("{}{last}", condition.text));
                     self.effects.push(Effect::Alert(Alert { key, severity, turn: Turn::Raised, text, at }));
                 }
@@ -93,7 +99,7 @@ impl Walk<'_> {
             partition.named = named;
         }
         let is_over = self.last_pass_ends(partition).is_none_or(|ends| self.now.reached(ends));
-        let stays = |key: &AlertKey| partition.told.get(key).is_some_and(|told| *told >= TOLD_MAX) && !is_over;
+        let stays = |key: &AlertKey| partition.told.get(key).is_some_and(|told| told.begun >= BEGUN_MAX) && !is_over;
         let over: Vec<(AlertKey, Severity)> = partition
             .alerts
             .iter()
