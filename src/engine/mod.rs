@@ -10,11 +10,13 @@
 //! - [`export`]: writes the history from the journal, behind everything else.
 //! - [`monitor`]: gathers what the daily questions are answered from.
 //! - [`watch`]: watches the service itself: its store, and whether anything still moves.
+//! - [`backlog`]: tells of old messages that come in numbers.
 //! - [`health`]: what keeps the service from being ready.
 //!
 //! Every loop is a function of the store and the clock that does one round. `serve` calls them when something happens
 //! or is due; the simulator calls the same functions on a virtual clock.
 
+pub mod backlog;
 pub mod breaker;
 pub mod calendar;
 pub mod cap;
@@ -72,6 +74,7 @@ pub struct Engine {
     history: PerMinute,
     targets: relay::Targets,
     pace: pace::Pace,
+    backlog: backlog::Backlog,
     breakers: breaker::Breakers,
     cap: cap::Cap,
     progress: export::Progress,
@@ -168,6 +171,7 @@ impl Engine {
             history: PerMinute::default(),
             targets: relay::Targets::default(),
             pace: pace::Pace::default(),
+            backlog: backlog::Backlog::default(),
             breakers: breaker::Breakers::default(),
             cap: cap::Cap::default(),
             progress: export::Progress::default(),
