@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::calendar::{Override, Schedule};
 use super::effect::{Cause, Severity};
-use super::event::{CheckAnswer, Foretold, Note, Upstream};
+use super::event::{CheckAnswer, EdgeRule, Foretold, Note, Upstream};
 use super::evidence::{Evidence, Version};
 use super::id::{AlertKey, Attempt, CheckId, DispatchId, NodeId, PartitionKey, RequestId, RunId, UnitId};
 use super::rate::Rate;
@@ -152,6 +152,9 @@ pub struct Node {
     /// When an operator last ended a stop on this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumed_at: Option<Timestamp>,
+    /// What operators say of its inputs and its checks. What has ended stays, so that an older word does not come back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub edges: BTreeMap<Arc<str>, EdgeWord>,
     /// The inputs its output may have seen: those known by this instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub built_from: Option<Timestamp>,
@@ -173,6 +176,16 @@ pub struct Node {
     /// When each of its checks was last asked for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub asked_checks: BTreeMap<CheckId, Timestamp>,
+}
+
+/// What an operator says of an input or a check.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EdgeWord {
+    /// What holds; nothing where it is as declared again.
+    pub rule: Option<EdgeRule>,
+    /// Who says so, why, and how long.
+    #[serde(flatten)]
+    pub by: Hold,
 }
 
 /// The last answer to a check.
@@ -492,6 +505,12 @@ impl Partition {
 }
 
 impl Node {
+    /// What an operator says of `input`, where it is a rule that holds at `at`.
+    pub fn edge(&self, input: &str, rule: EdgeRule, at: Timestamp) -> Option<&Hold> {
+        let word = self.edges.get(input).filter(|word| word.rule == Some(rule))?;
+        Some(&word.by).filter(|by| by.holds_at(at))
+    }
+
     /// Whether it has an output that a failing execution does not take away.
     pub(super) fn stands(&self) -> bool {
         self.evidence.claim.is_some()

@@ -318,7 +318,7 @@ impl Walk<'_> {
             blockers.extend(used_up(self.graph, partition, node, cause, self.now));
             blockers.extend(self.untried(node, cause));
             if blockers.is_empty() {
-                blockers = readiness::checks(partition, node, readiness.newest);
+                blockers = readiness::checks(partition, node, readiness.newest, self.now);
                 self.check(partition, node, &blockers);
             }
             self.ask(partition, node, &readiness, &blockers);
@@ -663,7 +663,8 @@ impl Walk<'_> {
 
     fn holds(&mut self, partition: &Partition) {
         let holds = partition.nodes.values().map(|facts| &facts.hold).chain([&partition.hold]);
-        for until in holds.flatten().filter_map(|hold| hold.until) {
+        let edges = partition.nodes.values().flat_map(|facts| facts.edges.values().map(|word| &word.by));
+        for until in holds.flatten().chain(edges).filter_map(|hold| hold.until) {
             if !self.now.reached(until) {
                 self.wake.at(until);
             }

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::calendar::{Override, Schedule};
-use super::event::{Command, Completed, Delivery, Event, Heartbeat, Outcome, Pulse, Request, Scheduled};
+use super::event::{Command, Completed, Delivery, EdgeRule, Event, Heartbeat, Outcome, Pulse, Request, Scheduled};
 use super::evidence::{Claim, Extent};
 use super::graph::{Graph, Kind};
 use super::id::{Attempt, DispatchId, NodeId, RunId};
 use super::partition::{
-    CheckTaken, End, Failure, FailureKind, Hold, LIVE_RUNS_MAX, NOTES_MAX, Node, OVERRIDES_MAX, Partition,
+    CheckTaken, EdgeWord, End, Failure, FailureKind, Hold, LIVE_RUNS_MAX, NOTES_MAX, Node, OVERRIDES_MAX, Partition,
     REQUESTS_MAX, Recorded, Run, Starter, State, Way, Wish, end,
 };
 
@@ -473,6 +473,16 @@ fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recor
     let named = match &request.command {
         Command::Hold { node, .. } | Command::Resume { node } => node.as_ref(),
         Command::Retry { node } | Command::Skip { node } => Some(node),
+        // A gate has inputs like any other node.
+        Command::Edge { node, input, rule, .. } => {
+            let Some(node) = graph.node(node.as_str()) else { return Recorded::Rejected };
+            let is_input = node.needs.iter().any(|need| need.node.as_str() == &**input);
+            let is_check = node.expects.checks.iter().any(|check| check.id.as_str() == &**input);
+            if !is_input && (!is_check || *rule == Some(EdgeRule::Hold)) {
+                return Recorded::Rejected;
+            }
+            None
+        }
         Command::Override { .. } => None,
     };
     if let Some(node) = named
@@ -523,6 +533,15 @@ fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recor
             node.wish = None;
             node.failure = None;
             node.state = State::Skipped { at: request.at, reason: request.reason.clone() };
+        }
+        Command::Edge { node, input, rule, until } => {
+            let edges = &mut partition.node_mut(node).edges;
+            if edges.get(input).is_some_and(|held| held.by.at > request.at) {
+                return Recorded::Superseded;
+            }
+            let by =
+                Hold { actor: request.actor.clone(), reason: request.reason.clone(), at: request.at, until: *until };
+            edges.insert(input.clone(), EdgeWord { rule: *rule, by });
         }
         Command::Override { game, status, tip, until } => {
             let known = Override {

@@ -199,7 +199,9 @@ impl Walk<'_> {
     fn storm(&mut self, partition: &Partition, node: &Node, facts: &Facts) {
         let Some(storm) = node.liveness.storm else { return };
         let begun = facts.begun.in_the_hour_before(self.now.at);
-        if begun <= storm.warn_above {
+        // What is on ends well below where it began: a storm that abates is none of many small ones.
+        let is_on = partition.alerts.contains_key(&AlertKey::new(format!("storm:{}:{}", node.id, partition.key)));
+        if begun <= if is_on { storm.warn_above / 2 } else { storm.warn_above } {
             return;
         }
         if let Some(falls) = facts.begun.falls_at(self.now.at) {
