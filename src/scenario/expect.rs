@@ -71,10 +71,24 @@ impl Judge<'_> {
             return (found != parked.count)
                 .then(|| format!("{found} inputs parked as {}, not {}; parked: {all:?}", parked.slug, parked.count));
         }
+        if let Some(refused) = &wanted.refused {
+            let found = self.seen.refused.get(&refused.target).copied().unwrap_or(0);
+            let kills = usize::try_from(self.seen.kills).unwrap_or(usize::MAX);
+            let most = refused.at_most.saturating_add(kills.saturating_mul(10));
+            let least = refused.at_least.saturating_sub(kills);
+            return (!(least..=most).contains(&found))
+                .then(|| format!("{} refused {found} calls, not {least} to {most}", refused.target));
+        }
+        if let Some(most) = wanted.alerts_at_most {
+            return self.alerts_at_most(most);
+        }
         if let Some(never) = &wanted.never {
             return self.never(never);
         }
-        Some("an expectation has one of dispatch, alert, settled, state, parked, never".to_owned())
+        Some(
+            "an expectation has one of dispatch, alert, settled, state, parked, refused, alerts_at_most, never"
+                .to_owned(),
+        )
     }
 
     /// How much later than in the plain run something may come.
@@ -152,6 +166,26 @@ impl Judge<'_> {
             format!("nearest: {}", near.join("; "))
         };
         Some(format!("{} came {} times, not {count}; {near}", words(wanted), found.len()))
+    }
+
+    /// How often anything was told that was not on already, or that has become worse.
+    fn alerts_at_most(&self, most: usize) -> Option<String> {
+        let mut on: std::collections::BTreeMap<&str, Severity> = std::collections::BTreeMap::new();
+        let mut told = Vec::new();
+        for entry in &self.seen.entries {
+            let What::Alert { key, severity, turn, .. } = &entry.what else { continue };
+            match turn {
+                Turn::Raised if on.get(key.as_str()).is_none_or(|held| held < severity) => {
+                    on.insert(key.as_str(), *severity);
+                    told.push(format!("{} {key}", entry.at));
+                }
+                Turn::Resolved => {
+                    on.remove(key.as_str());
+                }
+                Turn::Raised => {}
+            }
+        }
+        (told.len() > most).then(|| format!("{} alerts, not at most {most}: {}", told.len(), told.join("; ")))
     }
 
     fn alert(&self, wanted: &WantedAlert) -> Option<String> {

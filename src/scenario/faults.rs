@@ -40,6 +40,8 @@ pub(super) struct Faults {
     pub outage: Mutex<Option<Outage>>,
     /// Targets that refuse: how many messages they still let through, and whether they are gone rather than at fault.
     pub broken: Mutex<BTreeMap<String, (u32, bool)>>,
+    /// Calls of targets that refused them.
+    pub refused: Mutex<BTreeMap<String, usize>>,
     /// The next settling of an effect is lost, as by a kill between sending and noting it.
     pub lose_settling: Mutex<bool>,
     pub sent: Mutex<Vec<(Timestamp, Sent)>>,
@@ -63,6 +65,7 @@ impl Bus for FaultyBus {
         let target = message.target.to_string();
         if let Some((through, gone)) = locked(&self.faults.broken).get_mut(&target) {
             if *through == 0 {
+                *locked(&self.faults.refused).entry(target.clone()).or_default() += 1;
                 return Err(match gone {
                     true => BusError::Dead("404 Not Found".to_owned()),
                     false => BusError::Unavailable(format!("{target} does not answer")),

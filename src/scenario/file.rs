@@ -328,9 +328,27 @@ pub struct Expectation {
     /// So many different inputs parked for this reason.
     #[serde(default)]
     pub parked: Option<WantedParked>,
+    /// How often a target that refuses is called.
+    #[serde(default)]
+    pub refused: Option<WantedRefusals>,
+    /// So many alerts in all at the most.
+    #[serde(default)]
+    pub alerts_at_most: Option<usize>,
     /// What must not be seen.
     #[serde(default)]
     pub never: Option<Never>,
+}
+
+/// How often a target that refuses is called. Whoever is killed does not know how often it called before.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WantedRefusals {
+    /// `topic:NAME` or `http:SERVICE/PATH`.
+    pub target: String,
+    /// At least so often, once for each kill less.
+    pub at_least: usize,
+    /// At most so often, ten times more for each kill.
+    pub at_most: usize,
 }
 
 /// A dispatch that must be seen, so many times, in that time.

@@ -101,6 +101,8 @@ pub struct Seen {
     pub checks: BTreeMap<usize, String>,
     /// Parked inputs.
     pub parked: Vec<Parked>,
+    /// Calls of targets that refused them.
+    pub refused: BTreeMap<String, usize>,
     /// How often the engine was killed beyond what the file says.
     pub kills: u32,
     /// When it ended. A world that answers goes on after a kill for longer than without one.

@@ -281,6 +281,7 @@ impl<'a> World<'a> {
             }
         }
         self.seen.parked = self.store.parked(10_000).await?;
+        self.seen.refused = std::mem::take(&mut *locked(&self.faults.refused));
         self.seen.ended = end;
         Ok(self.seen)
     }

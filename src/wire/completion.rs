@@ -46,6 +46,8 @@ pub(super) struct Body {
     batch_id: Option<Text>,
     correlation_id: Option<Text>,
     tipoff: Option<Object<Echo>>,
+    recovery: Option<bool>,
+    original_execution_id: Option<Text>,
     // Which date.
     game_date: Option<Text>,
     data_date: Option<Text>,
@@ -278,7 +280,10 @@ fn is_code(team: &str) -> bool {
 /// id: one message, one execution. A correlation id does not, for all that follows from one event has the same.
 fn run_of(body: &Body, delivery: &Delivery, dispatch: Option<&DispatchId>) -> Result<RunId, Reason> {
     let inner = body.metadata.as_ref().and_then(|metadata| metadata.0.batch_id.as_ref());
+    // What is published again for the sake of recovery is about the execution that it was first published for.
+    let original = body.original_execution_id.as_ref().filter(|_| body.recovery == Some(true));
     let ids = [
+        ("original_execution_id", original),
         ("execution_id", body.execution_id.as_ref()),
         ("run_id", body.run_id.as_ref()),
         ("batch_id", body.batch_id.as_ref()),
