@@ -437,8 +437,74 @@ fn config() -> ProptestConfig {
     ProptestConfig { cases: CASES, failure_persistence: None, rng_seed, ..chosen }
 }
 
+/// Rounds of a storm that goes on and on.
+const ROUNDS: usize = 24;
+/// How often one alert may begin, or become worse, for one date.
+const TOLD_MAX: usize = 8;
+
+/// A storm that is repeated, each time by other executions, in which nothing is ever there of `never`.
+fn without_end(graph: &Graph, steps: &[Step], never: &NodeId, rounds: usize) -> Vec<(Now, Event)> {
+    let all: Vec<Step> = std::iter::repeat_n(steps, rounds).flatten().cloned().collect();
+    let events = unfold(graph, &all).into_iter().enumerate();
+    let told = events.filter_map(|(index, (now, event))| {
+        let round = index / steps.len().max(1);
+        let event = match event {
+            Event::Completed(completed) => {
+                let run = format!("{}-{round}", completed.run).as_str().into();
+                let outcome = match completed.outcome {
+                    Outcome::Done(_) if completed.node == *never => Outcome::Failed("never".into()),
+                    other => other,
+                };
+                Event::Completed(Completed { run, outcome, ..completed })
+            }
+            Event::Heartbeat(beat) => {
+                let run = format!("{}-{round}", beat.run).as_str().into();
+                Event::Heartbeat(Heartbeat { run, ..beat })
+            }
+            Event::Observed(seen) if seen.node == *never => return None,
+            // An operator may ask for as much as she likes.
+            Event::Requested(_) => return None,
+            other => other,
+        };
+        Some((now, event))
+    });
+    told.collect()
+}
+
 proptest! {
     #![proptest_config(config())]
+
+    /// bounded: where something that is needed never comes, neither time nor messages make tipoff ask, or tell, more and more.
+    #[test]
+    fn bounded_where_a_need_is_never_met(graph in any_graph(), steps in storm(), never in any::<prop::sample::Index>()) {
+        let sources = ids(&graph, |kind| matches!(kind, Kind::Source(_)));
+        let never = sources[never.index(sources.len())].clone();
+        let mut asked: BTreeMap<NodeId, u32> = BTreeMap::new();
+        let mut told: BTreeMap<String, usize> = BTreeMap::new();
+        each(&graph, &without_end(&graph, &steps, &never, ROUNDS), |before, decision, _| {
+            for effect in &decision.effects {
+                match effect {
+                    Effect::Dispatch(dispatch) => *asked.entry(dispatch.node.clone()).or_default() += 1,
+                    Effect::Alert(alert) if alert.turn == Turn::Raised => {
+                        // That a list has grown is bounded by what there is to name.
+                        if before.alerts.get(&alert.key).is_none_or(|held| *held < alert.severity) {
+                            *told.entry(alert.key.to_string()).or_default() += 1;
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        })?;
+        for (node, asked) in asked {
+            let most = graph.nodes[&node].dispatchable().map_or(0, |task| task.dispatches_max);
+            prop_assert!(asked <= most, "{node} was asked {asked} times in {ROUNDS} rounds, {most} are allowed");
+        }
+        for (key, told) in &told {
+            prop_assert!(*told <= TOLD_MAX, "{key} was told {told} times in {ROUNDS} rounds");
+        }
+        prop_assert!(told.len() <= 16 * (graph.nodes.len() + 2), "{} alerts: {told:?}", told.len());
+    }
 
     /// order-free: what sources say commutes, whoever says it.
     #[test]
