@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Engine;
 use super::pace::jittered;
 use super::step::StepError;
-use crate::domain::effect::{Alert, Dispatch, Effect, Severity, Turn};
+use crate::domain::effect::{About, Alert, Dispatch, Effect, Severity, Turn};
 use crate::domain::event::{CheckAnswer, Checked, Delivery, Event, Observed, UpstreamSettled};
 use crate::domain::id::{AlertKey, PartitionKey};
 use crate::domain::partition::State;
@@ -351,7 +351,8 @@ impl Engine {
 
     async fn tell_of_target(&self, target: &str, turn: Turn, text: String, at: Timestamp) {
         let key = AlertKey::new(format!("target:{target}"));
-        let alert = Alert { key, severity: Severity::Critical, turn, text, at };
+        let about = About::default().done("what waits is sent again with growing pauses until it is taken");
+        let alert = Alert::new(key, Severity::Critical, turn, text, at).about(about);
         self.alert(alert).await;
     }
 
@@ -362,6 +363,7 @@ impl Engine {
             turn: Turn::Raised,
             text: format!("{} could not be delivered: {reason}", entry.id),
             at,
+            about: About::date(&entry.key).done("it is kept as it is, and not sent"),
         };
         self.alert(alert).await;
     }

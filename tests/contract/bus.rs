@@ -30,7 +30,7 @@ pub fn message(id: &str, target: Target) -> Outgoing {
 }
 
 fn alert(key: &str, severity: Severity, turn: Turn, at: Timestamp) -> Alert {
-    Alert { key: key.into(), severity, turn, text: format!("{key} at {at}"), at }
+    Alert::new(key.into(), severity, turn, format!("{key} at {at}"), at)
 }
 
 async fn alerts_are_on_until_resolved(bus: &dyn Bus) {
