@@ -184,6 +184,8 @@ impl Known {
 pub struct Told {
     /// How bad.
     pub severity: Severity,
+    /// How bad it was by itself, without a tip-off that was near.
+    pub by_itself: Severity,
     /// When.
     pub at: Timestamp,
     /// In which notice.
@@ -376,7 +378,7 @@ pub struct Item {
     /// Alerts of nodes downstream that are folded into this one.
     #[serde(default)]
     pub downstream: usize,
-    /// Some of them, as `topic:node`.
+    /// Some of them, as `topic:node`, each with what it says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub affected: Vec<String>,
     /// Commands that show more.

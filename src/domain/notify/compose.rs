@@ -13,6 +13,9 @@ use super::{DOWNSTREAM_MAX, ITEMS_MAX, Item, Known, News, Notice, NoticeKind};
 /// Characters of a text that a notice carries: a sentence with a list of games or nodes has some hundreds.
 const TEXT_MAX: usize = 1_000;
 
+/// The same of each alert that is folded into another.
+const AFFECTED_MAX: usize = 150;
+
 /// One alert to be told.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Line<'a> {
@@ -66,12 +69,14 @@ pub(super) fn notice(
             Some(items.len() - 1)
         });
         if let Some(root) = place.and_then(|place| items.get_mut(place)) {
-            root.downstream = below.len();
+            let worst = below.iter().map(|line| line.known.told_as()).max();
+            // What has been told of the root before is no news; what hangs on it is.
             root.severity =
-                below.iter().map(|line| line.known.told_as()).max().max(Some(root.severity)).unwrap_or(root.severity);
-            let name = |line: &&Line<'_>| match &line.known.about.node {
-                Some(node) => format!("{}:{node}", line.key.topic()),
-                None => line.key.to_string(),
+                if root.news == News::Still { worst } else { worst.max(Some(root.severity)) }.unwrap_or(root.severity);
+            root.downstream = below.len();
+            let name = |line: &&Line<'_>| {
+                let node = line.known.about.node.as_ref().map(NodeId::as_str).unwrap_or_default();
+                format!("{}:{node}: {}", line.key.topic(), limited(&line.known.text, AFFECTED_MAX))
             };
             root.affected = below.iter().take(DOWNSTREAM_MAX).map(name).collect();
         }
@@ -238,15 +243,18 @@ fn title(kind: NoticeKind, items: &[Item]) -> String {
     if let ([only], NoticeKind::Alerts) = (items, kind) {
         let what = match only.news {
             News::Over => "over".to_owned(),
-            News::Still => format!("still {}", only.severity.as_str()),
-            News::On | News::Worse | News::Unmuted => only.severity.as_str().to_owned(),
+            News::Still if below == 0 => format!("still {}", only.severity.as_str()),
+            News::Still | News::On | News::Worse | News::Unmuted => only.severity.as_str().to_owned(),
         };
         let whose = match (&only.node, &only.partition) {
             (Some(node), Some(partition)) => format!("{} {node} of {partition}", only.key.topic()),
             _ => limited(only.key.as_str(), 120),
         };
-        let below = if below > 0 { format!(", {below} downstream affected") } else { String::new() };
-        return format!("{what}: {whose}{below}");
+        return match (below, only.news) {
+            (0, _) => format!("{what}: {whose}"),
+            (below, News::Still) => format!("{what}: {below} more downstream of {whose}"),
+            (below, _) => format!("{what}: {whose}, {below} downstream affected"),
+        };
     }
     let mut words = Vec::new();
     for severity in [Severity::Critical, Severity::Warning, Severity::Info] {

@@ -92,7 +92,7 @@ impl Ledger {
             });
             // What ended for a moment has not ended.
             known.over_since = None;
-            let as_bad = known.told_as();
+            let as_bad = (known.told_as(), known.severity);
             known.severity = known.severity.max(alert.severity);
             known.text.clone_from(&alert.text);
             known.about.clone_from(&alert.about);
@@ -110,7 +110,7 @@ impl Ledger {
                     next.at(near);
                 }
             }
-            if known.told_as() > as_bad {
+            if (known.told_as(), known.severity) > as_bad {
                 known.as_bad_since = now;
             }
         }
@@ -199,7 +199,7 @@ impl Ledger {
                     None => Some((News::On, known.as_bad_since)),
                 },
                 (Some(_), Some(over)) => Some((News::Over, after(over, settings.group_interval))),
-                (Some(told), None) if as_bad > told.severity => {
+                (Some(told), None) if as_bad > told.severity || known.severity > told.by_itself => {
                     let since = unmuted.map_or(known.as_bad_since, |unmuted| unmuted.max(known.as_bad_since));
                     Some((News::Worse, since))
                 }
@@ -236,8 +236,8 @@ impl Ledger {
             if pending.news == News::Over {
                 known.told.remove(channel);
             } else {
-                let severity = known.told_as();
-                known.told.insert(channel.clone(), Told { severity, at: now, notice: id.clone() });
+                let (severity, by_itself) = (known.told_as(), known.severity);
+                known.told.insert(channel.clone(), Told { severity, by_itself, at: now, notice: id.clone() });
             }
         }
         self.alerts.retain(|_, known| known.over_since.is_none() || !known.told.is_empty());
