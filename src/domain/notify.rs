@@ -479,20 +479,29 @@ impl Ledger {
         channels.filter_map(|(id, channel)| Some((id.clone(), channel.queue.front()?.clone()))).collect()
     }
 
+    /// The channels that failed, have nothing to send, and may be tried again.
+    pub fn to_reach(&self, now: Timestamp) -> Vec<ChannelId> {
+        let idle = |channel: &Channel| {
+            channel.queue.is_empty() && channel.failing.as_ref().is_some_and(|failing| failing.next <= now)
+        };
+        self.channels.iter().filter(|(_, channel)| idle(channel)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Notes whether a channel could be reached, without anything being sent.
+    pub fn reached(&mut self, channel: &ChannelId, reached: Result<(), String>, now: Timestamp) {
+        let channel = self.channels.entry(channel.clone()).or_default();
+        match reached {
+            Ok(()) if channel.queue.is_empty() => channel.failing = None,
+            // What waits will show it.
+            Ok(()) => {}
+            Err(why) => channel.fails(None, why, false, now),
+        }
+    }
+
     /// Notes how the sending of a notice ended. A second note about the same notice changes nothing.
     pub fn sent(&mut self, channel: &ChannelId, notice: &str, sent: Sent, now: Timestamp) {
         let Some(channel) = self.channels.get_mut(channel) else { return };
         let Some(first) = channel.queue.front().filter(|first| first.id == notice) else { return };
-        let mut fails = |wait: Option<SignedDuration>, why: String, dead: bool| {
-            let before = channel.failing.as_ref();
-            let tries = before.map_or(0, |failing| failing.tries).saturating_add(1);
-            let backoff = BACKOFF.saturating_mul(1 << (tries - 1).min(10)).min(BACKOFF_MAX);
-            let backoff = if dead { BACKOFF_MAX } else { backoff };
-            // At most a part of the wait more than the channel asks for, and never less.
-            let wait = wait.map_or(backoff, |asked| asked.min(RETRY_AFTER_MAX).max(SignedDuration::from_secs(1)));
-            let since = before.map_or(now, |failing| failing.since);
-            channel.failing = Some(Failing { since, why, dead, tries, next: after(now, wait) });
-        };
         match sent {
             Sent::Taken => {
                 channel.queue.pop_front();
@@ -500,8 +509,8 @@ impl Ledger {
                 channel.refused = None;
                 channel.delivered_at = Some(now);
             }
-            Sent::Later { wait, why } => fails(wait, why, false),
-            Sent::Dead(why) => fails(None, why, true),
+            Sent::Later { wait, why } => channel.fails(wait, why, false, now),
+            Sent::Dead(why) => channel.fails(None, why, true, now),
             Sent::Refused(why) => {
                 channel.refused = Some(Refused { at: now, title: first.title.clone(), why });
                 channel.queue.pop_front();
@@ -532,6 +541,21 @@ impl Ledger {
 }
 
 impl Channel {
+    fn fails(&mut self, wait: Option<SignedDuration>, why: String, dead: bool, now: Timestamp) {
+        let before = self.failing.as_ref();
+        let tries = before.map_or(0, |failing| failing.tries).saturating_add(1);
+        let backoff =
+            if dead { BACKOFF_MAX } else { BACKOFF.saturating_mul(1 << (tries - 1).min(10)).min(BACKOFF_MAX) };
+        let wait = wait.map_or(backoff, |asked| asked.clamp(SignedDuration::from_secs(1), RETRY_AFTER_MAX));
+        let since = before.map_or(now, |failing| failing.since);
+        self.failing = Some(Failing { since, why, dead, tries, next: after(now, wait) });
+    }
+
+    /// When it is to be tried next, if it is.
+    pub fn next_try(&self) -> Option<Timestamp> {
+        self.failing.as_ref().map(|failing| failing.next)
+    }
+
     /// Adds a notice to what waits.
     fn push(&mut self, notice: Notice, now: Timestamp) {
         self.queue.push_back(notice);

@@ -62,6 +62,8 @@ struct Memory {
     ledger: Option<(u64, Ledger)>,
     /// Whether it has been changed since, without being kept.
     unkept: bool,
+    /// Whether the channels have been tried since the start.
+    tried: bool,
     /// When the games begin that have not begun, and when that was read.
     tips: BTreeMap<PartitionKey, (Timestamp, Vec<Timestamp>)>,
 }
@@ -200,6 +202,7 @@ impl Engine {
         let on = self.bus.alerts().await?;
         let due = self.plan(&on, now).await?;
         self.send_all(now).await?;
+        self.reach(now).await?;
         let news = self.tell_of_channels(&on, now).await;
         let next_try = self.next_try();
         let due = if news { after(now, SignedDuration::from_secs(1)) } else { next_try.map_or(due, |at| at.min(due)) };
@@ -272,6 +275,31 @@ impl Engine {
         outcomes
     }
 
+    /// Tries the channels of which it is not known whether they work: all, after a start, and those that failed and have
+    /// nothing to send.
+    async fn reach(&self, now: Timestamp) -> Result<(), Error> {
+        let first = !std::mem::replace(&mut self.notifier.memory().tried, true);
+        let failed = self.notifier.memory().ledger.as_ref().map(|(_, ledger)| ledger.to_reach(now)).unwrap_or_default();
+        let mut trying = JoinSet::new();
+        for (id, channel) in self.notifier.channels.iter().filter(|(id, _)| first || failed.contains(id)) {
+            let (id, channel) = (id.clone(), Arc::clone(channel));
+            trying.spawn(async move { (id, channel.reach().await) });
+        }
+        let mut reached = trying.join_all().await;
+        reached.sort_by(|one, other| one.0.cmp(&other.0));
+        for (id, outcome) in &reached {
+            if let Err(why) = outcome {
+                tracing::error!(channel = id.as_str(), "nobody can be told over it: {why}");
+            }
+        }
+        // What works and worked is not worth a note.
+        reached.retain(|(id, outcome)| outcome.is_err() || failed.contains(id));
+        if reached.is_empty() {
+            return Ok(());
+        }
+        self.change(|ledger| reached.iter().for_each(|(id, how)| ledger.reached(id, how.clone(), now))).await
+    }
+
     /// Tells what can be known of the store while it refuses writes. Each process does so for itself.
     async fn notify_without_store(&self, now: Timestamp) {
         let (version, mut ledger) = self.notifier.memory().ledger.clone().unwrap_or_default();
@@ -306,8 +334,7 @@ impl Engine {
     fn next_try(&self) -> Option<Timestamp> {
         let memory = self.notifier.memory();
         let (_, ledger) = memory.ledger.as_ref()?;
-        let waiting = ledger.channels.values().filter(|channel| !channel.queue.is_empty());
-        waiting.filter_map(|channel| Some(channel.failing.as_ref()?.next)).min()
+        ledger.channels.values().filter_map(ChannelState::next_try).min()
     }
 
     /// An alert for each channel that fails, and its end. Returns whether that was news.

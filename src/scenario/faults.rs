@@ -146,7 +146,10 @@ impl Channel for RecordedChannel {
     }
 
     async fn reach(&self) -> Result<(), String> {
-        Ok(())
+        match locked(&self.faults.broken).get(&format!("channel:{}", self.id)) {
+            Some((0, _)) => Err(format!("{} does not answer", self.id)),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 

@@ -70,8 +70,12 @@ impl Ledger {
             self.beat(channel, *every, now, &mut next);
         }
         self.forget(&channels);
-        for channel in self.channels.values().filter(|channel| !channel.queue.is_empty()) {
-            next.at(channel.failing.as_ref().map_or(now, |failing| failing.next));
+        for channel in self.channels.values() {
+            match channel.next_try() {
+                Some(at) => next.at(at),
+                None if channel.queue.is_empty() => {}
+                None => next.at(now),
+            }
         }
         next.0.unwrap_or(now).max(after(now, SignedDuration::from_secs(1)))
     }
