@@ -99,8 +99,8 @@ fn hostile() -> Notice {
     let text = format!("<script>alert(1)</script> <!channel> & `rm`\r\nBcc: all@example.org {}", "x".repeat(10_000));
     let mut item = item(&text);
     item.key = format!("unknown-name:{text}").as_str().into();
-    item.look = vec![text.clone(); 3];
-    item.affected = vec![text.clone(); 10];
+    item.look = vec![text.clone()];
+    item.affected = vec![text.clone(); 2];
     item.done = Some(text.clone());
     notice(&text, vec![item; ITEMS_MAX])
 }

@@ -8,7 +8,7 @@ use tipoff::domain::effect::{About, Alert, Severity, Turn};
 use tipoff::domain::graph::Graph;
 use tipoff::domain::id::{AlertKey, ChannelId, PartitionKey, PipelineId};
 use tipoff::domain::notify::{
-    Ledger, MUTE_MAX, Mute, MuteError, Muted, News, Notice, NoticeKind, QUEUE_MAX, Route, Sent, Settings, Sight,
+    Ledger, MUTE_MAX, Mute, MuteError, Muted, News, Notice, NoticeKind, Route, Sent, Settings, Sight,
 };
 use tipoff::domain::time::after;
 
@@ -93,10 +93,6 @@ fn play(changes: &[Change], settings: &Settings, played: Played) -> Vec<Notice> 
             .collect();
         let sight = Sight { on: &on, ended: &ended, tips: &BTreeMap::new(), graphs: &graphs, now };
         let next = ledger.round(settings, &sight);
-        for (channel, notice) in std::iter::from_fn(|| ledger.to_send(now).pop()).take(QUEUE_MAX).collect::<Vec<_>>() {
-            ledger.sent(&channel, &notice.id, Sent::Taken, now);
-            notices.push(notice);
-        }
         while let Some((channel, notice)) = ledger.to_send(now).pop() {
             ledger.sent(&channel, &notice.id, Sent::Taken, now);
             notices.push(notice);

@@ -13,7 +13,9 @@ use super::{DOWNSTREAM_MAX, ITEMS_MAX, Item, Known, News, Notice, NoticeKind};
 /// Characters of a text that a notice carries: a sentence with a list of games or nodes has some hundreds.
 const TEXT_MAX: usize = 1_000;
 
-/// The same of each alert that is folded into another.
+/// Bytes of a key that a command shows; what is longer carries a name that nobody would type.
+const KEY_MAX: usize = 200;
+/// Characters of the text of an alert that is folded into another.
 const AFFECTED_MAX: usize = 150;
 
 /// One alert to be told.
@@ -220,7 +222,11 @@ fn commands(
     if news == News::Over {
         act.clear();
     } else {
-        act.push(format!("tipoff mute {} --for 4h --reason WHY", quoted(key.as_str())));
+        let what = match key.as_str().len() {
+            0..=KEY_MAX => quoted(key.as_str()),
+            _ => format!("--topic {}", quoted(key.topic())),
+        };
+        act.push(format!("tipoff mute {what} --for 4h --reason WHY"));
     }
     (look, act)
 }
