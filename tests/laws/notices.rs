@@ -208,3 +208,27 @@ fn a_mute_has_an_end_and_a_reason() {
     }
     assert!(ledger.mutes.len() <= 200);
 }
+
+#[test]
+fn a_sign_of_life_goes_out_and_does_not_pile_up() {
+    let watchdog = ChannelId::from("watchdog");
+    let settings = Settings { heartbeat: Some((watchdog.clone(), minutes(5))), ..settings() };
+    let mut ledger = Ledger::default();
+    let (none, tips, graphs) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut beats = Vec::new();
+    for minute in 0..60 {
+        let now = at(60 * minute);
+        ledger.round(&settings, &Sight { on: &[], ended: &none, tips: &tips, graphs: &graphs, now });
+        // For half an hour nobody is there.
+        let is_there = minute >= 30;
+        for (channel, notice) in ledger.to_send(now) {
+            assert_eq!((&channel, notice.kind), (&watchdog, NoticeKind::Heartbeat));
+            let sent = if is_there { Sent::Taken } else { Sent::Dead("404".to_owned()) };
+            beats.extend(is_there.then_some(minute));
+            ledger.sent(&channel, &notice.id, sent, now);
+        }
+        assert!(ledger.channels[&watchdog].queue.len() <= 1);
+        assert_eq!(ledger.trouble(&watchdog, now).is_some(), !is_there);
+    }
+    assert_eq!(beats, [30, 35, 40, 45, 50, 55]);
+}
