@@ -302,7 +302,12 @@ impl Engine {
 
     /// Tells what can be known of the store while it refuses writes. Each process does so for itself.
     async fn notify_without_store(&self, now: Timestamp) {
-        let (version, mut ledger) = self.notifier.memory().ledger.clone().unwrap_or_default();
+        let known = self.notifier.memory().ledger.clone();
+        // One that is only not written to can still be read.
+        let (version, mut ledger) = match known {
+            Some(known) => known,
+            None => self.store.ledger().await.unwrap_or_default(),
+        };
         let owed = self.watch.owed();
         let due = self.look(&mut ledger, &owed, &BTreeMap::new(), &BTreeMap::new(), now);
         for _ in 0..SENDS_MAX {

@@ -267,7 +267,7 @@ impl Judge<'_> {
         let found = self.telling(wanted);
         let count = wanted.count.unwrap_or(1);
         let words: Vec<&str> = found.iter().map(|(_, words)| words.as_str()).collect();
-        if found.len() != count {
+        if found.len() < count || found.len() > wanted.most.unwrap_or(count) {
             let all: Vec<String> = self.seen.told().iter().map(|(at, _, notice)| shown(*at, notice)).collect();
             let all = all.join("; ");
             return Some(format!("told {} times, not {count}: {words:?}; in all: {all}", found.len()));

@@ -455,6 +455,9 @@ pub struct WantedTelling {
     /// How many such notices; defaults to 1.
     #[serde(default)]
     pub count: Option<usize>,
+    /// Or more, up to so many: what cannot be kept is told again by whoever starts meanwhile.
+    #[serde(default)]
+    pub most: Option<usize>,
     /// From when until when all of them come.
     #[serde(default)]
     pub between: Option<(String, String)>,
