@@ -20,6 +20,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::diagnostic::{self, Problems};
+use crate::domain::effect::Dispatch;
 use crate::domain::graph::Graph;
 use crate::domain::id::{CheckId, NodeId, PipelineId};
 use crate::monitor;
@@ -50,6 +51,8 @@ pub struct Pipeline {
     pub graph: Arc<Graph>,
     /// What is said to start a task; never empty.
     pub tasks: BTreeMap<NodeId, Vec<Message>>,
+    /// What is said to have a run closed that does not come on.
+    pub closings: BTreeMap<NodeId, Vec<Message>>,
     /// The table that a node writes, with its dataset.
     pub outputs: BTreeMap<NodeId, String>,
     /// What the warehouse is asked about a node's output.
@@ -66,6 +69,8 @@ pub struct Pipeline {
     pub classes: BTreeMap<NodeId, Vec<String>>,
     /// Dispatches a second to one target.
     pub dispatches_per_second: u32,
+    /// Dispatches an hour to all targets; never 0.
+    pub dispatches_per_hour: u32,
     /// Services that are asked directly rather than over a topic.
     pub services: BTreeMap<String, Service>,
     /// What messages may name beside the nodes.
@@ -94,6 +99,12 @@ impl Pipeline {
     /// What a node's processor calls itself.
     pub fn class<'a>(&'a self, node: &'a NodeId) -> &'a str {
         self.classes.get(node).and_then(|classes| classes.first()).map_or(node.as_str(), String::as_str)
+    }
+
+    /// What is said for a dispatch, or to have a run closed; nothing where its node declares nothing.
+    pub fn messages(&self, dispatch: &Dispatch) -> Option<&[Message]> {
+        let declared = if dispatch.manifest.closes.is_some() { &self.closings } else { &self.tasks };
+        declared.get(&dispatch.node).map(Vec::as_slice).filter(|messages| !messages.is_empty())
     }
 
     /// How many dispatches a second may leave for `target`; never 0.
@@ -192,7 +203,7 @@ pipelines:
   nba:
     zone: America/New_York
     datasets: [nba_]
-    limits: { ahead_max: 2d, behind_max: 400d, observe_every: 15m, dispatches_per_second: 10 }
+    limits: { ahead_max: 2d, behind_max: 400d, observe_every: 15m, dispatches_per_second: 10, dispatches_per_hour: 600 }
     services: { asked: {} }
     defaults:
       heartbeat: { every: 60s, stale_after: 5m, dead_after: 15m }
@@ -538,14 +549,14 @@ pipelines:
     fn a_target_has_the_pace_of_its_pipeline_or_its_own() {
         let with = |limits: &str, service: &str| {
             let head =
-                HEAD.replace("dispatches_per_second: 10", limits).replace("asked: {}", &format!("asked: {service}"));
+                HEAD.replace("dispatches_per_second: 10,", limits).replace("asked: {}", &format!("asked: {service}"));
             checked(&format!("{head}{SOUND}"))
         };
-        let pipelines = with("dispatches_per_second: 10", "{ dispatches_per_second: 2 }").unwrap().pipelines;
+        let pipelines = with("dispatches_per_second: 10,", "{ dispatches_per_second: 2 }").unwrap().pipelines;
         let pace = |target: Target| pipelines["nba"].dispatches_per_second(&target);
         assert_eq!(pace(Target::Topic("grade".into())), 10);
         assert_eq!(pace(Target::Http { service: "asked".into(), path: "/".into() }), 2);
-        let problems = with("dispatches_per_second: 0", "{ dispatches_per_second: fast }").unwrap_err().to_string();
+        let problems = with("dispatches_per_second: 0,", "{ dispatches_per_second: fast }").unwrap_err().to_string();
         for place in [
             "p.yaml:6: pipelines.nba.limits.dispatches_per_second",
             "p.yaml:7: pipelines.nba.services.asked.dispatches_per_second",

@@ -224,6 +224,10 @@ pub trait Store: Send + Sync {
         Ok(true)
     }
 
+    /// Takes up to `want` of the `most` that all processes together may have of `what` in the window that begins at `window`;
+    /// returns how many are the caller's. What was taken in an earlier window is forgotten.
+    async fn take(&self, what: &str, window: Timestamp, want: u32, most: u32) -> Result<u32, StoreError>;
+
     /// Notes that a service was at work at `at`, and needs as much room for it as a commit does. It fails where commits
     /// would fail, so it tells whether writes are taken.
     async fn mark(&self, at: Timestamp) -> Result<(), StoreError>;

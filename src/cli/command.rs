@@ -14,7 +14,8 @@ use super::backend::{Access, Opened};
 use super::say::say;
 use super::{Common, Fault, Verdict, backend, dates, graph, inspect};
 use crate::clock::Clock;
-use crate::domain::event::{Command, Event, GameStatus, Request};
+use crate::diagnostic::suggestion;
+use crate::domain::event::{Command, EdgeRule, Event, GameStatus, Request};
 use crate::domain::graph::{DayTime, Graph};
 use crate::domain::id::{NodeId, PartitionKey, PipelineId, RequestId, UnitId};
 use crate::domain::partition::Recorded;
@@ -60,18 +61,86 @@ pub struct NodeTarget {
 pub struct Hold {
     #[command(flatten)]
     target: Target,
+    /// Not the whole node, but what comes from this input of it
+    #[arg(long, value_name = "NODE", requires = "node")]
+    input: Option<String>,
     /// How long, as `90m` or `4h` [default: until resumed]
     #[arg(long = "for", value_name = "DURATION")]
     span: Option<String>,
 }
 
+/// `tipoff resume DATE [NODE]`
+#[derive(Args)]
+pub struct Resume {
+    #[command(flatten)]
+    target: Target,
+    /// Have this input, or this check, of the node count as declared again
+    #[arg(long, value_name = "NAME", requires = "node")]
+    input: Option<String>,
+}
+
+/// `tipoff force DATE NODE --past NAME`
+#[derive(Args)]
+pub struct Force {
+    #[command(flatten)]
+    target: NodeTarget,
+    /// The one input, gate or check that is no longer to stand in the way; everything else still is
+    #[arg(long, value_name = "NAME")]
+    past: String,
+    /// How long, as `90m` or `4h` [default: for this date]
+    #[arg(long = "for", value_name = "DURATION")]
+    span: Option<String>,
+}
+
+/// When a span that was typed ends.
+fn ends(span: Option<&str>) -> Result<Option<Timestamp>, Fault> {
+    let span = span.map(crate::topology::duration).transpose();
+    let span = span.map_err(|error| Fault::usage(anyhow::anyhow!("--for: {error}")))?;
+    Ok(span.map(|span| after(Clock::System.now(), SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX))))
+}
+
+/// What is said of one input of a node.
+async fn edge(
+    common: &Common,
+    (date, node, input): (&str, &str, &str),
+    words: &Words,
+    (rule, until): (Option<EdgeRule>, Option<Timestamp>),
+) -> Result<Verdict, Fault> {
+    ask_of(common, (date, Some(node), Gates::Allowed), words, |graph, _, node| {
+        let node = node.ok_or_else(|| Fault::usage(anyhow::anyhow!("say which node")))?;
+        let declared = graph.node(node.as_str());
+        let inputs = declared.iter().flat_map(|node| node.needs.iter().map(|need| need.node.as_str()));
+        let checks = declared.iter().flat_map(|node| node.expects.checks.iter().map(|check| check.id.as_str()));
+        let known: Vec<&str> =
+            if rule == Some(EdgeRule::Hold) { inputs.collect() } else { inputs.chain(checks).collect() };
+        if !known.contains(&input) {
+            let near = suggestion(input, known.iter().copied());
+            let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
+            return Err(Fault::usage(anyhow::anyhow!(
+                "{node} does not wait for `{input}`{near}; it waits for {known}"
+            )));
+        }
+        Ok(Command::Edge { node, input: input.into(), rule, until })
+    })
+    .await
+}
+
+impl Force {
+    pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
+        let (target, until) = (&self.target, ends(self.span.as_deref())?);
+        let named = (target.date.as_str(), target.node.as_str(), self.past.as_str());
+        edge(common, named, &target.words, (Some(EdgeRule::Force), until)).await
+    }
+}
+
 impl Hold {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
-        let span = self.span.as_deref().map(crate::topology::duration).transpose();
-        let span = span.map_err(|error| Fault::usage(anyhow::anyhow!("--for: {error}")))?;
-        let until =
-            span.map(|span| after(Clock::System.now(), SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX)));
+        let until = ends(self.span.as_deref())?;
         let target = &self.target;
+        if let (Some(node), Some(input)) = (&target.node, &self.input) {
+            let named = (target.date.as_str(), node.as_str(), input.as_str());
+            return edge(common, named, &target.words, (Some(EdgeRule::Hold), until)).await;
+        }
         ask(common, &target.date, target.node.as_deref(), &target.words, |node| Command::Hold { node, until }).await
     }
 }
@@ -147,9 +216,7 @@ impl Game {
             )));
         }
         let now = Clock::System.now();
-        let span = self.span.as_deref().map(crate::topology::duration).transpose();
-        let span = span.map_err(|error| Fault::usage(anyhow::anyhow!("--for: {error}")))?;
-        let given = span.map(|span| after(now, SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX)));
+        let given = ends(self.span.as_deref())?;
         if given.is_some_and(|until| until <= now) {
             return Err(Fault::usage(anyhow::anyhow!(
                 "--for: that is over at once; --clear ends what was said before"
@@ -157,19 +224,23 @@ impl Game {
         }
         let (status, tip) = (self.status.map(GameStatus::from), self.tip);
         let (away, home) = &self.teams;
-        ask_of(common, &self.date, None, &self.words, |graph, date, _| {
+        ask_of(common, (&self.date, None, Gates::Refused), &self.words, |graph, date, _| {
             let noon = DayTime { days: 1, time: Time::constant(12, 0, 0, 0) }.on(date, &graph.zone);
             let until = if self.clear { now } else { given.unwrap_or(noon.max(after(now, OVERRIDE_MIN))) };
             let game = UnitId::new(format!("{}_{away}_{home}", date.strftime("%Y%m%d")));
-            Command::Override { game, status, tip, until }
+            Ok(Command::Override { game, status, tip, until })
         })
         .await
     }
 }
 
-impl Target {
-    pub async fn resume(&self, common: &Common) -> Result<Verdict, Fault> {
-        ask(common, &self.date, self.node.as_deref(), &self.words, |node| Command::Resume { node }).await
+impl Resume {
+    pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
+        let target = &self.target;
+        if let (Some(node), Some(input)) = (&target.node, &self.input) {
+            return edge(common, (&target.date, node, input), &target.words, (None, None)).await;
+        }
+        ask(common, &target.date, target.node.as_deref(), &target.words, |node| Command::Resume { node }).await
     }
 }
 
@@ -198,15 +269,21 @@ async fn ask(
     words: &Words,
     command: impl FnOnce(Option<NodeId>) -> Command,
 ) -> Result<Verdict, Fault> {
-    ask_of(common, date, node, words, |_, _, node| command(node)).await
+    ask_of(common, (date, node, Gates::Refused), words, |_, _, node| Ok(command(node))).await
+}
+
+/// Whether a request may be about a gate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gates {
+    Allowed,
+    Refused,
 }
 
 async fn ask_of(
     common: &Common,
-    date: &str,
-    node: Option<&str>,
+    (date, node, gates): (&str, Option<&str>, Gates),
     words: &Words,
-    command: impl FnOnce(&Graph, Date, Option<NodeId>) -> Command,
+    command: impl FnOnce(&Graph, Date, Option<NodeId>) -> Result<Command, Fault>,
 ) -> Result<Verdict, Fault> {
     let declarations = Arc::new(common.declarations()?);
     let pipeline = PipelineId::from(common.pipeline.as_str());
@@ -217,6 +294,7 @@ async fn ask_of(
     let date = dates::resolve(date, &declared.graph, now)?;
     let node = node.map(|name| inspect::node(&declared.graph, name, date, now)).transpose()?;
     if let Some(node) = &node
+        && gates == Gates::Refused
         && inspect::is_gate(&declared.graph, node)
     {
         return Err(Fault::usage(anyhow::anyhow!("{node} is a gate: it does nothing that could be stopped or run")));
@@ -226,7 +304,7 @@ async fn ask_of(
         actor: words.actor.as_str().into(),
         reason: words.reason.as_str().into(),
         at: now,
-        command: command(&declared.graph, date, node),
+        command: command(&declared.graph, date, node)?,
     };
     let Opened { store, bus, warehouse } = backend::open(common, &declarations, Access::Write).await?;
     let engine = Engine::new(declarations.clone(), store, bus, warehouse, Clock::System, Settings::default());
@@ -264,6 +342,14 @@ fn report(key: &PartitionKey, request: &Request, recorded: Recorded) {
         Command::Resume { node: resumed } => format!("{} is no longer held", node(resumed)),
         Command::Retry { node } => format!("{node} is to run again"),
         Command::Skip { node } => format!("{node} is skipped; what needs it goes on without it"),
+        Command::Edge { node, input, rule, until } => {
+            let until = until.map(|until| format!(" until {}", shown(until))).unwrap_or_default();
+            match rule {
+                Some(EdgeRule::Hold) => format!("{node} waits whatever comes from {input}{until}"),
+                Some(EdgeRule::Force) => format!("{input} no longer stands in the way of {node}{until}"),
+                None => format!("{input} counts for {node} as declared"),
+            }
+        }
         Command::Override { game, until, .. } if *until <= request.at => {
             format!("{game} is as the schedule says")
         }
@@ -283,7 +369,9 @@ fn report(key: &PartitionKey, request: &Request, recorded: Recorded) {
 
 /// Says what became of the node that the request is about.
 fn follow(view: &PartitionView, request: &Request) {
-    let Command::Retry { node } = &request.command else { return };
+    let (Command::Retry { node } | Command::Edge { node, rule: Some(EdgeRule::Force), .. }) = &request.command else {
+        return;
+    };
     let date = view.partition.date;
     let Some(found) = view.nodes.iter().find(|found| found.node == *node) else { return };
     match found.blockers.first() {

@@ -138,7 +138,9 @@ enum Command {
     /// Stop dispatching a node, or a whole date
     Hold(command::Hold),
     /// End a hold
-    Resume(command::Target),
+    Resume(command::Resume),
+    /// Go on past one named input, gate or check that stands in the way of a node
+    Force(command::Force),
     /// Run a node again, whatever its budget, as soon as its dependencies allow
     Retry(command::NodeTarget),
     /// Count a node as not required for a date
@@ -256,7 +258,8 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Mute(mute) => mute.run(common).await,
         Command::Unmute(unmute) => unmute.run(common).await,
         Command::Hold(hold) => hold.run(common).await,
-        Command::Resume(target) => target.resume(common).await,
+        Command::Resume(resume) => resume.run(common).await,
+        Command::Force(force) => force.run(common).await,
         Command::Retry(target) => target.retry(common).await,
         Command::Skip(target) => target.skip(common).await,
         Command::Game(game) => game.run(common).await,

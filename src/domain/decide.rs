@@ -6,8 +6,9 @@ use super::effect::Effect;
 use super::event::Event;
 use super::graph::Graph;
 use super::invariant::{self, Violation};
-use super::partition::{Partition, Recorded, record};
+use super::partition::{Partition, Recorded};
 use super::plan::{Plan, plan};
+use super::record::record;
 use super::time::Now;
 
 /// What follows from a batch of events.

@@ -41,6 +41,8 @@ pub enum Effect {
         /// The dead run.
         run: RunId,
     },
+    /// Ask a processor to close a run of its own that does not come on: a request like any other, but no attempt.
+    Close(Dispatch),
     /// Carry a node's evidence to another date.
     NotifyPartition {
         /// The date told.
@@ -89,6 +91,9 @@ pub struct Manifest {
     pub fenced: Option<RunId>,
     /// Carried from the newest input, so that one id runs from scraper to export.
     pub correlation: Option<Arc<str>>,
+    /// The run that is to be closed, where it is about that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closes: Option<RunId>,
     /// The parts it is about, games or teams; the whole date where none is named.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub units: BTreeSet<UnitId>,
@@ -127,6 +132,8 @@ pub enum Cause {
     CoverageShort,
     /// It should have been heard of by now, and has not.
     Overdue,
+    /// A run beats and does not come on.
+    Stalled,
     /// An operator asked.
     Requested,
 }
@@ -142,6 +149,7 @@ impl Cause {
             Self::NotStarted => "not_started",
             Self::CoverageShort => "coverage_short",
             Self::Overdue => "overdue",
+            Self::Stalled => "stalled",
             Self::Requested => "requested",
         }
     }

@@ -292,6 +292,17 @@ pub enum Command {
         /// Which node.
         node: NodeId,
     },
+    /// Say of one of the node's inputs, or of one of its checks, that it stops the node or that it does not.
+    Edge {
+        /// Whose.
+        node: NodeId,
+        /// The input, a gate perhaps, or the check.
+        input: Arc<str>,
+        /// What holds of it from now on; nothing where it is as declared again.
+        rule: Option<EdgeRule>,
+        /// When that ends by itself.
+        until: Option<Timestamp>,
+    },
     /// Know a game better than the schedule does, until the feed says that it is over.
     Override {
         /// Which game.
@@ -305,12 +316,22 @@ pub enum Command {
     },
 }
 
+/// What an operator says of one of a node's inputs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EdgeRule {
+    /// Nothing passes: the node waits, whatever has come.
+    Hold,
+    /// The node goes without it, where it is what stands in the way. Only a check or an input can be forced, never a hold.
+    Force,
+}
+
 impl Command {
     /// The node it is about; none where it is about the whole date.
     pub fn node(&self) -> Option<&NodeId> {
         match self {
             Self::Hold { node, .. } | Self::Resume { node } => node.as_ref(),
-            Self::Retry { node } | Self::Skip { node } => Some(node),
+            Self::Retry { node } | Self::Skip { node } | Self::Edge { node, .. } => Some(node),
             Self::Override { .. } => None,
         }
     }
@@ -323,6 +344,9 @@ impl std::fmt::Display for Command {
             Self::Resume { .. } => "resume",
             Self::Retry { .. } => "retry",
             Self::Skip { .. } => "skip",
+            Self::Edge { rule: Some(EdgeRule::Hold), .. } => "hold",
+            Self::Edge { rule: Some(EdgeRule::Force), .. } => "force",
+            Self::Edge { rule: None, .. } => "resume",
             Self::Override { .. } => "override",
         })?;
         match (self.node(), self) {
@@ -330,8 +354,13 @@ impl std::fmt::Display for Command {
             (Some(node), _) => write!(f, " {node}")?,
             (None, _) => f.write_str(" the whole date")?,
         }
+        if let Self::Edge { input, .. } = self {
+            write!(f, " past {input}")?;
+        }
         match self {
-            Self::Hold { until: Some(until), .. } | Self::Override { until, .. } => write!(f, " until {until}"),
+            Self::Hold { until: Some(until), .. }
+            | Self::Edge { until: Some(until), .. }
+            | Self::Override { until, .. } => write!(f, " until {until}"),
             _ => Ok(()),
         }
     }

@@ -216,6 +216,28 @@ pub struct Liveness {
     pub start_within: SignedDuration,
     /// A run longer than this is flagged although it beats.
     pub duration_max: SignedDuration,
+    /// When a run that beats and does not come on is closed; never where absent.
+    pub stall: Option<Stall>,
+    /// How many runs may begin within an hour; any number where absent.
+    pub storm: Option<Storm>,
+}
+
+/// Runs that begin within an hour: more than these are told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Storm {
+    /// Beyond so many something begins them over and over.
+    pub warn_above: u32,
+    /// Beyond so many it is at the cost of everything else.
+    pub critical_above: u32,
+}
+
+/// What is done about a run that beats while the figure of its progress stands still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stall {
+    /// After so long its processor is asked, once, to close it.
+    pub close_after: SignedDuration,
+    /// After so long it has ended with what it has done.
+    pub over_after: SignedDuration,
 }
 
 /// Whether a processor proves its life.

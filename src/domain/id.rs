@@ -167,6 +167,12 @@ impl fmt::Display for Attempt {
 }
 
 impl DispatchId {
+    /// The name of the request to close `run` of the attempt that `self` names. It is no attempt: [`DispatchId::parts`] reads
+    /// nothing back.
+    pub fn to_close(&self, run: &RunId) -> Self {
+        Self::new(format!("{self}/close/{run}"))
+    }
+
     /// Reads the partition, node and attempt back, if `self` has the shape of a dispatch id.
     pub fn parts(&self) -> Option<(PartitionKey, NodeId, Attempt)> {
         let mut parts = self.as_str().split('/');

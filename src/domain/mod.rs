@@ -1,6 +1,6 @@
 //! The pure core: no clock, no IO, no async, no logging, and nothing of ours outside this folder.
 //!
-//! [`decide::decide`] is the product. Read `partition::record` for what an event does, `plan::plan` for what is sent,
+//! [`decide::decide`] is the product. Read `record::record` for what an event does, `plan::plan` for what is sent,
 //! `readiness` for why something is not.
 
 pub mod calendar;
@@ -17,7 +17,9 @@ pub mod invariant;
 pub mod notify;
 pub mod partition;
 pub mod plan;
+pub mod rate;
 pub mod readiness;
+pub mod record;
 pub mod silence;
 pub mod standstill;
 pub mod time;

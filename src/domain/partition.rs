@@ -1,8 +1,6 @@
-//! Everything about one date of one pipeline, and `record`: the one table of (state, event).
+//! Everything about one date of one pipeline: what is known of its nodes, its games, and what operators have asked for.
 //!
-//! `record` takes in what happened and decides nothing about what to send; that is `plan`, which never sees an event.
-//! Keeps `success-stays` (no event takes a success away) and `order-free`: a fact's place in time is its publish time,
-//! so messages between which no deadline falls may arrive in any order.
+//! `record` takes events into it, and `plan` reads off it what to send.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,13 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::calendar::{Override, Schedule};
 use super::effect::{Cause, Severity};
-use super::event::{
-    CheckAnswer, Command, Completed, Delivery, Event, Foretold, Heartbeat, Note, Outcome, Pulse, Request, Scheduled,
-    Upstream,
-};
-use super::evidence::{Claim, Evidence, Extent, Version};
-use super::graph::{Graph, Kind};
+use super::event::{CheckAnswer, EdgeRule, Foretold, Note, Upstream};
+use super::evidence::{Evidence, Version};
 use super::id::{AlertKey, Attempt, CheckId, DispatchId, NodeId, PartitionKey, RequestId, RunId, UnitId};
+use super::rate::Rate;
 
 /// Ended runs remembered per node, to recognise their echoes. A per-file processor ends some 70 a day.
 pub const ENDED_RUNS_MAX: usize = 128;
@@ -28,8 +23,6 @@ pub const LIVE_RUNS_MAX: usize = 64;
 pub const REQUESTS_MAX: usize = 64;
 /// Operators' overrides of games kept per partition. A date has some fifteen games.
 pub const OVERRIDES_MAX: usize = 64;
-/// Why a node is skipped on a date without games.
-const NO_GAMES: &str = "no games";
 /// Notes kept per partition; a flood of odd names must not grow the document.
 pub const NOTES_MAX: usize = 32;
 
@@ -72,6 +65,9 @@ pub struct Partition {
     /// Alerts that are on.
     #[serde(default)]
     pub alerts: BTreeMap<AlertKey, Severity>,
+    /// How often each alert has been told.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub told: BTreeMap<AlertKey, Told>,
     /// What an alert about several things has named, so that it is told again when there are more.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub named: BTreeMap<AlertKey, BTreeSet<Arc<str>>>,
@@ -84,6 +80,15 @@ pub struct Partition {
     /// Requests already taken in.
     #[serde(default)]
     pub requests: BTreeMap<RequestId, Timestamp>,
+}
+
+/// How often an alert has been told; counted no further than it may be told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Told {
+    /// That it began.
+    pub begun: u32,
+    /// That it is about more, or about less, while it was on.
+    pub anew: u32,
 }
 
 /// An operator's stop.
@@ -147,6 +152,9 @@ pub struct Node {
     /// When an operator last ended a stop on this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumed_at: Option<Timestamp>,
+    /// What operators say of its inputs and its checks. What has ended stays, so that an older word does not come back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub edges: BTreeMap<Arc<str>, EdgeWord>,
     /// The inputs its output may have seen: those known by this instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub built_from: Option<Timestamp>,
@@ -156,6 +164,9 @@ pub struct Node {
     /// When anybody was last heard at it: the publish time of the latest heartbeat or completion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard_at: Option<Timestamp>,
+    /// How often a run of it began, whoever began it.
+    #[serde(default, skip_serializing_if = "Rate::is_empty")]
+    pub begun: Rate,
     /// Since when nobody has begun what was asked for, over all tries; of no meaning once somebody is heard after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unstarted_since: Option<Timestamp>,
@@ -165,6 +176,16 @@ pub struct Node {
     /// When each of its checks was last asked for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub asked_checks: BTreeMap<CheckId, Timestamp>,
+}
+
+/// What an operator says of an input or a check.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EdgeWord {
+    /// What holds; nothing where it is as declared again.
+    pub rule: Option<EdgeRule>,
+    /// Who says so, why, and how long.
+    #[serde(flatten)]
+    pub by: Hold,
 }
 
 /// The last answer to a check.
@@ -306,6 +327,9 @@ pub struct Run {
     /// The process says it has ended, but has reported no result.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ended_unreported: bool,
+    /// When its processor was asked to close it, because it did not come on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closing_at: Option<Timestamp>,
 }
 
 /// How an execution ended.
@@ -327,6 +351,8 @@ pub enum End {
     Failed,
     /// In silence; whatever failure it still reports moves nothing.
     Fenced,
+    /// Another execution took its place after it had stopped coming on; nothing that it still reports counts.
+    Superseded,
 }
 
 /// A failure that has not been overcome.
@@ -450,6 +476,7 @@ impl Partition {
             asked: BTreeMap::new(),
             asked_upstream: BTreeMap::new(),
             alerts: BTreeMap::new(),
+            told: BTreeMap::new(),
             named: BTreeMap::new(),
             forecast: BTreeMap::new(),
             notes: BTreeSet::new(),
@@ -462,10 +489,13 @@ impl Partition {
         self.nodes.get(node).map_or_else(|| std::borrow::Cow::Owned(Node::default()), std::borrow::Cow::Borrowed)
     }
 
-    /// Somebody was heard at `node`.
-    fn hear(&mut self, node: &NodeId, published: Timestamp) {
+    /// A run of `node` was heard of.
+    pub(super) fn hear(&mut self, node: &NodeId, run: &RunId, published: Timestamp) {
         let facts = self.node_mut(node);
         facts.heard_at = facts.heard_at.max(Some(published));
+        if !facts.runs.contains_key(run) && !facts.ended.contains_key(run) {
+            facts.begun.note(published);
+        }
     }
 
     /// What is known of `node`, to be changed.
@@ -474,156 +504,13 @@ impl Partition {
     }
 }
 
-/// The node that an execution is of, by what was published `at`: the one meant, unless the execution is at work for another
-/// pass of the same processor, or had not ended there yet. A run that goes on past midnight stays the run it was.
-fn holder(graph: &Graph, partition: &Partition, meant: &NodeId, run: &RunId, at: Timestamp) -> NodeId {
-    let knows = |id: &NodeId| {
-        let facts = partition.nodes.get(id);
-        facts.is_some_and(|node| node.runs.contains_key(run) || node.ended.get(run).is_some_and(|ended| at <= ended.at))
-    };
-    let other = || graph.family(meant).iter().find(|id| knows(id));
-    if knows(meant) { meant.clone() } else { other().unwrap_or(meant).clone() }
-}
-
-/// Takes one event in.
-pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Recorded {
-    match event {
-        Event::Completed(completed) => match graph.node(completed.node.as_str()) {
-            Some(node) if matches!(node.kind, Kind::Gate(_)) => Recorded::Rejected,
-            Some(_) => {
-                let node = holder(graph, partition, &completed.node, &completed.run, completed.published);
-                partition.hear(&node, completed.published);
-                completion(graph, partition, &Completed { node, ..completed.clone() })
-            }
-            None => Recorded::Rejected,
-        },
-        Event::Heartbeat(heartbeat) => match graph.node(heartbeat.node.as_str()) {
-            Some(node) if matches!(node.kind, Kind::Gate(_)) => Recorded::Rejected,
-            Some(node) => {
-                let is_task = matches!(node.kind, Kind::Task(_));
-                let node = holder(graph, partition, &heartbeat.node, &heartbeat.run, heartbeat.published);
-                partition.hear(&node, heartbeat.published);
-                pulse(graph, partition, &Heartbeat { node, ..heartbeat.clone() }, is_task)
-            }
-            None => Recorded::Rejected,
-        },
-        Event::Observed(observed) => {
-            if graph.node(observed.node.as_str()).is_none() {
-                return Recorded::Rejected;
-            }
-            let evidence = &mut partition.node_mut(&observed.node).evidence;
-            let awaited = evidence.look(observed.at);
-            let news = match observed.coverage {
-                Some(coverage) => evidence.observe(observed.at, coverage, observed.units.clone()),
-                None if observed.not_kept => false,
-                None => evidence.leave_unanswered(observed.at),
-            };
-            applied(news || awaited)
-        }
-        Event::Checked(checked) => {
-            let declared = graph
-                .node(checked.node.as_str())
-                .is_some_and(|node| node.expects.checks.iter().any(|check| check.id == checked.check));
-            if !declared {
-                return Recorded::Rejected;
-            }
-            let checks = &mut partition.node_mut(&checked.node).checks;
-            if checks.get(&checked.check).is_some_and(|held| held.at >= checked.at) {
-                return Recorded::Superseded;
-            }
-            checks.insert(checked.check.clone(), CheckTaken { at: checked.at, answer: checked.answer });
-            Recorded::Applied
-        }
-        Event::Scheduled(scheduled) => schedule(graph, partition, scheduled),
-        Event::UpstreamSettled(settled) => {
-            if graph.node(settled.node.as_str()).is_none() {
-                return Recorded::Rejected;
-            }
-            match partition.upstream.get(&settled.node) {
-                Some(held) if *held == settled.upstream => Recorded::Duplicate,
-                Some(held) if (held.date, held.told_at) > (settled.upstream.date, settled.upstream.told_at) => {
-                    Recorded::Superseded
-                }
-                Some(_) | None => {
-                    partition.upstream.insert(settled.node.clone(), settled.upstream.clone());
-                    Recorded::Applied
-                }
-            }
-        }
-        Event::Requested(request) => self::request(graph, partition, request),
-        Event::Noted(note) => {
-            let room = partition.notes.len() < NOTES_MAX;
-            applied(room && partition.notes.insert(note.clone()))
-        }
-        Event::Delivery(delivery) => match graph.node(delivery.node.as_str()) {
-            Some(_) => self::delivery(partition, delivery),
-            None => Recorded::Rejected,
-        },
-        Event::Foretold(told) => match (graph.node(told.node.as_str()), partition.forecast.get(&told.node)) {
-            (None, _) => Recorded::Rejected,
-            (Some(_), Some(held)) if held.at >= told.at => Recorded::Superseded,
-            (Some(_), _) => {
-                partition.forecast.insert(told.node.clone(), told.clone());
-                Recorded::Applied
-            }
-        },
-        Event::Tick => Recorded::Duplicate,
-    }
-}
-
-/// Only the attempt that is dispatched at this moment is waited for.
-fn delivery(partition: &mut Partition, delivery: &Delivery) -> Recorded {
-    let node = partition.nodes.get_mut(&delivery.node);
-    let dispatched =
-        |node: &&mut Node| node.attempt == delivery.attempt && matches!(node.state, State::Dispatched { .. });
-    let Some(node) = node.filter(dispatched) else { return Recorded::Superseded };
-    match (&node.way, &delivery.refused) {
-        (Some(Way::Refused { .. }), Some(_)) | (None | Some(Way::Taken { .. }), None) => Recorded::Duplicate,
-        (_, Some(reason)) => {
-            node.way = Some(Way::Refused { since: delivery.at, reason: reason.clone() });
-            Recorded::Applied
-        }
-        (Some(Way::Refused { .. }), None) => {
-            node.way = Some(Way::Taken { at: delivery.at });
-            Recorded::Applied
-        }
-    }
-}
-
-/// The newest reading counts, but one that lists no game takes none away that were known: where the calendar has games, an
-/// empty answer is what a failing feed gives.
-fn schedule(graph: &Graph, partition: &mut Partition, told: &Scheduled) -> Recorded {
-    let had_none = partition.has_no_games(&graph.calendar);
-    let may_play = graph.calendar.idle(partition.key.date).is_none();
-    match &mut partition.schedule {
-        // Read in the other order it comes to the same.
-        Some(held) if held.at >= told.at && held.games.is_empty() && !told.games.is_empty() && may_play => {
-            held.emptied_at = Some(held.at);
-            held.games.clone_from(&told.games);
-            return Recorded::Applied;
-        }
-        Some(held) if held.at >= told.at => return Recorded::Superseded,
-        Some(held) if told.games.is_empty() && held.has_games() && may_play => {
-            held.emptied_at = held.emptied_at.or(Some(told.at));
-            held.at = told.at;
-            return Recorded::Applied;
-        }
-        Some(_) | None => {}
-    }
-    let same = partition.schedule.as_ref().is_some_and(|held| held.games == told.games && held.emptied_at.is_none());
-    partition.schedule = Some(Schedule { at: told.at, games: told.games.clone(), emptied_at: None });
-    if had_none && !partition.has_no_games(&graph.calendar) {
-        let unneeded = |node: &&mut Node| matches!(&node.state, State::Skipped { reason, .. } if &**reason == NO_GAMES);
-        partition.nodes.values_mut().filter(unneeded).for_each(|node| node.state = State::Waiting);
-    }
-    applied(!same)
-}
-
-fn applied(news: bool) -> Recorded {
-    if news { Recorded::Applied } else { Recorded::Duplicate }
-}
-
 impl Node {
+    /// What an operator says of `input`, where it is a rule that holds at `at`.
+    pub fn edge(&self, input: &str, rule: EdgeRule, at: Timestamp) -> Option<&Hold> {
+        let word = self.edges.get(input).filter(|word| word.rule == Some(rule))?;
+        Some(&word.by).filter(|by| by.holds_at(at))
+    }
+
     /// Whether it has an output that a failing execution does not take away.
     pub(super) fn stands(&self) -> bool {
         self.evidence.claim.is_some()
@@ -632,175 +519,6 @@ impl Node {
     /// The state of a node whose output stands.
     pub(super) fn stood(&self) -> State {
         self.evidence.claim.as_ref().map_or(State::Waiting, |claim| State::Succeeded { at: claim.published })
-    }
-}
-
-/// Whether `dispatch` names an attempt that has not been decided yet.
-fn is_future(node: &Node, dispatch: Option<&DispatchId>) -> bool {
-    dispatch.and_then(DispatchId::parts).is_some_and(|(_, _, attempt)| attempt > node.attempt)
-}
-
-fn completion(graph: &Graph, partition: &mut Partition, completed: &Completed) -> Recorded {
-    let games = match (partition.has_games(), partition.has_no_games(&graph.calendar)) {
-        (true, _) => Some(true),
-        (false, true) => Some(false),
-        (false, false) => None,
-    };
-    // A task that declines waits for better inputs; a source that does has loaded nothing.
-    let waits = graph.node(completed.node.as_str()).is_some_and(|node| node.task().is_some());
-    let node = partition.node_mut(&completed.node);
-    if is_future(node, completed.dispatch.as_ref()) {
-        return Recorded::Future;
-    }
-    let before = node.ended.get(&completed.run).map(|ended| ended.how);
-    let outcome = judge(completed, games);
-    match (before, &outcome) {
-        (Some(End::Done), Verdict::Output(extent)) => {
-            // The same execution may report again with a better figure; the same figure again is a repetition.
-            let part = completed.unit.as_ref().is_some_and(|unit| node.evidence.part(unit, completed.published));
-            let claim = claim(completed, *extent);
-            return applied(node.evidence.claim(claim) || part);
-        }
-        (Some(End::Done), Verdict::Failure(..) | Verdict::NotRequired) => return Recorded::Superseded,
-        (Some(End::Failed), Verdict::Failure(..) | Verdict::NotRequired) => return Recorded::Duplicate,
-        (Some(End::Fenced), Verdict::Failure(..) | Verdict::NotRequired) => return Recorded::Fenced,
-        (Some(End::Failed | End::Fenced) | None, Verdict::Output(_))
-        | (None, Verdict::Failure(..) | Verdict::NotRequired) => {}
-    }
-    // The last execution at work: its end is the end of the attempt, even if a later sign of its life came first.
-    let sole = node.runs.remove(&completed.run).is_some() && node.runs.is_empty();
-    let ours = |at: Timestamp| completed.published >= at;
-    match outcome {
-        Verdict::Output(extent) => {
-            end(node, &completed.run, completed.published, End::Done);
-            let part = completed.unit.as_ref().is_some_and(|unit| node.evidence.part(unit, completed.published));
-            let news = node.evidence.claim(claim(completed, extent)) || part;
-            let at = completed.published;
-            let gone = |run: &Run| run.ended_unreported && run.first <= at;
-            let answered: Vec<RunId> =
-                node.runs.iter().filter(|(_, run)| gone(run)).map(|(id, _)| id.clone()).collect();
-            for run in answered {
-                node.runs.remove(&run);
-                end(node, &run, at, End::Done);
-            }
-            let (state, built_from) = match std::mem::take(&mut node.state) {
-                // An attempt of ours is answered by what was published after it; an older run's late success is
-                // evidence, and the attempt goes on. So it is with a fenced run while its successor is at work.
-                state @ State::Dispatched { at: since } if !ours(since) => (state, at),
-                state @ (State::Dispatched { .. } | State::Running { .. }) if before == Some(End::Fenced) => {
-                    (state, at)
-                }
-                State::Dispatched { at: since } => (State::Succeeded { at }, since),
-                state @ State::Running { since, .. } if at < since && !sole => (state, at),
-                State::Running { inputs_at, .. } => (State::Succeeded { at }, inputs_at.min(at)),
-                State::Succeeded { at: held } => (State::Succeeded { at: held.max(at) }, at),
-                State::Waiting
-                | State::Failed { .. }
-                | State::Exhausted { .. }
-                | State::Skipped { .. }
-                | State::Expired { .. } => (State::Succeeded { at }, at),
-            };
-            node.state = state;
-            if news {
-                node.built_from = Some(built_from);
-            }
-            if matches!(node.state, State::Succeeded { .. }) {
-                node.failure = None;
-                if node.attempt == Attempt::default() {
-                    node.attempt = Attempt { run: 1, attempt: 1 };
-                }
-            }
-            applied(news)
-        }
-        Verdict::Failure(kind, text) => {
-            end(node, &completed.run, completed.published, End::Failed);
-            let at = completed.published;
-            let failure = Failure { at, run: Some(completed.run.clone()), kind, text, charged: false };
-            let others_alive = !node.runs.is_empty();
-            node.state = match std::mem::take(&mut node.state) {
-                State::Dispatched { at: since } if !ours(since) => State::Dispatched { at: since },
-                State::Running { since, inputs_at, starter } if others_alive || at < since && !sole => {
-                    State::Running { since, inputs_at, starter }
-                }
-                // Its output stands: a later run that fails takes nothing away, whether its life was heard of or not.
-                State::Succeeded { at: held } => {
-                    if at > held {
-                        node.attempt = next_external(node.attempt, false);
-                    }
-                    State::Succeeded { at: held }
-                }
-                State::Running { starter: Starter::Them, .. } if node.stands() => node.stood(),
-                state @ (State::Exhausted { .. } | State::Skipped { .. } | State::Expired { .. }) => state,
-                // To decline is not to try.
-                State::Waiting if kind == FailureKind::Declined && waits => State::Waiting,
-                State::Dispatched { .. } => {
-                    node.failure = Some(Failure { charged: true, ..failure });
-                    State::Failed { at }
-                }
-                State::Running { starter, .. } => {
-                    node.failure = Some(Failure { charged: starter == Starter::Us, ..failure });
-                    State::Failed { at }
-                }
-                // A failure older than the one known is no news.
-                State::Failed { at: held } if at < held => State::Failed { at: held },
-                State::Waiting | State::Failed { .. } => {
-                    if node.attempt == Attempt::default() {
-                        node.attempt = Attempt { run: 1, attempt: 1 };
-                    }
-                    node.failure = Some(failure);
-                    State::Failed { at }
-                }
-            };
-            Recorded::Applied
-        }
-        Verdict::NotRequired => {
-            let at = completed.published;
-            let others_alive = !node.runs.is_empty();
-            end(node, &completed.run, at, End::Done);
-            match node.state {
-                State::Dispatched { at: since } if at < since => Recorded::Superseded,
-                State::Running { since, .. } if others_alive || at < since && !sole => Recorded::Superseded,
-                State::Waiting | State::Failed { .. } | State::Dispatched { .. } | State::Running { .. } => {
-                    node.failure = None;
-                    node.state = State::Skipped { at, reason: NO_GAMES.into() };
-                    Recorded::Applied
-                }
-                State::Succeeded { .. } | State::Exhausted { .. } | State::Skipped { .. } | State::Expired { .. } => {
-                    Recorded::Superseded
-                }
-            }
-        }
-    }
-}
-
-/// What a completion amounts to, given whether there are games.
-enum Verdict {
-    Output(Extent),
-    Failure(FailureKind, Arc<str>),
-    NotRequired,
-}
-
-fn judge(completed: &Completed, games: Option<bool>) -> Verdict {
-    match (&completed.outcome, completed.records, games) {
-        (Outcome::Done(_), Some(0), Some(true)) => {
-            Verdict::Failure(FailureKind::Empty, "success with no rows on a day with games".into())
-        }
-        (Outcome::Done(_), Some(0), Some(false)) | (Outcome::NoData, _, Some(false)) => Verdict::NotRequired,
-        (Outcome::Done(_), Some(0), None) => Verdict::Output(Extent::Unknown),
-        (Outcome::Done(extent), _, _) => Verdict::Output(*extent),
-        (Outcome::NoData, _, _) => Verdict::Failure(FailureKind::Empty, "no data".into()),
-        (Outcome::Failed(text), _, _) => Verdict::Failure(FailureKind::Reported, text.clone()),
-        (Outcome::Skipped(text), _, _) => Verdict::Failure(FailureKind::Declined, text.clone()),
-    }
-}
-
-fn claim(completed: &Completed, extent: Extent) -> Claim {
-    Claim {
-        run: completed.run.clone(),
-        published: completed.published,
-        records: completed.records,
-        extent,
-        correlation: completed.correlation.clone(),
     }
 }
 
@@ -813,205 +531,4 @@ pub(super) fn end(node: &mut Node, run: &RunId, at: Timestamp, how: End) {
             node.ended.remove(&oldest);
         }
     }
-}
-
-fn pulse(graph: &Graph, partition: &mut Partition, heartbeat: &Heartbeat, is_task: bool) -> Recorded {
-    if heartbeat.pulse == Pulse::Failed {
-        return completion(
-            graph,
-            partition,
-            &Completed {
-                node: heartbeat.node.clone(),
-                run: heartbeat.run.clone(),
-                outcome: Outcome::Failed("the last heartbeat says failed".into()),
-                records: None,
-                published: heartbeat.published,
-                correlation: None,
-                dispatch: None,
-                unit: None,
-            },
-        );
-    }
-    let node = partition.node_mut(&heartbeat.node);
-    match node.ended.get(&heartbeat.run).map(|ended| ended.how) {
-        Some(End::Fenced) => return Recorded::Fenced,
-        Some(End::Done | End::Failed) => return Recorded::Superseded,
-        None => {}
-    }
-    let at = heartbeat.published;
-    let ended_unreported = heartbeat.pulse == Pulse::Ended;
-    let news = match node.runs.get_mut(&heartbeat.run) {
-        Some(run) => {
-            let news = at > run.last;
-            if news {
-                if run.progress != heartbeat.progress {
-                    run.progress = heartbeat.progress;
-                    run.progressed_at = at;
-                }
-                run.last = at;
-                run.ended_unreported = ended_unreported;
-            }
-            let earlier = at < run.first;
-            run.first = run.first.min(at);
-            news || earlier
-        }
-        None => {
-            let answered = node.evidence.claim.as_ref().is_some_and(|claim| claim.published >= at);
-            if ended_unreported && answered {
-                // A process that reported its result under another name and then said goodbye.
-                end(node, &heartbeat.run, at, End::Done);
-                return Recorded::Superseded;
-            }
-            let run = Run { first: at, last: at, progress: heartbeat.progress, progressed_at: at, ended_unreported };
-            node.runs.insert(heartbeat.run.clone(), run);
-            if node.runs.len() > LIVE_RUNS_MAX {
-                let stalest = node.runs.iter().min_by_key(|(_, run)| run.last).map(|(id, _)| id.clone());
-                if let Some(stalest) = stalest {
-                    node.runs.remove(&stalest);
-                }
-            }
-            true
-        }
-    };
-    if !news {
-        return Recorded::Duplicate;
-    }
-    let alive = node.runs.values().filter(|run| !run.ended_unreported).count();
-    if is_task && alive > 1 {
-        node.double_run = true;
-    }
-    node.state = match std::mem::take(&mut node.state) {
-        State::Dispatched { at: since } if at >= since => {
-            State::Running { since: at, inputs_at: since, starter: Starter::Us }
-        }
-        state @ State::Dispatched { .. } => state,
-        State::Running { since, inputs_at, starter: Starter::Them } => {
-            State::Running { since: since.min(at), inputs_at: inputs_at.min(at), starter: Starter::Them }
-        }
-        State::Running { since, inputs_at, starter: Starter::Us } if at >= inputs_at => {
-            State::Running { since: since.min(at), inputs_at, starter: Starter::Us }
-        }
-        state @ State::Running { .. } => state,
-        // A sign of life older than the last word on the node tells nothing new about it.
-        State::Succeeded { at: held } if at <= held => State::Succeeded { at: held },
-        State::Failed { at: held } if at <= held => State::Failed { at: held },
-        State::Exhausted { at: held } if at <= held => State::Exhausted { at: held },
-        State::Skipped { at: held, reason } if at <= held => State::Skipped { at: held, reason },
-        State::Expired { at: held } if at <= held => State::Expired { at: held },
-        State::Waiting
-        | State::Succeeded { .. }
-        | State::Failed { .. }
-        | State::Exhausted { .. }
-        | State::Skipped { .. }
-        | State::Expired { .. } => {
-            node.attempt = next_external(node.attempt, node.failure.is_some());
-            State::Running { since: at, inputs_at: at, starter: Starter::Them }
-        }
-    };
-    Recorded::Applied
-}
-
-/// The number of an attempt that somebody else began: the next try of a failed run, or a new run.
-fn next_external(held: Attempt, failed: bool) -> Attempt {
-    if failed && held.run > 0 {
-        Attempt { run: held.run, attempt: held.attempt + 1 }
-    } else {
-        Attempt { run: held.run + 1, attempt: 1 }
-    }
-}
-
-/// The operator's stop on the node, or on the whole date, and when one was last ended.
-fn stop_of<'a>(
-    partition: &'a mut Partition,
-    node: Option<&NodeId>,
-) -> (&'a mut Option<Hold>, &'a mut Option<Timestamp>) {
-    match node {
-        Some(node) => {
-            let node = partition.node_mut(node);
-            (&mut node.hold, &mut node.resumed_at)
-        }
-        None => (&mut partition.hold, &mut partition.resumed_at),
-    }
-}
-
-fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recorded {
-    if partition.requests.contains_key(&request.id) {
-        return Recorded::Duplicate;
-    }
-    let named = match &request.command {
-        Command::Hold { node, .. } | Command::Resume { node } => node.as_ref(),
-        Command::Retry { node } | Command::Skip { node } => Some(node),
-        Command::Override { .. } => None,
-    };
-    if let Some(node) = named
-        && graph.node(node.as_str()).is_none_or(|node| matches!(node.kind, Kind::Gate(_)))
-    {
-        return Recorded::Rejected;
-    }
-    if let Command::Retry { node } = &request.command
-        && graph.node(node.as_str()).is_some_and(|node| node.dispatchable().is_none())
-    {
-        return Recorded::Rejected;
-    }
-    if partition.requests.len() >= REQUESTS_MAX {
-        let oldest = partition.requests.iter().min_by_key(|(_, at)| **at).map(|(id, _)| id.clone());
-        if let Some(oldest) = oldest {
-            partition.requests.remove(&oldest);
-        }
-    }
-    partition.requests.insert(request.id.clone(), request.at);
-    match &request.command {
-        Command::Hold { node, until } => {
-            let hold =
-                Hold { actor: request.actor.clone(), reason: request.reason.clone(), at: request.at, until: *until };
-            let (held, resumed_at) = stop_of(partition, node.as_ref());
-            let at = Some(hold.at);
-            if at < *resumed_at || at < held.as_ref().map(|held| held.at) {
-                return Recorded::Superseded;
-            }
-            *held = Some(hold);
-        }
-        Command::Resume { node } => {
-            let (held, resumed_at) = stop_of(partition, node.as_ref());
-            *resumed_at = (*resumed_at).max(Some(request.at));
-            if held.as_ref().is_some_and(|held| held.at > request.at) {
-                return Recorded::Superseded;
-            }
-            *held = None;
-        }
-        Command::Retry { node } => {
-            let node = partition.node_mut(node);
-            node.wish = Some(Wish { actor: request.actor.clone(), reason: request.reason.clone(), at: request.at });
-        }
-        Command::Skip { node } => {
-            let node = partition.node_mut(node);
-            if matches!(node.state, State::Succeeded { .. }) {
-                return Recorded::Superseded;
-            }
-            node.wish = None;
-            node.failure = None;
-            node.state = State::Skipped { at: request.at, reason: request.reason.clone() };
-        }
-        Command::Override { game, status, tip, until } => {
-            let known = Override {
-                actor: request.actor.clone(),
-                reason: request.reason.clone(),
-                at: request.at,
-                until: *until,
-                status: *status,
-                tip: *tip,
-            };
-            let held = partition.overrides.get(game);
-            let room = held.is_some() || partition.overrides.len() < OVERRIDES_MAX;
-            if held.is_some_and(|held| held.at > request.at) || !room {
-                return Recorded::Superseded;
-            }
-            // What was said before and is not said anew stands, unless it has expired or been taken back by then.
-            let (status, tip) =
-                held.filter(|held| held.until > request.at).map_or((None, None), |held| (held.status, held.tip));
-            let known = Override { status: known.status.or(status), tip: known.tip.or(tip), ..known };
-            partition.overrides.insert(game.clone(), known);
-        }
-    }
-    Recorded::Applied
 }

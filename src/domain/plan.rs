@@ -13,6 +13,7 @@ mod affected;
 mod budget;
 mod conditions;
 mod questions;
+mod stall;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -291,6 +292,8 @@ impl Walk<'_> {
             let facts = partition.node_mut(&node.id);
             reconcile_unreported(facts);
             self.silence(facts, node);
+            self.stalled(partition, node);
+            let facts = partition.node_mut(&node.id);
             self.not_started(facts, node, date);
             reconcile(facts);
             self.inquire(partition, node);
@@ -315,7 +318,7 @@ impl Walk<'_> {
             blockers.extend(used_up(self.graph, partition, node, cause, self.now));
             blockers.extend(self.untried(node, cause));
             if blockers.is_empty() {
-                blockers = readiness::checks(partition, node, readiness.newest);
+                blockers = readiness::checks(partition, node, readiness.newest, self.now);
                 self.check(partition, node, &blockers);
             }
             self.ask(partition, node, &readiness, &blockers);
@@ -550,6 +553,7 @@ impl Walk<'_> {
             waived: readiness.waived.clone(),
             fenced: fenced.and_then(|failure| failure.run.clone()),
             correlation: readiness.correlation.clone(),
+            closes: None,
             units,
         };
         // The deadline of the new state, for the walk has passed the place where it is looked at.
@@ -659,7 +663,8 @@ impl Walk<'_> {
 
     fn holds(&mut self, partition: &Partition) {
         let holds = partition.nodes.values().map(|facts| &facts.hold).chain([&partition.hold]);
-        for until in holds.flatten().filter_map(|hold| hold.until) {
+        let edges = partition.nodes.values().flat_map(|facts| facts.edges.values().map(|word| &word.by));
+        for until in holds.flatten().chain(edges).filter_map(|hold| hold.until) {
             if !self.now.reached(until) {
                 self.wake.at(until);
             }

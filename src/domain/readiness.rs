@@ -13,11 +13,11 @@ use serde::Serialize;
 use super::calendar::{Anchor, anchored};
 use super::coverage::{Coverage, PerMille};
 use super::effect::Input;
-use super::event::CheckAnswer;
+use super::event::{CheckAnswer, EdgeRule};
 use super::evidence::{Extant, Version};
 use super::graph::{DayTime, Dependency, Gate, Graph, Kind, Node, Offset, Refresh, Strength, Unanswered};
 use super::id::{CheckId, NodeId};
-use super::partition::{Fingerprint, Partition, State};
+use super::partition::{Fingerprint, Hold, Partition, State};
 use super::time::{Now, after};
 use super::units;
 
@@ -235,13 +235,15 @@ pub enum Blocker {
 }
 
 /// What a hold stops.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// One node.
     Node,
     /// The whole date.
     Date,
+    /// What comes from one input.
+    Input(NodeId),
 }
 
 impl Blocker {
@@ -338,9 +340,13 @@ pub fn previous_date(date: Date) -> Date {
 pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings: &Standings, now: Now) -> Readiness {
     let mut found = Readiness::default();
     let latest = node.expects.start_before_tip.and_then(|by| anchored(graph, partition, &[Anchor::FirstTip(-by)]));
-    let missed = partition.nodes.get(&node.id).and_then(|facts| facts.last.as_ref()).map(|last| &last.missing);
-    let built_from = partition.nodes.get(&node.id).and_then(|facts| facts.built_from);
-    let claimed = partition.nodes.get(&node.id).is_some_and(|facts| facts.evidence.claim.is_some());
+    let facts = partition.nodes.get(&node.id);
+    let missed = facts.and_then(|facts| facts.last.as_ref()).map(|last| &last.missing);
+    let built_from = facts.and_then(|facts| facts.built_from);
+    let claimed = facts.is_some_and(|facts| facts.evidence.claim.is_some());
+    let is_forced = |need: &Dependency| {
+        facts.is_some_and(|facts| facts.edge(need.node.as_str(), EdgeRule::Force, now.at).is_some())
+    };
     let mut firm_since: Option<Timestamp> = None;
     let mut newest_correlated: Option<Timestamp> = None;
     let mut optional: Vec<(&Dependency, Date, Standing)> = Vec::new();
@@ -388,6 +394,9 @@ pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings
                 found.hard_missing |= claimed && built_from.is_some() && absent;
             }
         }
+        if let Some(hold) = facts.and_then(|facts| facts.edge(need.node.as_str(), EdgeRule::Hold, now.at)) {
+            found.blockers.push(held(Scope::Input(need.node.clone()), hold));
+        }
         if standing.correlation.is_some() && standing.since > newest_correlated {
             newest_correlated = standing.since;
             found.correlation.clone_from(&standing.correlation);
@@ -397,7 +406,13 @@ pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings
             continue;
         }
         firm_since = firm_since.max(standing.since);
+        let before = found.blockers.len();
         firm(graph, &mut found, need, (date, latest), &standing, now);
+        if is_forced(need) && !found.blockers.split_off(before).is_empty() {
+            let absent = standing.join.map_or_else(|| BTreeSet::from([need.node.clone()]), |join| join.missing);
+            found.missing.extend(absent.iter().cloned());
+            found.waived.extend(absent);
+        }
     }
     for (need, date, standing) in optional {
         if standing.extant.is_whole() {
@@ -406,7 +421,12 @@ pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings
         found.missing.insert(need.node.clone());
         let until = firm_since.map(|since| no_later(latest, after(since, need.grace)));
         match until {
-            Some(until) if standing.waived.is_none() && !need.grace.is_zero() && !now.silent_until(until) => {
+            Some(until)
+                if standing.waived.is_none()
+                    && !need.grace.is_zero()
+                    && !now.silent_until(until)
+                    && !is_forced(need) =>
+            {
                 found.blockers.push(Blocker::Grace { node: need.node.clone(), until });
                 ask(graph, &mut found, &need.node, date);
             }
@@ -559,10 +579,11 @@ pub fn unverified(partition: &Partition, node: &Node, now: Now) -> Option<Timest
 }
 
 /// What the checks of `node` say, given when the newest of its inputs came to be known: older answers are not counted.
-pub fn checks(partition: &Partition, node: &Node, newest: Option<Timestamp>) -> Vec<Blocker> {
+pub fn checks(partition: &Partition, node: &Node, newest: Option<Timestamp>, now: Now) -> Vec<Blocker> {
     let facts = partition.node(&node.id);
     let verdict = |check: &super::graph::Check| {
         let id = check.id.clone();
+        facts.edge(id.as_str(), EdgeRule::Force, now.at).is_none().then_some(())?;
         match facts.checks.get(&check.id).filter(|taken| Some(taken.at) >= newest).map(|taken| taken.answer) {
             None => Some(Blocker::CheckPending { check: id }),
             Some(CheckAnswer::Share(observed)) if !observed.reaches(check.block_below) => {
@@ -610,6 +631,7 @@ pub fn join(
     // A member of an earlier pass may have been done a day ago; the tiers count from this pass's own first.
     let own = |member: &NodeId| graph.node(member.as_str()).is_some_and(|member| member.cycle == node.cycle);
     let has_own = node.needs.iter().any(|need| own(&need.node));
+    let facts = partition.nodes.get(&node.id);
     let mut begun = false;
     let mut good = 0;
     let (mut waived, mut missing) = (BTreeSet::new(), BTreeSet::new());
@@ -620,13 +642,15 @@ pub fn join(
     for need in &node.needs {
         let (_, standing) = look_up(graph, partition, need, standings);
         begun |= standing.extant != Extant::Nothing || standing.waived.is_some();
-        let met = standing.join.as_ref().map_or_else(
-            || {
-                let enough = standing.extant.reaches(need.coverage_min) == Some(true);
-                enough && !standing.stale && !standing.renewing && standing.unverified.is_none()
-            },
-            |join| join.open,
-        );
+        let word = |rule| facts.is_some_and(|facts| facts.edge(need.node.as_str(), rule, now.at).is_some());
+        let met = !word(EdgeRule::Hold)
+            && standing.join.as_ref().map_or_else(
+                || {
+                    let enough = standing.extant.reaches(need.coverage_min) == Some(true);
+                    enough && !standing.stale && !standing.renewing && standing.unverified.is_none()
+                },
+                |join| join.open,
+            );
         if let Some(since) = standing.since.or(standing.waived).filter(|_| !has_own || own(&need.node)) {
             first = Some(first.map_or(since, |first| first.min(since)));
         }
@@ -637,7 +661,7 @@ pub fn join(
                 newest = standing.since;
                 correlation = standing.correlation;
             }
-        } else if standing.waived.is_some() {
+        } else if standing.waived.is_some() || word(EdgeRule::Force) {
             waived.insert(need.node.clone());
         } else {
             missing.insert(need.node.clone());
@@ -698,13 +722,12 @@ pub fn holds(partition: &Partition, node: &NodeId, now: Now) -> Vec<Blocker> {
     [(Scope::Date, &partition.hold), (Scope::Node, &facts.hold)]
         .into_iter()
         .filter_map(|(scope, hold)| Some((scope, hold.as_ref().filter(|hold| hold.holds_at(now.at))?)))
-        .map(|(scope, hold)| Blocker::Held {
-            scope,
-            actor: hold.actor.clone(),
-            reason: hold.reason.clone(),
-            until: hold.until,
-        })
+        .map(|(scope, hold)| held(scope, hold))
         .collect()
+}
+
+fn held(scope: Scope, hold: &Hold) -> Blocker {
+    Blocker::Held { scope, actor: hold.actor.clone(), reason: hold.reason.clone(), until: hold.until }
 }
 
 /// Holds, the calendar and the pass over the date: what stops a node whatever its dependencies.

@@ -327,7 +327,11 @@ pub fn words(blocker: &Blocker, date: Date) -> String {
             format!("{attempts} attempts made on these inputs, {attempts_max} allowed")
         }
         Blocker::Held { scope, actor, reason, until } => {
-            let scope = if matches!(scope, Scope::Date) { "the date is" } else { "" };
+            let scope = match scope {
+                Scope::Date => "the date is".to_owned(),
+                Scope::Node => String::new(),
+                Scope::Input(input) => format!("what comes from {input} is"),
+            };
             let until = until.map(|until| format!(" until {}", shown(until))).unwrap_or_default();
             format!("{scope} held by {actor}{until}: {reason}").trim_start().to_owned()
         }
@@ -386,6 +390,9 @@ fn gather(view: &PartitionView, why: &Why, found: &mut Vec<Remedy>) {
             Blocker::Held { scope: Scope::Node, .. } => {
                 add(format!("tipoff resume {date} {name} --reason …"), "lift the hold".to_owned());
             }
+            Blocker::Held { scope: Scope::Input(input), .. } => {
+                add(format!("tipoff resume {date} {name} --input {input} --reason …"), "lift the hold".to_owned());
+            }
             Blocker::Held { scope: Scope::Date, .. } => {
                 add(format!("tipoff resume {date} --reason …"), "lift the hold on the date".to_owned());
             }
@@ -415,18 +422,29 @@ fn gather(view: &PartitionView, why: &Why, found: &mut Vec<Remedy>) {
             Blocker::CoverageShort { node, .. } => {
                 add(format!("tipoff retry {date} {node} --reason …"), "make it again".to_owned());
             }
+            Blocker::Quorum { gate, .. } => {
+                add(
+                    format!("tipoff force {date} {name} --past {gate} --reason …"),
+                    "go on with what is there".to_owned(),
+                );
+            }
+            Blocker::CheckFailed { check, .. } | Blocker::CheckUnanswered { check } => {
+                add(format!("tipoff force {date} {name} --past {check} --reason …"), "go on all the same".to_owned());
+            }
+            Blocker::Unmet { node: input, .. } | Blocker::CoverageUnknown { node: input, .. }
+                if node.kind == "task" =>
+            {
+                add(format!("tipoff force {date} {name} --past {input} --reason …"), "go on without it".to_owned());
+            }
             Blocker::Over { .. }
             | Blocker::NotYet { .. }
             | Blocker::NoGames
             | Blocker::Unmet { .. }
             | Blocker::CoverageUnknown { .. }
             | Blocker::Stale { .. }
-            | Blocker::Quorum { .. }
             | Blocker::Renewing { .. }
             | Blocker::Unverified { .. }
             | Blocker::CheckPending { .. }
-            | Blocker::CheckFailed { .. }
-            | Blocker::CheckUnanswered { .. }
             | Blocker::Grace { .. }
             | Blocker::Debounce { .. }
             | Blocker::Backoff { .. } => {}

@@ -136,6 +136,7 @@ impl<T> Intake<T> {
                 let flush = engine.settings.heartbeat_flush;
                 let due = if patient { after(delivery.published, flush).clamp(now, after(now, flush)) } else { now };
                 engine.hearing.received(delivery.published);
+                engine.backlog.note(&delivery.topic, key.date, delivery.published, now);
                 let (at, waiting) = self.partitions.entry(key).or_insert_with(|| (due, Vec::new()));
                 *at = due.min(*at);
                 waiting.push(Waiting { events, delivery, token });

@@ -3,6 +3,7 @@
 //! - [`intake`]: messages wait by partition, and are settled only after what they cause is committed.
 //! - [`step`]: load, decide, commit; again if somebody else was faster.
 //! - [`relay`]: delivers committed effects, each target's at its [`pace`].
+//! - [`breaker`]: lets a target rest that fails again and again; [`cap`]: lets only so many dispatches leave an hour.
 //! - [`sweep`]: wakes partitions whose deadline has come.
 //! - [`calendar`]: reads the schedule, and opens the days around today.
 //! - [`forecast`]: works out what is to be expected of today, and tells a date when that changes.
@@ -10,12 +11,16 @@
 //! - [`monitor`]: gathers what the daily questions are answered from.
 //! - [`notify`]: tells people what is on and has not been told, and keeps what has.
 //! - [`watch`]: watches the service itself: its store, and whether anything still moves.
+//! - [`backlog`]: tells of old messages that come in numbers.
 //! - [`health`]: what keeps the service from being ready.
 //!
 //! Every loop is a function of the store and the clock that does one round. `serve` calls them when something happens
 //! or is due; the simulator calls the same functions on a virtual clock.
 
+pub mod backlog;
+pub mod breaker;
 pub mod calendar;
+pub mod cap;
 pub mod export;
 pub mod forecast;
 pub mod health;
@@ -73,6 +78,9 @@ pub struct Engine {
     history: PerMinute,
     targets: relay::Targets,
     pace: pace::Pace,
+    backlog: backlog::Backlog,
+    breakers: breaker::Breakers,
+    cap: cap::Cap,
     progress: export::Progress,
     pasts: forecast::Pasts,
 }
@@ -168,6 +176,9 @@ impl Engine {
             history: PerMinute::default(),
             targets: relay::Targets::default(),
             pace: pace::Pace::default(),
+            backlog: backlog::Backlog::default(),
+            breakers: breaker::Breakers::default(),
+            cap: cap::Cap::default(),
             progress: export::Progress::default(),
             pasts: forecast::Pasts::default(),
         }

@@ -19,7 +19,8 @@ use crate::domain::effect::{About, Alert, Dispatch, Effect, Severity, Turn};
 use crate::domain::event::{CheckAnswer, Checked, Delivery, Event, Observed, UpstreamSettled};
 use crate::domain::id::{AlertKey, PartitionKey};
 use crate::domain::partition::State;
-use crate::domain::time::after;
+use crate::domain::time::{after, shown};
+use crate::pipeline::Pipeline;
 use crate::port::{Answer, BusError, Delivered, OutboxEntry, StoreError};
 use crate::wire::dispatch::{Target, render};
 
@@ -163,13 +164,15 @@ impl Engine {
     }
 
     fn first_target(&self, entry: &OutboxEntry) -> Option<&Target> {
-        let Effect::Dispatch(dispatch) = &entry.effect else { return None };
-        self.pipeline(&dispatch.key.pipeline)?.tasks.get(&dispatch.node)?.first().map(|message| &message.target)
+        let (Effect::Dispatch(dispatch) | Effect::Close(dispatch)) = &entry.effect else { return None };
+        self.pipeline(&dispatch.key.pipeline)?.messages(dispatch)?.first().map(|message| &message.target)
     }
 
     fn lane(&self, entry: &OutboxEntry) -> Lane {
         match &entry.effect {
-            Effect::Dispatch(_) => Lane::Target(self.first_target(entry).map(ToString::to_string).unwrap_or_default()),
+            Effect::Dispatch(_) | Effect::Close(_) => {
+                Lane::Target(self.first_target(entry).map(ToString::to_string).unwrap_or_default())
+            }
             Effect::Alert(alert) => Lane::Alert(alert.key.clone()),
             Effect::Observe { .. } | Effect::Check { .. } => Lane::Warehouse,
             Effect::NotifyPartition { to, .. } => {
@@ -182,7 +185,7 @@ impl Engine {
     async fn try_out(&self, entry: &OutboxEntry) -> Delivered {
         let now = self.clock.now();
         let result = match &entry.effect {
-            Effect::Dispatch(dispatch) => self.send(entry, dispatch).await,
+            Effect::Dispatch(dispatch) | Effect::Close(dispatch) => self.send(entry, dispatch).await,
             Effect::Alert(alert) => self.bus.alert(alert).await.map_err(Failure::from),
             Effect::Observe { date, node } => {
                 let key = PartitionKey { pipeline: entry.key.pipeline.clone(), date: *date };
@@ -229,6 +232,11 @@ impl Engine {
                 tracing::warn!(effect = entry.id, tries = entry.tries + 1, "not delivered: {error}");
                 Delivered::Deferred { until: after(now, wait), error }
             }
+            Err(Failure::Until(until, error)) => {
+                let wait = jittered(until.duration_since(now), &entry.id, entry.tries);
+                tracing::info!(effect = entry.id, "waits: {error}");
+                Delivered::Deferred { until: after(now, wait), error }
+            }
             Err(Failure::Unwanted(reason)) => {
                 tracing::info!(effect = entry.id, "{reason}");
                 Delivered::Parked { reason }
@@ -258,20 +266,40 @@ impl Engine {
             return Err(Failure::Unwanted(why));
         }
         let messages = render(pipeline, dispatch).map_err(|error| Failure::Never(error.to_string()))?;
-        for target in messages.iter().map(|message| &message.target).collect::<BTreeSet<_>>() {
+        let targets: BTreeSet<&Target> = messages.iter().map(|message| &message.target).collect();
+        for target in targets.iter().map(ToString::to_string) {
+            if let Err(rest) = self.breakers.ask(&target, &entry.id, now) {
+                if rest.dead || is_long(entry, now) {
+                    self.target_fails(&target, &dispatch.key, &rest.reason, now).await;
+                    self.tell_of_way(dispatch, Some(format!("{target}: {}", rest.reason).into()), now).await;
+                }
+                return Err(Failure::Until(rest.until, format!("{target} rests after it failed: {}", rest.reason)));
+            }
+        }
+        for target in targets {
             let per_second = pipeline.dispatches_per_second(target);
             if !self.pace.take(&target.to_string(), &entry.id, per_second, now) {
                 return Err(Failure::Later(format!("{target} has others first")));
             }
         }
+        if let Err(full) = self.within_cap(pipeline, dispatch, live, now).await {
+            self.breakers.forgo(&entry.id);
+            return Err(full);
+        }
         for message in &messages {
             let target = message.target.to_string();
             if let Err(error) = self.bus.send(message, now).await {
                 let failure = Failure::from(error);
+                match &failure {
+                    Failure::Dead(reason) => self.breakers.failed(&target, &entry.id, (reason, true), now),
+                    Failure::Later(reason) => self.breakers.failed(&target, &entry.id, (reason, false), now),
+                    // It answered, and what it refused is ours to mend.
+                    Failure::Until(..) | Failure::Unwanted(_) | Failure::Never(_) => self.breakers.worked(&target),
+                }
                 let reason = match &failure {
                     Failure::Dead(reason) => Some(reason),
                     Failure::Later(reason) if is_long(entry, now) => Some(reason),
-                    Failure::Later(_) | Failure::Unwanted(_) | Failure::Never(_) => None,
+                    Failure::Later(_) | Failure::Until(..) | Failure::Unwanted(_) | Failure::Never(_) => None,
                 };
                 if let Some(reason) = reason {
                     self.target_fails(&target, &dispatch.key, reason, now).await;
@@ -281,6 +309,7 @@ impl Engine {
                 }
                 return Err(failure);
             }
+            self.breakers.worked(&target);
             self.target_works(&target, now).await;
         }
         if entry.tries > 0 {
@@ -297,11 +326,43 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether another dispatch may leave this hour. What may not says so where it stands, and people are told once.
+    async fn within_cap(
+        &self,
+        pipeline: &Pipeline,
+        dispatch: &Dispatch,
+        is_live: bool,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let id = &dispatch.key.pipeline;
+        let most = pipeline.dispatches_per_hour;
+        let taken = self.cap.take(&*self.store, id, (most, is_live), now).await;
+        let key = format!("cap:{id}");
+        match self.suspect(taken).map_err(|error| Failure::Later(error.to_string()))? {
+            Ok(()) => {
+                self.works(&key, "dispatches leave again".to_owned(), Severity::Warning, now).await;
+                Ok(())
+            }
+            Err(until) => {
+                let whose = if is_live { "" } else { "half of " };
+                let reason = format!("{whose}the {most} dispatches that may leave an hour have left");
+                let words = |waiting: &str| format!("{reason}; until {} these wait: {waiting}", shown(until));
+                self.fails(&key, &dispatch.key, words, Severity::Warning, now).await;
+                self.tell_of_way(dispatch, Some(reason.clone().into()), now).await;
+                Err(Failure::Until(until, reason))
+            }
+        }
+    }
+
     /// Why a dispatch that had to wait is not wanted any more, if it is not: what it asked for has been done, given up, or
     /// asked for anew meanwhile.
     async fn unwanted(&self, dispatch: &Dispatch) -> Result<Option<String>, Failure> {
         let stored = self.store.load(&dispatch.key).await.map_err(|error| Failure::Later(error.to_string()))?;
         let node = stored.partition.node(&dispatch.node);
+        if let Some(run) = &dispatch.manifest.closes {
+            let gone = !node.runs.contains_key(run);
+            return Ok(gone.then(|| format!("not wanted any more: {run} of {} has ended", dispatch.node)));
+        }
         let wanted = node.attempt == dispatch.manifest.attempt && matches!(node.state, State::Dispatched { .. });
         Ok((!wanted)
             .then(|| format!("not wanted any more: {} is {} ({})", dispatch.node, node.state.name(), node.attempt)))
@@ -309,9 +370,17 @@ impl Engine {
 
     /// Tells the partition what became of handing a dispatch over. If that cannot be stored, the next try tells it again.
     async fn tell_of_way(&self, dispatch: &Dispatch, refused: Option<Arc<str>>, at: Timestamp) {
+        if dispatch.manifest.closes.is_some() {
+            return;
+        }
         let told = Delivery { node: dispatch.node.clone(), attempt: dispatch.manifest.attempt, at, refused };
-        if let Err(Failure::Later(error) | Failure::Dead(error) | Failure::Unwanted(error) | Failure::Never(error)) =
-            self.tell(&dispatch.key, Event::Delivery(told)).await
+        if let Err(
+            Failure::Later(error)
+            | Failure::Until(_, error)
+            | Failure::Dead(error)
+            | Failure::Unwanted(error)
+            | Failure::Never(error),
+        ) = self.tell(&dispatch.key, Event::Delivery(told)).await
         {
             tracing::warn!(dispatch = %dispatch.id, "not told to its date: {error}");
         }
@@ -325,35 +394,45 @@ impl Engine {
         }
     }
 
-    /// One alert for a target, whatever waits for it; told again only when another date waits.
     async fn target_fails(&self, target: &str, waiting: &PartitionKey, reason: &str, at: Timestamp) {
-        let told = |targets: &mut BTreeMap<String, Option<BTreeSet<PartitionKey>>>| {
-            let keys = targets.entry(target.to_owned()).or_default().get_or_insert_with(BTreeSet::new);
+        let words = |waiting: &str| format!("{target} does not take what is sent: {reason}; waiting: {waiting}");
+        self.fails(&format!("target:{target}"), waiting, words, Severity::Critical, at).await;
+    }
+
+    async fn target_works(&self, target: &str, at: Timestamp) {
+        self.works(&format!("target:{target}"), format!("{target} takes what is sent"), Severity::Critical, at).await;
+    }
+
+    /// One alert for what stands in the way, whatever waits for it; told again only when another date waits.
+    async fn fails(
+        &self,
+        key: &str,
+        waiting: &PartitionKey,
+        words: impl FnOnce(&str) -> String,
+        severity: Severity,
+        at: Timestamp,
+    ) {
+        let told = |known: &mut BTreeMap<String, Option<BTreeSet<PartitionKey>>>| {
+            let keys = known.entry(key.to_owned()).or_default().get_or_insert_with(BTreeSet::new);
             let news = keys.insert(waiting.clone());
             news.then(|| keys.iter().rev().take(WAITING_SHOWN).map(ToString::to_string).collect::<Vec<_>>())
         };
         let waiting = told(&mut self.targets.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         let Some(waiting) = waiting else { return };
-        let text = format!("{target} does not take what is sent: {reason}; waiting: {}", waiting.join(", "));
-        self.tell_of_target(target, Turn::Raised, text, at).await;
+        let (key, text) = (AlertKey::new(key), words(&waiting.join(", ")));
+        let about = About::default().done("what waits is sent again with growing pauses until it is taken");
+        self.alert(Alert::new(key, severity, Turn::Raised, text, at).about(about)).await;
     }
 
     /// The end of that alert. After a start nobody knows whether it is on, so the first success says so as well.
-    async fn target_works(&self, target: &str, at: Timestamp) {
+    async fn works(&self, key: &str, text: String, severity: Severity, at: Timestamp) {
         let news = {
-            let mut targets = self.targets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            targets.insert(target.to_owned(), None).is_none_or(|waiting| waiting.is_some())
+            let mut known = self.targets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            known.insert(key.to_owned(), None).is_none_or(|waiting| waiting.is_some())
         };
         if news {
-            self.tell_of_target(target, Turn::Resolved, format!("{target} takes what is sent"), at).await;
+            self.alert(Alert::new(AlertKey::new(key), severity, Turn::Resolved, text, at)).await;
         }
-    }
-
-    async fn tell_of_target(&self, target: &str, turn: Turn, text: String, at: Timestamp) {
-        let key = AlertKey::new(format!("target:{target}"));
-        let about = About::default().done("what waits is sent again with growing pauses until it is taken");
-        let alert = Alert::new(key, Severity::Critical, turn, text, at).about(about);
-        self.alert(alert).await;
     }
 
     async fn report(&self, entry: &OutboxEntry, topic: &str, reason: &str, at: Timestamp) {
@@ -377,6 +456,8 @@ fn is_long(entry: &OutboxEntry, now: Timestamp) -> bool {
 /// Why an effect was not delivered.
 enum Failure {
     Later(String),
+    /// Not before then.
+    Until(Timestamp, String),
     Dead(String),
     Unwanted(String),
     Never(String),

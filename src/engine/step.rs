@@ -131,7 +131,7 @@ fn commit(
         .enumerate()
         .map(|(index, effect)| OutboxEntry {
             id: match effect {
-                Effect::Dispatch(dispatch) => dispatch.id.to_string(),
+                Effect::Dispatch(dispatch) | Effect::Close(dispatch) => dispatch.id.to_string(),
                 _ => format!("{key}@{version}#{index}"),
             },
             key: key.clone(),

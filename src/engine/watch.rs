@@ -225,6 +225,7 @@ impl Engine {
                 if before != Standing::Takes {
                     self.alert(self.of_store(Turn::Resolved, "the store takes writes".to_owned())).await;
                 }
+                self.tell_of_backlogs().await;
                 if let Err(error) = self.look_for_silence().await {
                     tracing::warn!("what has gone quiet cannot be told: {error}");
                 }

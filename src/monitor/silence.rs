@@ -134,8 +134,14 @@ mod tests {
         let nba = &shipped.pipelines["nba"];
         let at: Timestamp = "2026-01-24T11:20:00Z".parse().unwrap();
         let back = |minutes| at - SignedDuration::from_mins(minutes);
-        let run =
-            |last| Run { first: back(60), last, progress: (50, 100), progressed_at: last, ended_unreported: false };
+        let run = |last| Run {
+            first: back(60),
+            last,
+            progress: (50, 100),
+            progressed_at: last,
+            ended_unreported: false,
+            closing_at: None,
+        };
         let mut partition = Partition::new(PartitionKey::new("nba", "2026-01-23".parse().unwrap()));
         let node = partition.nodes.entry("player_game_summary".into()).or_default();
         node.runs =

@@ -11,7 +11,7 @@ use crate::domain::coverage::PerMille;
 use crate::domain::graph::{Check, Dependency, Gate, Graph, Kind, Node, Offset, Strength, Tier};
 use crate::domain::id::{CheckId, NodeId};
 use crate::topology::{Carries, Delivery, PushBody, Standing, Topology, show};
-use crate::wire::dispatch::{Contract, MANIFEST_KEY, Message, Target, Template, rehearse};
+use crate::wire::dispatch::{Contract, MANIFEST_KEY, Message, Purpose, Target, Template, rehearse};
 use crate::wire::inbound::Naming;
 
 use super::probe::{self, DraftAsk, Probe};
@@ -29,6 +29,7 @@ pub(super) fn pipeline(draft: Draft, revision: u64, topology: Option<&Topology>,
     linking.check_reach(report);
     linking.check_monitors(report);
     let tasks = linking.tasks(&nodes, report);
+    let closings = linking.closings(&nodes, report);
     let outputs = linking.outputs(report);
     let probes = linking.probes(report);
     let checks = linking.checks(report);
@@ -51,6 +52,7 @@ pub(super) fn pipeline(draft: Draft, revision: u64, topology: Option<&Topology>,
     Pipeline {
         graph: Arc::new(graph),
         tasks,
+        closings,
         outputs,
         probes,
         checks,
@@ -60,6 +62,7 @@ pub(super) fn pipeline(draft: Draft, revision: u64, topology: Option<&Topology>,
         classes,
         services: draft.services,
         dispatches_per_second: draft.dispatches_per_second,
+        dispatches_per_hour: draft.dispatches_per_hour,
         naming,
     }
 }
@@ -524,13 +527,32 @@ impl Linking<'_> {
             for (message, draft) in messages {
                 let Some(message) = message else { continue };
                 if let (Some(node), Some(body)) = (nodes.get(id.as_str()), &draft.body) {
-                    rehearse(&self.draft.id, node, message, body, report);
+                    rehearse(&self.draft.id, node, (message, Purpose::Run), body, report);
                 }
                 sent.push(message.clone());
             }
             tasks.insert(NodeId::from(id.as_str()), sent);
         }
         tasks
+    }
+
+    /// What is said to have a run closed; each is written at the node itself.
+    fn closings(&self, nodes: &BTreeMap<NodeId, Node>, report: &mut Report) -> BTreeMap<NodeId, Vec<Message>> {
+        let mut closings = BTreeMap::new();
+        for (id, draft) in &self.draft.nodes {
+            let mut sent = Vec::with_capacity(draft.close.len());
+            for close in &draft.close {
+                let Some(message) = self.message(close, report) else { continue };
+                if let (Some(node), Some(body)) = (nodes.get(id.as_str()), &close.body) {
+                    rehearse(&self.draft.id, node, (&message, Purpose::Close), body, report);
+                }
+                sent.push(message);
+            }
+            if !draft.close.is_empty() {
+                closings.insert(NodeId::from(id.as_str()), sent);
+            }
+        }
+        closings
     }
 
     /// The message, if enough of it can be read for a rehearsal to say anything.

@@ -13,7 +13,8 @@ use crate::domain::coverage::PerMille;
 use crate::domain::effect::Severity;
 use crate::domain::failure::{ClockTime, Ends, FailureClass};
 use crate::domain::graph::{
-    Cycle, DayTime, Expects, Heartbeats, Limits, Liveness, Offset, Rebuild, Refresh, Strength, Task, Unanswered, Unit,
+    Cycle, DayTime, Expects, Heartbeats, Limits, Liveness, Offset, Rebuild, Refresh, Stall, Storm, Strength, Task,
+    Unanswered, Unit,
 };
 use crate::domain::id::PipelineId;
 use crate::monitor;
@@ -35,6 +36,7 @@ pub(super) struct Draft {
     pub zone: TimeZone,
     pub limits: Limits,
     pub dispatches_per_second: u32,
+    pub dispatches_per_hour: u32,
     pub failures: Vec<FailureClass>,
     pub calendar: DraftCalendar,
     pub services: BTreeMap<String, Service>,
@@ -61,6 +63,8 @@ pub(super) struct DraftNode {
     pub output: Option<Found<String>>,
     pub ask: Option<DraftAsk>,
     pub liveness: Liveness,
+    /// What is said to have a run closed.
+    pub close: Vec<DraftMessage>,
     pub needs: Vec<DraftNeed>,
     /// Without its checks, which are drafts of their own.
     pub expects: Expects,
@@ -200,7 +204,7 @@ fn pipeline(name: &str, mut table: Table, report: &mut Report) -> Draft {
         table.texts("untracked", report).into_iter().map(|found| found.value.to_ascii_lowercase()).collect();
     table.require("limits", report);
     let limits = table.table("limits", report).map(|table| limits(table, report));
-    let (limits, dispatches_per_second) = limits.unwrap_or((AFTER_A_MISTAKE.limits(), 1));
+    let (limits, (dispatches_per_second, dispatches_per_hour)) = limits.unwrap_or((AFTER_A_MISTAKE.limits(), (1, 1)));
     let failures = table.table("failures", report).map_or_else(Vec::new, |table| failures(table, report));
     let calendar = table.table("calendar", report).map(|table| calendar(table, report)).unwrap_or_default();
     let mut services = BTreeMap::new();
@@ -247,6 +251,7 @@ fn pipeline(name: &str, mut table: Table, report: &mut Report) -> Draft {
         zone,
         limits,
         dispatches_per_second,
+        dispatches_per_hour,
         failures,
         calendar,
         services,
@@ -325,6 +330,8 @@ const AFTER_A_MISTAKE: Defaults = Defaults {
         dead_after: SignedDuration::from_mins(15),
         start_within: SignedDuration::from_mins(30),
         duration_max: SignedDuration::from_hours(1),
+        stall: None,
+        storm: None,
     },
     task: Task {
         attempts_max: 1,
@@ -353,8 +360,8 @@ fn check_name(name: &str, place: &Place, report: &mut Report) {
     }
 }
 
-fn limits(mut table: Table, report: &mut Report) -> (Limits, u32) {
-    for key in ["ahead_max", "behind_max", "observe_every", "dispatches_per_second"] {
+fn limits(mut table: Table, report: &mut Report) -> (Limits, (u32, u32)) {
+    for key in ["ahead_max", "behind_max", "observe_every", "dispatches_per_second", "dispatches_per_hour"] {
         table.require(key, report);
     }
     let fallback = AFTER_A_MISTAKE.limits();
@@ -365,8 +372,9 @@ fn limits(mut table: Table, report: &mut Report) -> (Limits, u32) {
             .map_or(fallback.observe_every, |found| found.value),
     };
     let dispatches_per_second = count(&mut table, "dispatches_per_second", report).unwrap_or(1);
+    let dispatches_per_hour = count(&mut table, "dispatches_per_hour", report).unwrap_or(1);
     table.finish(report);
-    (limits, dispatches_per_second)
+    (limits, (dispatches_per_second, dispatches_per_hour))
 }
 
 /// A whole number from one on.
@@ -412,6 +420,7 @@ fn defaults(mut table: Table, report: &mut Report) -> Defaults {
         retry.finish(report);
     }
     bounds(&mut table, &mut defaults.liveness, report);
+    defaults.liveness.storm = storm(&mut table, report);
     rebuild(&mut table, &mut defaults.task, report);
     if let Some(share) = share(&mut table, "coverage_min", report) {
         defaults.coverage_min = share.value;
@@ -552,6 +561,13 @@ fn node(mut table: Table, place: Place, defaults: &Defaults, report: &mut Report
         heartbeat.finish(report);
     }
     bounds(&mut table, &mut liveness, report);
+    liveness.storm = storm(&mut table, report).or(liveness.storm);
+    let mut close = Vec::new();
+    if kind.as_ref().is_some_and(|kind| kind.value == "task")
+        && let Some(table) = table.table("stall", report)
+    {
+        (liveness.stall, close) = stall(table, report);
+    }
     let (expects, has_unit) = expects(&mut table, report);
     let is_task = kind.as_ref().is_some_and(|kind| kind.value == "task");
     let checks = if is_task { checks(&mut table, report) } else { Vec::new() };
@@ -594,11 +610,44 @@ fn node(mut table: Table, place: Place, defaults: &Defaults, report: &mut Report
         output,
         ask,
         liveness,
+        close,
         needs,
         expects,
         has_unit,
         checks,
     }
+}
+
+/// How many runs may begin within an hour.
+fn storm(table: &mut Table, report: &mut Report) -> Option<Storm> {
+    let mut table = table.table("storm", report)?;
+    for key in ["warn_above", "critical_above"] {
+        table.require(key, report);
+    }
+    let warn_above = count(&mut table, "warn_above", report);
+    let critical_above = count(&mut table, "critical_above", report);
+    let (warn_above, critical_above) = (warn_above?, critical_above?);
+    if critical_above <= warn_above {
+        report.at(table.place(), "critical_above is not more than warn_above");
+    }
+    table.finish(report);
+    Some(Storm { warn_above, critical_above })
+}
+
+/// When a run that does not come on is closed, and what is said for that.
+fn stall(mut table: Table, report: &mut Report) -> (Option<Stall>, Vec<DraftMessage>) {
+    for key in ["close_after", "over_after", "messages"] {
+        table.require(key, report);
+    }
+    let close_after = duration(&mut table, "close_after", report);
+    let over_after = duration(&mut table, "over_after", report);
+    let messages = table.tables("messages", report).into_iter().map(|table| message(table, report)).collect();
+    table.finish(report);
+    let (Some(close), Some(over)) = (close_after, over_after) else { return (None, messages) };
+    if over.value <= close.value {
+        report.at(&over.place, "is not longer than close_after, so nobody would have the time to close it");
+    }
+    (Some(Stall { close_after: close.value, over_after: over.value }), messages)
 }
 
 fn needs(table: &mut Table, report: &mut Report) -> Vec<DraftNeed> {

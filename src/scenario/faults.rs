@@ -233,6 +233,10 @@ impl Store for FaultyStore {
         self.taking()?.release_lock(key, node, run).await
     }
 
+    async fn take(&self, what: &str, window: Timestamp, want: u32, most: u32) -> Result<u32, StoreError> {
+        self.taking()?.take(what, window, want, most).await
+    }
+
     async fn mark(&self, at: Timestamp) -> Result<(), StoreError> {
         self.taking()?.mark(at).await
     }

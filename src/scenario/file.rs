@@ -141,7 +141,7 @@ pub struct Publish {
     /// When the broker took it; defaults to when it arrives.
     #[serde(default)]
     pub published: Option<String>,
-    /// The same again so many times in all, that far apart, each a message of its own.
+    /// The same again so many times in all, that far apart, each a message of its own; `{n}` in the body is its number.
     #[serde(default)]
     pub repeat: Option<Repeat>,
     /// The same message delivered again after these spans.

@@ -12,7 +12,8 @@ use crate::domain::evidence::Extent;
 use crate::domain::forecast::at_clock;
 use crate::domain::graph::Graph;
 use crate::domain::id::{NodeId, PartitionKey, UnitId};
-use crate::domain::partition::{Partition, record};
+use crate::domain::partition::Partition;
+use crate::domain::record::record;
 use crate::domain::time::Now;
 use crate::port::{Commit, JournalEntry, Store};
 

@@ -119,6 +119,14 @@ pub struct World<'a> {
     down_until: Timestamp,
 }
 
+/// A body that is sent again and again, with the number of the message where it says `{n}`.
+fn numbered(data: &[u8], number: u32) -> Vec<u8> {
+    match std::str::from_utf8(data) {
+        Ok(text) if text.contains("{n}") => text.replace("{n}", &number.to_string()).into_bytes(),
+        _ => data.to_vec(),
+    }
+}
+
 /// A moment of the run, for whoever watches.
 pub struct Moment<'w> {
     /// When.
@@ -314,7 +322,8 @@ impl<'a> World<'a> {
                     };
                     let delays = publish.redeliver.iter().map(|text| span(text).map_err(RunError::File));
                     let delays = delays.collect::<Result<Vec<_>, _>>()?;
-                    self.message(&id, &topic, data.clone(), publish.attributes.clone(), published, at, &delays);
+                    let data = if publish.repeat.is_some() { numbered(&data, nth + 1) } else { data.clone() };
+                    self.message(&id, &topic, data, publish.attributes.clone(), published, at, &delays);
                 }
             } else if let Some(beats) = &step.heartbeats {
                 let every = beats.every.as_deref().unwrap_or("60s");

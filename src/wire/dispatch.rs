@@ -111,9 +111,9 @@ pub struct Message {
     pub attributes: BTreeMap<String, Template>,
 }
 
-/// The messages of `dispatch`, in the order in which its node declares them.
+/// The messages of `dispatch`, in the order in which its node declares them; where it is to close a run, those for that.
 pub fn render(pipeline: &Pipeline, dispatch: &Dispatch) -> Result<Vec<Outgoing>, RenderError> {
-    let messages = pipeline.tasks.get(&dispatch.node).filter(|messages| !messages.is_empty());
+    let messages = pipeline.messages(dispatch);
     let messages = messages.ok_or_else(|| RenderError::NoMessages(dispatch.node.clone()))?;
     let manifest = manifest(dispatch);
     let today = pipeline.graph.date_at(dispatch.decided_at);
@@ -243,6 +243,8 @@ fn names(dispatch: &Dispatch, today: Date, manifest: &Value) -> Value {
         "missing": dispatch.manifest.missing,
         "waived": dispatch.manifest.waived,
         "units": dispatch.manifest.units,
+        // The run that is to be closed; nothing in any other message.
+        "closes": dispatch.manifest.closes,
         "manifest": manifest,
     })
 }
@@ -275,6 +277,7 @@ macro_rules! contracts {
 static CONTRACTS: LazyLock<BTreeMap<&'static str, Arc<Validator>>> = LazyLock::new(|| {
     let texts = contracts![
         "backfill-trigger",
+        "check-stalled",
         "execute-workflow",
         "export-trigger",
         "grading-trigger",
@@ -520,6 +523,7 @@ fn example(pipeline: &PipelineId, node: &NodeId, cycle: &CycleId, inputs: Vec<In
         missing,
         fenced,
         correlation,
+        closes: None,
         units: BTreeSet::new(),
     };
     Dispatch {
@@ -531,15 +535,34 @@ fn example(pipeline: &PipelineId, node: &NodeId, cycle: &CycleId, inputs: Vec<In
     }
 }
 
+/// What a message is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// To have the node run.
+    Run,
+    /// To have one of its runs closed.
+    Close,
+}
+
 /// Fills every message of `node` as some dispatch would, noting what its contract refuses at the line of the culprit.
 ///
 /// `declared` is the body as written, for its places. Both ends of what can be decided are tried, so that a template
 /// which fits only a complete day is found before the first incomplete one.
-pub fn rehearse(pipeline: &PipelineId, node: &Node, message: &Message, declared: &Found<Any>, report: &mut Report) {
+pub fn rehearse(
+    pipeline: &PipelineId,
+    node: &Node,
+    (message, purpose): (&Message, Purpose),
+    declared: &Found<Any>,
+    report: &mut Report,
+) {
     let next = EXAMPLE_DATE.tomorrow().unwrap_or(EXAMPLE_DATE);
     for (turnout, today) in [(Turnout::Whole, EXAMPLE_DATE), (Turnout::Empty, next)] {
         let inputs = node.needs.iter().map(|need| example_input(need, turnout)).collect();
-        let dispatch = example(pipeline, &node.id, &node.cycle, inputs, turnout);
+        let mut dispatch = example(pipeline, &node.id, &node.cycle, inputs, turnout);
+        if purpose == Purpose::Close {
+            dispatch.manifest.cause = Cause::Stalled;
+            dispatch.manifest.closes = Some(RunId::from("run-1"));
+        }
         let manifest = manifest(&dispatch);
         let body = match message.body.fill(&context(&dispatch, today, &manifest)) {
             Ok(Value::Object(mut members)) => {
@@ -625,6 +648,7 @@ mod tests {
                 waived: BTreeSet::new(),
                 fenced: Some("batch-1".into()),
                 correlation: Some("corr-1".into()),
+                closes: None,
                 units: BTreeSet::new(),
             },
         }

@@ -65,6 +65,10 @@ pub fn rows(pipeline: &Pipeline, entry: &JournalEntry) -> Vec<Appended> {
                 rows.push(telling.started(id, dispatch));
                 rows.push((DISPATCHES, dispatch.id.to_string(), telling.dispatch(dispatch)));
             }
+            Effect::Close(close) => {
+                let run = &close.manifest.closes;
+                rows.push(telling.log(id, "warning", Some(&close.node), json!({ "run_id": run, "reason": "stalled" })));
+            }
             Effect::Alert(alert) => rows.push(telling.alert(id, alert)),
             Effect::Observe { .. } | Effect::Check { .. } | Effect::NotifyPartition { .. } => {}
         }
@@ -301,6 +305,7 @@ mod tests {
                 waived: BTreeSet::new(),
                 fenced: Some("r0".into()),
                 correlation: None,
+                closes: None,
                 units: std::collections::BTreeSet::new(),
             },
         };

@@ -26,6 +26,7 @@ pub async fn contract(store: Arc<dyn Store>) {
     the_export_goes_forward(&*store).await;
     who_was_at_work_can_be_told(&*store).await;
     what_people_were_told_is_compared(&*store).await;
+    no_more_is_taken_than_there_is(&store).await;
     no_update_is_lost(store).await;
 }
 
@@ -285,4 +286,22 @@ async fn no_update_is_lost(store: Arc<dyn Store>) {
     let versions: Vec<u64> =
         store.journal(Some(&key), 0, 1000).await.unwrap().into_iter().map(|entry| entry.version).collect();
     assert_eq!(versions, (1..=400).collect::<Vec<_>>());
+}
+
+/// Of what is limited within a window nobody gets more than is left, whoever asks at the same time; a new window is full.
+async fn no_more_is_taken_than_there_is(store: &Arc<dyn Store>) {
+    let (ten, eleven) = (second(36_000), second(39_600));
+    let asked = (0..8).map(|_| {
+        let store = Arc::clone(store);
+        tokio::spawn(async move { store.take("dispatches", ten, 3, 10).await.unwrap() })
+    });
+    let mut taken = Vec::new();
+    for one in asked.collect::<Vec<_>>() {
+        taken.push(one.await.unwrap());
+    }
+    assert_eq!(taken.iter().sum::<u32>(), 10, "{taken:?}");
+    assert_eq!(store.take("dispatches", ten, 1, 10).await.unwrap(), 0);
+    assert_eq!(store.take("dispatches of others", ten, 4, 10).await.unwrap(), 4);
+    assert_eq!(store.take("dispatches", eleven, 20, 10).await.unwrap(), 10);
+    assert_eq!(store.take("dispatches", eleven, 1, 12).await.unwrap(), 1, "a wider limit holds at once");
 }

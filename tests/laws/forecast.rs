@@ -12,7 +12,8 @@ use tipoff::domain::evidence::Extent;
 use tipoff::domain::forecast::{Basis, Day, FORECAST_DAYS_MIN, Forecast, History, forecast};
 use tipoff::domain::graph::{Graph, Kind};
 use tipoff::domain::id::NodeId;
-use tipoff::domain::partition::{Partition, record};
+use tipoff::domain::partition::Partition;
+use tipoff::domain::record::record;
 
 use crate::graphs::{any_graph, at, empty, graph, hard, minutes, source, start, task};
 

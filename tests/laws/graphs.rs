@@ -101,6 +101,8 @@ fn node(id: &str, kind: Kind, needs: Vec<Dependency>) -> Node {
             dead_after: minutes(15),
             start_within: minutes(10),
             duration_max: minutes(60),
+            stall: None,
+            storm: None,
         },
         kind,
     }

@@ -20,7 +20,8 @@ use tipoff::domain::event::{Command, Completed, Event, Outcome, Request};
 use tipoff::domain::evidence::Extent;
 use tipoff::domain::graph::Graph;
 use tipoff::domain::id::{DispatchId, NodeId};
-use tipoff::domain::partition::{Partition, Recorded, State as NodeState, record};
+use tipoff::domain::partition::{Partition, Recorded, State as NodeState};
+use tipoff::domain::record::record;
 use tipoff::domain::time::Now;
 
 use crate::graphs::{at, empty, graph, hard, source, task};
@@ -341,7 +342,8 @@ impl Replicas {
             .iter()
             .filter_map(|effect| match effect {
                 Effect::Dispatch(dispatch) => Some(dispatch.id.clone()),
-                Effect::Alert(_)
+                Effect::Close(_)
+                | Effect::Alert(_)
                 | Effect::Observe { .. }
                 | Effect::Check { .. }
                 | Effect::ReleaseLock { .. }

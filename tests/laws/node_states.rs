@@ -7,7 +7,8 @@ use tipoff::domain::coverage::Coverage;
 use tipoff::domain::event::{Command, Completed, Delivery, Event, Heartbeat, Observed, Outcome, Pulse, Request};
 use tipoff::domain::evidence::Extent;
 use tipoff::domain::id::Attempt;
-use tipoff::domain::partition::{End, Ended, Node, Run, Starter, State, record};
+use tipoff::domain::partition::{End, Ended, Node, Run, Starter, State};
+use tipoff::domain::record::record;
 
 use crate::graphs::{at, empty, graph, hard, source, task};
 
@@ -81,7 +82,7 @@ fn states() -> Vec<(&'static str, Node)> {
         let mut node = Node { state, ..Node::default() };
         if matches!(node.state, State::Running { .. }) {
             let (first, last, progressed_at) = (since, since, since);
-            let run = Run { first, last, progress: (0, 0), progressed_at, ended_unreported: false };
+            let run = Run { first, last, progress: (0, 0), progressed_at, ended_unreported: false, closing_at: None };
             node.runs.insert("r1".into(), run);
         }
         if node.state != State::Waiting {

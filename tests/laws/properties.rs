@@ -239,7 +239,8 @@ fn decided(graph: &Graph, partition: &Partition, events: &[Event], now: Now) -> 
 fn dispatches(decision: &Decision) -> impl Iterator<Item = &tipoff::domain::effect::Dispatch> {
     decision.effects.iter().filter_map(|effect| match effect {
         Effect::Dispatch(dispatch) => Some(dispatch),
-        Effect::Alert(_)
+        Effect::Close(_)
+        | Effect::Alert(_)
         | Effect::Observe { .. }
         | Effect::Check { .. }
         | Effect::ReleaseLock { .. }

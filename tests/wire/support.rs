@@ -112,6 +112,8 @@ fn graph(pipeline: &str, declared: &[(&str, &str, &[&str])]) -> Graph {
                 dead_after: SignedDuration::from_mins(15),
                 start_within: SignedDuration::from_mins(10),
                 duration_max: SignedDuration::from_hours(1),
+                stall: None,
+                storm: None,
             },
             kind: Kind::Source(None),
             expects: tipoff::domain::graph::Expects::default(),

@@ -210,6 +210,30 @@ impl Store for Embedded {
             .await
     }
 
+    async fn take(&self, what: &str, window: Timestamp, want: u32, most: u32) -> Result<u32, StoreError> {
+        let (kind, name) = (format!("taken:{what}:"), format!("taken:{what}:{window}"));
+        self.database
+            .write(move |db| {
+                let taken: Option<i64> = db
+                    .prepare_cached("SELECT value FROM cursors WHERE name = ?1")?
+                    .query_row([&name], |row| row.get(0))
+                    .optional()?;
+                if taken.is_none() {
+                    let others = "DELETE FROM cursors WHERE substr(name, 1, length(?1)) = ?1";
+                    db.prepare_cached(others)?.execute([&kind])?;
+                }
+                let taken = u32::try_from(taken.unwrap_or(0)).unwrap_or(u32::MAX);
+                let ours = want.min(most.saturating_sub(taken));
+                db.prepare_cached(
+                    "INSERT INTO cursors (name, value) VALUES (?1, ?2)
+                     ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                )?
+                .execute(params![name, i64::from(taken) + i64::from(ours)])?;
+                Ok(ours)
+            })
+            .await
+    }
+
     async fn mark(&self, at: Timestamp) -> Result<(), StoreError> {
         self.database.write(move |db| mark(db, at)).await
     }
@@ -667,6 +691,7 @@ fn lock_name(key: &PartitionKey, node: &NodeId) -> String {
 fn kind(effect: &Effect) -> &'static str {
     match effect {
         Effect::Dispatch(_) => "dispatch",
+        Effect::Close(_) => "close",
         Effect::Alert(_) => "alert",
         Effect::Observe { .. } => "observe",
         Effect::Check { .. } => "check",

@@ -8,7 +8,7 @@ use gcloud_sdk::prost_types;
 use jiff::Timestamp;
 
 use super::Firestore;
-use super::document::{Only, Read, instant, text, write};
+use super::document::{Only, Read, instant, integer, text, write};
 use super::store::{CURSORS, OUTBOX, document_id, unavailable};
 use crate::port::{OutboxEntry, StoreError};
 
@@ -80,6 +80,25 @@ impl Firestore {
         } else {
             leases.remove(work);
         }
+        Ok(ours)
+    }
+
+    pub(super) async fn take_of(&self, what: &str, window: Timestamp, want: u32, most: u32) -> Result<u32, StoreError> {
+        let id = format!("{what}-taken");
+        let name = self.name(CURSORS, &id);
+        let mut ours = 0;
+        self.change(CURSORS, &id, |found| {
+            let same = found.map(|found| found.instant("window")).transpose()? == Some(window);
+            let taken = found.filter(|_| same).map(|found| found.integer("taken")).transpose()?.unwrap_or(0);
+            ours = want.min(most.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX)));
+            if ours == 0 {
+                return Ok(None);
+            }
+            let only = found.map_or(Only::IfNew, |found| found.updated().map_or(Only::IfThere, Only::IfUnchanged));
+            let fields = vec![("window", instant(window)), ("taken", integer(taken + u64::from(ours)))];
+            Ok(Some(write(name.clone(), fields, only)))
+        })
+        .await?;
         Ok(ours)
     }
 

@@ -432,6 +432,10 @@ impl Store for Firestore {
         self.take_lease(work, now, until).await
     }
 
+    async fn take(&self, what: &str, window: Timestamp, want: u32, most: u32) -> Result<u32, StoreError> {
+        self.take_of(what, window, want, most).await
+    }
+
     async fn settle(&self, id: &str, delivered: Delivered) -> Result<(), StoreError> {
         let name = self.name(OUTBOX, &document_id(id));
         self.change(OUTBOX, &document_id(id), |found| {

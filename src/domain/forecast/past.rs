@@ -16,7 +16,8 @@ use super::super::effect::Effect;
 use super::super::event::Event;
 use super::super::graph::Graph;
 use super::super::id::{NodeId, PartitionKey};
-use super::super::partition::{Partition, State, record};
+use super::super::partition::{Partition, State};
+use super::super::record::record;
 use super::{is_good, share};
 
 /// Game days that must have shown the same for it to count as usual. Of fewer the median is a coincidence.

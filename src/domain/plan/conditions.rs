@@ -25,6 +25,11 @@ use super::{Walk, clock, list, minutes};
 /// How long an answer about what is due, or about what is doubtful, may take before people are told what was known without
 /// it.
 const ANSWER_WITHIN: SignedDuration = SignedDuration::from_mins(2);
+/// How often an alert of one key begins for one date. What comes and goes more often stays on until the date is over, so that
+/// no number of messages can tell people more.
+const BEGUN_MAX: u32 = 6;
+/// How often it is told anew while it is on, because it is about more, or about less. A date has some fifteen games.
+const ANEW_MAX: u32 = 48;
 /// Games and nodes that an alert's text names.
 const SHOWN_MAX: usize = 20;
 
@@ -90,10 +95,20 @@ impl Walk<'_> {
                 // What was told as worse is not told as better while it lasts.
                 let held = partition.alerts.get(key).copied().unwrap_or(condition.severity);
                 let severity = condition.severity.max(held);
-                partition.alerts.insert(key.clone(), severity);
-                let (key, text) = (key.clone(), condition.text.clone());
-                let about = About { partition: Some(partition.key.clone()), ..condition.about.clone() };
-                self.effects.push(Effect::Alert(Alert { key, severity, turn: Turn::Raised, text, at, about }));
+                let before = partition.alerts.insert(key.clone(), severity);
+                let told = partition.told.entry(key.clone()).or_default();
+                let (told, most) = match before {
+                    None => (&mut told.begun, BEGUN_MAX),
+                    Some(_) => (&mut told.anew, ANEW_MAX),
+                };
+                if *told < most || before.is_some_and(|held| held < severity) {
+                    *told = (*told + 1).min(most);
+                    let last =
+                        if *told == most { "; it comes and goes, and is told no more for this date" } else { "" };
+                    let (key, text) = (key.clone(), format!("{}{last}", condition.text));
+                    let about = About { partition: Some(partition.key.clone()), ..condition.about.clone() };
+                    self.effects.push(Effect::Alert(Alert { key, severity, turn: Turn::Raised, text, at, about }));
+                }
             }
             if !condition.names.is_empty() {
                 let before = known.into_iter().flatten().filter(|name| !condition.gone.contains(*name));
@@ -103,18 +118,30 @@ impl Walk<'_> {
         if partition.named != named {
             partition.named = named;
         }
+        let is_over = self.last_pass_ends(partition).is_none_or(|ends| self.now.reached(ends));
+        let stays = |key: &AlertKey| partition.told.get(key).is_some_and(|told| told.begun >= BEGUN_MAX) && !is_over;
         let over: Vec<(AlertKey, Severity)> = partition
             .alerts
             .iter()
-            .filter(|(key, _)| !self.conditions.contains_key(*key))
+            .filter(|(key, _)| !self.conditions.contains_key(*key) && !stays(key))
             .map(|(key, severity)| (key.clone(), *severity))
             .collect();
+        if partition.alerts.keys().any(|key| !self.conditions.contains_key(key) && stays(key))
+            && let Some(ends) = self.last_pass_ends(partition)
+        {
+            self.wake.at(ends);
+        }
         for (key, severity) in over {
             partition.alerts.remove(&key);
             let text = self.closings.remove(&key).unwrap_or_else(|| key.to_string());
             let about = About { node: self.node_of(&key), ..About::date(&partition.key) };
             self.effects.push(Effect::Alert(Alert { key, severity, turn: Turn::Resolved, text, at, about }));
         }
+    }
+
+    /// When the last pass over the date ends.
+    fn last_pass_ends(&self, partition: &Partition) -> Option<Timestamp> {
+        self.graph.cycles.iter().map(|cycle| cycle.until.on(partition.key.date, &self.graph.zone)).max()
     }
 
     /// Conditions of one node that people should know of.
@@ -195,6 +222,7 @@ impl Walk<'_> {
             self.condition("exhausted", node, partition, Severity::Critical, text);
             self.done("exhausted", node, partition, format!("it was tried up to {attempt}; nothing more is done"));
         }
+        self.storm(partition, node, facts);
         if facts.double_run {
             let text = format!("{} has more than one execution alive at once", node.id);
             self.condition("double-run", node, partition, Severity::Warning, text);
@@ -207,6 +235,27 @@ impl Walk<'_> {
                 format!("{} has {} without a completion message: counted as done", node.id, facts.evidence.extant());
             self.condition("reconciled", node, partition, Severity::Info, text);
         }
+    }
+
+    /// Runs that begin over and over, whoever begins them.
+    fn storm(&mut self, partition: &Partition, node: &Node, facts: &Facts) {
+        let Some(storm) = node.liveness.storm else { return };
+        let begun = facts.begun.in_the_hour_before(self.now.at);
+        // What is on ends well below where it began: a storm that abates is none of many small ones.
+        let is_on = partition.alerts.contains_key(&AlertKey::new(format!("storm:{}:{}", node.id, partition.key)));
+        if begun <= if is_on { storm.warn_above / 2 } else { storm.warn_above } {
+            return;
+        }
+        if let Some(falls) = facts.begun.falls_at(self.now.at) {
+            self.wake.at(falls);
+        }
+        let severity = if begun > storm.critical_above { Severity::Critical } else { Severity::Warning };
+        let text = format!(
+            "{begun} runs of {} began within the hour, where {} are many; tipoff has asked for {} on this date in all, so look \
+             for a schedule or a subscription that delivers again and again",
+            node.id, storm.warn_above, facts.dispatches
+        );
+        self.condition("storm", node, partition, severity, text);
     }
 
     /// Whether the warehouse has still to say if a source that reports nothing really has nothing.

@@ -1,0 +1,63 @@
+//! How many dispatches may leave in an hour, whatever they are for: the last bound on a loop that nobody has thought of.
+//!
+//! Counted in the store, so that a restart does not begin anew and replicas share one count; taken in blocks, so that it costs
+//! no write each. History may have half, so that it never uses up what a live date needs.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Mutex;
+
+use crate::domain::id::PipelineId;
+use crate::domain::time::after;
+use crate::port::{Store, StoreError};
+
+/// The span that is counted.
+const WINDOW: SignedDuration = SignedDuration::from_hours(1);
+/// Taken at once.
+const BLOCK: u32 = 8;
+
+/// What this process has taken and not used.
+#[derive(Debug, Default)]
+pub struct Cap(Mutex<BTreeMap<String, (Timestamp, u32)>>);
+
+impl Cap {
+    /// Takes one dispatch of `pipeline`, of which `most` may leave an hour.
+    ///
+    /// # Errors
+    /// If the store cannot tell. Inside: until when there is none.
+    pub async fn take(
+        &self,
+        store: &dyn Store,
+        pipeline: &PipelineId,
+        (most, is_live): (u32, bool),
+        now: Timestamp,
+    ) -> Result<Result<(), Timestamp>, StoreError> {
+        let window = beginning(now);
+        let mut held = self.0.lock().await;
+        let mut names = vec![(format!("dispatches-{pipeline}"), most)];
+        if !is_live {
+            names.insert(0, (format!("history-{pipeline}"), most.div_ceil(2)));
+        }
+        for (name, most) in &names {
+            let left = held.entry(name.clone()).or_insert((window, 0));
+            if left.0 != window || left.1 == 0 {
+                *left = (window, store.take(name, window, BLOCK, *most).await?);
+            }
+            if left.1 == 0 {
+                return Ok(Err(after(window, WINDOW)));
+            }
+        }
+        for (name, _) in &names {
+            if let Some((_, left)) = held.get_mut(name) {
+                *left -= 1;
+            }
+        }
+        Ok(Ok(()))
+    }
+}
+
+fn beginning(now: Timestamp) -> Timestamp {
+    let seconds = now.as_second();
+    Timestamp::from_second(seconds - seconds.rem_euclid(WINDOW.as_secs())).unwrap_or(now)
+}
