@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::diagnostic::{self, Problems};
+use crate::domain::effect::Severity;
 
 /// The file that is read where none is named.
 pub const FILE: &str = "tipoff.yaml";
@@ -49,6 +50,8 @@ pub struct Configuration {
     pub google: Google,
     /// Where services are that are called directly, and as whom.
     pub services: BTreeMap<String, Service>,
+    /// Who is told of alerts, and how.
+    pub alerts: Alerts,
 }
 
 impl Default for Configuration {
@@ -63,6 +66,7 @@ impl Default for Configuration {
             keep: "30d".to_owned(),
             google: Google::default(),
             services: BTreeMap::new(),
+            alerts: Alerts::default(),
         }
     }
 }
@@ -96,6 +100,155 @@ impl Default for Google {
             bigquery: true,
         }
     }
+}
+
+/// Who is told of alerts, and how. `docs/alerts.md` explains it for people.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Alerts {
+    /// The ways to tell people, by name.
+    pub channels: BTreeMap<String, Channel>,
+    /// Which alerts go over which channels; where there are none, warnings and worse go over all.
+    pub routes: Vec<Route>,
+    /// How long a notice waits for company.
+    pub group_wait: String,
+    /// The longest that it waits, the least time between two notices about one date, and how long an end has to last.
+    pub group_interval: String,
+    /// What is still on is told again after this long.
+    pub repeat_interval: String,
+    /// With so many notices within an hour, a channel goes over to digests.
+    pub digest_above: usize,
+    /// How far apart digests are.
+    pub digest_every: String,
+    /// A warning is told as critical so long before a game of its date begins; `0s` for never.
+    pub escalate_before_tip: String,
+    /// Whether a sign of life is sent, for somebody else to miss.
+    pub heartbeat: Option<Heartbeat>,
+}
+
+impl Default for Alerts {
+    fn default() -> Self {
+        Self {
+            channels: BTreeMap::new(),
+            routes: Vec::new(),
+            group_wait: "30s".to_owned(),
+            group_interval: "5m".to_owned(),
+            repeat_interval: "6h".to_owned(),
+            digest_above: 20,
+            digest_every: "15m".to_owned(),
+            escalate_before_tip: "2h".to_owned(),
+            heartbeat: None,
+        }
+    }
+}
+
+/// One way to tell people. Which of the fields it needs depends on its kind.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Channel {
+    /// What it is.
+    pub kind: ChannelKind,
+    /// Slack and webhook: where to post. It is a secret, so better in `url_env` or `url_file`.
+    #[serde(default)]
+    pub url: Option<Secret>,
+    /// The environment variable that says it.
+    #[serde(default)]
+    pub url_env: Option<String>,
+    /// The file that says it.
+    #[serde(default)]
+    pub url_file: Option<PathBuf>,
+    /// Webhook: the environment variable with a bearer token.
+    #[serde(default)]
+    pub token_env: Option<String>,
+    /// The file with it.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    /// Webhook: the environment variable with the key by which bodies are signed.
+    #[serde(default)]
+    pub signing_env: Option<String>,
+    /// The file with it.
+    #[serde(default)]
+    pub signing_file: Option<PathBuf>,
+    /// Mail: the SMTP server.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// Its port; 587, 465 with `tls`, 25 with `none`.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// How the connection is kept secret.
+    #[serde(default)]
+    pub security: MailSecurity,
+    /// As whom to log in; nobody where not said.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// The environment variable with the password.
+    #[serde(default)]
+    pub password_env: Option<String>,
+    /// The file with it.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// Mail: from whom.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// Mail: to whom.
+    #[serde(default)]
+    pub to: Vec<String>,
+}
+
+/// What a channel is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChannelKind {
+    /// An incoming webhook of Slack.
+    Slack,
+    /// A URL that takes JSON, by `schemas/notice.json`.
+    Webhook,
+    /// SMTP.
+    Mail,
+}
+
+/// How a connection to a mail server is kept secret.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MailSecurity {
+    /// It begins in the clear, and nothing is said before it is secret.
+    #[default]
+    Starttls,
+    /// From the first byte.
+    Tls,
+    /// Not at all; on loopback only.
+    None,
+}
+
+/// Which alerts go over which channels.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// The channels, by name.
+    pub channels: Vec<String>,
+    /// Only what is at least so bad; `warning` where not said.
+    #[serde(default = "warning")]
+    pub severity_min: Severity,
+    /// Only these topics: what a key says before its first colon.
+    #[serde(default)]
+    pub topics: Vec<String>,
+    /// Only this pipeline.
+    #[serde(default)]
+    pub pipeline: Option<String>,
+}
+
+fn warning() -> Severity {
+    Severity::Warning
+}
+
+/// A sign of life.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Heartbeat {
+    /// The channel it goes over.
+    pub channel: String,
+    /// How often.
+    pub every: String,
 }
 
 /// A service that is called directly.

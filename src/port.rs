@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::coverage::Coverage;
 use crate::domain::effect::{Alert, Effect, Turn};
 use crate::domain::event::Event;
-use crate::domain::id::{CheckId, NodeId, PartitionKey, PipelineId, RunId, UnitId};
+use crate::domain::id::{AlertKey, CheckId, NodeId, PartitionKey, PipelineId, RunId, UnitId};
+use crate::domain::notify::{Ledger, Notice, Sent};
 use crate::domain::partition::{Partition, Recorded};
 use crate::domain::time::Now;
 use crate::wire::dispatch::Outgoing;
@@ -234,6 +235,13 @@ pub trait Store: Send + Sync {
     /// When a service was last marked as being at work; nothing where none ever was.
     async fn marked(&self) -> Result<Option<Timestamp>, StoreError>;
 
+    /// What people have been told, and its version: 0 where nothing was ever kept.
+    async fn ledger(&self) -> Result<(u64, Ledger), StoreError>;
+
+    /// Replaces what people have been told, if `expected` is still its version; the version grows by one. Returns whether it
+    /// was. After an error it is unknown: read and look.
+    async fn keep_ledger(&self, expected: u64, ledger: &Ledger) -> Result<bool, StoreError>;
+
     /// Where the export of the journal has got to.
     async fn exported(&self) -> Result<u64, StoreError>;
 
@@ -278,6 +286,23 @@ pub trait Bus: Send + Sync {
 
     /// Alerts that are on, worst first.
     async fn alerts(&self) -> Result<Vec<Alert>, BusError>;
+
+    /// An alert as it was last told, on or over; none where it is not kept, or not any more.
+    async fn alert_of(&self, key: &AlertKey) -> Result<Option<Alert>, BusError>;
+}
+
+/// A way to tell people: a chat, an address, a webhook.
+#[async_trait]
+pub trait Channel: Send + Sync {
+    /// Sends a notice. It ends within a time limit of the adapter's own. The same notice may be sent again under its id
+    /// where the answer was lost.
+    async fn send(&self, notice: &Notice) -> Sent;
+
+    /// Whether it could be reached, without telling anybody anything.
+    ///
+    /// # Errors
+    /// What is wrong, without a secret.
+    async fn reach(&self) -> Result<(), String>;
 }
 
 /// What became of a message that was handed over.

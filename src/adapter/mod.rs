@@ -4,6 +4,7 @@
 
 pub mod bigquery;
 pub mod call;
+pub mod channel;
 pub mod embedded;
 pub mod firestore;
 pub mod google;

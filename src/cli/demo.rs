@@ -199,6 +199,7 @@ impl Stage {
             | What::Received { .. }
             | What::Settled { .. }
             | What::Moved { .. }
+            | What::Told { .. }
             | What::World { .. } => {}
         }
     }
@@ -287,7 +288,7 @@ fn worth_telling(entry: &Entry) -> bool {
     match &entry.what {
         What::Sent(_) | What::Alert { .. } | What::World { .. } => true,
         What::Moved { from, to, .. } => from != to && to != "expired",
-        What::Received { .. } | What::Settled { .. } => false,
+        What::Received { .. } | What::Settled { .. } | What::Told { .. } => false,
     }
 }
 

@@ -11,6 +11,7 @@ use super::backend::{self, Emulators, project};
 use super::paint::Paint;
 use super::say::say;
 use super::{Common, Door, Fault, Verdict, serve, topics};
+use crate::adapter::channel;
 use crate::adapter::embedded::Embedded;
 use crate::adapter::google::environment_credentials;
 use crate::clock::Clock;
@@ -92,6 +93,9 @@ impl Doctor {
                 };
                 note(ok("configuration", format!("backend {backend}")));
                 note(token(&configuration));
+                for checked in alerts(&configuration).await {
+                    note(checked);
+                }
                 match (configuration.backend, &declarations) {
                     (Backend::Embedded, _) => note(embedded(&configuration)),
                     (Backend::Google, Some(declarations)) => google(&configuration, declarations, &mut note).await,
@@ -105,6 +109,27 @@ impl Doctor {
         }
         Ok(if worst == Mark::Failure { Verdict::Fails } else { Verdict::Holds })
     }
+}
+
+/// Whether people could be told. Nobody is told anything.
+async fn alerts(configuration: &Configuration) -> Vec<Checked> {
+    const CHECK: &str = "alerts";
+    let channels = match channel::declared(&configuration.alerts) {
+        Ok((_, channels)) => channels,
+        Err(error) => return vec![failure(CHECK, error.to_string(), "mend the file, or set what it names")],
+    };
+    if channels.is_empty() {
+        return vec![warning(CHECK, "nobody is told but who reads the log", "declare a channel; see docs/alerts.md")];
+    }
+    let mut checked = Vec::new();
+    for (id, channel) in channels {
+        checked.push(match tokio::time::timeout(CHECK_MAX, channel.reach()).await {
+            Ok(Ok(())) => ok(CHECK, format!("{id} can be reached; `tipoff alerts test {id}` sends a notice over it")),
+            Ok(Err(why)) => failure(CHECK, format!("{id}: {why}"), "mend it, or nobody is told over it"),
+            Err(_) => failure(CHECK, format!("{id} does not answer"), "mend it, or nobody is told over it"),
+        });
+    }
+    checked
 }
 
 fn tell(checked: &Checked) {

@@ -3,6 +3,7 @@
 //! Exit codes: 0 it holds; 1 it does not (a check failed, an expectation was missed, a date is not complete);
 //! 2 the call or a file was wrong; 3 the store or the service could not be used.
 
+mod alerts;
 mod backend;
 mod check;
 mod command;
@@ -126,6 +127,12 @@ enum Command {
     Rosters(monitor::RosterCoverage),
     /// How far the phases of a date are; exits 1 unless all is done
     Health(monitor::PipelineHealth),
+    /// What is on, whom tipoff told of it, and whether the ways to tell people work
+    Alerts(alerts::Alerts),
+    /// Tell nobody of an alert, or of a topic, for a while; it is told again if it is still on then
+    Mute(alerts::MuteFor),
+    /// End a mute
+    Unmute(alerts::Unmute),
     /// The dependency graph
     Graph(graph::Graph),
     /// Stop dispatching a node, or a whole date
@@ -247,6 +254,9 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Forecast(forecast) => forecast.run(common).await,
         Command::Rosters(rosters) => rosters.run(common).await,
         Command::Health(health) => health.run(common).await,
+        Command::Alerts(alerts) => alerts.run(common).await,
+        Command::Mute(mute) => mute.run(common).await,
+        Command::Unmute(unmute) => unmute.run(common).await,
         Command::Hold(hold) => hold.run(common).await,
         Command::Resume(resume) => resume.run(common).await,
         Command::Force(force) => force.run(common).await,

@@ -13,12 +13,14 @@ use tokio::task::JoinSet;
 use super::effective::Effective;
 use super::say::say;
 use super::{Common, Door, Fault, Verdict, backend, topics};
+use crate::adapter::channel;
 use crate::adapter::embedded::{Durability, Embedded, EmbeddedBus, PushTargets, Pusher};
 use crate::adapter::firestore::heartbeats::Heartbeats;
 use crate::adapter::pubsub::subscriber::{Patience, Subscribers};
 use crate::clock::Clock;
 use crate::configuration::{Backend, Configuration};
 use crate::domain::time::after;
+use crate::engine::notify::Notifier;
 use crate::engine::recipient::Listening;
 use crate::engine::{Engine, Settings, run};
 use crate::http::{self, App, Local, ROOM_KB, guard::Guard};
@@ -72,6 +74,8 @@ impl Serve {
             )));
         }
         let declarations = Arc::new(common.declarations()?);
+        // What is wrong with it is said before anything is opened.
+        channel::declared(&configuration.alerts).map_err(Fault::usage)?;
         let effective = Effective::of(common, &configuration)?;
         effective.log();
         let listener = tokio::net::TcpListener::bind(configuration.listen)
@@ -122,7 +126,7 @@ impl Serve {
             Clock::System,
             settings,
         );
-        let engine = Arc::new(engine);
+        let engine = Arc::new(engine.telling(notifier(configuration)?));
         let (stop, stopping) = watch::channel(false);
         let running = run::run(&engine, &stopping);
         let targets: PushTargets = self.targets.iter().cloned().collect();
@@ -170,7 +174,7 @@ impl Serve {
         let store = google.firestore.clone();
         let engine =
             Engine::new(declarations, store, google.bus.clone(), google.warehouse.clone(), Clock::System, settings);
-        let engine = Arc::new(engine);
+        let engine = Arc::new(engine.telling(notifier(configuration)?));
         let (stop, stopping) = watch::channel(false);
         let running = run::run(&engine, &stopping);
         let (inbox, topology) = (running.inbox.clone(), &engine.declarations.topology);
@@ -247,6 +251,15 @@ async fn closed(server: Server) {
 fn settings(configuration: &Configuration, flush: &str) -> Result<Settings, Fault> {
     let flush = configuration.heartbeat_flush.as_deref().unwrap_or(flush);
     Ok(Settings { heartbeat_flush: backend::span("heartbeat_flush", flush)?, ..Settings::default() })
+}
+
+/// Who is told of alerts.
+fn notifier(configuration: &Configuration) -> Result<Notifier, Fault> {
+    let (settings, channels) = channel::declared(&configuration.alerts).map_err(Fault::usage)?;
+    if channels.is_empty() {
+        tracing::warn!("nobody is told of alerts but who reads the log: tipoff.yaml declares no channel under alerts");
+    }
+    Ok(Notifier::new(settings, channels))
 }
 
 /// The token that every call must carry, if there is one.

@@ -96,6 +96,7 @@ pub fn line(entry: &Entry) -> String {
             let turn = format!("{turn:?}").to_lowercase();
             format!("alert     {turn} {key} ({}): {text}", format!("{severity:?}").to_lowercase())
         }
+        What::Told { channel, notice } => format!("told      {channel}: {}", notice.title),
         What::World { text } => format!("world     {text}"),
     }
 }

@@ -168,6 +168,58 @@ pub struct Alert {
     pub text: String,
     /// When it was decided.
     pub at: Timestamp,
+    /// Whose it is, and what is done about it.
+    #[serde(default, skip_serializing_if = "About::is_empty")]
+    pub about: About,
+}
+
+impl Alert {
+    /// An alert that belongs to no date: what is known of one is added by [`Alert::about`].
+    pub fn new(key: AlertKey, severity: Severity, turn: Turn, text: String, at: Timestamp) -> Self {
+        Self { key, severity, turn, text, at, about: About::default() }
+    }
+
+    /// The same, about that.
+    pub fn about(self, about: About) -> Self {
+        Self { about, ..self }
+    }
+}
+
+/// Whose an alert is, and what is done about it, as far as that is known.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct About {
+    /// The date.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<PartitionKey>,
+    /// The node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeId>,
+    /// What has been done already, or will be without anybody, as a clause.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub done: Option<String>,
+}
+
+impl About {
+    /// A date.
+    pub fn date(partition: &PartitionKey) -> Self {
+        Self { partition: Some(partition.clone()), ..Self::default() }
+    }
+
+    /// A node of a date.
+    pub fn node(partition: &PartitionKey, node: &NodeId) -> Self {
+        Self { node: Some(node.clone()), ..Self::date(partition) }
+    }
+
+    /// The same, and what is done.
+    pub fn done(self, done: impl Into<String>) -> Self {
+        Self { done: Some(done.into()), ..self }
+    }
+
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Whether an alert begins or ends.

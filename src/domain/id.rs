@@ -85,6 +85,10 @@ name! {
     AlertKey
 }
 name! {
+    /// A way to tell people, as the configuration calls it: `ops-slack`.
+    ChannelId
+}
+name! {
     /// The name of one decision to ask for work: `pipeline/date/node/run/attempt`. Two replicas that take the same
     /// decision write the same id (`same-decision-same-id`).
     DispatchId
@@ -92,6 +96,13 @@ name! {
 name! {
     /// The name of one operator's request, chosen by whoever makes it, so that a repeated request is recognised.
     RequestId
+}
+
+impl AlertKey {
+    /// What kind of thing it is about: the part before the first colon.
+    pub fn topic(&self) -> &str {
+        self.0.split(':').next().unwrap_or_default()
+    }
 }
 
 /// Everything about one date of one pipeline is one partition; this is its key.

@@ -14,6 +14,7 @@ pub mod forecast;
 pub mod graph;
 pub mod id;
 pub mod invariant;
+pub mod notify;
 pub mod partition;
 pub mod plan;
 pub mod rate;

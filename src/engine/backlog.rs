@@ -129,7 +129,7 @@ impl Engine {
         }
         for (topic, turn, text) in turns {
             let key = AlertKey::new(format!("{KEY}{topic}"));
-            self.alert(Alert { key, severity: Severity::Warning, turn, text, at }).await;
+            self.alert(Alert::new(key, Severity::Warning, turn, text, at)).await;
         }
     }
 }

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, ToSpan};
 
 use super::Engine;
 use super::step::StepError;
-use crate::domain::effect::{Alert, Severity, Turn};
+use crate::domain::effect::{About, Alert, Severity, Turn};
 use crate::domain::event::{Event, Scheduled};
 use crate::domain::id::{AlertKey, PartitionKey, PipelineId};
 use crate::domain::time::after;
@@ -84,6 +84,7 @@ impl Engine {
             turn: Turn::Raised,
             text: format!("the schedule is not used: {error}"),
             at: self.clock.now(),
+            about: About::date(key).done("the schedule known before still counts"),
         };
         if let Err(error) = self.bus.alert(&alert).await {
             tracing::error!("raise {}: {error}", alert.key);

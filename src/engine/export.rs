@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use jiff::SignedDuration;
 
 use super::Engine;
-use crate::domain::effect::{Alert, Severity, Turn};
+use crate::domain::effect::{About, Alert, Severity, Turn};
 use crate::domain::id::AlertKey;
 use crate::domain::time::after;
 use crate::port::StoreError;
@@ -104,6 +104,7 @@ impl Engine {
             turn: Turn::Raised,
             text: format!("{what} cannot be read and is missing from the history: {why}"),
             at: self.clock.now(),
+            about: About::default().done("the history goes on after it"),
         };
         self.alert(alert).await;
     }

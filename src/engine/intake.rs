@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::Engine;
 use super::step::{StepError, Stepped};
-use crate::domain::effect::{Alert, Severity, Turn};
+use crate::domain::effect::{About, Alert, Severity, Turn};
 use crate::domain::event::Event;
 use crate::domain::id::{AlertKey, PartitionKey};
 use crate::domain::partition::Recorded;
@@ -283,6 +283,7 @@ impl Engine {
             turn: Turn::Raised,
             text: format!("a message on {} was parked: {reason}", parked.topic),
             at: parked.at,
+            about: About::default().done("it is kept with its reason and was acknowledged"),
         };
         match self.suspect(self.store.park(parked).await) {
             Ok(()) => {

@@ -9,6 +9,7 @@
 //! - [`forecast`]: works out what is to be expected of today, and tells a date when that changes.
 //! - [`export`]: writes the history from the journal, behind everything else.
 //! - [`monitor`]: gathers what the daily questions are answered from.
+//! - [`notify`]: tells people what is on and has not been told, and keeps what has.
 //! - [`watch`]: watches the service itself: its store, and whether anything still moves.
 //! - [`backlog`]: tells of old messages that come in numbers.
 //! - [`health`]: what keeps the service from being ready.
@@ -26,6 +27,7 @@ pub mod health;
 pub mod hearing;
 pub mod intake;
 pub mod monitor;
+pub mod notify;
 pub mod pace;
 pub mod recipient;
 pub mod relay;
@@ -70,6 +72,8 @@ pub struct Engine {
     pub health: health::Health,
     /// What the service knows of itself.
     pub watch: watch::Watch,
+    /// How people are told.
+    pub notifier: notify::Notifier,
     opened: PerMinute,
     history: PerMinute,
     targets: relay::Targets,
@@ -167,6 +171,7 @@ impl Engine {
             counts: Counts::default(),
             health: health::Health::default(),
             watch: watch::Watch::default(),
+            notifier: notify::Notifier::default(),
             opened: PerMinute::default(),
             history: PerMinute::default(),
             targets: relay::Targets::default(),
@@ -177,6 +182,11 @@ impl Engine {
             progress: export::Progress::default(),
             pasts: forecast::Pasts::default(),
         }
+    }
+
+    /// The same, which tells people over the channels of `notifier`.
+    pub fn telling(self, notifier: notify::Notifier) -> Self {
+        Self { notifier, ..self }
     }
 
     /// The pipeline called `id`.

@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Engine;
 use super::pace::jittered;
 use super::step::StepError;
-use crate::domain::effect::{Alert, Dispatch, Effect, Severity, Turn};
+use crate::domain::effect::{About, Alert, Dispatch, Effect, Severity, Turn};
 use crate::domain::event::{CheckAnswer, Checked, Delivery, Event, Observed, UpstreamSettled};
 use crate::domain::id::{AlertKey, PartitionKey};
 use crate::domain::partition::State;
@@ -420,7 +420,8 @@ impl Engine {
         let waiting = told(&mut self.targets.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         let Some(waiting) = waiting else { return };
         let (key, text) = (AlertKey::new(key), words(&waiting.join(", ")));
-        self.alert(Alert { key, severity, turn: Turn::Raised, text, at }).await;
+        let about = About::default().done("what waits is sent again with growing pauses until it is taken");
+        self.alert(Alert::new(key, severity, Turn::Raised, text, at).about(about)).await;
     }
 
     /// The end of that alert. After a start nobody knows whether it is on, so the first success says so as well.
@@ -430,7 +431,7 @@ impl Engine {
             known.insert(key.to_owned(), None).is_none_or(|waiting| waiting.is_some())
         };
         if news {
-            self.alert(Alert { key: AlertKey::new(key), severity, turn: Turn::Resolved, text, at }).await;
+            self.alert(Alert::new(AlertKey::new(key), severity, Turn::Resolved, text, at)).await;
         }
     }
 
@@ -441,6 +442,7 @@ impl Engine {
             turn: Turn::Raised,
             text: format!("{} could not be delivered: {reason}", entry.id),
             at,
+            about: About::date(&entry.key).done("it is kept as it is, and not sent"),
         };
         self.alert(alert).await;
     }

@@ -23,6 +23,10 @@ const PARKING_MAX: usize = 64;
 const DRAIN: Duration = Duration::from_secs(10);
 /// The shortest time between two sweeps.
 const SWEEP_MIN: Duration = Duration::from_secs(1);
+/// The shortest time between two looks for what people have to be told,
+const NOTIFY_MIN: Duration = Duration::from_secs(1);
+/// and the longest: each reads the alerts that are on, and half a minute of company is waited for anyway.
+const NOTIFY_EVERY: Duration = Duration::from_secs(15);
 /// How often history is written.
 const EXPORT_EVERY: Duration = Duration::from_secs(5);
 
@@ -98,6 +102,7 @@ pub fn run(engine: &Arc<Engine>, stop: &watch::Receiver<bool>) -> Running {
     tasks.spawn(calendar(Arc::clone(engine), decided_by_calendar, stop.clone()));
     tasks.spawn(forecast(Arc::clone(engine), decided_by_forecast, stop.clone()));
     tasks.spawn(watch_over(Arc::clone(engine), stop.clone()));
+    tasks.spawn(notify(Arc::clone(engine), stop.clone()));
     Running { inbox: Inbox(sender), tasks }
 }
 
@@ -334,6 +339,20 @@ async fn watch_over(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) {
         }
         if *stop.borrow() {
             return;
+        }
+    }
+}
+
+async fn notify(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) {
+    loop {
+        if let Err(error) = engine.notify().await {
+            tracing::warn!("what is on cannot be told now: {error}");
+        }
+        let nap = until(engine.clock.now(), engine.notifier.due()).clamp(NOTIFY_MIN, NOTIFY_EVERY);
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return,
+            () = tokio::time::sleep(nap) => {}
         }
     }
 }

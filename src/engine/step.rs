@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Engine;
 use crate::domain::decide::decide;
-use crate::domain::effect::{Alert, Effect, Severity, Turn};
+use crate::domain::effect::{About, Alert, Effect, Severity, Turn};
 use crate::domain::event::Event;
 use crate::domain::id::{AlertKey, PartitionKey};
 use crate::domain::invariant::Violation;
@@ -95,6 +95,7 @@ impl Engine {
             turn: Turn::Raised,
             text: format!("{violation}; {key} takes no decisions on these events"),
             at: self.clock.now(),
+            about: About::date(key).done("the decision was refused and nothing of it is stored; other dates go on"),
         };
         self.alert(alert).await;
     }

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 
 use super::Engine;
 use crate::domain::calendar::Schedule;
-use crate::domain::effect::{Alert, Severity, Turn};
+use crate::domain::effect::{About, Alert, Severity, Turn};
 use crate::domain::event::Event;
 use crate::domain::graph::Graph;
 use crate::domain::id::{AlertKey, PartitionKey};
@@ -170,6 +170,18 @@ impl Watch {
         }
     }
 
+    /// Alerts that are on and cannot be kept.
+    pub(super) fn owed(&self) -> Vec<Alert> {
+        let mut on: BTreeMap<AlertKey, Alert> = BTreeMap::new();
+        for alert in &self.known().owed {
+            match alert.turn {
+                Turn::Raised => on.insert(alert.key.clone(), alert.clone()),
+                Turn::Resolved => on.remove(&alert.key),
+            };
+        }
+        on.into_values().collect()
+    }
+
     /// Remembers an alert that cannot be kept. Returns whether it is news.
     fn owe(&self, alert: &Alert) -> bool {
         let mut known = self.known();
@@ -186,6 +198,7 @@ impl Engine {
     /// One look: tries the store, and tells what has changed.
     pub async fn watch(&self) {
         let now = self.clock.now();
+        self.watch_the_notifier(now);
         let refused = self.store.mark(now).await.err().map(|error| error.to_string());
         let (before, found) = self.watch.tried(now, refused);
         match found {
@@ -249,7 +262,7 @@ impl Engine {
                 };
                 let key = plane.alert(&pipeline.graph.pipeline);
                 if on.contains(&key) != (turn == Turn::Raised) {
-                    self.alert(Alert { key, severity: plane.severity(), turn, text, at: now.at }).await;
+                    self.alert(Alert::new(key, plane.severity(), turn, text, now.at)).await;
                 }
             }
         }
@@ -321,7 +334,8 @@ impl Engine {
 
     fn of_store(&self, turn: Turn, text: String) -> Alert {
         let key = AlertKey::new(STORE_ALERT);
-        Alert { key, severity: Severity::Critical, turn, text, at: self.clock.now() }
+        let about = About::default().done("nothing is taken in, so nothing is lost: what comes waits at its broker");
+        Alert::new(key, Severity::Critical, turn, text, self.clock.now()).about(about)
     }
 
     /// Passes on what the store answered. Where it did not answer, it is tried soon.

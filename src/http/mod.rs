@@ -4,6 +4,7 @@
 //! A response is the settlement: 2xx is an acknowledgement and is given only after the commit; 503 hands a message back.
 //! Binds to loopback unless a token is configured; a browser's cross-site request is refused either way.
 
+pub mod alerts;
 pub mod guard;
 pub mod monitor;
 pub mod rest;
@@ -63,6 +64,9 @@ pub fn router(app: App) -> Router {
     let mut guarded = Router::new()
         .route("/push", post(rest::push))
         .route("/v1/config", get(effective))
+        .route("/v1/alerts", get(alerts::board))
+        .route("/v1/alerts/mute", post(alerts::mute))
+        .route("/v1/alerts/unmute", post(alerts::unmute))
         .route("/game-coverage-alert", get(monitor::game_coverage).post(monitor::game_coverage))
         .route("/stale-processor-monitor", get(monitor::silence).post(monitor::silence))
         .route("/pipeline-health-summary", get(monitor::health).post(monitor::health))

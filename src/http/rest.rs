@@ -39,7 +39,7 @@ const RETENTION_MAX: SignedDuration = SignedDuration::from_hours(31 * 24);
 const PUBLISH_MAX: usize = 1000;
 
 /// Google's error shape.
-fn refuse(code: StatusCode, status: &str, message: impl Into<String>) -> Response {
+pub(super) fn refuse(code: StatusCode, status: &str, message: impl Into<String>) -> Response {
     let error = json!({ "error": { "code": code.as_u16(), "status": status, "message": message.into() } });
     let mut response = (code, Json(error)).into_response();
     if code == StatusCode::SERVICE_UNAVAILABLE {
@@ -48,7 +48,7 @@ fn refuse(code: StatusCode, status: &str, message: impl Into<String>) -> Respons
     response
 }
 
-fn invalid(message: impl Into<String>) -> Response {
+pub(super) fn invalid(message: impl Into<String>) -> Response {
     refuse(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", message)
 }
 

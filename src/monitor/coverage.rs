@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::isoformat;
-use crate::domain::effect::{Alert, Severity, Turn};
+use crate::domain::effect::{About, Alert, Severity, Turn};
 use crate::domain::event;
 use crate::domain::id::{AlertKey, PartitionKey, UnitId};
 use crate::wire::report::GameCoverage;
@@ -183,7 +183,8 @@ impl Coverage {
 
     /// What is to be told: that games lack predictions, or that none does.
     pub fn alert(&self, key: &PartitionKey, now: Timestamp) -> Alert {
-        let alert = |severity, turn, text| Alert { key: alert_key(key), severity, turn, text, at: now };
+        let alert =
+            |severity, turn, text| Alert::new(alert_key(key), severity, turn, text, now).about(About::date(key));
         if self.issues.is_empty() {
             let text = format!("{key}: every game has {} players or more predicted", self.players_min);
             return alert(Severity::Warning, Turn::Resolved, text);

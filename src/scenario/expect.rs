@@ -4,11 +4,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::file::{
-    Crowd, Expectation, Never, Scenario, WantedAlert, WantedDispatch, WantedSettlement, WantedState, span,
+    Crowd, Expectation, Never, Scenario, WantedAlert, WantedDispatch, WantedSettlement, WantedState, WantedTelling,
+    span,
 };
 use super::seen::{Seen, Sent, What};
 use super::world::{Regime, SHUFFLE_WITHIN};
 use crate::domain::effect::{Severity, Turn};
+use crate::domain::notify::{Item, Notice};
 use crate::domain::time::after;
 use crate::engine::Settings;
 use crate::engine::intake::Settlement;
@@ -56,6 +58,9 @@ impl Judge<'_> {
         if let Some(alert) = &wanted.alert {
             return self.alert(alert);
         }
+        if let Some(told) = &wanted.told {
+            return self.told(told);
+        }
         if let Some(settled) = &wanted.settled {
             return self.settled(settled);
         }
@@ -86,7 +91,7 @@ impl Judge<'_> {
             return self.never(never);
         }
         Some(
-            "an expectation has one of dispatch, alert, settled, state, parked, refused, alerts_at_most, never"
+            "an expectation has one of dispatch, alert, told, settled, state, parked, refused, alerts_at_most, never"
                 .to_owned(),
         )
     }
@@ -267,6 +272,45 @@ impl Judge<'_> {
         None
     }
 
+    /// Notices like `wanted`, each once, with an instant and a word.
+    fn telling(&self, wanted: &WantedTelling) -> Vec<(Timestamp, String)> {
+        let is_wanted = |item: &&Item| {
+            let key = item.key.as_str();
+            wanted.key.as_deref().is_none_or(|wanted| wanted == key)
+                && wanted.key_prefix.as_deref().is_none_or(|prefix| key.starts_with(prefix))
+                && wanted.news.is_none_or(|news| news == item.news)
+                && wanted.severity.is_none_or(|severity| severity == item.severity)
+                && wanted.downstream.is_none_or(|count| count == item.downstream)
+        };
+        let told = self.seen.told();
+        let of_kind = told.iter().filter(|(_, _, notice)| wanted.kind.is_none_or(|kind| kind == notice.kind));
+        of_kind
+            .filter(|(_, _, notice)| {
+                notice.items.iter().filter(is_wanted).any(|item| {
+                    let done = item.done.as_deref().unwrap_or_default();
+                    let (look, act) = (item.look.join("\n"), item.act.join("\n"));
+                    let said = [&notice.title, &item.text, done, &look, &act].join("\n");
+                    wanted.says.iter().all(|word| said.contains(word.as_str()))
+                })
+            })
+            .map(|(at, channel, notice)| (*at, format!("{at} {channel}: {}", notice.title)))
+            .collect()
+    }
+
+    fn told(&self, wanted: &WantedTelling) -> Option<String> {
+        let found = self.telling(wanted);
+        let count = wanted.count.unwrap_or(1);
+        let words: Vec<&str> = found.iter().map(|(_, words)| words.as_str()).collect();
+        if found.len() < count || found.len() > wanted.most.unwrap_or(count) {
+            let all: Vec<String> = self.seen.told().iter().map(|(at, _, notice)| shown(*at, notice)).collect();
+            let all = all.join("; ");
+            return Some(format!("told {} times, not {count}: {words:?}; in all: {all}", found.len()));
+        }
+        let (from, until) = self.window(wanted.between.as_ref()?);
+        let outside = found.iter().any(|(at, _)| *at < from || *at > until);
+        outside.then(|| format!("told at another time: {words:?}"))
+    }
+
     fn settled(&self, wanted: &WantedSettlement) -> Option<String> {
         let WantedSettlement { message, r#as: wanted, handed_back } = wanted;
         let Some(found) = self.seen.settlements.get(message) else {
@@ -323,6 +367,11 @@ impl Judge<'_> {
             let found: Vec<String> = found.into_iter().map(|(at, sent)| show(at, sent)).collect();
             return (!found.is_empty())
                 .then(|| format!("{} must not be seen, but: {}", words(wanted), found.join("; ")));
+        }
+        if let Some(wanted) = &never.told {
+            let found = self.telling(wanted).into_iter().filter(|(at, _)| within(*at));
+            let found: Vec<String> = found.map(|(_, words)| words).collect();
+            return (!found.is_empty()).then(|| format!("must not be told, but: {}", found.join("; ")));
         }
         let prefix = never.alert.as_deref().unwrap_or_default();
         let found: Vec<String> = self
@@ -415,6 +464,11 @@ fn lacking(wanted: &Value, found: &Value, path: &str) -> Option<String> {
         }),
         (wanted, found) => (wanted != found).then(|| format!("body{path} {found} instead of {wanted}")),
     }
+}
+
+fn shown(at: Timestamp, notice: &Notice) -> String {
+    let items = notice.items.iter().map(|item| format!("{} {}", item.news.as_str(), item.key));
+    format!("{at} {} [{}]", notice.title, items.collect::<Vec<_>>().join(", "))
 }
 
 fn show(at: Timestamp, sent: &Sent) -> String {

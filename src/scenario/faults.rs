@@ -10,10 +10,14 @@ use jiff::civil::Date;
 use serde_json::Value;
 
 use super::seen::Sent;
+use super::world::Dice;
 use crate::clock::Clock;
 use crate::domain::effect::Alert;
-use crate::domain::id::{DispatchId, NodeId, PartitionKey, PipelineId, RunId};
-use crate::port::{Bus, BusError, Commit, Delivered, JournalEntry, OutboxEntry, Parked, Store, StoreError, Stored};
+use crate::domain::id::{AlertKey, ChannelId, DispatchId, NodeId, PartitionKey, PipelineId, RunId};
+use crate::domain::notify::{Ledger, Notice, Sent as Told};
+use crate::port::{
+    Bus, BusError, Channel, Commit, Delivered, JournalEntry, OutboxEntry, Parked, Store, StoreError, Stored,
+};
 use crate::wire::dispatch::Outgoing;
 
 /// What a store that fails does not do.
@@ -44,6 +48,11 @@ pub(super) struct Faults {
     pub refused: Mutex<BTreeMap<String, usize>>,
     /// The next settling of an effect is lost, as by a kill between sending and noting it.
     pub lose_settling: Mutex<bool>,
+    /// The next note of what people were told is lost, as by a kill between telling and noting it.
+    pub lose_telling: Mutex<bool>,
+    /// Draws which of the notices are followed by such a kill, in a world where kills fall.
+    pub telling_dice: Mutex<Option<Dice>>,
+    pub told: Mutex<Vec<(Timestamp, ChannelId, Notice)>>,
     pub sent: Mutex<Vec<(Timestamp, Sent)>>,
     pub alerts: Mutex<Vec<(Timestamp, Alert)>>,
 }
@@ -102,6 +111,48 @@ impl Bus for FaultyBus {
 
     async fn alerts(&self) -> Result<Vec<Alert>, BusError> {
         self.inner.alerts().await
+    }
+
+    async fn alert_of(&self, key: &AlertKey) -> Result<Option<Alert>, BusError> {
+        self.inner.alert_of(key).await
+    }
+}
+
+/// A channel that takes down what people are told, and can fail.
+pub(super) struct RecordedChannel {
+    pub id: ChannelId,
+    pub faults: Arc<Faults>,
+    pub clock: Clock,
+}
+
+/// Notices for each that is followed by a kill.
+const TELLING_ODDS: u64 = 5;
+
+#[async_trait]
+impl Channel for RecordedChannel {
+    async fn send(&self, notice: &Notice) -> Told {
+        let target = format!("channel:{}", self.id);
+        if let Some((through, gone)) = locked(&self.faults.broken).get_mut(&target) {
+            if *through == 0 {
+                return match gone {
+                    true => Told::Dead("404 Not Found".to_owned()),
+                    false => Told::Later { wait: None, why: format!("{} does not answer", self.id) },
+                };
+            }
+            *through -= 1;
+        }
+        locked(&self.faults.told).push((self.clock.now(), self.id.clone(), notice.clone()));
+        if locked(&self.faults.telling_dice).as_mut().is_some_and(|dice| dice.roll(TELLING_ODDS) == 0) {
+            *locked(&self.faults.lose_telling) = true;
+        }
+        Told::Taken
+    }
+
+    async fn reach(&self) -> Result<(), String> {
+        match locked(&self.faults.broken).get(&format!("channel:{}", self.id)) {
+            Some((0, _)) => Err(format!("{} does not answer", self.id)),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
@@ -195,6 +246,17 @@ impl Store for FaultyStore {
 
     async fn marked(&self) -> Result<Option<Timestamp>, StoreError> {
         self.there()?.marked().await
+    }
+
+    async fn ledger(&self) -> Result<(u64, Ledger), StoreError> {
+        self.there()?.ledger().await
+    }
+
+    async fn keep_ledger(&self, expected: u64, ledger: &Ledger) -> Result<bool, StoreError> {
+        if std::mem::take(&mut *locked(&self.faults.lose_telling)) {
+            return Err(StoreError::Unavailable("killed before it was noted".to_owned()));
+        }
+        self.taking()?.keep_ledger(expected, ledger).await
     }
 
     async fn exported(&self) -> Result<u64, StoreError> {

@@ -9,8 +9,10 @@ use serde_json::Value;
 use serde_saphyr::Spanned;
 
 use crate::diagnostic::{self, Problem, Problems};
+use crate::domain::effect::Severity;
 use crate::domain::event::{Command, GameStatus};
 use crate::domain::id::{CheckId, NodeId, PipelineId, UnitId};
+use crate::domain::notify::{Muted, News, NoticeKind};
 use crate::domain::time::after;
 
 /// A scenario file.
@@ -104,6 +106,12 @@ pub struct Step {
     /// An operator asks.
     #[serde(default)]
     pub operator: Option<Operator>,
+    /// An operator mutes an alert, or a topic.
+    #[serde(default)]
+    pub mute: Option<MuteStep>,
+    /// An operator ends that.
+    #[serde(default)]
+    pub unmute: Option<Muted>,
     /// The process is killed and started again.
     #[serde(default)]
     pub restart: Option<Restart>,
@@ -245,10 +253,28 @@ pub struct Operator {
     pub reason: String,
 }
 
+/// A mute.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MuteStep {
+    /// What: `key: KEY` or `topic: TOPIC`.
+    pub what: Muted,
+    /// For how long.
+    pub r#for: String,
+    /// Who; defaults to `operator`.
+    #[serde(default)]
+    pub actor: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
 /// A kill and a new start.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Restart {
+    /// So many times in all, that far apart.
+    #[serde(default)]
+    pub repeat: Option<Repeat>,
     /// How long it is down; defaults to nothing.
     #[serde(default)]
     pub down_for: Option<String>,
@@ -258,7 +284,7 @@ pub struct Restart {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Break {
-    /// `store`, `topic:NAME` or `http:SERVICE/PATH`.
+    /// `store`, `topic:NAME`, `http:SERVICE/PATH` or `channel:people`.
     pub target: String,
     /// For how long.
     pub r#for: String,
@@ -319,6 +345,9 @@ pub struct Expectation {
     /// An alert.
     #[serde(default)]
     pub alert: Option<WantedAlert>,
+    /// What people are told.
+    #[serde(default)]
+    pub told: Option<WantedTelling>,
     /// How a message was settled.
     #[serde(default)]
     pub settled: Option<WantedSettlement>,
@@ -416,6 +445,42 @@ pub struct WantedAlert {
     pub says_at_end: Vec<String>,
 }
 
+/// What people must be told, in so many notices.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WantedTelling {
+    /// An alert of this key is in it.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// An alert whose key begins so is in it.
+    #[serde(default)]
+    pub key_prefix: Option<String>,
+    /// What is told of it.
+    #[serde(default)]
+    pub news: Option<News>,
+    /// How bad it is told to be.
+    #[serde(default)]
+    pub severity: Option<Severity>,
+    /// So many others are folded into it.
+    #[serde(default)]
+    pub downstream: Option<usize>,
+    /// What kind of notice it is in.
+    #[serde(default)]
+    pub kind: Option<NoticeKind>,
+    /// Words of the notice's title, or of what it says of the alert: all of these.
+    #[serde(default)]
+    pub says: Vec<String>,
+    /// How many such notices; defaults to 1.
+    #[serde(default)]
+    pub count: Option<usize>,
+    /// Or more, up to so many: what cannot be kept is told again by whoever starts meanwhile.
+    #[serde(default)]
+    pub most: Option<usize>,
+    /// From when until when all of them come.
+    #[serde(default)]
+    pub between: Option<(String, String)>,
+}
+
 /// How a message must be settled.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -480,6 +545,9 @@ pub struct Never {
     /// An alert whose key begins so.
     #[serde(default)]
     pub alert: Option<String>,
+    /// A notice like this.
+    #[serde(default)]
+    pub told: Option<WantedTelling>,
     /// From when until when.
     #[serde(default)]
     pub between: Option<(String, String)>,
@@ -510,6 +578,8 @@ impl Scenario {
                 step.warehouse_away.is_some(),
                 step.schedule.is_some(),
                 step.operator.is_some(),
+                step.mute.is_some(),
+                step.unmute.is_some(),
                 step.restart.is_some(),
                 step.breaks.is_some(),
             ];
@@ -603,8 +673,12 @@ fn times(expectation: &Expectation) -> Vec<&str> {
         pairs.extend(&wanted.raised);
         pairs.extend(&wanted.resolved);
     }
+    if let Some(wanted) = &expectation.told {
+        pairs.extend(&wanted.between);
+    }
     if let Some(never) = &expectation.never {
         pairs.extend(&never.between);
+        pairs.extend(never.told.iter().filter_map(|wanted| wanted.between.as_ref()));
         if let Some(wanted) = &never.dispatch {
             pairs.extend(&wanted.between);
         }

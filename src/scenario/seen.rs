@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::domain::effect::{Severity, Turn};
-use crate::domain::id::{AlertKey, DispatchId, NodeId, PartitionKey};
+use crate::domain::id::{AlertKey, ChannelId, DispatchId, NodeId, PartitionKey};
+use crate::domain::notify::Notice;
 use crate::engine::intake::Settlement;
 use crate::port::Parked;
 
@@ -62,6 +63,13 @@ pub enum What {
         turn: Turn,
         /// In words.
         text: String,
+    },
+    /// People were told.
+    Told {
+        /// Over which channel.
+        channel: ChannelId,
+        /// What.
+        notice: Notice,
     },
     /// Something the world did.
     World {
@@ -126,6 +134,18 @@ impl Seen {
             .iter()
             .filter_map(|entry| match &entry.what {
                 What::Sent(sent) if known.insert(sent.message.as_str()) => Some((entry.at, sent)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Notices, each once, with the channel and the instant of its first telling.
+    pub fn told(&self) -> Vec<(Timestamp, &ChannelId, &Notice)> {
+        let mut known = BTreeSet::new();
+        self.entries
+            .iter()
+            .filter_map(|entry| match &entry.what {
+                What::Told { channel, notice } if known.insert(notice.id.as_str()) => Some((entry.at, channel, notice)),
                 _ => None,
             })
             .collect()

@@ -10,7 +10,7 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::faults::{Faults, FaultyBus, FaultyStore, Outage, locked};
+use super::faults::{Faults, FaultyBus, FaultyStore, Outage, RecordedChannel, locked};
 use super::file::{Answer, Break, Denied, Scenario, Step, span};
 use super::ground::Ground;
 use super::past::remember;
@@ -18,17 +18,19 @@ use super::seen::{Entry, Seen, Sent, What};
 use crate::adapter::embedded::{Durability, Embedded, question};
 use crate::clock::Clock;
 use crate::domain::coverage::Coverage;
-use crate::domain::effect::Turn;
+use crate::domain::effect::{Severity, Turn};
 use crate::domain::event::{Event, Game, Request, Scheduled};
 use crate::domain::graph::Heartbeats;
-use crate::domain::id::{AlertKey, DispatchId, NodeId, PartitionKey, PipelineId, RequestId};
+use crate::domain::id::{AlertKey, ChannelId, DispatchId, NodeId, PartitionKey, PipelineId, RequestId};
+use crate::domain::notify::{self, Mute, Route};
 use crate::domain::time::{Now, after};
 use crate::domain::view::{PartitionView, view};
 use crate::engine::forecast::FORECAST_EVERY;
 use crate::engine::intake::{Intake, Offer, Settlement};
+use crate::engine::notify::Notifier;
 use crate::engine::{Engine, Settings};
 use crate::pipeline::Declarations;
-use crate::port::{Bus, Store, StoreError};
+use crate::port::{Bus, Channel, Store, StoreError};
 use crate::wire::inbound::Delivery;
 
 /// Rounds of relaying at one instant before the world gives up: effects that beget effects must come to an end.
@@ -48,6 +50,9 @@ pub enum Regime {
     /// Messages between which no deadline falls come in an order drawn from the seed.
     Shuffle(u64),
 }
+
+/// The channel over which people are told in every world.
+pub const PEOPLE: &str = "people";
 
 /// Messages further apart than this are not reordered.
 pub const SHUFFLE_WITHIN: SignedDuration = SignedDuration::from_secs(60);
@@ -69,10 +74,11 @@ struct Message {
 }
 
 /// A small generator: the same seed, the same world.
-struct Dice(u64);
+#[derive(Debug)]
+pub(super) struct Dice(u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(super) fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -193,6 +199,10 @@ impl<'a> World<'a> {
             watched: BTreeSet::new(),
             down_until: scenario.start,
         };
+        if let Regime::RestartAnywhere(seed) = regime {
+            // A course of its own: what people are told changes nothing of what else is drawn.
+            *locked(&world.faults.telling_dice) = Some(Dice(!seed));
+        }
         world.remember().await?;
         world.start();
         world.fill()?;
@@ -238,6 +248,7 @@ impl<'a> World<'a> {
                 self.round(at).await?;
             }
             self.watch(at).await?;
+            self.tell_people(at).await?;
             // A world that answers goes on for as long as it has something to say.
             if let Some((last, _)) = self.queue.keys().next_back().filter(|_| !self.scenario.answers.is_empty()) {
                 end = end.max(after(*last, run_on.min(SignedDuration::from_hours(1))));
@@ -329,7 +340,15 @@ impl<'a> World<'a> {
                     self.message(&id, &topic, body.to_string().into_bytes(), BTreeMap::new(), at, at, &[]);
                 }
             } else {
-                self.enqueue(at, Input::Step(Box::new(step.clone())));
+                let repeat = step.restart.as_ref().and_then(|restart| restart.repeat.as_ref());
+                let (times, every) = match repeat {
+                    Some(repeat) => (repeat.times, span(&repeat.every).map_err(RunError::File)?),
+                    None => (1, SignedDuration::ZERO),
+                };
+                for nth in 0..times {
+                    let at = after(at, every.saturating_mul(i32::try_from(nth).unwrap_or(i32::MAX)));
+                    self.enqueue(at, Input::Step(Box::new(step.clone())));
+                }
             }
         }
         for (index, expectation) in scenario.expect.iter().enumerate() {
@@ -380,14 +399,18 @@ impl<'a> World<'a> {
         let store = FaultyStore { inner: Arc::clone(&self.store), faults: Arc::clone(&self.faults) };
         let bus =
             FaultyBus { inner: Arc::clone(&self.bus), faults: Arc::clone(&self.faults), clock: self.clock.clone() };
-        self.engine = Some(Engine::new(
+        let engine = Engine::new(
             Arc::clone(&self.declarations),
             Arc::new(store),
             Arc::new(bus),
             Arc::new(self.warehouse.clone()),
             self.clock.clone(),
             Settings::default(),
-        ));
+        );
+        let id = ChannelId::from(PEOPLE);
+        let channel = RecordedChannel { id: id.clone(), faults: Arc::clone(&self.faults), clock: self.clock.clone() };
+        let channels: BTreeMap<ChannelId, Arc<dyn Channel>> = BTreeMap::from([(id, Arc::new(channel) as Arc<_>)]);
+        self.engine = Some(engine.telling(Notifier::new(telling(), channels)));
         self.intake = Intake::default();
     }
 
@@ -396,6 +419,7 @@ impl<'a> World<'a> {
         self.engine = None;
         self.intake = Intake::default();
         *locked(&self.faults.lose_settling) = false;
+        *locked(&self.faults.lose_telling) = false;
         (self.store, self.bus) = self.ground.open().await.map_err(RunError::Open)?;
         let up = after(at, down_for);
         self.down_until = self.down_until.max(up);
@@ -433,7 +457,7 @@ impl<'a> World<'a> {
             }
         }
         let work = instants.into_iter().min().map(|at| at.max(now));
-        let look = self.engine.as_ref().map(|engine| engine.watch.due().max(now));
+        let look = self.engine.as_ref().map(|engine| engine.watch.due().min(engine.notifier.due()).max(now));
         Ok(match (work, look) {
             (Some(work), Some(look)) => Some((work.min(look), work <= look)),
             (Some(work), None) => Some((work, true)),
@@ -451,6 +475,20 @@ impl<'a> World<'a> {
             }
         }
         self.look(at).await
+    }
+
+    /// People are told what they have to be, where that is due.
+    async fn tell_people(&mut self, at: Timestamp) -> Result<(), RunError> {
+        let Some(engine) = self.engine.as_ref().filter(|engine| engine.notifier.due() <= at) else { return Ok(()) };
+        let failed = engine.notify().await.is_err();
+        // Between telling and noting it.
+        let killed = failed && locked(&self.faults.telling_dice).is_some() && locked(&self.faults.outage).is_none();
+        self.look(at).await?;
+        if killed {
+            self.seen.kills += 1;
+            self.kill(at, SignedDuration::ZERO).await?;
+        }
+        Ok(())
     }
 
     /// Everything that arrives now.
@@ -592,7 +630,8 @@ impl<'a> World<'a> {
 
     async fn step(&mut self, step: Step, at: Timestamp) -> Result<(), RunError> {
         // Whoever asks a service that does not answer asks again when it does.
-        if self.engine.is_none() && (step.schedule.is_some() || step.operator.is_some()) {
+        let asks = step.schedule.is_some() || step.operator.is_some() || step.mute.is_some() || step.unmute.is_some();
+        if self.engine.is_none() && asks {
             self.enqueue(self.down_until.max(at), Input::Step(Box::new(step)));
             return Ok(());
         }
@@ -630,6 +669,23 @@ impl<'a> World<'a> {
                 command: asked.ask,
             });
             self.tell(&key, event, at).await?;
+        } else if let Some(asked) = step.mute {
+            let until = after(at, span(&asked.r#for).map_err(RunError::File)?);
+            let (actor, reason) = (asked.actor.unwrap_or_else(|| "operator".to_owned()), asked.reason);
+            let mute = Mute { what: asked.what, from: at, until, actor, reason, ended_by: None };
+            self.world(at, format!("{} mutes {}", mute.actor, mute.what));
+            if let Some(engine) = &self.engine
+                && let Err(error) = engine.mute(&mute).await
+            {
+                self.world(at, format!("refused: {error}"));
+            }
+        } else if let Some(what) = step.unmute {
+            self.world(at, format!("{what} is unmuted"));
+            if let Some(engine) = &self.engine
+                && let Err(error) = engine.unmute(&what, "operator").await
+            {
+                self.world(at, format!("refused: {error}"));
+            }
         } else if let Some(restart) = step.restart {
             let down_for = restart.down_for.as_deref().map_or(Ok(SignedDuration::ZERO), span);
             self.kill(at, down_for.map_err(RunError::File)?).await?;
@@ -743,6 +799,13 @@ impl<'a> World<'a> {
             }
         }
         let alerts: Vec<_> = std::mem::take(&mut *locked(&self.faults.alerts));
+        if let Some(engine) = self.engine.as_ref().filter(|_| !alerts.is_empty()) {
+            engine.notifier.wake();
+        }
+        let told: Vec<_> = std::mem::take(&mut *locked(&self.faults.told));
+        for (at, channel, notice) in told {
+            self.seen.entries.push(Entry { at, what: What::Told { channel, notice } });
+        }
         for (at, alert) in alerts {
             // An end without a beginning is nobody's news.
             match alert.turn {
@@ -841,6 +904,13 @@ impl<'a> World<'a> {
         }
         Ok(views)
     }
+}
+
+/// Everything from a warning on is told, by the usual settings.
+fn telling() -> notify::Settings {
+    let channels = vec![ChannelId::from(PEOPLE)];
+    let route = Route { channels, severity_min: Severity::Warning, topics: Vec::new(), pipeline: None };
+    notify::Settings { routes: vec![route], ..notify::Settings::default() }
 }
 
 fn on_grid(at: Timestamp, every: SignedDuration) -> bool {

@@ -309,8 +309,7 @@ mod tests {
                 units: std::collections::BTreeSet::new(),
             },
         };
-        let alert =
-            Alert { key: "k".into(), severity: Severity::Critical, turn: Turn::Raised, text: "t".into(), at: at() };
+        let alert = Alert::new("k".into(), Severity::Critical, Turn::Raised, "t".into(), at());
         let events = vec![
             completed("player_game_summary", "r1", Outcome::Done(Extent::Whole)),
             completed("team_offense_game_summary", "r2", Outcome::Failed("no rows".into())),

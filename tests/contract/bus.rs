@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use tipoff::domain::effect::{Alert, Severity, Turn};
+use tipoff::domain::effect::{About, Alert, Severity, Turn};
 use tipoff::port::{Bus, BusError};
 use tipoff::wire::dispatch::{Outgoing, Target};
 
@@ -30,7 +30,7 @@ pub fn message(id: &str, target: Target) -> Outgoing {
 }
 
 fn alert(key: &str, severity: Severity, turn: Turn, at: Timestamp) -> Alert {
-    Alert { key: key.into(), severity, turn, text: format!("{key} at {at}"), at }
+    Alert::new(key.into(), severity, turn, format!("{key} at {at}"), at)
 }
 
 async fn alerts_are_on_until_resolved(bus: &dyn Bus) {
@@ -58,7 +58,19 @@ async fn alerts_are_on_until_resolved(bus: &dyn Bus) {
     bus.alert(&alert("brief", Severity::Warning, Turn::Raised, second(3))).await.unwrap();
     assert_eq!(bus.alerts().await.unwrap(), []);
 
+    let end = bus.alert_of(&"high".into()).await.unwrap().unwrap();
+    assert_eq!((end.turn, end.text), (Turn::Resolved, format!("high at {}", second(4))));
+    assert_eq!(bus.alert_of(&"nobody".into()).await.unwrap(), None);
+
     let back = alert("high", Severity::Info, Turn::Raised, second(5));
     bus.alert(&back).await.unwrap();
     assert_eq!(bus.alerts().await.unwrap(), [back]);
+
+    // Whose it is, and what is done, is kept with it.
+    let date = "nba/2026-01-22".parse().unwrap();
+    let about = About::node(&date, &"player_game_summary".into()).done("it was dispatched again");
+    let whose = alert("whose", Severity::Critical, Turn::Raised, second(6)).about(about);
+    bus.alert(&whose).await.unwrap();
+    assert_eq!(bus.alerts().await.unwrap().first(), Some(&whose));
+    assert_eq!(bus.alert_of(&"whose".into()).await.unwrap(), Some(whose));
 }

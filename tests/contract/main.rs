@@ -5,6 +5,7 @@
 
 mod bigquery;
 mod bus;
+mod channels;
 #[path = "../support/cloud.rs"]
 mod cloud;
 mod embedded;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use tipoff::domain::effect::Effect;
 use tipoff::domain::id::{PartitionKey, RequestId};
+use tipoff::domain::notify::{Ledger, Notice};
 use tipoff::domain::partition::Partition;
 use tipoff::domain::time::Now;
 use tipoff::port::{Commit, Delivered, JournalEntry, OutboxEntry, PARKED_MAX, Parked, Store, StoreError, Stored};
@@ -24,6 +25,7 @@ pub async fn contract(store: Arc<dyn Store>) {
     parked_inputs_are_counted(&*store).await;
     the_export_goes_forward(&*store).await;
     who_was_at_work_can_be_told(&*store).await;
+    what_people_were_told_is_compared(&*store).await;
     no_more_is_taken_than_there_is(&store).await;
     no_update_is_lost(store).await;
 }
@@ -99,6 +101,21 @@ async fn commits_are_numbered_and_compared(store: &dyn Store) {
     assert!(matches!(store.commit(ahead).await, Err(StoreError::Conflict(_))));
     assert_eq!(store.load(&absent).await.unwrap().version, 0);
     assert_eq!(store.dates(&"contract".into(), 10).await.unwrap(), [key.date]);
+}
+
+async fn what_people_were_told_is_compared(store: &dyn Store) {
+    // One who tells on what is not so any more would tell it twice.
+    let (version, mut ledger) = store.ledger().await.unwrap();
+    assert_eq!((version, &ledger), (0, &Ledger::default()));
+    ledger.made = 7;
+    ledger.channels.entry("people".into()).or_default().queue.push_back(Notice::heartbeat("n".into(), second(1)));
+    assert!(!store.keep_ledger(3, &ledger).await.unwrap(), "there is no third version");
+    assert!(store.keep_ledger(0, &ledger).await.unwrap());
+    assert!(!store.keep_ledger(0, &Ledger::default()).await.unwrap());
+    assert_eq!(store.ledger().await.unwrap(), (1, ledger.clone()));
+    ledger.made = 8;
+    assert!(store.keep_ledger(1, &ledger).await.unwrap());
+    assert_eq!(store.ledger().await.unwrap(), (2, ledger));
 }
 
 async fn a_refused_commit_leaves_nothing(store: &dyn Store) {

@@ -36,7 +36,7 @@ impl Service {
         Self { child, url, client: reqwest::Client::new(), _folder: folder, data }
     }
 
-    async fn publish(&self, topic: &str, data: &[u8]) -> reqwest::Response {
+    pub async fn publish(&self, topic: &str, data: &[u8]) -> reqwest::Response {
         let body = json!({ "messages": [{ "data": STANDARD.encode(data) }] }).to_string();
         let url = format!("{}/v1/projects/p/topics/{topic}:publish", self.url);
         self.client.post(url).body(body).send().await.unwrap()

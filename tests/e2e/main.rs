@@ -3,6 +3,7 @@
 //! Shows: every accepted event is in the journal, no dispatch is missing, none has two ids, and consumers see repeats
 //! only with the same id.
 
+mod alerts;
 mod hostile;
 mod monitors;
 

@@ -8,4 +8,5 @@ mod forecast;
 mod graphs;
 mod model;
 mod node_states;
+mod notices;
 mod properties;

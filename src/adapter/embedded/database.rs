@@ -12,7 +12,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::warehouse;
+use super::{ledger, warehouse};
 use crate::port::StoreError;
 
 /// The file's name within its directory.
@@ -21,7 +21,7 @@ pub const FILE: &str = "tipoff.db";
 /// `tipo` in ASCII: tells our file from any other SQLite file.
 const APPLICATION_ID: i32 = 0x7469_706f;
 /// The layout of the tables in this version of the program.
-const SCHEMA: i32 = 3;
+const SCHEMA: i32 = 4;
 /// How long a writer waits for another process's transaction: those take milliseconds, a backup may take seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests committed together. More adds latency for the first of them and saves nothing measurable.
@@ -270,9 +270,15 @@ fn create(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
     match check_identity(&transaction, path)? {
         SCHEMA => return Ok(()),
         0 => transaction.execute_batch(TABLES).map_err(refused)?,
-        // Earlier ones lack tables of the warehouse, and are otherwise the same.
-        _ => {}
+        // Earlier ones lack whose an alert is, the ledger, and tables of the warehouse.
+        _ => {
+            let known = "SELECT count(*) FROM pragma_table_info('alerts') WHERE name = 'about'";
+            if transaction.query_row(known, [], |row| row.get::<_, i32>(0)).map_err(refused)? == 0 {
+                transaction.execute_batch("ALTER TABLE alerts ADD COLUMN about TEXT").map_err(refused)?;
+            }
+        }
     }
+    transaction.execute_batch(ledger::TABLE).map_err(refused)?;
     transaction.execute_batch(warehouse::REPORTS).map_err(refused)?;
     transaction.execute_batch(&warehouse::history_tables()).map_err(refused)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(refused)?;
@@ -346,7 +352,8 @@ mod tests {
         drop(Database::open(dir.path(), Durability::Off).unwrap());
         let db = Connection::open(dir.path().join(FILE)).unwrap();
         db.execute_batch(
-            "DROP TABLE tipoff_decisions; DROP TABLE warehouse_report;
+            "DROP TABLE tipoff_decisions; DROP TABLE warehouse_report; DROP TABLE ledger;
+             ALTER TABLE alerts DROP COLUMN about;
              INSERT INTO cursors VALUES ('export', 7); PRAGMA user_version = 1",
         )
         .unwrap();
@@ -355,6 +362,8 @@ mod tests {
         let number = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
         assert_eq!(number("SELECT count(*) FROM tipoff_decisions"), 0);
         assert_eq!(number("SELECT count(*) FROM warehouse_report"), 0);
+        assert_eq!(number("SELECT count(*) FROM ledger"), 0);
+        assert_eq!(number("SELECT count(about) FROM alerts"), 0);
         assert_eq!(number("SELECT value FROM cursors WHERE name = 'export'"), 7);
         assert_eq!(number("PRAGMA user_version"), i64::from(SCHEMA));
     }

@@ -227,7 +227,7 @@ async fn deliver(
             Err(error) => (Turn::Raised, format!("{} is refused at {}: {error}", to.subscription, to.url)),
         };
         let key = AlertKey::new(format!("target:{}", to.subscription));
-        let alert = Alert { key, severity: Severity::Critical, turn, text, at: now };
+        let alert = Alert::new(key, Severity::Critical, turn, text, now);
         if let Err(error) = bus.alert(&alert).await {
             tracing::error!("raise {}: {error}", alert.key);
         }

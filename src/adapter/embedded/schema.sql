@@ -98,7 +98,8 @@ CREATE TABLE alerts (
   raised_at   TEXT NOT NULL,
   changed_at  TEXT NOT NULL,
   resolved_at TEXT,
-  times       INTEGER NOT NULL
+  times       INTEGER NOT NULL,
+  about       TEXT
 ) WITHOUT ROWID;
 
 CREATE TABLE alert_log (

@@ -7,9 +7,10 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use serde::{Deserialize, Serialize};
 
 use super::text::{checksum, corrupt, get, instant, json, read_instant, read_json};
-use super::{Embedded, bus, warehouse};
+use super::{Embedded, bus, ledger, warehouse};
 use crate::domain::effect::{Effect, Severity};
 use crate::domain::id::{NodeId, PartitionKey, PipelineId, RunId};
+use crate::domain::notify::Ledger;
 use crate::domain::partition::Partition;
 use crate::port::{Commit, Delivered, JournalEntry, OutboxEntry, PARKED_MAX, Parked, Store, StoreError, Stored};
 
@@ -251,6 +252,15 @@ impl Store for Embedded {
                     .transpose()
             })
             .await
+    }
+
+    async fn ledger(&self) -> Result<(u64, Ledger), StoreError> {
+        self.database.read(ledger::read).await
+    }
+
+    async fn keep_ledger(&self, expected: u64, ledger: &Ledger) -> Result<bool, StoreError> {
+        let ledger = ledger.clone();
+        self.database.write(move |db| ledger::keep(db, expected, &ledger)).await
     }
 
     async fn exported(&self) -> Result<u64, StoreError> {
@@ -691,7 +701,7 @@ fn kind(effect: &Effect) -> &'static str {
 }
 
 /// A number as SQLite keeps it. Counters of ours do not reach the bound.
-fn integer(number: u64) -> i64 {
+pub(super) fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 

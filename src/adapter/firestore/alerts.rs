@@ -5,9 +5,9 @@
 use jiff::Timestamp;
 
 use super::Firestore;
-use super::document::{Only, Read, increment, instant, text, transformed, write};
+use super::document::{Only, Read, increment, instant, json, text, transformed, write};
 use super::store::{document_id, unavailable};
-use crate::domain::effect::{Alert, Severity, Turn};
+use crate::domain::effect::{About, Alert, Severity, Turn};
 use crate::domain::id::AlertKey;
 use crate::domain::time::after;
 use crate::port::StoreError;
@@ -42,6 +42,7 @@ impl Firestore {
                 ("key", text(alert.key.as_str())),
                 ("severity", text(severity_word(alert.severity))),
                 ("text", text(&alert.text)),
+                ("about", json(&alert.about)?),
                 ("on", super::document::boolean(on)),
                 ("raised_at", instant(raised_at)),
                 ("changed_at", instant(alert.at)),
@@ -58,6 +59,14 @@ impl Firestore {
         Ok(news)
     }
 
+    /// The alert as it was last told, if it is kept.
+    ///
+    /// # Errors
+    /// If the database does not answer, or the document is not what was written.
+    pub async fn alert_of(&self, key: &AlertKey) -> Result<Option<Alert>, StoreError> {
+        self.get(ALERTS, &document_id(key.as_str())).await?.as_ref().map(read).transpose()
+    }
+
     /// Alerts that are on, the worst first, then the oldest.
     ///
     /// # Errors
@@ -72,20 +81,26 @@ impl Firestore {
             .await;
         let mut alerts = Vec::new();
         for found in found.map_err(unavailable)? {
-            let found = Read::new(found);
-            let severity = severity(found.text("severity")?)
-                .ok_or_else(|| found.wrong("severity", "none of info, warning, critical"))?;
-            alerts.push(Alert {
-                key: AlertKey::new(found.text("key")?),
-                severity,
-                turn: Turn::Raised,
-                text: found.text("text")?.to_owned(),
-                at: found.instant("changed_at")?,
-            });
+            alerts.push(read(&Read::new(found))?);
         }
         alerts.sort_by_key(|alert| std::cmp::Reverse(alert.severity));
         Ok(alerts)
     }
+}
+
+fn read(found: &Read) -> Result<Alert, StoreError> {
+    let severity =
+        severity(found.text("severity")?).ok_or_else(|| found.wrong("severity", "none of info, warning, critical"))?;
+    // Those written before it was kept have none.
+    let about = if found.has("about") { found.json("about")? } else { About::default() };
+    Ok(Alert {
+        key: AlertKey::new(found.text("key")?),
+        severity,
+        turn: if found.maybe_instant("resolved_at")?.is_some() { Turn::Resolved } else { Turn::Raised },
+        text: found.text("text")?.to_owned(),
+        at: found.instant("changed_at")?,
+        about,
+    })
 }
 
 /// What is known of an alert before it is told again.

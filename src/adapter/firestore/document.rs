@@ -111,6 +111,11 @@ impl Read {
         self.document.fields.get(name)?.value_type.as_ref()
     }
 
+    /// Whether there is a field of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.field(name).is_some_and(|value| !matches!(value, ValueType::NullValue(_)))
+    }
+
     pub fn text(&self, name: &str) -> Result<&str, StoreError> {
         match self.field(name) {
             Some(ValueType::StringValue(text)) => Ok(text),

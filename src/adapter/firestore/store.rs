@@ -20,6 +20,7 @@ use super::document::{
 };
 use crate::domain::effect::{Alert, Severity, Turn};
 use crate::domain::id::{AlertKey, NodeId, PartitionKey, PipelineId, RunId};
+use crate::domain::notify::Ledger;
 use crate::domain::partition::Partition;
 use crate::domain::time::after;
 use crate::port::{Commit, Delivered, JournalEntry, OutboxEntry, PARKED_MAX, Parked, Store, StoreError, Stored};
@@ -31,6 +32,8 @@ const PARKED: &str = "parked";
 pub(super) const CURSORS: &str = "cursors";
 /// Among the cursors: when a service was last at work.
 const MARK: &str = "service";
+/// Among the cursors: what people have been told.
+const LEDGER: &str = "notices";
 /// Where processors keep their locks; not ours, so without the prefix.
 const LOCKS: &str = "processing_locks";
 
@@ -241,7 +244,7 @@ impl Firestore {
             return;
         }
         let key = AlertKey::new(format!("store/outbox/{}", found.id()));
-        let alert = Alert { key, severity: Severity::Critical, turn: Turn::Raised, text: error.to_string(), at };
+        let alert = Alert::new(key, Severity::Critical, Turn::Raised, error.to_string(), at);
         if let Err(error) = self.tell(&alert).await {
             tracing::error!("raise {}: {error}", alert.key);
         }
@@ -598,6 +601,30 @@ impl Store for Firestore {
 
     async fn marked(&self) -> Result<Option<Timestamp>, StoreError> {
         self.get(CURSORS, MARK).await?.map(|found| found.instant("at")).transpose()
+    }
+
+    async fn ledger(&self) -> Result<(u64, Ledger), StoreError> {
+        match self.get(CURSORS, LEDGER).await? {
+            Some(found) => Ok((found.integer("version")?, found.json("ledger")?)),
+            None => Ok((0, Ledger::default())),
+        }
+    }
+
+    async fn keep_ledger(&self, expected: u64, ledger: &Ledger) -> Result<bool, StoreError> {
+        let name = self.name(CURSORS, LEDGER);
+        let kept = json(ledger)?;
+        let mut ours = false;
+        self.change(CURSORS, LEDGER, |found| {
+            let version = found.map_or(Ok(0), |found| found.integer("version"))?;
+            ours = version == expected;
+            if !ours {
+                return Ok(None);
+            }
+            let only = found.map_or(Only::IfNew, |found| found.updated().map_or(Only::IfThere, Only::IfUnchanged));
+            Ok(Some(write(name.clone(), vec![("version", integer(expected + 1)), ("ledger", kept.clone())], only)))
+        })
+        .await?;
+        Ok(ours)
     }
 
     async fn exported(&self) -> Result<u64, StoreError> {

@@ -9,6 +9,7 @@ use crate::adapter::firestore::Firestore;
 use crate::adapter::google::services::Services;
 use crate::adapter::pubsub::publisher::Publisher;
 use crate::domain::effect::Alert;
+use crate::domain::id::AlertKey;
 use crate::port::{Bus, BusError};
 use crate::topology::Topology;
 use crate::wire::dispatch::{Outgoing, Target};
@@ -49,6 +50,10 @@ impl Bus for GoogleBus {
 
     async fn alert(&self, alert: &Alert) -> Result<(), BusError> {
         self.alerts.tell(alert).await.map(|_| ()).map_err(|error| BusError::Unavailable(error.to_string()))
+    }
+
+    async fn alert_of(&self, key: &AlertKey) -> Result<Option<Alert>, BusError> {
+        self.alerts.alert_of(key).await.map_err(|error| BusError::Unavailable(error.to_string()))
     }
 
     async fn alerts(&self) -> Result<Vec<Alert>, BusError> {

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::calendar::{Anchor, anchored, has_begun, has_placeholders, overlong};
 use super::super::coverage::PerMille;
-use super::super::effect::{Alert, Effect, Severity, Turn};
+use super::super::effect::{About, Alert, Effect, Severity, Turn};
 use super::super::event::{CheckAnswer, Note};
 use super::super::evidence::{Extant, Extent};
 use super::super::failure;
@@ -38,6 +38,8 @@ const SHOWN_MAX: usize = 20;
 pub(super) struct Condition {
     severity: Severity,
     text: String,
+    /// Whose it is, beside the date, and what is done about it.
+    about: About,
     /// What it is about, where that may become more while it holds: it is then told again.
     names: BTreeSet<Arc<str>>,
     /// What it was told to be about and is not any more, because there is no such thing: it is then told again too.
@@ -59,7 +61,24 @@ impl Walk<'_> {
     }
 
     fn holds_of(&mut self, key: AlertKey, severity: Severity, names: BTreeSet<Arc<str>>, text: String) {
-        self.conditions.insert(key, Condition { severity, text, names, gone: BTreeSet::new() });
+        let about = About { node: self.node_of(&key), ..About::default() };
+        self.conditions.insert(key, Condition { severity, text, about, names, gone: BTreeSet::new() });
+    }
+
+    /// The node that a key names in its second part, if it names one.
+    fn node_of(&self, key: &AlertKey) -> Option<NodeId> {
+        let named = key.as_str().split(':').nth(1)?;
+        // A check is called by its node and its own name.
+        let node = self.graph.node(named).or_else(|| self.graph.node(named.rsplit_once('.')?.0))?;
+        Some(node.id.clone())
+    }
+
+    /// What is done about what was just said to hold of `node` under `topic`.
+    fn done(&mut self, topic: &str, node: &Node, partition: &Partition, done: impl Into<String>) {
+        let key = AlertKey::new(format!("{topic}:{}:{}", node.id, partition.key));
+        if let Some(condition) = self.conditions.get_mut(&key) {
+            condition.about.done = Some(done.into());
+        }
     }
 
     /// Turns conditions into alerts: one when it begins, one when it ends, and one if it becomes worse, is about more, or
@@ -87,7 +106,8 @@ impl Walk<'_> {
                     let last =
                         if *told == most { "; it comes and goes, and is told no more for this date" } else { "" };
                     let (key, text) = (key.clone(), format!("{}{last}", condition.text));
-                    self.effects.push(Effect::Alert(Alert { key, severity, turn: Turn::Raised, text, at }));
+                    let about = About { partition: Some(partition.key.clone()), ..condition.about.clone() };
+                    self.effects.push(Effect::Alert(Alert { key, severity, turn: Turn::Raised, text, at, about }));
                 }
             }
             if !condition.names.is_empty() {
@@ -114,7 +134,8 @@ impl Walk<'_> {
         for (key, severity) in over {
             partition.alerts.remove(&key);
             let text = self.closings.remove(&key).unwrap_or_else(|| key.to_string());
-            self.effects.push(Effect::Alert(Alert { key, severity, turn: Turn::Resolved, text, at }));
+            let about = About { node: self.node_of(&key), ..About::date(&partition.key) };
+            self.effects.push(Effect::Alert(Alert { key, severity, turn: Turn::Resolved, text, at, about }));
         }
     }
 
@@ -136,6 +157,15 @@ impl Walk<'_> {
             if self.now.silent_until(stale) {
                 let text = format!("{} {run} has been silent since {}", node.id, clock(life.last));
                 self.condition("stale", node, partition, Severity::Warning, text);
+                if node.task().is_some() {
+                    let dead = clock(after(life.last, node.liveness.dead_after));
+                    self.done(
+                        "stale",
+                        node,
+                        partition,
+                        format!("the run is given up and replaced at {dead} if it stays silent"),
+                    );
+                }
             }
             let overdue = after(life.first, node.liveness.duration_max);
             if facts.state.is_live() {
@@ -174,11 +204,23 @@ impl Walk<'_> {
             };
             let text = format!("{}{run}: {}{next}", node.id, failure.text);
             self.condition(topic, node, partition, severity, text);
+            let done = match facts.state {
+                State::Dispatched { .. } => Some(format!("it was dispatched again, {attempt}")),
+                State::Running { .. } => Some(format!("another attempt is running, {attempt}")),
+                State::Exhausted { .. } => Some("every attempt of its budget was made; nothing more is".to_owned()),
+                State::Expired { .. } => Some("nothing: its pass is over".to_owned()),
+                State::Failed { .. } if node.task().is_some() => Some("it is tried again within its budget".to_owned()),
+                State::Waiting | State::Succeeded { .. } | State::Failed { .. } | State::Skipped { .. } => None,
+            };
+            if let Some(done) = done {
+                self.done(topic, node, partition, done);
+            }
         }
         // A source's producer goes on by its own schedule, and what is late or short of it is told of as that.
         if matches!(facts.state, State::Exhausted { .. }) && node.task().is_some() {
             let text = format!("{} is exhausted: it waits for new inputs or for `tipoff retry`", node.id);
             self.condition("exhausted", node, partition, Severity::Critical, text);
+            self.done("exhausted", node, partition, format!("it was tried up to {attempt}; nothing more is done"));
         }
         self.storm(partition, node, facts);
         if facts.double_run {
@@ -253,6 +295,7 @@ impl Walk<'_> {
         if !words.is_empty() {
             let text = format!("{} is blocked: {}", node.id, words.join("; "));
             self.condition("blocked", node, partition, Severity::Warning, text);
+            self.done("blocked", node, partition, "it goes by itself as soon as enough is there");
         } else if blockers.iter().any(|blocker| matches!(blocker, Blocker::Unverified { .. })) {
             // A new completion has come, and whether it helped is being looked at.
             let key = AlertKey::new(format!("blocked:{}:{}", node.id, partition.key));
@@ -519,7 +562,8 @@ impl Walk<'_> {
             let told = partition.named.get(&key).into_iter().flatten();
             let gone = told.filter(|unit| !games.contains_key(&UnitId::from(&***unit))).cloned().collect();
             let severity = if due { Severity::Critical } else { Severity::Warning };
-            self.conditions.insert(key, Condition { severity, text, names, gone });
+            let about = About { node: Some(node.id.clone()), ..About::default() };
+            self.conditions.insert(key, Condition { severity, text, about, names, gone });
         } else if let Some(named) = partition.named.get(&key) {
             let awaited = named.iter().any(|unit| {
                 let game = games.get(&UnitId::from(&**unit));

@@ -1,0 +1,87 @@
+//! A POST to a secret URL, and what its answer means for a notice.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{Client, Url};
+use tokio::net::TcpStream;
+
+use crate::adapter::call::{self, Meaning};
+use crate::configuration::Secret;
+use crate::domain::notify::Sent;
+
+/// The longest that a post may take. Slack answers within a second.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Characters of an answer that are shown.
+const WORDS_MAX: usize = 200;
+
+/// Posts to one URL.
+pub(super) struct Poster {
+    client: Client,
+    url: Url,
+}
+
+impl Poster {
+    /// Prepares it. Only loopback may be spoken to in the clear where `secrecy` is asked for.
+    pub fn new(url: &Secret, secrecy: bool) -> Result<Self, String> {
+        // The parser's own error may repeat what it was given.
+        let url: Url = url.reveal().parse().map_err(|_| "its URL cannot be read as one".to_owned())?;
+        let host = url.host_str().ok_or("its URL names no host")?.trim_matches(['[', ']']);
+        let local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        match url.scheme() {
+            "https" => {}
+            "http" if local || !secrecy => {}
+            "http" => return Err("its URL has to be https, or what it carries could be read on the way".to_owned()),
+            other => return Err(format!("its URL is {other}, and only http and https are spoken")),
+        }
+        let client = call::client().map_err(|error| format!("set up TLS: {error}"))?;
+        Ok(Self { client, url })
+    }
+
+    pub async fn post(&self, headers: HeaderMap, body: Vec<u8>) -> Sent {
+        let request = self.client.post(self.url.clone()).headers(headers).body(body).timeout(TIMEOUT);
+        let answer = match request.send().await {
+            Ok(answer) => answer,
+            Err(error) => return Sent::Later { wait: None, why: call::chain(&error.without_url()) },
+        };
+        let status = answer.status();
+        let wait = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let meaning = call::meaning(status);
+        if meaning == Meaning::Accepted {
+            return Sent::Taken;
+        }
+        let words = tokio::time::timeout(TIMEOUT, call::first_words(answer)).await.unwrap_or_default();
+        let why = format!("{status} {}", self.without_secrets(&words)).trim_end().to_owned();
+        match meaning {
+            Meaning::Accepted | Meaning::Passing => Sent::Later { wait: wait.map(SignedDuration::from_secs), why },
+            Meaning::Dead => Sent::Dead(why),
+            Meaning::Refused => Sent::Refused(why),
+        }
+    }
+
+    /// An answer may repeat where it was asked.
+    fn without_secrets(&self, words: &str) -> String {
+        let mut words = words.to_owned();
+        for secret in [self.url.path(), self.url.query().unwrap_or_default()] {
+            if secret.len() > 1 {
+                words = words.replace(secret, "(hidden)");
+            }
+        }
+        words.chars().filter(|character| !character.is_control()).take(WORDS_MAX).collect()
+    }
+
+    /// Whether somebody listens there. Nothing is said.
+    pub async fn reach(&self) -> Result<(), String> {
+        let (Some(host), Some(port)) = (self.url.host_str(), self.url.port_or_known_default()) else {
+            return Err("its URL names no host".to_owned());
+        };
+        let host = host.trim_matches(['[', ']']);
+        match tokio::time::timeout(TIMEOUT, TcpStream::connect((host, port))).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(format!("connect to {host}: {error}")),
+            Err(_) => Err(format!("{host} takes no connection within {} s", TIMEOUT.as_secs())),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! `alerts`, `mute`, `unmute`: what is on, who was told of it, and what is not to be told for a while.
+//!
+//! They read and change the store themselves, beside a running service or without one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use jiff::SignedDuration;
+use serde_json::json;
+
+use super::backend::{self, Access, Opened};
+use super::inspect::harmless;
+use super::paint::Paint;
+use super::say::say;
+use super::{Common, Fault, Verdict};
+use crate::adapter::channel;
+use crate::clock::Clock;
+use crate::domain::id::{AlertKey, ChannelId};
+use crate::domain::notify::{Mute, Muted, Notice, Sent};
+use crate::domain::time::{after, shown};
+use crate::engine::notify::{Board, Error};
+use crate::engine::{Engine, Settings};
+
+/// `tipoff alerts`
+#[derive(Args)]
+pub struct Alerts {
+    #[command(subcommand)]
+    command: Option<What>,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// What is on, what people were told of it, and how the channels stand [default]
+    List,
+    /// Send a test notice over every channel, or over one, and say what came of it; exits 1 if one was not taken
+    Test {
+        /// Which channel [default: every one]
+        channel: Option<String>,
+        /// Who tries
+        #[arg(long, env = "USER", default_value = "operator")]
+        actor: String,
+    },
+}
+
+/// What a mute is about.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Subject {
+    /// Which alert, by its key
+    #[arg(value_name = "KEY")]
+    key: Option<String>,
+    /// Every alert of this topic: what keys say before their first colon
+    #[arg(long)]
+    topic: Option<String>,
+}
+
+impl Subject {
+    fn what(&self) -> Result<Muted, Fault> {
+        match (&self.key, &self.topic) {
+            (Some(key), None) => Ok(Muted::Key(AlertKey::from(key.as_str()))),
+            (None, Some(topic)) => Ok(Muted::Topic(topic.clone())),
+            _ => Err(Fault::usage(anyhow::anyhow!("say one of KEY and --topic"))),
+        }
+    }
+}
+
+/// `tipoff mute KEY --for 4h --reason WHY`
+#[derive(Args)]
+pub struct MuteFor {
+    #[command(flatten)]
+    subject: Subject,
+    /// How long, as `90m` or `4h`; seven days at most
+    #[arg(long = "for", value_name = "DURATION")]
+    span: String,
+    /// Why; it is kept and shown by `alerts`
+    #[arg(long, short)]
+    reason: String,
+    /// Who asks
+    #[arg(long, env = "USER", default_value = "operator")]
+    actor: String,
+}
+
+/// `tipoff unmute KEY`
+#[derive(Args)]
+pub struct Unmute {
+    #[command(flatten)]
+    subject: Subject,
+    /// Who asks
+    #[arg(long, env = "USER", default_value = "operator")]
+    actor: String,
+}
+
+async fn engine(common: &Common, access: Access) -> Result<Engine, Fault> {
+    let declarations = Arc::new(common.declarations()?);
+    let Opened { store, bus, warehouse } = backend::open(common, &declarations, access).await?;
+    Ok(Engine::new(declarations, store, bus, warehouse, Clock::System, Settings::default()))
+}
+
+fn fault(error: Error) -> Fault {
+    match error {
+        Error::Mute(error) => Fault::usage(error),
+        Error::Store(_) | Error::Alerts(_) | Error::Contended => Fault::unusable(error),
+    }
+}
+
+impl Alerts {
+    pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
+        match &self.command {
+            None | Some(What::List) => list(common).await,
+            Some(What::Test { channel, actor }) => test(common, channel.as_deref(), actor).await,
+        }
+    }
+}
+
+async fn list(common: &Common) -> Result<Verdict, Fault> {
+    let board = engine(common, Access::Read).await?.board().await.map_err(fault)?;
+    if common.json {
+        say!("{}", json!(board));
+    } else {
+        print(&board, Paint::stdout());
+    }
+    Ok(Verdict::Holds)
+}
+
+fn print(board: &Board, paint: Paint) {
+    if board.alerts.is_empty() {
+        say!("nothing is on");
+    }
+    for standing in &board.alerts {
+        let (key, since) = (standing.alert.key.as_str(), shown(standing.since));
+        let severity = paint.bad(standing.told_as.as_str());
+        say!("{severity} {}  {}", harmless(key), paint.dim(&format!("since {since}")));
+        say!("  {}", harmless(&standing.alert.text));
+        if let Some(mute) = &standing.muted {
+            let (until, reason) = (shown(mute.until), harmless(&mute.reason));
+            say!("  muted until {until} by {}: {reason}", harmless(&mute.actor));
+        }
+        for (channel, told) in &standing.told {
+            let waits = if standing.waiting.contains(channel) { ", which waits to be sent" } else { "" };
+            let (severity, at) = (told.severity.as_str(), shown(told.at));
+            say!("  {}", paint.dim(&format!("told as {severity} over {channel} at {at} in {}{waits}", told.notice)));
+        }
+    }
+    for (id, channel) in &board.channels {
+        let last = channel.delivered_at.map_or("never".to_owned(), shown);
+        match &channel.trouble {
+            Some(trouble) => {
+                say!("{} {id}: {}; {} waiting", paint.bad("channel"), harmless(trouble), channel.waiting);
+            }
+            None => say!("channel {id}: works, last used {last}; {} waiting", channel.waiting),
+        }
+    }
+    for mute in &board.mutes {
+        let (what, until) = (harmless(&mute.what.to_string()), shown(mute.until));
+        say!("muted {what} until {until} by {}: {}", harmless(&mute.actor), harmless(&mute.reason));
+    }
+}
+
+async fn test(common: &Common, only: Option<&str>, actor: &str) -> Result<Verdict, Fault> {
+    let (_, channels) = channel::declared(&common.configuration()?.alerts).map_err(Fault::usage)?;
+    let is_meant = |id: &ChannelId| only.is_none_or(|only| only == id.as_str());
+    if !channels.keys().any(is_meant) {
+        let known: Vec<&str> = channels.keys().map(ChannelId::as_str).collect();
+        let advice = if known.is_empty() { "tipoff.yaml declares none; see docs/alerts.md" } else { &known.join(", ") };
+        return Err(Fault::usage(anyhow::anyhow!("no such channel: {advice}")));
+    }
+    let now = Clock::System.now();
+    let mut outcomes = BTreeMap::new();
+    for (id, channel) in channels.iter().filter(|(id, _)| is_meant(id)) {
+        let notice = Notice::test(format!("{id}-test-{}", uuid::Uuid::new_v4()), now, actor);
+        let outcome = match channel.send(&notice).await {
+            Sent::Taken => Ok(()),
+            Sent::Later { why, .. } => Err(format!("not now: {why}")),
+            Sent::Dead(why) => Err(format!("not until it is mended: {why}")),
+            Sent::Refused(why) => Err(format!("refused: {why}")),
+        };
+        if !common.json {
+            match &outcome {
+                Ok(()) => say!("{id}: taken, notice {}", notice.id),
+                Err(why) => say!("{id}: {}", Paint::stdout().bad(&harmless(why))),
+            }
+        }
+        outcomes.insert(id, json!({ "notice": notice.id, "taken": outcome.is_ok(), "error": outcome.err() }));
+    }
+    if common.json {
+        say!("{}", json!(outcomes));
+    }
+    let all = outcomes.values().all(|outcome| outcome["taken"] == true);
+    Ok(if all { Verdict::Holds } else { Verdict::Fails })
+}
+
+impl MuteFor {
+    pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
+        let what = self.subject.what()?;
+        let span = crate::topology::duration(&self.span);
+        let span = span.map_err(|error| Fault::usage(anyhow::anyhow!("--for: {error}")))?;
+        let from = Clock::System.now();
+        let until = after(from, SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX));
+        let (actor, reason) = (self.actor.clone(), self.reason.clone());
+        let mute = Mute { what, from, until, actor, reason, ended_by: None };
+        engine(common, Access::Write).await?.mute(&mute).await.map_err(fault)?;
+        if common.json {
+            say!("{}", json!(mute));
+        } else {
+            say!("{} is muted until {}; it is told again then if it is still on", mute.what, shown(mute.until));
+        }
+        Ok(Verdict::Holds)
+    }
+}
+
+impl Unmute {
+    pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
+        let what = self.subject.what()?;
+        let ended = engine(common, Access::Write).await?.unmute(&what, &self.actor).await.map_err(fault)?;
+        if common.json {
+            say!("{}", json!({ "what": what, "ended": ended }));
+        } else if ended == 0 {
+            say!("no mute of exactly {what} holds; `tipoff alerts` lists them");
+        } else {
+            say!("{what} is not muted any more");
+        }
+        Ok(if ended > 0 { Verdict::Holds } else { Verdict::Fails })
+    }
+}
