@@ -263,6 +263,7 @@ fn report(key: &PartitionKey, request: &Request, recorded: Recorded) {
         Command::Hold { node: held, until: Some(until) } => format!("{} is held until {}", node(held), shown(*until)),
         Command::Resume { node: resumed } => format!("{} is no longer held", node(resumed)),
         Command::Retry { node } => format!("{node} is to run again"),
+        Command::Backfill { node, plan } => format!("{node} is made again for {plan}"),
         Command::Skip { node } => format!("{node} is skipped; what needs it goes on without it"),
         Command::Override { game, until, .. } if *until <= request.at => {
             format!("{game} is as the schedule says")

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::coverage::Coverage;
 use super::evidence::{Extant, Extent, Version};
 use super::forecast::Shortfall;
-use super::id::{Attempt, CheckId, DispatchId, NodeId, RequestId, RunId, UnitId};
+use super::id::{Attempt, CheckId, DispatchId, NodeId, PlanId, RequestId, RunId, UnitId};
 
 /// One fact about one partition.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -287,6 +287,13 @@ pub enum Command {
         /// Which node.
         node: NodeId,
     },
+    /// Make the node's output again for a plan of backfill, on the same terms.
+    Backfill {
+        /// Which node.
+        node: NodeId,
+        /// Which plan.
+        plan: PlanId,
+    },
     /// Count the node as not required for this date.
     Skip {
         /// Which node.
@@ -310,7 +317,7 @@ impl Command {
     pub fn node(&self) -> Option<&NodeId> {
         match self {
             Self::Hold { node, .. } | Self::Resume { node } => node.as_ref(),
-            Self::Retry { node } | Self::Skip { node } => Some(node),
+            Self::Retry { node } | Self::Backfill { node, .. } | Self::Skip { node } => Some(node),
             Self::Override { .. } => None,
         }
     }
@@ -322,6 +329,7 @@ impl std::fmt::Display for Command {
             Self::Hold { .. } => "hold",
             Self::Resume { .. } => "resume",
             Self::Retry { .. } => "retry",
+            Self::Backfill { .. } => "backfill",
             Self::Skip { .. } => "skip",
             Self::Override { .. } => "override",
         })?;
@@ -331,6 +339,7 @@ impl std::fmt::Display for Command {
             (None, _) => f.write_str(" the whole date")?,
         }
         match self {
+            Self::Backfill { plan, .. } => write!(f, " for {plan}"),
             Self::Hold { until: Some(until), .. } | Self::Override { until, .. } => write!(f, " until {until}"),
             _ => Ok(()),
         }
