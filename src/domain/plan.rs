@@ -522,7 +522,11 @@ impl Walk<'_> {
     ) {
         let key = partition.key.clone();
         let facts = partition.node_mut(&node.id);
-        let retry = matches!(cause, Cause::Failed | Cause::HeartbeatDead | Cause::NotStarted) && facts.attempt.run > 0;
+        let plan = facts.wish.take().and_then(|wish| wish.plan);
+        let before = facts.backfilled.take_if(|backfilled| plan.as_ref() == Some(&backfilled.plan));
+        let again = matches!(cause, Cause::Failed | Cause::HeartbeatDead | Cause::NotStarted)
+            || before.as_ref().is_some_and(|before| before.attempts > 0);
+        let retry = again && facts.attempt.run > 0;
         facts.attempt = if retry {
             Attempt { run: facts.attempt.run, attempt: facts.attempt.attempt + 1 }
         } else {
@@ -536,8 +540,7 @@ impl Walk<'_> {
             spent.repairs += 1;
         }
         facts.dispatches += 1;
-        if let Some(plan) = facts.wish.take().and_then(|wish| wish.plan) {
-            let before = facts.backfilled.take().filter(|backfilled| backfilled.plan == plan);
+        if let Some(plan) = plan {
             let attempts = before.map_or(0, |backfilled| backfilled.attempts);
             facts.backfilled = Some(Backfilled { plan, at: self.now.at, attempts, open: true });
         }

@@ -7,6 +7,7 @@
 //! - [`sweep`]: wakes partitions whose deadline has come.
 //! - [`calendar`]: reads the schedule, and opens the days around today.
 //! - [`forecast`]: works out what is to be expected of today, and tells a date when that changes.
+//! - [`backfill`]: fills what is missing of dates that are over.
 //! - [`export`]: writes the history from the journal, behind everything else.
 //! - [`monitor`]: gathers what the daily questions are answered from.
 //! - [`watch`]: watches the service itself: its store, and whether anything still moves.
@@ -15,6 +16,7 @@
 //! Every loop is a function of the store and the clock that does one round. `serve` calls them when something happens
 //! or is due; the simulator calls the same functions on a virtual clock.
 
+pub mod backfill;
 pub mod breaker;
 pub mod calendar;
 pub mod cap;

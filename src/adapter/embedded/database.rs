@@ -12,7 +12,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::warehouse;
+use super::{plans, warehouse};
 use crate::port::StoreError;
 
 /// The file's name within its directory.
@@ -21,7 +21,7 @@ pub const FILE: &str = "tipoff.db";
 /// `tipo` in ASCII: tells our file from any other SQLite file.
 const APPLICATION_ID: i32 = 0x7469_706f;
 /// The layout of the tables in this version of the program.
-const SCHEMA: i32 = 3;
+const SCHEMA: i32 = 4;
 /// How long a writer waits for another process's transaction: those take milliseconds, a backup may take seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests committed together. More adds latency for the first of them and saves nothing measurable.
@@ -270,10 +270,11 @@ fn create(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
     match check_identity(&transaction, path)? {
         SCHEMA => return Ok(()),
         0 => transaction.execute_batch(TABLES).map_err(refused)?,
-        // Earlier ones lack tables of the warehouse, and are otherwise the same.
+        // Earlier ones lack tables of the warehouse and of plans, and are otherwise the same.
         _ => {}
     }
     transaction.execute_batch(warehouse::REPORTS).map_err(refused)?;
+    transaction.execute_batch(plans::TABLE).map_err(refused)?;
     transaction.execute_batch(&warehouse::history_tables()).map_err(refused)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(refused)?;
     transaction.pragma_update(None, "user_version", SCHEMA).map_err(refused)?;

@@ -11,6 +11,7 @@
 
 mod bus;
 mod database;
+mod plans;
 mod push;
 mod store;
 mod text;

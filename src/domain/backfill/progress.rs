@@ -205,6 +205,12 @@ impl Plan {
         latest_first(graph, &mut self.items);
     }
 
+    /// Whether it asks for the same as `other` does, and for all that brings.
+    pub fn covers(&self, other: &Item) -> bool {
+        let same = |item: &&Item| item.node == other.node && item.date == other.date;
+        self.items.iter().find(same).is_some_and(|item| other.fills.is_subset(&item.fills))
+    }
+
     /// Whether nothing is left to do.
     pub fn is_settled(&self) -> bool {
         self.items.iter().all(|item| item.state.is_settled())
