@@ -27,7 +27,7 @@ use crate::domain::view;
 use crate::port::{Answer, Reported, StoreError};
 use crate::wire::report;
 
-/// How often a round is made: the ends of runs are seen within a minute.
+/// How often a round is made. What an operator approves begins within it, and the ends of runs are seen.
 pub const BACKFILL_EVERY: SignedDuration = SignedDuration::from_mins(1);
 /// The plan that the service fills by itself.
 pub const AUTOMATIC: &str = "automatic";
@@ -303,7 +303,14 @@ impl Engine {
         let today = graph.date_at(now);
         let oldest = today.saturating_sub(limits.automatic_within.days());
         let mut survey = self.survey(id, graph, (oldest, today), None, &|_, _| {}).await?;
-        let is_suspect = self.doubt(id, &survey, limits, now).await?;
+        let on = match self.bus.alerts().await {
+            Ok(alerts) => alerts,
+            Err(error) => {
+                tracing::warn!("read the alerts that are on: {error}");
+                return Ok(());
+            }
+        };
+        let is_suspect = self.doubt(id, &survey, limits, (&on, now)).await;
         let (mut plan, mut version) = match held {
             Some(at) => plans.swap_remove(at),
             None => (self.automatic(id, now), 0),
@@ -312,8 +319,10 @@ impl Engine {
         if !is_suspect {
             let draft = draft(graph, &survey.missing(), &survey.game_days, false);
             plan.take_in(graph, draft, oldest);
+            plan.streaks.iter().for_each(|(node, days)| survey.recall(node, days));
             self.look_further_back(id, graph, &mut survey, oldest).await?;
-            self.tell_of_sources(graph, &survey, now).await?;
+            plan.streaks = survey.streaks();
+            self.tell_of_sources(graph, &survey, (&on, now)).await;
             let known: Vec<&Plan> = plans.iter().map(|(plan, _)| plan).collect();
             if let Some(proposed) = self.proposal(id, graph, &survey, &known, now).await?
                 && self.suspect(self.store.put_plan(&proposed, 0).await)?
@@ -341,8 +350,8 @@ impl Engine {
         id: &PipelineId,
         survey: &Survey,
         limits: &Limits,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
+        (on, now): (&[Alert], Timestamp),
+    ) -> bool {
         let is_suspect = survey.is_suspect(limits);
         let (missing, known) = survey.counts();
         let text = if is_suspect {
@@ -353,8 +362,8 @@ impl Engine {
         } else {
             format!("{missing} of {known} outputs of recent dates are missing")
         };
-        self.turn(format!("sweep-suspect:{id}"), Severity::Critical, is_suspect, text, now).await;
-        Ok(is_suspect)
+        self.turn(format!("sweep-suspect:{id}"), Severity::Critical, is_suspect, text, (on, now)).await;
+        is_suspect
     }
 
     /// Follows what has been missing since before the oldest date that is looked at, back to where it began.
@@ -365,10 +374,17 @@ impl Engine {
         survey: &mut Survey,
         oldest: Date,
     ) -> Result<(), StepError> {
+        // What was followed back before is not followed again.
+        let known_further: BTreeMap<NodeId, Date> = survey
+            .found
+            .iter()
+            .filter_map(|(node, found)| Some((node.clone(), *found.keys().next()?)))
+            .filter(|(_, first)| *first < oldest)
+            .collect();
+        // One that may have begun before the first date that is known of it.
         let first = |survey: &Survey, node: &NodeId| {
-            let days = [survey.streak(node), survey.overcome(node)].concat();
-            let known = survey.found.get(node)?.keys().next()?;
-            days.first().filter(|day| *day == known).copied()
+            let known = survey.found.get(node)?.keys().next().copied()?;
+            (survey.running(node).first() == Some(&known) && !known_further.contains_key(node)).then_some(known)
         };
         let mut open: BTreeSet<NodeId> =
             survey.found.keys().filter(|node| first(survey, node).is_some()).cloned().collect();
@@ -403,7 +419,7 @@ impl Engine {
     }
 
     /// One alert for each source that has failed for days, with how many; none for one that is fed by another that has.
-    async fn tell_of_sources(&self, graph: &Graph, survey: &Survey, now: Timestamp) -> Result<(), StoreError> {
+    async fn tell_of_sources(&self, graph: &Graph, survey: &Survey, (on, now): (&[Alert], Timestamp)) {
         let least = usize::try_from(graph.backfill.limits.down_after).unwrap_or(usize::MAX);
         let is_down = |id: &NodeId| survey.streak(id).len() >= least;
         for node in graph.nodes.values().filter(|node| matches!(node.kind, Kind::Source(_))) {
@@ -418,9 +434,8 @@ impl Engine {
                 ),
                 _ => format!("{} is back", node.id),
             };
-            self.turn(format!("source-down:{}", node.id), Severity::Critical, down, text, now).await;
+            self.turn(format!("source-down:{}", node.id), Severity::Critical, down, text, (on, now)).await;
         }
-        Ok(())
     }
 
     /// A plan for what sources missed that have recovered, unless one for it is known.
@@ -476,17 +491,18 @@ impl Engine {
     }
 
     /// Raises what holds, and resolves what was on and does not hold any more.
-    async fn turn(&self, key: String, severity: Severity, holds: bool, text: String, now: Timestamp) {
+    async fn turn(
+        &self,
+        key: String,
+        severity: Severity,
+        holds: bool,
+        text: String,
+        (on, now): (&[Alert], Timestamp),
+    ) {
         let key = AlertKey::new(key);
-        let on = match self.bus.alerts().await {
-            Ok(alerts) => alerts.into_iter().find(|alert| alert.key == key),
-            Err(error) => {
-                tracing::warn!("read the alerts that are on: {error}");
-                return;
-            }
-        };
+        let on = on.iter().find(|alert| alert.key == key);
         let turn = if holds { Turn::Raised } else { Turn::Resolved };
-        let is_news = on.as_ref().map_or(holds, |on| !holds || on.text != text);
+        let is_news = on.map_or(holds, |on| !holds || on.text != text);
         if is_news {
             self.alert(Alert { key, severity, turn, text, at: now }).await;
         }

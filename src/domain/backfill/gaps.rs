@@ -12,7 +12,7 @@ use super::super::calendar::anchored;
 use super::super::coverage::PerMille;
 use super::super::event::CheckAnswer;
 use super::super::evidence::Extant;
-use super::super::graph::{DayTime, Graph, Kind, Node};
+use super::super::graph::{DayTime, Graph, Kind, Node, Offset};
 use super::super::id::NodeId;
 use super::super::partition::{Partition, State};
 use super::super::readiness;
@@ -97,7 +97,7 @@ pub fn judge(
         Some(CheckAnswer::Unknown) => return Some(Found::Unknown),
         Some(CheckAnswer::NotKept) | None => {}
     }
-    let facts = partition.nodes.get(&node.id)?;
+    let facts = partition.node(&node.id);
     if matches!(facts.state, State::Skipped { .. }) {
         return Some(Found::There);
     }
@@ -105,14 +105,26 @@ pub fn judge(
         (extant, Some(false)) if extant == Extant::Nothing => {
             // Silence alone proves nothing, unless something was to be heard by now.
             let failed = facts.failure.is_some()
-                || matches!(facts.state, State::Failed { .. } | State::Exhausted { .. } | State::Expired { .. });
+                || matches!(facts.state, State::Failed { .. } | State::Exhausted { .. });
             let due = anchored(graph, partition, &node.expects.due).is_some_and(|due| now.silent_until(due));
-            (failed || due).then_some(Found::Missing(extant))
+            let not_made = matches!(facts.state, State::Expired { .. }) && has_input(graph, partition, node);
+            (failed || due || not_made).then_some(Found::Missing(extant))
         }
         (extant, Some(false)) => Some(Found::Missing(extant)),
         (_, Some(true)) => Some(Found::There),
         (_, None) => Some(Found::Unknown),
     }
+}
+
+/// Whether anything is there that the node is made of.
+fn has_input(graph: &Graph, partition: &Partition, node: &Node) -> bool {
+    node.needs.iter().filter(|need| need.offset == Offset::Same).any(|need| {
+        let Some(input) = graph.node(need.node.as_str()) else { return false };
+        match &input.kind {
+            Kind::Gate(_) => has_input(graph, partition, input),
+            Kind::Source(_) | Kind::Task(_) => units::extant(graph, partition, input) != Extant::Nothing,
+        }
+    })
 }
 
 /// Whether the date itself still does something about the output, or may be told of it.
@@ -215,6 +227,30 @@ impl Survey {
         let (missing, known) = self.counts();
         missing > limits.suspect_above
             && u64::from(missing) * 1000 > u64::from(known) * u64::from(limits.suspect_share.get())
+    }
+
+    /// What is missing of an output until now, or was until it came again.
+    pub fn running(&self, node: &NodeId) -> Vec<Date> {
+        let streak = self.streak(node);
+        if streak.is_empty() { self.overcome(node) } else { streak }
+    }
+
+    /// That of every output.
+    pub fn streaks(&self) -> BTreeMap<NodeId, BTreeSet<Date>> {
+        let running = self.found.keys().map(|node| (node.clone(), self.running(node).into_iter().collect()));
+        running.filter(|(_, days): &(NodeId, BTreeSet<Date>)| !days.is_empty()).collect()
+    }
+
+    /// Adds what is known to have been missing before the dates that were looked at, where it is the same streak.
+    pub fn recall(&mut self, node: &NodeId, missing: &BTreeSet<Date>) {
+        if self.running(node).first().is_some_and(|first| missing.contains(first))
+            && let Some(found) = self.found.get_mut(node)
+        {
+            for date in missing {
+                found.entry(*date).or_insert(Found::Missing(Extant::Nothing));
+                self.game_days.insert(*date);
+            }
+        }
     }
 
     /// The game days until the last one that is known of, without a break, on which the output is missing.

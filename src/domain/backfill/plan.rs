@@ -46,6 +46,9 @@ pub struct Plan {
     /// When recent dates were last looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub looked_at: Option<Timestamp>,
+    /// The game days without a break on which each output was missing then, or had been until it came again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub streaks: BTreeMap<NodeId, BTreeSet<Date>>,
 }
 
 /// Whether a plan may be carried out.
@@ -184,6 +187,7 @@ impl Plan {
             estimate: Estimate::default(),
             said: vec![said],
             looked_at: None,
+            streaks: BTreeMap::new(),
         }
     }
 
