@@ -482,7 +482,7 @@ pub fn lines(entry: &crate::port::JournalEntry, only: Option<&NodeId>) -> Vec<St
 }
 
 /// The text without what a terminal would obey.
-fn harmless(text: &str) -> String {
+pub fn harmless(text: &str) -> String {
     let shown = |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.into() };
     text.chars().map(shown).collect()
 }

@@ -6,6 +6,7 @@
 //! dispatch stops these.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp, ToSpan};
@@ -24,7 +25,7 @@ use crate::domain::id::{AlertKey, NodeId, PartitionKey, PipelineId, PlanId};
 use crate::domain::partition::Partition;
 use crate::domain::time::{Now, after};
 use crate::domain::view;
-use crate::port::{Answer, Reported, StoreError};
+use crate::port::{Answer, Reported, StoreError, Stored};
 use crate::wire::report;
 
 /// How often a round is made. What an operator approves begins within it, and the ends of runs are seen.
@@ -39,6 +40,10 @@ const LEASE_FOR: SignedDuration = SignedDuration::from_mins(5);
 const TRIES_MAX: usize = 32;
 /// Questions to the warehouse at once.
 const QUESTIONS_MAX: usize = 8;
+/// How long an answer of the warehouse holds by which nothing is missing.
+const ANSWERS_FOR: SignedDuration = SignedDuration::from_hours(6);
+/// Dates whose answers are remembered; a look at recent dates has eight of each pipeline.
+const ANSWERED_MAX: usize = 64;
 /// Who asks.
 const ACTOR: &str = "backfill";
 
@@ -528,7 +533,7 @@ impl Engine {
         for (nth, date) in dates.iter().enumerate() {
             progress(nth, dates.len());
             let key = PartitionKey { pipeline: id.clone(), date: *date };
-            let partition = self.store.load(&key).await?.partition;
+            let Stored { partition, version, .. } = self.store.load(&key).await?;
             match self.is_game_day(graph, &partition, now.at).await {
                 Some(true) => {}
                 Some(false) => continue,
@@ -542,7 +547,7 @@ impl Engine {
             let nodes: Vec<_> = outputs(graph).filter(|node| wanted(&node.id)).collect();
             let asked = nodes.iter().filter(|node| wants_answer(graph, &partition, node, now));
             let asked: Vec<NodeId> = asked.map(|node| node.id.clone()).collect();
-            let answers = self.answers(&key, &asked, now.at).await;
+            let answers = self.answers(&key, version, &asked, now.at).await;
             for node in nodes {
                 if let Some(found) = judge(graph, &partition, node, answers.get(&node.id).copied(), now) {
                     survey.found.entry(node.id.clone()).or_default().insert(*date, found);
@@ -554,11 +559,18 @@ impl Engine {
     }
 
     /// What the warehouse says of outputs of one date, so many questions at once.
-    async fn answers(&self, key: &PartitionKey, nodes: &[NodeId], at: Timestamp) -> BTreeMap<NodeId, CheckAnswer> {
-        let mut answers = BTreeMap::new();
-        for some in nodes.chunks(QUESTIONS_MAX) {
-            let ask = |node: &NodeId| {
-                let node = node.clone();
+    async fn answers(
+        &self,
+        key: &PartitionKey,
+        version: u64,
+        nodes: &[NodeId],
+        at: Timestamp,
+    ) -> BTreeMap<NodeId, CheckAnswer> {
+        let mut answers = self.answers.of(key, version, at);
+        let open: Vec<&NodeId> = nodes.iter().filter(|node| !answers.contains_key(*node)).collect();
+        for some in open.chunks(QUESTIONS_MAX) {
+            let ask = |node: &&NodeId| {
+                let node = (*node).clone();
                 async move { (self.warehouse.coverage(&key.pipeline, &node, key.date, at).await, node) }
             };
             for (answer, node) in together(some.iter().map(ask).collect()).await {
@@ -569,6 +581,9 @@ impl Engine {
                 };
                 answers.insert(node, answer);
             }
+        }
+        if !open.is_empty() {
+            self.answers.keep(key, version, at, &answers);
         }
         answers
     }
@@ -647,6 +662,41 @@ impl Engine {
             }
         }
         Err(StoreError::Unavailable(format!("others keep changing the plan {plan}")))
+    }
+}
+
+/// What the warehouse said of dates about which nothing has been decided since. It is asked again where something is missing,
+/// and after some hours in any case.
+#[derive(Debug, Default)]
+pub struct Answers(Mutex<BTreeMap<PartitionKey, Answered>>);
+
+#[derive(Debug)]
+struct Answered {
+    version: u64,
+    at: Timestamp,
+    answers: BTreeMap<NodeId, CheckAnswer>,
+}
+
+impl Answers {
+    fn of(&self, key: &PartitionKey, version: u64, at: Timestamp) -> BTreeMap<NodeId, CheckAnswer> {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = held.get(key).filter(|held| held.version == version && at < after(held.at, ANSWERS_FOR));
+        held.map(|held| held.answers.clone()).unwrap_or_default()
+    }
+
+    fn keep(&self, key: &PartitionKey, version: u64, at: Timestamp, answers: &BTreeMap<NodeId, CheckAnswer>) {
+        let is_whole = |answer: &CheckAnswer| match answer {
+            CheckAnswer::Share(coverage) => coverage.is_full(),
+            CheckAnswer::NotKept => true,
+            CheckAnswer::Unknown => false,
+        };
+        let whole = answers.iter().filter(|(_, answer)| is_whole(answer)).map(|(node, answer)| (node.clone(), *answer));
+        let answered = Answered { version, at, answers: whole.collect() };
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.insert(key.clone(), answered);
+        while held.len() > ANSWERED_MAX {
+            held.pop_first();
+        }
     }
 }
 

@@ -78,6 +78,7 @@ pub struct Engine {
     cap: cap::Cap,
     progress: export::Progress,
     pasts: forecast::Pasts,
+    answers: backfill::Answers,
 }
 
 /// Bounds and intervals of the loops.
@@ -174,6 +175,7 @@ impl Engine {
             cap: cap::Cap::default(),
             progress: export::Progress::default(),
             pasts: forecast::Pasts::default(),
+            answers: backfill::Answers::default(),
         }
     }
 
