@@ -5,6 +5,7 @@
 
 mod hostile;
 mod monitors;
+mod season;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
