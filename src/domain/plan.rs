@@ -593,7 +593,10 @@ impl Walk<'_> {
         match facts.state {
             State::Expired { .. } => {
                 let nothing = facts.evidence.extant() == Extant::Nothing && facts.failure.is_none();
-                let needed = readiness.engaged && !partition.has_no_games(&self.graph.calendar);
+                // What came for it when its pass was over already, as by a backfill, was not missed then.
+                let pass = readiness::pass(self.graph, partition, node);
+                let in_time = pass.is_none_or(|(_, until)| readiness.newest.is_none_or(|newest| newest < until));
+                let needed = readiness.engaged && in_time && !partition.has_no_games(&self.graph.calendar);
                 // While another pass of the same processor may still make up for it, it is no loss.
                 if nothing && needed && self.graph.family(&node.id).iter().all(is_over) {
                     let text = format!("{} was not done before its pass over the date ended", node.id);

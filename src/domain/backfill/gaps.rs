@@ -107,7 +107,10 @@ pub fn judge(
             let failed = facts.failure.is_some()
                 || matches!(facts.state, State::Failed { .. } | State::Exhausted { .. });
             let due = anchored(graph, partition, &node.expects.due).is_some_and(|due| now.silent_until(due));
-            let not_made = matches!(facts.state, State::Expired { .. }) && has_input(graph, partition, node);
+            // Where the warehouse keeps nothing of it, nothing need be there.
+            let not_made = answer.is_none()
+                && matches!(facts.state, State::Expired { .. })
+                && has_input(graph, partition, node);
             (failed || due || not_made).then_some(Found::Missing(extant))
         }
         (extant, Some(false)) => Some(Found::Missing(extant)),
