@@ -137,11 +137,8 @@ impl Desk {
     async fn survey(&self, scope: &Scope, is_quiet: bool) -> Result<(Survey, (Date, Date)), Fault> {
         let (graph, now) = (self.graph(), self.engine.clock.now());
         let span = scope.span(graph, now)?;
-        let nodes: Vec<NodeId> = scope
-            .node
-            .iter()
-            .map(|name| inspect::node(graph, name, span.0, now))
-            .collect::<Result<_, Fault>>()?;
+        let nodes: Vec<NodeId> =
+            scope.node.iter().map(|name| inspect::node(graph, name, span.0, now)).collect::<Result<_, Fault>>()?;
         let only = (!nodes.is_empty()).then_some(nodes.as_slice());
         let is_shown = !is_quiet && std::io::stderr().is_terminal();
         let progress = |done: usize, all: usize| {
@@ -357,8 +354,10 @@ impl Watching {
         let Some(name) = &self.plan else {
             let plans = desk.plans().await?;
             if common.json {
-                let shown = plans.iter().map(|plan| json!({ "plan": plan.id, "status": plan.status,
-                    "made_at": plan.made_at, "tally": plan.tally() }));
+                let shown = plans.iter().map(|plan| {
+                    json!({ "plan": plan.id, "status": plan.status,
+                    "made_at": plan.made_at, "tally": plan.tally() })
+                });
                 say!("{}", json!(shown.collect::<Vec<_>>()));
             } else if plans.is_empty() {
                 say!("no plan is known");

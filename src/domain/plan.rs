@@ -29,7 +29,8 @@ use super::failure;
 use super::graph::{Graph, Heartbeats, Kind, Node, Offset, Rebuild, Task, Unit};
 use super::id::{AlertKey, Attempt, NodeId, RunId, UnitId};
 use super::partition::{
-    Backfilled, End, Failure, FailureKind, Fingerprint, LastDispatch, Node as Facts, Partition, Spent, Starter, State, Way, end,
+    Backfilled, End, Failure, FailureKind, Fingerprint, LastDispatch, Node as Facts, Partition, Spent, Starter, State,
+    Way, end,
 };
 use super::readiness::{self, Blocker, Readiness, Standing, Standings};
 use super::silence::{self, Silent};

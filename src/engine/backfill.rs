@@ -5,6 +5,7 @@
 //! asked: a crash anywhere is mended by the next round. Asking is a request like an operator's, so everything that stops a
 //! dispatch stops these.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
@@ -123,13 +124,14 @@ impl Engine {
                 continue;
             }
             let date = item.date;
-            if !partitions.contains_key(&date) {
-                let key = PartitionKey { pipeline: plan.pipeline.clone(), date };
-                partitions.insert(date, self.store.load(&key).await?.partition);
-            }
-            if let Some(partition) = partitions.get(&date) {
-                settle(graph, plan, index, partition, now);
-            }
+            let partition = match partitions.entry(date) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    let key = PartitionKey { pipeline: plan.pipeline.clone(), date };
+                    new.insert(self.store.load(&key).await?.partition)
+                }
+            };
+            settle(graph, plan, index, partition, now);
             busy += usize::from(matches!(plan.items[index].state, ItemState::Asked { .. }));
         }
         plan.drop_followers(graph, now);
@@ -350,13 +352,7 @@ impl Engine {
     }
 
     /// A look that finds nearly everything missing has probably a wrong premise. Nothing follows from it, and people are told.
-    async fn doubt(
-        &self,
-        id: &PipelineId,
-        survey: &Survey,
-        limits: &Limits,
-        (on, now): (&[Alert], Timestamp),
-    ) -> bool {
+    async fn doubt(&self, id: &PipelineId, survey: &Survey, limits: &Limits, (on, now): (&[Alert], Timestamp)) -> bool {
         let is_suspect = survey.is_suspect(limits);
         let (missing, known) = survey.counts();
         let text = if is_suspect {
@@ -453,9 +449,8 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Option<Plan>, StoreError> {
         let least = usize::try_from(graph.backfill.limits.down_after).unwrap_or(usize::MAX);
-        let is_source = |node: &&NodeId| {
-            graph.node(node.as_str()).is_some_and(|node| matches!(node.kind, Kind::Source(_)))
-        };
+        let is_source =
+            |node: &&NodeId| graph.node(node.as_str()).is_some_and(|node| matches!(node.kind, Kind::Source(_)));
         let missed: BTreeMap<NodeId, BTreeSet<Date>> = survey
             .found
             .keys()
@@ -468,9 +463,9 @@ impl Engine {
         let draft = draft(graph, &missed, &survey.game_days, false);
         let name = PlanId::new(format!("recovered-{first}-{last}"));
         // Whoever has a plan for these dates needs no other, whatever has become of it.
-        let covered = known.iter().any(|plan| {
-            !plan.automatic && (plan.id == name || draft.items.iter().all(|item| plan.covers(item)))
-        });
+        let covered = known
+            .iter()
+            .any(|plan| !plan.automatic && (plan.id == name || draft.items.iter().all(|item| plan.covers(item))));
         if covered || draft.items.is_empty() {
             return Ok(None);
         }
@@ -496,14 +491,7 @@ impl Engine {
     }
 
     /// Raises what holds, and resolves what was on and does not hold any more.
-    async fn turn(
-        &self,
-        key: String,
-        severity: Severity,
-        holds: bool,
-        text: String,
-        (on, now): (&[Alert], Timestamp),
-    ) {
+    async fn turn(&self, key: String, severity: Severity, holds: bool, text: String, (on, now): (&[Alert], Timestamp)) {
         let key = AlertKey::new(key);
         let on = on.iter().find(|alert| alert.key == key);
         let turn = if holds { Turn::Raised } else { Turn::Resolved };

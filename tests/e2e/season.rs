@@ -77,8 +77,7 @@ fn open(folder: &std::path::Path, declarations: &Arc<Declarations>, clock: &Cloc
     let bus = Arc::new(Ear { inner, sent: sent.clone() });
     let store: Arc<dyn Store> = Arc::new(embedded.clone());
     let warehouse = Arc::new(embedded.clone());
-    let engine =
-        Engine::new(declarations.clone(), store, bus, warehouse, clock.clone(), Settings::default());
+    let engine = Engine::new(declarations.clone(), store, bus, warehouse, clock.clone(), Settings::default());
     (engine, embedded)
 }
 
@@ -224,7 +223,11 @@ async fn a_season_with_holes_is_made_whole() {
                 season.completes(LIVE, TODAY.tomorrow().unwrap(), &id, Outcome::Done(Extent::Whole)).await;
                 continue;
             }
-            assert_eq!((&body["tipoff"]["cause"], &body["phase"]), (&json!("backfill"), &json!("phase1_scrape")), "{body}");
+            assert_eq!(
+                (&body["tipoff"]["cause"], &body["phase"]),
+                (&json!("backfill"), &json!("phase1_scrape")),
+                "{body}"
+            );
             let date: Date = body["game_date"].as_str().unwrap().parse().unwrap();
             // It leaves within its turn, a little later.
             let decided: Timestamp = body["requested_at"].as_str().unwrap().parse().unwrap();

@@ -63,8 +63,7 @@ impl Row {
 }
 
 pub(super) fn all(db: &Connection, pipeline: &PipelineId) -> Result<Vec<(Plan, u64)>, StoreError> {
-    let mut query =
-        db.prepare_cached("SELECT * FROM plans WHERE pipeline = ?1 ORDER BY made_at DESC, id LIMIT ?2")?;
+    let mut query = db.prepare_cached("SELECT * FROM plans WHERE pipeline = ?1 ORDER BY made_at DESC, id LIMIT ?2")?;
     let rows = query.query_and_then(params![pipeline.as_str(), limit()], |row| {
         let id: String = get(row, "id", "a plan")?;
         let what = format!("plan/{pipeline}/{id}");

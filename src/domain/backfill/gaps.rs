@@ -104,13 +104,12 @@ pub fn judge(
     match best(graph, partition, node) {
         (extant, Some(false)) if extant == Extant::Nothing => {
             // Silence alone proves nothing, unless something was to be heard by now.
-            let failed = facts.failure.is_some()
-                || matches!(facts.state, State::Failed { .. } | State::Exhausted { .. });
+            let failed =
+                facts.failure.is_some() || matches!(facts.state, State::Failed { .. } | State::Exhausted { .. });
             let due = anchored(graph, partition, &node.expects.due).is_some_and(|due| now.silent_until(due));
             // Where the warehouse keeps nothing of it, nothing need be there.
-            let not_made = answer.is_none()
-                && matches!(facts.state, State::Expired { .. })
-                && has_input(graph, partition, node);
+            let not_made =
+                answer.is_none() && matches!(facts.state, State::Expired { .. }) && has_input(graph, partition, node);
             (failed || due || not_made).then_some(Found::Missing(extant))
         }
         (extant, Some(false)) => Some(Found::Missing(extant)),
@@ -167,9 +166,9 @@ fn best(graph: &Graph, partition: &Partition, node: &Node) -> (Extant, Option<bo
     let family = graph.family(&node.id).iter().filter_map(|id| graph.node(id.as_str()));
     let all = family.chain([node]).map(|node| units::extant(graph, partition, node));
     let judged = all.map(|extant| (extant, suffices(extant, required)));
-    judged.max_by_key(|(extant, enough)| {
-        (*enough == Some(true), enough.is_none(), *extant != Extant::Nothing)
-    }).unwrap_or((Extant::Nothing, Some(false)))
+    judged
+        .max_by_key(|(extant, enough)| (*enough == Some(true), enough.is_none(), *extant != Extant::Nothing))
+        .unwrap_or((Extant::Nothing, Some(false)))
 }
 
 /// Whether enough of the output is there by what its date knows.
@@ -195,7 +194,8 @@ impl Survey {
             let mut open: Option<Gap> = None;
             for date in &self.game_days {
                 if found.get(date).is_some_and(|found| is_wanted(*found)) {
-                    let gap = open.get_or_insert_with(|| Gap { node: node.clone(), from: *date, until: *date, days: 0 });
+                    let gap =
+                        open.get_or_insert_with(|| Gap { node: node.clone(), from: *date, until: *date, days: 0 });
                     (gap.until, gap.days) = (*date, gap.days + 1);
                 } else {
                     gaps.extend(open.take());

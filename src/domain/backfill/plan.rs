@@ -224,10 +224,8 @@ pub fn draft(
         }
     }
     if cascade {
-        let mut changed: Vec<(Date, NodeId)> = missing
-            .iter()
-            .flat_map(|(node, dates)| dates.iter().map(|date| (*date, node.clone())))
-            .collect();
+        let mut changed: Vec<(Date, NodeId)> =
+            missing.iter().flat_map(|(node, dates)| dates.iter().map(|date| (*date, node.clone()))).collect();
         let mut seen: BTreeSet<(Date, NodeId)> = changed.iter().cloned().collect();
         while let Some((date, node)) = changed.pop() {
             for (dependent, offset) in graph.dependents(&node) {

@@ -104,7 +104,8 @@ pub fn next(graph: &Graph, plan: &Plan, now: Timestamp) -> Vec<usize> {
         ItemState::Asked { .. } | ItemState::Done { .. } | ItemState::Failed { .. } => false,
     };
     let due = plan.items.iter().enumerate().filter(|(_, item)| is_due(item));
-    let is_free = |(index, _): &(usize, &Item)| inputs(graph, plan, *index).iter().all(|input| input.state.is_settled());
+    let is_free =
+        |(index, _): &(usize, &Item)| inputs(graph, plan, *index).iter().all(|input| input.state.is_settled());
     let mut free: Vec<(usize, &Item)> = due.filter(is_free).collect();
     free.sort_by_key(|(index, item)| (item.attempts, *index));
     free.into_iter().map(|(index, _)| index).collect()
