@@ -20,7 +20,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::diagnostic::{self, Problems};
-use crate::domain::effect::Dispatch;
+use crate::domain::effect::{Cause, Dispatch};
 use crate::domain::graph::Graph;
 use crate::domain::id::{CheckId, NodeId, PipelineId};
 use crate::monitor;
@@ -53,6 +53,8 @@ pub struct Pipeline {
     pub tasks: BTreeMap<NodeId, Vec<Message>>,
     /// What is said to have a run closed that does not come on.
     pub closings: BTreeMap<NodeId, Vec<Message>>,
+    /// What is said to ask for a past date, where that is something else.
+    pub backfills: BTreeMap<NodeId, Vec<Message>>,
     /// The table that a node writes, with its dataset.
     pub outputs: BTreeMap<NodeId, String>,
     /// What the warehouse is asked about a node's output.
@@ -103,8 +105,16 @@ impl Pipeline {
 
     /// What is said for a dispatch, or to have a run closed; nothing where its node declares nothing.
     pub fn messages(&self, dispatch: &Dispatch) -> Option<&[Message]> {
-        let declared = if dispatch.manifest.closes.is_some() { &self.closings } else { &self.tasks };
-        declared.get(&dispatch.node).map(Vec::as_slice).filter(|messages| !messages.is_empty())
+        let node = &dispatch.node;
+        let is_apart = dispatch.manifest.cause == Cause::Backfill || !self.tasks.contains_key(node);
+        let declared = if dispatch.manifest.closes.is_some() {
+            &self.closings
+        } else if is_apart && self.backfills.contains_key(node) {
+            &self.backfills
+        } else {
+            &self.tasks
+        };
+        declared.get(node).map(Vec::as_slice).filter(|messages| !messages.is_empty())
     }
 
     /// How many dispatches a second may leave for `target`; never 0.
@@ -802,6 +812,6 @@ pipelines:
         let wrong = json!({ "pipelines": { "nba": { "nodes": { "export": { "ned": 1 } } } } });
         let text = with_overrides("pipeline.yaml", PIPELINE, &wrong).unwrap();
         let problems = load(("topics.yaml", TOPICS), ("overridden", &text)).unwrap_err().to_string();
-        assert!(problems.ends_with("pipelines.nba.nodes.export.ned: unknown key; known here: kind, same_as, phase, cycle, aliases, files, output, probe, heartbeats, heartbeat, start_within, duration_max, unit, due, records_min, before_tip, alert_before_tip, verify, start_before_tip, empty_days_max, checks, needs, rebuild_every, rebuild_after, retry, messages"), "{problems}");
+        assert!(problems.ends_with("pipelines.nba.nodes.export.ned: unknown key; known here: kind, same_as, phase, cycle, aliases, files, output, probe, heartbeats, heartbeat, start_within, duration_max, unit, due, records_min, before_tip, alert_before_tip, verify, start_before_tip, empty_days_max, checks, backfill, needs, rebuild_every, rebuild_after, retry, messages"), "{problems}");
     }
 }

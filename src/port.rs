@@ -9,6 +9,7 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::backfill::Plan;
 use crate::domain::coverage::Coverage;
 use crate::domain::effect::{Alert, Effect, Turn};
 use crate::domain::event::Event;
@@ -215,6 +216,13 @@ pub trait Store: Send + Sync {
     /// The dates known of a pipeline, latest first.
     async fn dates(&self, pipeline: &PipelineId, limit: usize) -> Result<Vec<Date>, StoreError>;
 
+    /// The plans of backfill of a pipeline, each with its version, the latest first; at most [`PLANS_MAX`].
+    async fn plans(&self, pipeline: &PipelineId) -> Result<Vec<(Plan, u64)>, StoreError>;
+
+    /// Stores a plan at `expected + 1`, where its version is `expected`; a new one has none, which is 0. Whether it was
+    /// stored: false where somebody else was faster. The oldest plans that are over make room for new ones.
+    async fn put_plan(&self, plan: &Plan, expected: u64) -> Result<bool, StoreError>;
+
     /// Releases the lock that a dead run of `node` holds, if the store keeps processors' locks.
     async fn release_lock(&self, key: &PartitionKey, node: &NodeId, run: &RunId) -> Result<(), StoreError>;
 
@@ -251,6 +259,9 @@ pub trait Store: Send + Sync {
 
 /// Different parked inputs kept. At 2 KB each this is 20 MB; a flood beyond it is poison of one kind.
 pub const PARKED_MAX: u64 = 10_000;
+
+/// Plans of backfill kept of one pipeline.
+pub const PLANS_MAX: usize = 64;
 
 /// Why a message was not taken.
 #[derive(Debug, thiserror::Error)]

@@ -341,6 +341,7 @@ fn report(key: &PartitionKey, request: &Request, recorded: Recorded) {
         Command::Hold { node: held, until: Some(until) } => format!("{} is held until {}", node(held), shown(*until)),
         Command::Resume { node: resumed } => format!("{} is no longer held", node(resumed)),
         Command::Retry { node } => format!("{node} is to run again"),
+        Command::Backfill { node, plan } => format!("{node} is made again for {plan}"),
         Command::Skip { node } => format!("{node} is skipped; what needs it goes on without it"),
         Command::Edge { node, input, rule, until } => {
             let until = until.map(|until| format!(" until {}", shown(until))).unwrap_or_default();

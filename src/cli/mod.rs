@@ -5,6 +5,7 @@
 
 mod alerts;
 mod backend;
+mod backfill;
 mod check;
 mod command;
 mod dates;
@@ -123,6 +124,10 @@ enum Command {
     Coverage(monitor::GameCoverage),
     /// When each node of a date will be ready, and what will stand at each game's deadline; exits 1 where too little will
     Forecast(forecast::DateForecast),
+    /// What is missing of a season, as ranges of game days; exits 1 where something is
+    Gaps(backfill::Gaps),
+    /// Plan, start, watch and end the making of what is missing
+    Backfill(backfill::Backfill),
     /// How new the teams' rosters are; exits 1 where one is too old or missing
     Rosters(monitor::RosterCoverage),
     /// How far the phases of a date are; exits 1 unless all is done
@@ -252,6 +257,8 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Timeline(timeline) => timeline.run(common).await,
         Command::Coverage(coverage) => coverage.run(common).await,
         Command::Forecast(forecast) => forecast.run(common).await,
+        Command::Gaps(gaps) => gaps.run(common).await,
+        Command::Backfill(backfill) => backfill.run(common).await,
         Command::Rosters(rosters) => rosters.run(common).await,
         Command::Health(health) => health.run(common).await,
         Command::Alerts(alerts) => alerts.run(common).await,

@@ -136,6 +136,8 @@ pub enum Cause {
     Stalled,
     /// An operator asked.
     Requested,
+    /// It is missing from a date that is over, and a plan of backfill has come to it.
+    Backfill,
 }
 
 impl Cause {
@@ -151,6 +153,7 @@ impl Cause {
             Self::Overdue => "overdue",
             Self::Stalled => "stalled",
             Self::Requested => "requested",
+            Self::Backfill => "backfill",
         }
     }
 }

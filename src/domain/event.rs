@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::coverage::Coverage;
 use super::evidence::{Extant, Extent, Version};
 use super::forecast::Shortfall;
-use super::id::{Attempt, CheckId, DispatchId, NodeId, RequestId, RunId, UnitId};
+use super::id::{Attempt, CheckId, DispatchId, NodeId, PlanId, RequestId, RunId, UnitId};
 
 /// One fact about one partition.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -287,6 +287,13 @@ pub enum Command {
         /// Which node.
         node: NodeId,
     },
+    /// Make the node's output again for a plan of backfill, on the same terms.
+    Backfill {
+        /// Which node.
+        node: NodeId,
+        /// Which plan.
+        plan: PlanId,
+    },
     /// Count the node as not required for this date.
     Skip {
         /// Which node.
@@ -331,7 +338,9 @@ impl Command {
     pub fn node(&self) -> Option<&NodeId> {
         match self {
             Self::Hold { node, .. } | Self::Resume { node } => node.as_ref(),
-            Self::Retry { node } | Self::Skip { node } | Self::Edge { node, .. } => Some(node),
+            Self::Retry { node } | Self::Backfill { node, .. } | Self::Skip { node } | Self::Edge { node, .. } => {
+                Some(node)
+            }
             Self::Override { .. } => None,
         }
     }
@@ -343,6 +352,7 @@ impl std::fmt::Display for Command {
             Self::Hold { .. } => "hold",
             Self::Resume { .. } => "resume",
             Self::Retry { .. } => "retry",
+            Self::Backfill { .. } => "backfill",
             Self::Skip { .. } => "skip",
             Self::Edge { rule: Some(EdgeRule::Hold), .. } => "hold",
             Self::Edge { rule: Some(EdgeRule::Force), .. } => "force",
@@ -358,6 +368,7 @@ impl std::fmt::Display for Command {
             write!(f, " past {input}")?;
         }
         match self {
+            Self::Backfill { plan, .. } => write!(f, " for {plan}"),
             Self::Hold { until: Some(until), .. }
             | Self::Edge { until: Some(until), .. }
             | Self::Override { until, .. } => write!(f, " until {until}"),

@@ -8,6 +8,7 @@ use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use super::backfill::Backfill;
 use super::calendar::{Anchor, Calendar};
 use super::coverage::PerMille;
 use super::effect::Severity;
@@ -37,6 +38,8 @@ pub struct Graph {
     pub failures: Vec<FailureClass>,
     /// When games are played, and what they mean for deadlines.
     pub calendar: Calendar,
+    /// How dates that are over are made again.
+    pub backfill: Backfill,
     dependents: BTreeMap<NodeId, Vec<(NodeId, Offset)>>,
     /// Nodes whose producers' names mean another node on an earlier day, and the day, counted from the date, from which
     /// on they mean this one.
@@ -357,7 +360,7 @@ impl Graph {
                 families.entry(id.clone()).or_insert_with(|| sharers.clone());
             }
         }
-        let (failures, calendar) = (Vec::new(), Calendar::default());
+        let (failures, calendar, backfill) = (Vec::new(), Calendar::default(), Backfill::default());
         Self {
             pipeline,
             revision,
@@ -369,6 +372,7 @@ impl Graph {
             limits,
             failures,
             calendar,
+            backfill,
             dependents,
             meant_from,
             families,

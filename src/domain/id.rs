@@ -94,6 +94,10 @@ name! {
     DispatchId
 }
 name! {
+    /// A plan of backfill.
+    PlanId
+}
+name! {
     /// The name of one operator's request, chosen by whoever makes it, so that a repeated request is recognised.
     RequestId
 }

@@ -3,6 +3,7 @@
 //! [`decide::decide`] is the product. Read `record::record` for what an event does, `plan::plan` for what is sent,
 //! `readiness` for why something is not.
 
+pub mod backfill;
 pub mod calendar;
 pub mod coverage;
 pub mod decide;

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::calendar::{Override, Schedule};
 use super::effect::{Cause, Severity};
-use super::event::{CheckAnswer, EdgeRule, Foretold, Note, Upstream};
+use super::event::{CheckAnswer, EdgeRule, Foretold, Note, Request, Upstream};
 use super::evidence::{Evidence, Version};
-use super::id::{AlertKey, Attempt, CheckId, DispatchId, NodeId, PartitionKey, RequestId, RunId, UnitId};
+use super::id::{AlertKey, Attempt, CheckId, DispatchId, NodeId, PartitionKey, PlanId, RequestId, RunId, UnitId};
 use super::rate::Rate;
 
 /// Ended runs remembered per node, to recognise their echoes. A per-file processor ends some 70 a day.
@@ -146,6 +146,9 @@ pub struct Node {
     /// An operator's wish that has not been fulfilled yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wish: Option<Wish>,
+    /// What was done for a plan of backfill.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backfilled: Option<Backfilled>,
     /// The operator's stop on this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
@@ -439,6 +442,36 @@ pub struct Wish {
     pub reason: Arc<str>,
     /// When.
     pub at: Timestamp,
+    /// The plan of backfill it belongs to, where it is no person's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanId>,
+}
+
+impl Wish {
+    /// What `request` wishes, for a plan where it names one.
+    pub fn of(request: &Request, plan: Option<PlanId>) -> Self {
+        Self { actor: request.actor.clone(), reason: request.reason.clone(), at: request.at, plan }
+    }
+
+    /// The cause of the run that fulfils it.
+    pub fn cause(&self) -> Cause {
+        if self.plan.is_some() { Cause::Backfill } else { Cause::Requested }
+    }
+}
+
+/// How often a node was begun for a plan of backfill. This is the only count there is of it: messages, echoes and whoever
+/// asks add nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Backfilled {
+    /// Which plan.
+    pub plan: PlanId,
+    /// When it was last dispatched for it.
+    pub at: Timestamp,
+    /// Runs that began, and dispatches that are known not to have been started.
+    pub attempts: u32,
+    /// The last dispatch is still to be counted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub open: bool,
 }
 
 /// What an event did to the partition.

@@ -29,14 +29,15 @@ use super::failure;
 use super::graph::{Graph, Heartbeats, Kind, Node, Offset, Rebuild, Task, Unit};
 use super::id::{AlertKey, Attempt, NodeId, RunId, UnitId};
 use super::partition::{
-    End, Failure, FailureKind, Fingerprint, LastDispatch, Node as Facts, Partition, Spent, Starter, State, Way, end,
+    Backfilled, End, Failure, FailureKind, Fingerprint, LastDispatch, Node as Facts, Partition, Spent, Starter, State,
+    Way, end,
 };
 use super::readiness::{self, Blocker, Readiness, Standing, Standings};
 use super::silence::{self, Silent};
 use super::time::{Now, Wake, after};
 use super::units;
 use affected::Shortage;
-use budget::{bounds, charge, is_charged, spaced, used_up};
+use budget::{bounds, charge, is_charged, spaced, tally, used_up};
 use conditions::{Condition, empty_days};
 
 /// What the walk found for one node.
@@ -136,6 +137,7 @@ impl Walk<'_> {
             if road.is_some() {
                 reconcile_asked(facts);
                 self.not_started(facts, node, date);
+                tally(facts);
             }
             reconcile(facts);
             self.doubt(partition, node);
@@ -179,8 +181,11 @@ impl Walk<'_> {
         if facts.state.is_live() {
             return None;
         }
-        if facts.wish.is_some() {
-            return Some(Cause::Requested);
+        if let Some(wish) = &facts.wish {
+            return Some(wish.cause());
+        }
+        if self.graph.backfill.is_for_that_alone(&node.id) {
+            return None;
         }
         let late = self.is_late(partition, node).is_some();
         let is_schedule = self.graph.calendar.schedule.as_ref() == Some(&node.id);
@@ -295,6 +300,7 @@ impl Walk<'_> {
             self.stalled(partition, node);
             let facts = partition.node_mut(&node.id);
             self.not_started(facts, node, date);
+            tally(facts);
             reconcile(facts);
             self.inquire(partition, node);
         }
@@ -457,6 +463,9 @@ impl Walk<'_> {
                     Some(end) if self.now.reached(end) => {
                         let text = format!("it could not be handed over before its pass ended: {reason}");
                         budget::give_back(facts, true);
+                        if let Some(backfilled) = &mut facts.backfilled {
+                            backfilled.open = false;
+                        }
                         self.fail(facts, None, FailureKind::NotStarted, text);
                     }
                     Some(end) => self.wake.at(end),
@@ -514,7 +523,11 @@ impl Walk<'_> {
     ) {
         let key = partition.key.clone();
         let facts = partition.node_mut(&node.id);
-        let retry = matches!(cause, Cause::Failed | Cause::HeartbeatDead | Cause::NotStarted) && facts.attempt.run > 0;
+        let plan = facts.wish.take().and_then(|wish| wish.plan);
+        let before = facts.backfilled.take_if(|backfilled| plan.as_ref() == Some(&backfilled.plan));
+        let again = matches!(cause, Cause::Failed | Cause::HeartbeatDead | Cause::NotStarted)
+            || before.as_ref().is_some_and(|before| before.attempts > 0);
+        let retry = again && facts.attempt.run > 0;
         facts.attempt = if retry {
             Attempt { run: facts.attempt.run, attempt: facts.attempt.attempt + 1 }
         } else {
@@ -528,7 +541,10 @@ impl Walk<'_> {
             spent.repairs += 1;
         }
         facts.dispatches += 1;
-        facts.wish = None;
+        if let Some(plan) = plan {
+            let attempts = before.map_or(0, |backfilled| backfilled.attempts);
+            facts.backfilled = Some(Backfilled { plan, at: self.now.at, attempts, open: true });
+        }
         facts.way = None;
         facts.double_run = false;
         facts.state = State::Dispatched { at: self.now.at };
@@ -578,7 +594,10 @@ impl Walk<'_> {
         match facts.state {
             State::Expired { .. } => {
                 let nothing = facts.evidence.extant() == Extant::Nothing && facts.failure.is_none();
-                let needed = readiness.engaged && !partition.has_no_games(&self.graph.calendar);
+                // What came for it when its pass was over already, as by a backfill, was not missed then.
+                let pass = readiness::pass(self.graph, partition, node);
+                let in_time = pass.is_none_or(|(_, until)| readiness.newest.is_none_or(|newest| newest < until));
+                let needed = readiness.engaged && in_time && !partition.has_no_games(&self.graph.calendar);
                 // While another pass of the same processor may still make up for it, it is no loss.
                 if nothing && needed && self.graph.family(&node.id).iter().all(is_over) {
                     let text = format!("{} was not done before its pass over the date ended", node.id);
@@ -735,8 +754,8 @@ fn want(
     if facts.state.is_live() {
         return None;
     }
-    if facts.wish.is_some() {
-        return Some(Cause::Requested);
+    if let Some(wish) = &facts.wish {
+        return Some(wish.cause());
     }
     let spent = facts.spent.get(&fingerprint).copied().unwrap_or_default();
     // Once for what all its inputs are now, those included that are no reason for a new run by themselves.

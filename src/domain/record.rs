@@ -472,7 +472,7 @@ fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recor
     }
     let named = match &request.command {
         Command::Hold { node, .. } | Command::Resume { node } => node.as_ref(),
-        Command::Retry { node } | Command::Skip { node } => Some(node),
+        Command::Retry { node } | Command::Backfill { node, .. } | Command::Skip { node } => Some(node),
         // A gate has inputs like any other node.
         Command::Edge { node, input, rule, .. } => {
             let Some(node) = graph.node(node.as_str()) else { return Recorded::Rejected };
@@ -490,7 +490,7 @@ fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recor
     {
         return Recorded::Rejected;
     }
-    if let Command::Retry { node } = &request.command
+    if let Command::Retry { node } | Command::Backfill { node, .. } = &request.command
         && graph.node(node.as_str()).is_some_and(|node| node.dispatchable().is_none())
     {
         return Recorded::Rejected;
@@ -523,7 +523,14 @@ fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recor
         }
         Command::Retry { node } => {
             let node = partition.node_mut(node);
-            node.wish = Some(Wish { actor: request.actor.clone(), reason: request.reason.clone(), at: request.at });
+            node.wish = Some(Wish::of(request, None));
+        }
+        Command::Backfill { node, plan } => {
+            let node = partition.node_mut(node);
+            // A person's wish is not made less of.
+            if node.wish.is_none() {
+                node.wish = Some(Wish::of(request, Some(plan.clone())));
+            }
         }
         Command::Skip { node } => {
             let node = partition.node_mut(node);

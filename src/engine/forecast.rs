@@ -89,7 +89,12 @@ impl Engine {
     }
 
     /// What the game days before `date` showed.
-    async fn history(&self, graph: &Graph, pipeline: &PipelineId, date: Date) -> Result<History, StoreError> {
+    pub(super) async fn history(
+        &self,
+        graph: &Graph,
+        pipeline: &PipelineId,
+        date: Date,
+    ) -> Result<History, StoreError> {
         let mut days = Vec::new();
         let past = self.store.dates(pipeline, DATES_MAX).await?.into_iter().filter(|past| *past < date);
         for past in past {

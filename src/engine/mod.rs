@@ -7,6 +7,7 @@
 //! - [`sweep`]: wakes partitions whose deadline has come.
 //! - [`calendar`]: reads the schedule, and opens the days around today.
 //! - [`forecast`]: works out what is to be expected of today, and tells a date when that changes.
+//! - [`backfill`]: fills what is missing of dates that are over.
 //! - [`export`]: writes the history from the journal, behind everything else.
 //! - [`monitor`]: gathers what the daily questions are answered from.
 //! - [`notify`]: tells people what is on and has not been told, and keeps what has.
@@ -17,6 +18,7 @@
 //! Every loop is a function of the store and the clock that does one round. `serve` calls them when something happens
 //! or is due; the simulator calls the same functions on a virtual clock.
 
+pub mod backfill;
 pub mod backlog;
 pub mod breaker;
 pub mod calendar;
@@ -83,6 +85,7 @@ pub struct Engine {
     cap: cap::Cap,
     progress: export::Progress,
     pasts: forecast::Pasts,
+    answers: backfill::Answers,
 }
 
 /// Bounds and intervals of the loops.
@@ -181,6 +184,7 @@ impl Engine {
             cap: cap::Cap::default(),
             progress: export::Progress::default(),
             pasts: forecast::Pasts::default(),
+            answers: backfill::Answers::default(),
         }
     }
 

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::Engine;
+use super::backfill::BACKFILL_EVERY;
 use super::forecast::FORECAST_EVERY;
 use super::intake::{Intake, Offer, Settlement};
 use super::relay::UnderWay;
@@ -95,12 +96,14 @@ pub fn run(engine: &Arc<Engine>, stop: &watch::Receiver<bool>) -> Running {
     let (decided, changes) = watch::channel(());
     let mut tasks = JoinSet::new();
     tasks.spawn(intake(Arc::clone(engine), receiver, decided.clone(), stop.clone()));
-    let (decided_by_calendar, decided_by_forecast) = (decided.clone(), decided.clone());
+    let (decided_by_calendar, decided_by_forecast, decided_by_backfill) =
+        (decided.clone(), decided.clone(), decided.clone());
     tasks.spawn(sweep(Arc::clone(engine), decided, stop.clone()));
     tasks.spawn(relay(Arc::clone(engine), changes, stop.clone()));
     tasks.spawn(export(Arc::clone(engine), stop.clone()));
     tasks.spawn(calendar(Arc::clone(engine), decided_by_calendar, stop.clone()));
     tasks.spawn(forecast(Arc::clone(engine), decided_by_forecast, stop.clone()));
+    tasks.spawn(backfill(Arc::clone(engine), decided_by_backfill, stop.clone()));
     tasks.spawn(watch_over(Arc::clone(engine), stop.clone()));
     tasks.spawn(notify(Arc::clone(engine), stop.clone()));
     Running { inbox: Inbox(sender), tasks }
@@ -301,6 +304,24 @@ async fn forecast(engine: Arc<Engine>, decided: watch::Sender<()>, mut stop: wat
                 decided.send_replace(());
             }
             Err(error) => tracing::warn!("forecast: {error}"),
+        }
+    }
+}
+
+async fn backfill(engine: Arc<Engine>, decided: watch::Sender<()>, mut stop: watch::Receiver<bool>) {
+    let every = Duration::try_from(BACKFILL_EVERY).unwrap_or(EXPORT_EVERY);
+    loop {
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return,
+            () = tokio::time::sleep(every) => {}
+        }
+        match engine.backfill().await {
+            Ok(0) => {}
+            Ok(_) => {
+                decided.send_replace(());
+            }
+            Err(error) => tracing::warn!("backfill: {error}"),
         }
     }
 }

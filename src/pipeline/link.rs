@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use crate::diagnostic::{Any, Found, Place, Report, suggestion};
+use crate::domain::backfill::{Backfill, Road};
 use crate::domain::calendar::Calendar;
 use crate::domain::coverage::PerMille;
 use crate::domain::graph::{Check, Dependency, Gate, Graph, Kind, Node, Offset, Strength, Tier};
@@ -30,6 +31,7 @@ pub(super) fn pipeline(draft: Draft, revision: u64, topology: Option<&Topology>,
     linking.check_monitors(report);
     let tasks = linking.tasks(&nodes, report);
     let closings = linking.closings(&nodes, report);
+    let (roads, backfills) = linking.backfills(&nodes, report);
     let outputs = linking.outputs(report);
     let probes = linking.probes(report);
     let checks = linking.checks(report);
@@ -48,11 +50,13 @@ pub(super) fn pipeline(draft: Draft, revision: u64, topology: Option<&Topology>,
     );
     graph.failures = draft.failures;
     graph.calendar = calendar;
+    graph.backfill = Backfill { limits: draft.backfill, roads };
     let naming = Naming { datasets: draft.datasets, files, untracked: draft.untracked };
     Pipeline {
         graph: Arc::new(graph),
         tasks,
         closings,
+        backfills,
         outputs,
         probes,
         checks,
@@ -519,6 +523,10 @@ impl Linking<'_> {
         for (id, node) in &self.draft.nodes {
             let Some(own) = declared.get(id.as_str()) else { continue };
             let messages = if own.is_empty() { declared.get(self.root(id)).unwrap_or(own) } else { own };
+            if messages.is_empty() && matches!(node.kind, Some(DraftKind::Source(_))) {
+                // It is asked for past dates alone.
+                continue;
+            }
             if messages.is_empty() {
                 let place = Place { line: node.place.line, key: format!("{}.messages", node.place.key) };
                 report.at(&place, "missing; without a message nothing would start this task");
@@ -553,6 +561,40 @@ impl Linking<'_> {
             }
         }
         closings
+    }
+
+    /// How each node is asked for a past date, where not as usual. A further pass is asked as its first is.
+    fn backfills(
+        &self,
+        nodes: &BTreeMap<NodeId, Node>,
+        report: &mut Report,
+    ) -> (BTreeMap<NodeId, Road>, BTreeMap<NodeId, Vec<Message>>) {
+        let (mut roads, mut backfills) = (BTreeMap::new(), BTreeMap::new());
+        for (id, node) in &self.draft.nodes {
+            let is_own = !node.backfill.messages.is_empty() || node.backfill.refuse.is_some();
+            let Some(declared) = (if is_own { Some(node) } else { self.root_node(id) }) else { continue };
+            let key = NodeId::from(id.as_str());
+            if let Some(why) = &declared.backfill.refuse {
+                roads.insert(key, Road::Refused(why.value.as_str().into()));
+                continue;
+            }
+            let mut unheard = Report::new("");
+            let report = if is_own { &mut *report } else { &mut unheard };
+            let mut sent = Vec::with_capacity(declared.backfill.messages.len());
+            for draft in &declared.backfill.messages {
+                let Some(message) = self.message(draft, report) else { continue };
+                if let (Some(node), Some(body)) = (nodes.get(&key), &draft.body) {
+                    rehearse(&self.draft.id, node, (&message, Purpose::Backfill), body, report);
+                }
+                sent.push(message);
+            }
+            if !declared.backfill.messages.is_empty() {
+                let only = matches!(&declared.kind, Some(DraftKind::Source(Some((_, usual)))) if usual.is_empty());
+                roads.insert(key.clone(), Road::Apart { only });
+                backfills.insert(key, sent);
+            }
+        }
+        (roads, backfills)
     }
 
     /// The message, if enough of it can be read for a rehearsal to say anything.

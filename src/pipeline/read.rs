@@ -8,6 +8,7 @@ use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 
 use crate::diagnostic::{Any, Found, Place, Problems, Report, Table, not_one_of};
+use crate::domain::backfill;
 use crate::domain::calendar::{Anchor, Span};
 use crate::domain::coverage::PerMille;
 use crate::domain::effect::Severity;
@@ -39,6 +40,7 @@ pub(super) struct Draft {
     pub dispatches_per_hour: u32,
     pub failures: Vec<FailureClass>,
     pub calendar: DraftCalendar,
+    pub backfill: backfill::Limits,
     pub services: BTreeMap<String, Service>,
     pub datasets: Vec<String>,
     pub untracked: Vec<String>,
@@ -65,11 +67,19 @@ pub(super) struct DraftNode {
     pub liveness: Liveness,
     /// What is said to have a run closed.
     pub close: Vec<DraftMessage>,
+    pub backfill: DraftBackfill,
     pub needs: Vec<DraftNeed>,
     /// Without its checks, which are drafts of their own.
     pub expects: Expects,
     pub has_unit: bool,
     pub checks: Vec<DraftCheck>,
+}
+
+/// How a node is asked for a past date, as written.
+#[derive(Default)]
+pub(super) struct DraftBackfill {
+    pub messages: Vec<DraftMessage>,
+    pub refuse: Option<Found<String>>,
 }
 
 /// A calendar as written.
@@ -207,6 +217,7 @@ fn pipeline(name: &str, mut table: Table, report: &mut Report) -> Draft {
     let (limits, (dispatches_per_second, dispatches_per_hour)) = limits.unwrap_or((AFTER_A_MISTAKE.limits(), (1, 1)));
     let failures = table.table("failures", report).map_or_else(Vec::new, |table| failures(table, report));
     let calendar = table.table("calendar", report).map(|table| calendar(table, report)).unwrap_or_default();
+    let backfill = table.table("backfill", report).map(|table| backfill(table, report)).unwrap_or_default();
     let mut services = BTreeMap::new();
     if let Some(table) = table.table("services", report) {
         for Found { value: (name, mut table), .. } in table.named(report) {
@@ -254,6 +265,7 @@ fn pipeline(name: &str, mut table: Table, report: &mut Report) -> Draft {
         dispatches_per_hour,
         failures,
         calendar,
+        backfill,
         services,
         datasets,
         untracked,
@@ -571,13 +583,16 @@ fn node(mut table: Table, place: Place, defaults: &Defaults, report: &mut Report
     let (expects, has_unit) = expects(&mut table, report);
     let is_task = kind.as_ref().is_some_and(|kind| kind.value == "task");
     let checks = if is_task { checks(&mut table, report) } else { Vec::new() };
+    let is_gate = kind.as_ref().is_some_and(|kind| kind.value == "gate");
+    let backfill = if is_gate { DraftBackfill::default() } else { backfill_of(&mut table, report) };
     let mut rebuilt = defaults.task.clone();
     let mut needs = Vec::new();
     let kind = kind.and_then(|kind| match kind.value.as_str() {
         "source" => {
             needs = self::needs(&mut table, report);
             let (task, messages) = dispatched(&mut table, defaults, report);
-            Some(DraftKind::Source((!messages.is_empty()).then_some((task, messages))))
+            let is_asked = !messages.is_empty() || !backfill.messages.is_empty();
+            Some(DraftKind::Source(is_asked.then_some((task, messages))))
         }
         "task" => {
             needs = self::needs(&mut table, report);
@@ -611,6 +626,7 @@ fn node(mut table: Table, place: Place, defaults: &Defaults, report: &mut Report
         ask,
         liveness,
         close,
+        backfill,
         needs,
         expects,
         has_unit,
@@ -632,6 +648,52 @@ fn storm(table: &mut Table, report: &mut Report) -> Option<Storm> {
     }
     table.finish(report);
     Some(Storm { warn_above, critical_above })
+}
+
+/// How the node is asked for a past date, where not as usual.
+fn backfill_of(table: &mut Table, report: &mut Report) -> DraftBackfill {
+    let Some(mut table) = table.table("backfill", report) else { return DraftBackfill::default() };
+    let refuse = table.text("refuse", report);
+    let messages: Vec<_> = table.tables("messages", report).into_iter().map(|table| message(table, report)).collect();
+    if refuse.is_some() != messages.is_empty() {
+        report.at(table.place(), "write either refuse, with the reason, or messages");
+    }
+    table.finish(report);
+    DraftBackfill { messages, refuse }
+}
+
+/// How much is asked for past dates at a time, and when.
+fn backfill(mut table: Table, report: &mut Report) -> backfill::Limits {
+    let usual = backfill::Limits::default();
+    let mut clock = |key: &'static str, usual: Time, report: &mut Report| {
+        table.text(key, report).and_then(|found| clock_time(&found, report)).unwrap_or(usual)
+    };
+    let (from, until) = (clock("from", usual.from, report), clock("until", usual.until, report));
+    let span = |found: Option<Found<SignedDuration>>, usual| found.map_or(usual, |found| found.value);
+    let mut suspect = table.table("suspect", report);
+    let (mut suspect_share, mut suspect_above) = (usual.suspect_share, usual.suspect_above);
+    if let Some(mut table) = suspect.take() {
+        for key in ["share", "above"] {
+            table.require(key, report);
+        }
+        suspect_share = share(&mut table, "share", report).map_or(suspect_share, |found| found.value);
+        suspect_above = count(&mut table, "above", report).unwrap_or(suspect_above);
+        table.finish(report);
+    }
+    let limits = backfill::Limits {
+        at_once: count(&mut table, "at_once", report).unwrap_or(usual.at_once),
+        cooldown: span(duration(&mut table, "cooldown", report), usual.cooldown),
+        attempts_max: count(&mut table, "attempts_max", report).unwrap_or(usual.attempts_max),
+        from,
+        until,
+        automatic_within: days(&mut table, "automatic_within", report).unwrap_or(usual.automatic_within),
+        every: span(duration(&mut table, "every", report), usual.every),
+        suspect_share,
+        suspect_above,
+        down_after: count(&mut table, "down_after", report).unwrap_or(usual.down_after),
+    };
+    table.finish(report);
+    limits
 }
 
 /// When a run that does not come on is closed, and what is said for that.

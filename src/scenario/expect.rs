@@ -70,6 +70,15 @@ impl Judge<'_> {
             return (found != state.is && !self.stood(state))
                 .then(|| format!("{}@{} is {found} at {at}, not {}", state.node, state.date, state.is));
         }
+        let looked_at = || self.seen.checks.get(&index).map_or("never looked at", String::as_str);
+        if let Some(gaps) = &wanted.gaps {
+            let (found, are) = (looked_at(), gaps.are.join(", "));
+            return (found != are).then(|| format!("{} is missing of [{found}], not of [{are}]", gaps.node));
+        }
+        if let Some(plan) = &wanted.plan {
+            let is = format!("{}: {} done, {} failed, {} left", plan.is, plan.done, plan.failed, plan.left);
+            return (looked_at() != is).then(|| format!("the plan {} is {}, not {is}", plan.id, looked_at()));
+        }
         if let Some(parked) = &wanted.parked {
             let found = self.seen.parked.iter().filter(|found| found.slug == parked.slug).count();
             let all: Vec<&str> = self.seen.parked.iter().map(|found| found.slug.as_str()).collect();
@@ -91,7 +100,8 @@ impl Judge<'_> {
             return self.never(never);
         }
         Some(
-            "an expectation has one of dispatch, alert, told, settled, state, parked, refused, alerts_at_most, never"
+            "an expectation has one of dispatch, alert, told, settled, state, gaps, plan, parked, refused, \
+             alerts_at_most, never"
                 .to_owned(),
         )
     }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::seen::Sent;
 use super::world::Dice;
 use crate::clock::Clock;
+use crate::domain::backfill::Plan;
 use crate::domain::effect::Alert;
 use crate::domain::id::{AlertKey, ChannelId, DispatchId, NodeId, PartitionKey, PipelineId, RunId};
 use crate::domain::notify::{Ledger, Notice, Sent as Told};
@@ -230,6 +231,14 @@ impl Store for FaultyStore {
 
     async fn dates(&self, pipeline: &PipelineId, limit: usize) -> Result<Vec<Date>, StoreError> {
         self.there()?.dates(pipeline, limit).await
+    }
+
+    async fn plans(&self, pipeline: &PipelineId) -> Result<Vec<(Plan, u64)>, StoreError> {
+        self.there()?.plans(pipeline).await
+    }
+
+    async fn put_plan(&self, plan: &Plan, expected: u64) -> Result<bool, StoreError> {
+        self.taking()?.put_plan(plan, expected).await
     }
 
     async fn release_lock(&self, key: &PartitionKey, node: &NodeId, run: &RunId) -> Result<(), StoreError> {

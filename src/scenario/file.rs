@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::civil::Date;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_saphyr::Spanned;
@@ -35,6 +35,9 @@ pub struct Scenario {
     /// What earlier days showed: they are in the journal at the start.
     #[serde(default)]
     pub history: Vec<Past>,
+    /// How often what is missing of past dates is seen to; never, where absent.
+    #[serde(default)]
+    pub backfill: Option<String>,
     /// What happens.
     #[serde(default)]
     pub timeline: Vec<Spanned<Step>>,
@@ -112,12 +115,62 @@ pub struct Step {
     /// An operator ends that.
     #[serde(default)]
     pub unmute: Option<Muted>,
+    /// An operator plans backfill, or decides on a plan.
+    #[serde(default)]
+    pub backfill: Option<Backfilling>,
     /// The process is killed and started again.
     #[serde(default)]
     pub restart: Option<Restart>,
     /// Something fails for a while.
     #[serde(default, rename = "break")]
     pub breaks: Option<Break>,
+    /// The same again for the days after it, with every date in it a day later each time.
+    #[serde(default)]
+    pub daily: Option<Daily>,
+}
+
+impl Step {
+    /// The step so many days later; `at` is when it is.
+    fn later(&self, days: i32, at: Timestamp) -> Self {
+        let mut step = self.clone();
+        step.at = at.to_string();
+        step.daily = None;
+        let later = |date: Date| date.saturating_add(days.days());
+        if let Some(body) = step.publish.as_mut().and_then(|publish| publish.body.as_mut()) {
+            later_in(body, days);
+        }
+        if let Some(beats) = &mut step.heartbeats {
+            beats.date = beats.date.parse().map_or_else(|_| beats.date.clone(), |date| later(date).to_string());
+        }
+        if let Some(fact) = &mut step.fact {
+            fact.date = later(fact.date);
+        }
+        if let Some(games) = &mut step.schedule {
+            let (was, date) = (games.date.strftime("%Y%m%d").to_string(), later(games.date));
+            games.date = date;
+            let moved = std::mem::take(&mut games.games).into_iter().map(|(id, mut game)| {
+                let id = id.as_str().replace(&was, &date.strftime("%Y%m%d").to_string());
+                game.tip = game.tip.map(|tip| after(tip, SignedDuration::from_hours(24 * i64::from(days))));
+                (UnitId::new(id), game)
+            });
+            games.games = moved.collect();
+        }
+        step
+    }
+}
+
+/// Every text of a body that is a date, so many days later.
+fn later_in(body: &mut Value, days: i32) {
+    match body {
+        Value::String(text) if text.len() == 10 => {
+            if let Ok(date) = text.parse::<Date>() {
+                *text = date.saturating_add(days.days()).to_string();
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| later_in(value, days)),
+        Value::Object(members) => members.values_mut().for_each(|value| later_in(value, days)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// A message.
@@ -268,6 +321,53 @@ pub struct MuteStep {
     pub reason: String,
 }
 
+/// The same for several days.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Daily {
+    /// How many in all.
+    pub times: u32,
+    /// How far apart these steps are; a day where absent.
+    #[serde(default)]
+    pub apart: Option<String>,
+}
+
+/// What an operator does about backfill: one of `plan`, `run` and `cancel`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backfilling {
+    /// Whose dates; defaults to `nba`.
+    #[serde(default = "nba")]
+    pub pipeline: PipelineId,
+    /// Plans what is missing of these dates.
+    #[serde(default)]
+    pub plan: Option<Planning>,
+    /// Starts the plan of that name; `latest` is the one that was made last.
+    #[serde(default)]
+    pub run: Option<String>,
+    /// Ends it.
+    #[serde(default)]
+    pub cancel: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
+/// What is planned.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Planning {
+    /// The first date.
+    pub from: Date,
+    /// The last.
+    pub until: Date,
+    /// Only these outputs; all, where none is named.
+    #[serde(default)]
+    pub nodes: Vec<NodeId>,
+    /// What is made of them as well.
+    #[serde(default)]
+    pub cascade: bool,
+}
+
 /// A kill and a new start.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -324,6 +424,9 @@ pub struct Answer {
     /// Heartbeats before it hangs.
     #[serde(default)]
     pub beats: u32,
+    /// It completes as failed, with this reason.
+    #[serde(default)]
+    pub fails: Option<String>,
     /// Rows.
     #[serde(default)]
     pub records: u64,
@@ -354,6 +457,12 @@ pub struct Expectation {
     /// Where a node stands.
     #[serde(default)]
     pub state: Option<WantedState>,
+    /// What is missing of an output.
+    #[serde(default)]
+    pub gaps: Option<WantedGaps>,
+    /// How far a plan of backfill is.
+    #[serde(default)]
+    pub plan: Option<WantedPlan>,
     /// So many different inputs parked for this reason.
     #[serde(default)]
     pub parked: Option<WantedParked>,
@@ -512,6 +621,59 @@ pub struct WantedState {
     pub at: Option<String>,
 }
 
+/// The ranges of dates that an output is missing of.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WantedGaps {
+    /// Whose dates; defaults to `nba`.
+    #[serde(default = "nba")]
+    pub pipeline: PipelineId,
+    /// Whose output.
+    pub node: NodeId,
+    /// The first date that is looked at.
+    pub from: Date,
+    /// The last.
+    pub until: Date,
+    /// The ranges, each as `FROM..UNTIL`.
+    pub are: Vec<String>,
+    /// When; defaults to the end.
+    #[serde(default)]
+    pub at: Option<String>,
+}
+
+/// How far a plan is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WantedPlan {
+    /// Whose; defaults to `nba`.
+    #[serde(default = "nba")]
+    pub pipeline: PipelineId,
+    /// Its name; `latest` is the one that was made last.
+    pub id: String,
+    /// `proposed`, `running`, `over` or `cancelled`.
+    pub is: String,
+    /// Items that are done.
+    pub done: usize,
+    /// Items that were given up.
+    #[serde(default)]
+    pub failed: usize,
+    /// Items that are neither.
+    #[serde(default)]
+    pub left: usize,
+    /// When; defaults to the end.
+    #[serde(default)]
+    pub at: Option<String>,
+}
+
+impl Expectation {
+    /// Something that is looked at rather than seen: when, where not at the end.
+    pub fn look(&self) -> Option<Option<&str>> {
+        let state = self.state.as_ref().map(|state| state.at.as_deref());
+        let gaps = self.gaps.as_ref().map(|gaps| gaps.at.as_deref());
+        state.or(gaps).or(self.plan.as_ref().map(|plan| plan.at.as_deref()))
+    }
+}
+
 /// Parked inputs.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -563,7 +725,7 @@ impl Scenario {
     /// # Errors
     /// Every problem with its file, line and key.
     pub fn read(file: &str, text: &str) -> Result<Self, Problems> {
-        let scenario: Self = diagnostic::parse(file, text)?;
+        let mut scenario: Self = diagnostic::parse(file, text)?;
         let mut problems = Vec::new();
         let mut problem = |line: u64, key: String, message: String| {
             problems.push(Problem { file: file.to_owned(), line, key, message });
@@ -580,6 +742,7 @@ impl Scenario {
                 step.operator.is_some(),
                 step.mute.is_some(),
                 step.unmute.is_some(),
+                step.backfill.is_some(),
                 step.restart.is_some(),
                 step.breaks.is_some(),
             ];
@@ -616,6 +779,24 @@ impl Scenario {
                 }
             }
         }
+        if let Some(Err(message)) = scenario.backfill.as_deref().map(span) {
+            problem(1, "backfill".to_owned(), message);
+        }
+        let daily = scenario.timeline.iter().filter_map(|step| Some((step, step.value.daily.clone()?)));
+        let mut later = Vec::new();
+        for (step, times) in daily {
+            let Ok(at) = scenario.instant(&step.value.at) else { continue };
+            let apart = times.apart.as_deref().map_or(Ok(SignedDuration::from_hours(24)), span);
+            let apart = apart.unwrap_or_else(|message| {
+                problem(step.referenced.line(), "daily.apart".to_owned(), message);
+                SignedDuration::ZERO
+            });
+            for days in 1..i32::try_from(times.times).unwrap_or(i32::MAX) {
+                let at = after(at, apart.saturating_mul(days));
+                later.push(Spanned { value: step.value.later(days, at), ..step.clone() });
+            }
+        }
+        scenario.timeline.extend(later);
         if problems.is_empty() { Ok(scenario) } else { Err(Problems(problems)) }
     }
 
@@ -683,9 +864,7 @@ fn times(expectation: &Expectation) -> Vec<&str> {
             pairs.extend(&wanted.between);
         }
     }
-    if let Some(state) = &expectation.state {
-        times.extend(state.at.as_deref());
-    }
+    times.extend(expectation.look().flatten());
     times.extend(pairs.into_iter().flat_map(|(from, until)| [from.as_str(), until.as_str()]));
     times
 }

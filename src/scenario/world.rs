@@ -11,12 +11,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::faults::{Faults, FaultyBus, FaultyStore, Outage, RecordedChannel, locked};
-use super::file::{Answer, Break, Denied, Scenario, Step, span};
+use super::file::{Answer, Backfilling, Break, Denied, Scenario, Step, span};
 use super::ground::Ground;
 use super::past::remember;
 use super::seen::{Entry, Seen, Sent, What};
 use crate::adapter::embedded::{Durability, Embedded, question};
 use crate::clock::Clock;
+use crate::domain::backfill::{Plan, Said, Status};
 use crate::domain::coverage::Coverage;
 use crate::domain::effect::{Severity, Turn};
 use crate::domain::event::{Event, Game, Request, Scheduled};
@@ -25,6 +26,7 @@ use crate::domain::id::{AlertKey, ChannelId, DispatchId, NodeId, PartitionKey, P
 use crate::domain::notify::{self, Mute, Route};
 use crate::domain::time::{Now, after};
 use crate::domain::view::{PartitionView, view};
+use crate::engine::backfill::Turned;
 use crate::engine::forecast::FORECAST_EVERY;
 use crate::engine::intake::{Intake, Offer, Settlement};
 use crate::engine::notify::Notifier;
@@ -245,6 +247,7 @@ impl<'a> World<'a> {
             if works {
                 self.inputs(at).await?;
                 self.foretell(at).await;
+                self.backfill(at).await?;
                 self.round(at).await?;
             }
             self.watch(at).await?;
@@ -278,6 +281,28 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Sees to what is missing of past dates, where that is due.
+    async fn backfill(&mut self, at: Timestamp) -> Result<(), RunError> {
+        let Some(every) = self.backfill_every()? else { return Ok(()) };
+        if !on_grid(at, every) || locked(&self.faults.outage).is_some() {
+            return Ok(());
+        }
+        if let Some(engine) = &self.engine
+            && let Err(error) = engine.backfill().await
+        {
+            self.world(at, format!("no backfill: {error}"));
+        }
+        if self.strikes(25) {
+            self.look(at).await?;
+            self.kill(at, SignedDuration::ZERO).await?;
+        }
+        Ok(())
+    }
+
+    fn backfill_every(&self) -> Result<Option<SignedDuration>, RunError> {
+        self.scenario.backfill.as_deref().map(span).transpose().map_err(RunError::File)
+    }
+
     async fn finish(mut self, end: Timestamp) -> Result<Seen, RunError> {
         self.clock.set(end);
         if self.engine.is_none() {
@@ -287,7 +312,7 @@ impl<'a> World<'a> {
             while engine.export().await? > 0 {}
         }
         for (index, expectation) in self.scenario.expect.iter().enumerate() {
-            if expectation.value.state.as_ref().is_some_and(|state| state.at.is_none()) {
+            if expectation.value.look() == Some(None) {
                 self.check(index, end).await?;
             }
         }
@@ -352,7 +377,7 @@ impl<'a> World<'a> {
             }
         }
         for (index, expectation) in scenario.expect.iter().enumerate() {
-            if let Some(text) = expectation.value.state.as_ref().and_then(|state| state.at.as_ref()) {
+            if let Some(text) = expectation.value.look().flatten() {
                 let at = scenario.instant(text).map_err(RunError::File)?;
                 self.enqueue(at, Input::Check(index));
             }
@@ -454,6 +479,9 @@ impl<'a> World<'a> {
                     instants.push(aligned(after(now, SignedDuration::from_secs(1)), FORECAST_EVERY));
                 }
                 instants.extend(outbox.map(|at| at.max(after(now, SignedDuration::from_millis(200)))));
+                if let Some(every) = self.backfill_every()? {
+                    instants.push(aligned(after(now, SignedDuration::from_secs(1)), every));
+                }
             }
         }
         let work = instants.into_iter().min().map(|at| at.max(now));
@@ -522,6 +550,10 @@ impl<'a> World<'a> {
                     for index in unsettled {
                         self.enqueue(at, Input::Message(index));
                     }
+                }
+                // What is looked at by the engine is looked at when it is back.
+                Input::Check(index) if self.engine.is_none() => {
+                    self.enqueue(self.down_until.max(after(at, SignedDuration::from_secs(1))), Input::Check(index));
                 }
                 Input::Check(index) => {
                     self.round(at).await?;
@@ -630,7 +662,11 @@ impl<'a> World<'a> {
 
     async fn step(&mut self, step: Step, at: Timestamp) -> Result<(), RunError> {
         // Whoever asks a service that does not answer asks again when it does.
-        let asks = step.schedule.is_some() || step.operator.is_some() || step.mute.is_some() || step.unmute.is_some();
+        let asks = step.schedule.is_some()
+            || step.operator.is_some()
+            || step.mute.is_some()
+            || step.unmute.is_some()
+            || step.backfill.is_some();
         if self.engine.is_none() && asks {
             self.enqueue(self.down_until.max(at), Input::Step(Box::new(step)));
             return Ok(());
@@ -686,6 +722,8 @@ impl<'a> World<'a> {
             {
                 self.world(at, format!("refused: {error}"));
             }
+        } else if let Some(asked) = step.backfill {
+            self.operate(&asked, at).await?;
         } else if let Some(restart) = step.restart {
             let down_for = restart.down_for.as_deref().map_or(Ok(SignedDuration::ZERO), span);
             self.kill(at, down_for.map_err(RunError::File)?).await?;
@@ -706,6 +744,42 @@ impl<'a> World<'a> {
             self.enqueue(mended, Input::Mend(target));
         }
         Ok(())
+    }
+
+    /// An operator plans backfill, or decides on a plan.
+    async fn operate(&mut self, asked: &Backfilling, at: Timestamp) -> Result<(), RunError> {
+        let id = &asked.pipeline;
+        let (Some(engine), Some(declared)) = (&self.engine, self.declarations.pipelines.get(id)) else {
+            return Ok(());
+        };
+        let said = Said { at, actor: "operator".into(), text: asked.reason.as_str().into() };
+        let done: Result<String, StoreError> = async {
+            if let Some(wanted) = &asked.plan {
+                let only = (!wanted.nodes.is_empty()).then_some(wanted.nodes.as_slice());
+                let span = (wanted.from, wanted.until);
+                let survey = engine.survey(id, &declared.graph, span, only, &|_, _| {}).await?;
+                let plan = engine.plan_backfill(id, &declared.graph, &survey, wanted.cascade, said.clone()).await?;
+                return Ok(format!("{} of {} items", plan.id, plan.items.len()));
+            }
+            let (name, status) = match (&asked.run, &asked.cancel) {
+                (Some(name), _) => (name, Status::Running),
+                (None, name) => (name.as_ref().unwrap_or(&asked.reason), Status::Cancelled),
+            };
+            let Some(plan) = self.plan(id, name).await? else { return Ok(format!("there is no plan {name}")) };
+            let turned = engine.turn_plan(id, &plan.id, status, said.clone()).await?;
+            let words = if matches!(turned, Turned::Done(_)) { "is now" } else { "cannot be" };
+            Ok(format!("{} {words} {status:?}", plan.id))
+        }
+        .await;
+        let words = done.unwrap_or_else(|error| format!("refused: {error}"));
+        self.world(at, format!("operator: backfill: {words}"));
+        Ok(())
+    }
+
+    async fn plan(&self, pipeline: &PipelineId, name: &str) -> Result<Option<Plan>, StoreError> {
+        let plans = self.store.plans(pipeline).await?.into_iter().map(|(plan, _)| plan);
+        let is_meant = |plan: &Plan| plan.id.as_str() == name || name == "latest" && !plan.automatic;
+        Ok(plans.into_iter().find(is_meant))
     }
 
     async fn tell(&mut self, key: &PartitionKey, event: Event, at: Timestamp) -> Result<(), RunError> {
@@ -865,9 +939,13 @@ impl<'a> World<'a> {
         }
         if let Some(completes) = completes {
             let when = after(at, completes);
-            let body = json!({ "processor_name": processor, "execution_id": run, "correlation_id": run,
+            let mut body = json!({ "processor_name": processor, "execution_id": run, "correlation_id": run,
                 "game_date": key.date, "status": "success", "record_count": records, "timestamp": when,
                 "target_date": key.date });
+            if let Some(reason) = &answer.fails {
+                body["status"] = json!("failed");
+                body["error_message"] = json!(reason);
+            }
             let topic = long_name(&topic);
             self.message(&run, &topic, body.to_string().into_bytes(), BTreeMap::new(), when, when, &[]);
         }
@@ -875,6 +953,26 @@ impl<'a> World<'a> {
     }
 
     async fn check(&mut self, index: usize, at: Timestamp) -> Result<(), RunError> {
+        let wanted = self.scenario.expect.get(index).map(|wanted| &wanted.value);
+        if let Some(wanted) = wanted.and_then(|wanted| wanted.gaps.as_ref()) {
+            if let (Some(engine), Some(declared)) = (&self.engine, self.declarations.pipelines.get(&wanted.pipeline)) {
+                let (span, only) = ((wanted.from, wanted.until), [wanted.node.clone()]);
+                let survey = engine.survey(&wanted.pipeline, &declared.graph, span, Some(&only), &|_, _| {}).await?;
+                let gaps: Vec<String> =
+                    survey.gaps().iter().map(|gap| format!("{}..{}", gap.from, gap.until)).collect();
+                self.seen.checks.insert(index, gaps.join(", "));
+            }
+            return Ok(());
+        }
+        if let Some(wanted) = wanted.and_then(|wanted| wanted.plan.as_ref()) {
+            let found = self.plan(&wanted.pipeline, &wanted.id).await?.map_or("not there".to_owned(), |plan| {
+                let (tally, status) = (plan.tally(), format!("{:?}", plan.status).to_lowercase());
+                let left = tally.waiting + tally.asked;
+                format!("{status}: {} done, {} failed, {left} left", tally.done, tally.failed)
+            });
+            self.seen.checks.insert(index, found);
+            return Ok(());
+        }
         let Some(wanted) = self.scenario.expect.get(index).and_then(|wanted| wanted.value.state.clone()) else {
             return Ok(());
         };

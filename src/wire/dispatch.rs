@@ -542,6 +542,8 @@ pub enum Purpose {
     Run,
     /// To have one of its runs closed.
     Close,
+    /// To have it run for a date that is over.
+    Backfill,
 }
 
 /// Fills every message of `node` as some dispatch would, noting what its contract refuses at the line of the culprit.
@@ -562,6 +564,9 @@ pub fn rehearse(
         if purpose == Purpose::Close {
             dispatch.manifest.cause = Cause::Stalled;
             dispatch.manifest.closes = Some(RunId::from("run-1"));
+        }
+        if purpose == Purpose::Backfill {
+            dispatch.manifest.cause = Cause::Backfill;
         }
         let manifest = manifest(&dispatch);
         let body = match message.body.fill(&context(&dispatch, today, &manifest)) {

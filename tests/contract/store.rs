@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
+use tipoff::domain::backfill::{Draft, Item, ItemState, Plan, Said, Status};
 use tipoff::domain::effect::Effect;
 use tipoff::domain::id::{PartitionKey, RequestId};
 use tipoff::domain::notify::{Ledger, Notice};
@@ -27,6 +28,7 @@ pub async fn contract(store: Arc<dyn Store>) {
     who_was_at_work_can_be_told(&*store).await;
     what_people_were_told_is_compared(&*store).await;
     no_more_is_taken_than_there_is(&store).await;
+    plans_are_numbered_and_compared(&*store).await;
     no_update_is_lost(store).await;
 }
 
@@ -116,6 +118,38 @@ async fn what_people_were_told_is_compared(store: &dyn Store) {
     ledger.made = 8;
     assert!(store.keep_ledger(1, &ledger).await.unwrap());
     assert_eq!(store.ledger().await.unwrap(), (2, ledger));
+}
+
+async fn plans_are_numbered_and_compared(store: &dyn Store) {
+    // Whoever decides on a plan that somebody else has changed decides again; a plan is what was stored last.
+    let pipeline = "plans".into();
+    let plan = |id: &str, at: i64, status: Status| {
+        let said = Said { at: second(at), actor: "ann".into(), text: "holes".into() };
+        let draft = Draft { items: vec![item("2026-01-02")], refused: Vec::new() };
+        Plan { status, ..Plan::new(id.into(), "plans".into(), second(at), draft, said) }
+    };
+    let first = plan("first", 1, Status::Proposed);
+    assert!(store.put_plan(&first, 0).await.unwrap());
+    assert!(!store.put_plan(&first, 0).await.unwrap(), "it is there already");
+    let started = Plan { status: Status::Running, ..first.clone() };
+    assert!(store.put_plan(&started, 1).await.unwrap());
+    assert!(!store.put_plan(&plan("first", 1, Status::Cancelled), 1).await.unwrap(), "somebody was faster");
+    assert!(!store.put_plan(&plan("ahead", 1, Status::Running), 7).await.unwrap(), "it never was");
+    let second = plan("second", 2, Status::Over);
+    assert!(store.put_plan(&second, 0).await.unwrap());
+    assert_eq!(store.plans(&pipeline).await.unwrap(), [(second, 1), (started, 2)], "the latest first");
+    assert!(store.plans(&"other".into()).await.unwrap().is_empty());
+}
+
+fn item(date: &str) -> Item {
+    Item {
+        node: "player_game_summary".into(),
+        date: date.parse().unwrap(),
+        fills: ["player_game_summary".into()].into(),
+        follows: false,
+        state: ItemState::Resting { until: second(9), why: Some("it waits".into()) },
+        attempts: 1,
+    }
 }
 
 async fn a_refused_commit_leaves_nothing(store: &dyn Store) {

@@ -6,6 +6,7 @@
 mod alerts;
 mod hostile;
 mod monitors;
+mod season;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};

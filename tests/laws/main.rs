@@ -3,6 +3,7 @@
 //! `properties` states them for random graphs and random events, `model` for every interleaving of two replicas over
 //! one store, and `node_states` keeps the table of (state, event) that people read equal to the one that runs.
 
+mod backfill;
 mod calendar;
 mod forecast;
 mod graphs;

@@ -19,13 +19,14 @@ use tipoff::scenario::world::Regime;
 const SEEDS: [u64; 3] = [1, 42, 1949];
 const SEED_ELSEWHERE: &str = "7";
 /// What went wrong, and must not again.
-const INCIDENTS: [&str; 39] = [
+const INCIDENTS: [&str; 45] = [
     "01a", "01b", "01c", "01d", "01e", "02", "03", "04", "06", "07", "08", "09", "11", "12", "14", "15", "16", "17",
-    "18", "19", "21", "23", "24", "29", "30", "31", "32", "33", "34", "35", "37", "38", "41", "42", "43", "44", "45",
-    "47", "48",
+    "18", "19", "20", "21", "22", "23", "24", "25", "27", "28", "29", "30", "31", "32", "33", "34", "35", "37", "38",
+    "41", "42", "43", "44", "45", "46", "47", "48",
 ];
-/// Ten thousand messages show what a flood does; the regimes would only show the same ten times more slowly.
-const PLAIN_ONLY: [&str; 1] = ["inc-24-flood.yaml"];
+/// What volumes show: the regimes would only show the same ten times more slowly.
+const PLAIN_ONLY: [&str; 3] =
+    ["inc-20-seven-thousand-runs.yaml", "inc-24-flood.yaml", "inc-27-the-cleaner-in-full.yaml"];
 
 /// One file, and how its plain run went once somebody has asked.
 struct Story {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::{ledger, warehouse};
+use super::{ledger, plans, warehouse};
 use crate::port::StoreError;
 
 /// The file's name within its directory.
@@ -270,7 +270,7 @@ fn create(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
     match check_identity(&transaction, path)? {
         SCHEMA => return Ok(()),
         0 => transaction.execute_batch(TABLES).map_err(refused)?,
-        // Earlier ones lack whose an alert is, the ledger, and tables of the warehouse.
+        // Earlier ones lack whose an alert is, the ledger, plans, and tables of the warehouse.
         _ => {
             let known = "SELECT count(*) FROM pragma_table_info('alerts') WHERE name = 'about'";
             if transaction.query_row(known, [], |row| row.get::<_, i32>(0)).map_err(refused)? == 0 {
@@ -280,6 +280,7 @@ fn create(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
     }
     transaction.execute_batch(ledger::TABLE).map_err(refused)?;
     transaction.execute_batch(warehouse::REPORTS).map_err(refused)?;
+    transaction.execute_batch(plans::TABLE).map_err(refused)?;
     transaction.execute_batch(&warehouse::history_tables()).map_err(refused)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(refused)?;
     transaction.pragma_update(None, "user_version", SCHEMA).map_err(refused)?;

@@ -12,6 +12,7 @@
 mod bus;
 mod database;
 mod ledger;
+mod plans;
 mod push;
 mod store;
 mod text;

@@ -7,7 +7,8 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use serde::{Deserialize, Serialize};
 
 use super::text::{checksum, corrupt, get, instant, json, read_instant, read_json};
-use super::{Embedded, bus, ledger, warehouse};
+use super::{Embedded, bus, ledger, plans, warehouse};
+use crate::domain::backfill::Plan;
 use crate::domain::effect::{Effect, Severity};
 use crate::domain::id::{NodeId, PartitionKey, PipelineId, RunId};
 use crate::domain::notify::Ledger;
@@ -195,6 +196,16 @@ impl Store for Embedded {
                 rows.collect()
             })
             .await
+    }
+
+    async fn plans(&self, pipeline: &PipelineId) -> Result<Vec<(Plan, u64)>, StoreError> {
+        let pipeline = pipeline.clone();
+        self.database.read(move |db| plans::all(db, &pipeline)).await
+    }
+
+    async fn put_plan(&self, plan: &Plan, expected: u64) -> Result<bool, StoreError> {
+        let row = plans::Row::of(plan, expected)?;
+        self.database.write(move |db| row.store(db)).await
     }
 
     async fn release_lock(&self, key: &PartitionKey, node: &NodeId, run: &RunId) -> Result<(), StoreError> {

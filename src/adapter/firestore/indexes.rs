@@ -19,7 +19,7 @@ pub const INDEXES: [Index; 5] = [
 ];
 
 /// Collections whose documents go when their `expire_at` has come, once the database has that policy.
-pub const EXPIRING: [&str; 4] = ["partitions", "outbox", "journal", "alerts"];
+pub const EXPIRING: [&str; 5] = ["partitions", "outbox", "journal", "alerts", "plans"];
 
 #[cfg(test)]
 mod tests {

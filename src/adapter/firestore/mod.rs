@@ -7,13 +7,14 @@
 //! - every request has a time limit, and a commit that ran into it is unknown: the caller loads and looks;
 //! - journals, settled effects and old dates carry `expire_at`, for a TTL policy of the database to delete.
 //!
-//! Collections, each with the configured prefix: `partitions`, `outbox`, `journal`, `parked`, `alerts`, `cursors`. The
-//! composite indexes are in [`indexes`].
+//! Collections, each with the configured prefix: `partitions`, `outbox`, `journal`, `parked`, `alerts`, `cursors`,
+//! `plans`. The composite indexes are in [`indexes`].
 
 mod alerts;
 mod document;
 pub mod heartbeats;
 pub mod indexes;
+mod plans;
 mod sharing;
 mod store;
 mod trial;

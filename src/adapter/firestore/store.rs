@@ -18,6 +18,7 @@ use super::Firestore;
 use super::document::{
     Only, Read, at_least, bytes, commit_instant, compared, increment, instant, integer, json, text, transformed, write,
 };
+use crate::domain::backfill::Plan;
 use crate::domain::effect::{Alert, Severity, Turn};
 use crate::domain::id::{AlertKey, NodeId, PartitionKey, PipelineId, RunId};
 use crate::domain::notify::Ledger;
@@ -269,7 +270,7 @@ impl Firestore {
 }
 
 /// Whether the server refused a precondition, or gave way to somebody else: nothing was written.
-fn is_refusal(status: &Status) -> bool {
+pub(super) fn is_refusal(status: &Status) -> bool {
     matches!(status.code(), Code::AlreadyExists | Code::FailedPrecondition | Code::NotFound | Code::Aborted)
 }
 
@@ -280,7 +281,7 @@ async fn pause(tries: u32) {
     tokio::time::sleep(Duration::from_millis(millis)).await;
 }
 
-fn documents(found: FirestoreResult<Vec<Document>>) -> Result<Vec<Read>, StoreError> {
+pub(super) fn documents(found: FirestoreResult<Vec<Document>>) -> Result<Vec<Read>, StoreError> {
     Ok(found.map_err(unavailable)?.into_iter().map(Read::new).collect())
 }
 
@@ -578,6 +579,14 @@ impl Store for Firestore {
             .query()
             .await;
         documents(found)?.iter().map(|found| Ok(read_key(found)?.date)).collect()
+    }
+
+    async fn plans(&self, pipeline: &PipelineId) -> Result<Vec<(Plan, u64)>, StoreError> {
+        self.all_plans(pipeline).await
+    }
+
+    async fn put_plan(&self, plan: &Plan, expected: u64) -> Result<bool, StoreError> {
+        self.store_plan(plan, expected).await
     }
 
     async fn release_lock(&self, key: &PartitionKey, node: &NodeId, _run: &RunId) -> Result<(), StoreError> {

@@ -24,6 +24,15 @@ pub(super) fn give_back(facts: &mut Facts, counts: bool) {
     }
 }
 
+/// Counts a dispatch for a plan of backfill, once it has begun or is known not to have been started.
+pub(super) fn tally(facts: &mut Facts) {
+    let awaited = matches!(facts.state, State::Dispatched { .. });
+    if let Some(backfilled) = facts.backfilled.as_mut().filter(|backfilled| backfilled.open && !awaited) {
+        backfilled.open = false;
+        backfilled.attempts += 1;
+    }
+}
+
 /// Keeps apart what a producer is asked for by itself: an answer has as long as a run may take.
 pub(super) fn spaced(facts: &Facts, node: &Node, cause: Cause, now: Now) -> Option<Blocker> {
     let last = facts.last.as_ref().filter(|_| matches!(cause, Cause::Overdue | Cause::CoverageShort))?;
@@ -81,9 +90,9 @@ pub(super) fn charge(
     }
 }
 
-/// Whether a dispatch for this cause is paid from the attempts: an operator's wish and a repair have their own account.
+/// Whether a dispatch for this cause is paid from the attempts: a wish and a repair have their own account.
 pub(super) fn is_charged(cause: Cause) -> bool {
-    !matches!(cause, Cause::Requested | Cause::CoverageShort)
+    !matches!(cause, Cause::Requested | Cause::Backfill | Cause::CoverageShort)
 }
 
 /// Budgets, backoff and debounce.
@@ -95,7 +104,7 @@ pub(super) fn bounds(
     cause: Cause,
     now: Now,
 ) -> Vec<Blocker> {
-    if cause == Cause::Requested {
+    if matches!(cause, Cause::Requested | Cause::Backfill) {
         return Vec::new();
     }
     let mut blockers = Vec::new();

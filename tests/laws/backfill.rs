@@ -1,0 +1,193 @@
+//! Laws of backfill: plans keep the order of the graph, and what is asked for keeps within the limits and starves nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::civil::{Date, date};
+use jiff::{SignedDuration, ToSpan};
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+use tipoff::domain::backfill::{self, Draft, ItemState, Plan, Said, Status, draft, request_id, settle};
+use tipoff::domain::decide::decide;
+use tipoff::domain::effect::Effect;
+use tipoff::domain::event::{Command, Completed, Event, Outcome, Request};
+use tipoff::domain::evidence::Extent;
+use tipoff::domain::graph::{Graph, Kind, Offset};
+use tipoff::domain::id::{NodeId, PartitionKey};
+use tipoff::domain::partition::Partition;
+use tipoff::domain::time::{Now, after};
+
+use crate::graphs::{any_graph, at, costs, graph, source};
+
+const CASES: u32 = 64;
+/// Long before the day on which it is all made again.
+const FIRST: Date = date(2025, 11, 1);
+
+fn days(offsets: &BTreeSet<u8>) -> BTreeSet<Date> {
+    offsets.iter().map(|offset| FIRST.saturating_add(i32::from(*offset).days())).collect()
+}
+
+/// The graph, with every source's producer ready to be asked.
+fn with_roads(mut graph: Graph) -> Graph {
+    for node in graph.nodes.values_mut().filter(|node| matches!(node.kind, Kind::Source(_))) {
+        node.kind = Kind::Source(Some(costs()));
+    }
+    graph
+}
+
+fn running(draft: Draft) -> Plan {
+    let said = Said { at: at(0), actor: "law".into(), text: "a law".into() };
+    Plan { status: Status::Running, ..Plan::new("law".into(), "laws".into(), at(0), draft, said) }
+}
+
+/// How the world answers, by item and attempt: whether the run succeeds.
+type Luck = BTreeMap<(Date, NodeId), Vec<bool>>;
+
+/// One date at one instant.
+fn step(graph: &Graph, partitions: &mut BTreeMap<Date, Partition>, date: Date, event: Event, now: Now) -> Vec<Effect> {
+    let new = || Partition::new(PartitionKey::new("laws", date));
+    let partition = partitions.entry(date).or_insert_with(new);
+    let decision = decide(graph, partition, &[event], now).unwrap_or_else(|violation| panic!("{violation}"));
+    *partition = decision.next;
+    decision.effects
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: CASES, rng_seed: RngSeed::Fixed(20260122), ..ProptestConfig::default() })]
+
+    /// What another item of the same date is made of comes before it, sources before tasks, and no item twice; with a cascade
+    /// whatever is made of something that is missing is in the plan as well.
+    #[test]
+    fn a_plan_keeps_the_order_of_the_graph(
+        graph in any_graph().prop_map(with_roads),
+        missing in prop::collection::btree_set(0_u8..20, 1..6),
+        more in prop::collection::btree_set(0_u8..20, 0..6),
+        which in any::<prop::sample::Index>(),
+        cascade in any::<bool>(),
+    ) {
+        let askable: Vec<&NodeId> =
+            graph.order.iter().filter(|id| graph.nodes[*id].dispatchable().is_some()).collect();
+        let node = askable[which.index(askable.len())];
+        let game_days = days(&missing.union(&more).copied().collect());
+        let gaps = BTreeMap::from([(node.clone(), days(&missing))]);
+        let draft = draft(&graph, &gaps, &game_days, cascade);
+        let place: BTreeMap<(Date, &NodeId), usize> =
+            draft.items.iter().enumerate().map(|(place, item)| ((item.date, &item.node), place)).collect();
+        prop_assert_eq!(place.len(), draft.items.len(), "each once for a date");
+        for item in &draft.items {
+            for need in graph.nodes[&item.node].needs.iter().filter(|need| need.offset == Offset::Same) {
+                if let Some(before) = place.get(&(item.date, &need.node)) {
+                    prop_assert!(*before < place[&(item.date, &item.node)], "{} before {}", need.node, item.node);
+                }
+            }
+            if cascade {
+                for (dependent, offset) in graph.dependents(&item.node) {
+                    let on = match offset {
+                        Offset::Same => Some(item.date),
+                        Offset::PreviousGameDay => game_days.range(item.date..).nth(1).copied(),
+                    };
+                    let is_task = graph.nodes[dependent].task().is_some();
+                    if let Some(on) = on.filter(|_| is_task) {
+                        prop_assert!(place.contains_key(&(on, dependent)), "{dependent} on {on} follows");
+                    }
+                }
+            }
+        }
+    }
+
+    /// With runs that fail as they like: never more at once than may be, never sooner again than they may, never more often;
+    /// each is asked for within as many cycles as it takes to ask for all once; and it comes to an end. A request that is made
+    /// twice, as after a crash, adds nothing.
+    #[test]
+    fn limits_hold_and_nothing_starves(
+        nodes in 1_usize..4,
+        missing in prop::collection::btree_set(0_u8..40, 1..20),
+        at_once in 1_u32..7,
+        attempts_max in 1_u32..4,
+        luck in prop::collection::vec(any::<bool>(), 240),
+        repeats in prop::collection::vec(any::<bool>(), 8),
+    ) {
+        let names: Vec<String> = (0..nodes).map(|nth| format!("s{nth}")).collect();
+        let mut graph = with_roads(graph(names.iter().map(|name| source(name)).collect()));
+        graph.backfill.limits.at_once = at_once;
+        graph.backfill.limits.attempts_max = attempts_max;
+        let cooldown = graph.backfill.limits.cooldown;
+        let dates = days(&missing);
+        let gaps: BTreeMap<NodeId, BTreeSet<Date>> =
+            names.iter().map(|name| (name.as_str().into(), dates.clone())).collect();
+        let mut plan = running(draft(&graph, &gaps, &dates, false));
+        let all = plan.items.len();
+        prop_assert_eq!(all, nodes * dates.len());
+        let mut lucks = luck.iter().cycle();
+        let luck: Luck = plan
+            .items
+            .iter()
+            .map(|item| ((item.date, item.node.clone()), lucks.by_ref().take(3).copied().collect()))
+            .collect();
+        let mut partitions = BTreeMap::new();
+        let mut asked_at: BTreeMap<(Date, NodeId), Vec<jiff::Timestamp>> = BTreeMap::new();
+        let cycles = all.div_ceil(usize::try_from(at_once).unwrap());
+        // A cycle is half an hour; the last attempts lie some cooldowns behind the first.
+        for cycle in 0..cycles * 3 + 20 {
+            let now = Now::caught_up(at(1_800 * i64::try_from(cycle).unwrap()));
+            for index in 0..all {
+                if let Some(partition) = partitions.get(&plan.items[index].date) {
+                    settle(&graph, &mut plan, index, partition, now.at);
+                }
+            }
+            let busy = plan.tally().asked;
+            prop_assert_eq!(busy, 0, "every run ends within its cycle");
+            let room = usize::try_from(at_once).unwrap();
+            for index in backfill::next(&graph, &plan, now.at).into_iter().take(room) {
+                let item = plan.items[index].clone();
+                let request = Request {
+                    id: request_id(&plan, &item),
+                    actor: "law".into(),
+                    reason: "law".into(),
+                    at: now.at,
+                    command: Command::Backfill { node: item.node.clone(), plan: plan.id.clone() },
+                };
+                let event = Event::Requested(request);
+                let effects = step(&graph, &mut partitions, item.date, event.clone(), now);
+                let sent = effects.iter().filter(|effect| matches!(effect, Effect::Dispatch(_))).count();
+                prop_assert_eq!(sent, 1);
+                if repeats[index % repeats.len()] {
+                    let again = step(&graph, &mut partitions, item.date, event, now);
+                    prop_assert!(again.is_empty(), "asked twice is asked once");
+                }
+                let times = asked_at.entry((item.date, item.node.clone())).or_default();
+                prop_assert!(times.last().is_none_or(|last| after(*last, cooldown) <= now.at), "rests in between");
+                let lucky = luck[&(item.date, item.node.clone())][times.len().min(2)];
+                times.push(now.at);
+                settle(&graph, &mut plan, index, &partitions[&item.date], now.at);
+                let is_asked = matches!(plan.items[index].state, ItemState::Asked { .. });
+                prop_assert!(is_asked);
+                let end = Now::caught_up(after(now.at, SignedDuration::from_mins(5)));
+                let outcome = if lucky { Outcome::Done(Extent::Whole) } else { Outcome::Failed("no".into()) };
+                let completed = Completed {
+                    node: item.node.clone(),
+                    run: format!("r{}", times.len()).as_str().into(),
+                    outcome,
+                    records: None,
+                    published: end.at,
+                    correlation: None,
+                    dispatch: None,
+                    unit: None,
+                };
+                step(&graph, &mut partitions, item.date, Event::Completed(completed), end);
+            }
+            if cycle + 1 == cycles {
+                prop_assert_eq!(asked_at.len(), all, "each was asked for once within {} cycles", cycles);
+            }
+        }
+        for (index, item) in plan.items.clone().iter().enumerate() {
+            let end = at(86_400 * 30);
+            settle(&graph, &mut plan, index, &partitions[&item.date], end);
+            let tries = &luck[&(item.date, item.node.clone())][..usize::try_from(attempts_max).unwrap()];
+            let needed = tries.iter().position(|lucky| *lucky).map_or(tries.len(), |first| first + 1);
+            prop_assert_eq!(asked_at[&(item.date, item.node.clone())].len(), needed);
+            let is_done = matches!(plan.items[index].state, ItemState::Done { .. });
+            prop_assert_eq!(is_done, tries.contains(&true));
+        }
+        prop_assert!(plan.is_settled());
+    }
+}
