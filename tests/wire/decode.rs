@@ -269,7 +269,7 @@ fn golden() -> Vec<Row> {
             PHASE1,
             night,
             json!({"scraper_name":"bdl_injuries","gcs_path":"gs://nba-scraped-data/ball-dont-lie/injuries/2026-01-24/x.json","execution_id":"recovery-1f2e3d4c","original_execution_id":"9c8b7a65","recovery":true,"recovery_attempt":1,"status":"success"}),
-            "nba/2026-01-24 bdl_injuries done by recovery-1f2e3d4c",
+            "nba/2026-01-24 bdl_injuries done by 9c8b7a65",
         ),
         (
             PHASE1,
