@@ -812,6 +812,6 @@ pipelines:
         let wrong = json!({ "pipelines": { "nba": { "nodes": { "export": { "ned": 1 } } } } });
         let text = with_overrides("pipeline.yaml", PIPELINE, &wrong).unwrap();
         let problems = load(("topics.yaml", TOPICS), ("overridden", &text)).unwrap_err().to_string();
-        assert!(problems.ends_with("pipelines.nba.nodes.export.ned: unknown key; known here: kind, same_as, phase, cycle, aliases, files, output, probe, heartbeats, heartbeat, start_within, duration_max, unit, due, records_min, before_tip, alert_before_tip, verify, start_before_tip, empty_days_max, checks, backfill, needs, rebuild_every, rebuild_after, retry, messages"), "{problems}");
+        assert!(problems.ends_with("pipelines.nba.nodes.export.ned: unknown key; known here: kind, same_as, phase, cycle, aliases, files, output, probe, heartbeats, heartbeat, start_within, duration_max, storm, stall, unit, due, records_min, before_tip, alert_before_tip, verify, start_before_tip, empty_days_max, checks, backfill, needs, rebuild_every, rebuild_after, retry, messages"), "{problems}");
     }
 }

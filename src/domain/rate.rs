@@ -71,9 +71,9 @@ mod tests {
         let mut backward = Rate::default();
         minutes.iter().rev().for_each(|minute| backward.note(at(*minute)));
         assert_eq!(forward, backward);
-        assert_eq!(forward.in_the_hour_before(at(190)), 2);
-        assert_eq!(forward.in_the_hour_before(at(195)), 1);
-        assert_eq!(forward.falls_at(at(190)), Some(at(190)));
+        assert_eq!(forward.in_the_hour_before(at(189)), 2);
+        assert_eq!(forward.in_the_hour_before(at(190)), 1);
+        assert_eq!(forward.falls_at(at(189)), Some(at(190)));
         assert_eq!(forward.in_the_hour_before(at(600)), 0);
         let mut flood = Rate::default();
         (0..10_000).for_each(|minute| flood.note(at(minute)));
