@@ -241,7 +241,7 @@ async fn a_season_with_holes_is_made_whole() {
             }
             tries.push(decided);
             // Every tenth run fails, and which one they are is always the same.
-            let fails = (first_asks.len() + tries.len() * 7) % 10 == 0;
+            let fails = (first_asks.len() + tries.len() * 7).is_multiple_of(10);
             runs.insert((at.saturating_add(MINUTE * 7).unwrap(), id), (date, fails));
             assert!(runs.len() <= 5, "at most five at once: {runs:?}");
             let clock = graph.zone.to_datetime(at).time();
