@@ -400,7 +400,8 @@ impl Watching {
         print_items(plan, paint);
         print_refused(plan, paint);
         for said in &plan.said {
-            say!("{}", paint.dim(&format!("{} {}: {}", shown(said.at), said.actor, said.text)));
+            let (actor, text) = (inspect::harmless(&said.actor), inspect::harmless(&said.text));
+            say!("{}", paint.dim(&format!("{} {actor}: {text}", shown(said.at))));
         }
     }
 }

@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp, ToSpan};
+use tokio::task::JoinSet;
 
 use super::Engine;
 use super::step::StepError;
@@ -419,23 +420,20 @@ impl Engine {
         Ok(())
     }
 
-    /// One alert for each source that has failed for days, with how many; none for one that is fed by another that has.
+    /// One alert for each source that is down, with how many days.
     async fn tell_of_sources(&self, graph: &Graph, survey: &Survey, (on, now): (&[Alert], Timestamp)) {
-        let least = usize::try_from(graph.backfill.limits.down_after).unwrap_or(usize::MAX);
-        let is_down = |id: &NodeId| survey.streak(id).len() >= least;
+        let down = survey.down(graph);
         for node in graph.nodes.values().filter(|node| matches!(node.kind, Kind::Source(_))) {
-            let fed = node.needs.iter().any(|need| is_down(&need.node));
-            let days = survey.streak(&node.id);
-            let down = is_down(&node.id) && !fed;
-            let text = match (days.first(), down) {
-                (Some(first), true) => format!(
-                    "{} has brought nothing, or too little, on {} game days in a row, since {first}",
-                    node.id,
-                    days.len()
+            let days = down.get(&node.id);
+            let text = match days.and_then(|days| Some((days.first()?, days.len()))) {
+                Some((first, days)) => format!(
+                    "{} has brought nothing, or too little, on {days} game days in a row, since {first}",
+                    node.id
                 ),
-                _ => format!("{} is back", node.id),
+                None => format!("{} is back", node.id),
             };
-            self.turn(format!("source-down:{}", node.id), Severity::Critical, down, text, (on, now)).await;
+            let key = format!("source-down:{}", node.id);
+            self.turn(key, Severity::Critical, days.is_some(), text, (on, now)).await;
         }
     }
 
@@ -448,16 +446,7 @@ impl Engine {
         known: &[&Plan],
         now: Timestamp,
     ) -> Result<Option<Plan>, StoreError> {
-        let least = usize::try_from(graph.backfill.limits.down_after).unwrap_or(usize::MAX);
-        let is_source =
-            |node: &&NodeId| graph.node(node.as_str()).is_some_and(|node| matches!(node.kind, Kind::Source(_)));
-        let missed: BTreeMap<NodeId, BTreeSet<Date>> = survey
-            .found
-            .keys()
-            .filter(is_source)
-            .map(|node| (node.clone(), survey.overcome(node).into_iter().collect::<BTreeSet<Date>>()))
-            .filter(|(_, days)| days.len() >= least)
-            .collect();
+        let missed = survey.recovered(graph);
         let days: BTreeSet<Date> = missed.values().flatten().copied().collect();
         let (Some(first), Some(last)) = (days.first(), days.last()) else { return Ok(None) };
         let draft = draft(graph, &missed, &survey.game_days, false);
@@ -557,11 +546,13 @@ impl Engine {
         let mut answers = self.answers.of(key, version, at);
         let open: Vec<&NodeId> = nodes.iter().filter(|node| !answers.contains_key(*node)).collect();
         for some in open.chunks(QUESTIONS_MAX) {
-            let ask = |node: &&NodeId| {
-                let node = (*node).clone();
-                async move { (self.warehouse.coverage(&key.pipeline, &node, key.date, at).await, node) }
-            };
-            for (answer, node) in together(some.iter().map(ask).collect()).await {
+            let mut asking = JoinSet::new();
+            for node in some {
+                let (warehouse, pipeline, node) = (self.warehouse.clone(), key.pipeline.clone(), (*node).clone());
+                let date = key.date;
+                asking.spawn(async move { (warehouse.coverage(&pipeline, &node, date, at).await, node) });
+            }
+            for (answer, node) in asking.join_all().await {
                 let answer = match answer {
                     Answer::Known { coverage, .. } => CheckAnswer::Share(coverage),
                     Answer::NotKept => CheckAnswer::NotKept,
@@ -692,21 +683,4 @@ impl Answers {
 struct Obstacle {
     words: String,
     questions: BTreeMap<Date, Vec<NodeId>>,
-}
-
-/// Waits for all of a few calls, made side by side; their answers are in the order of the calls.
-async fn together<T, F: Future<Output = T> + Send>(calls: Vec<F>) -> Vec<T> {
-    let mut pending: Vec<_> = calls.into_iter().map(|call| (Box::pin(call), None)).collect();
-    std::future::poll_fn(|context| {
-        let mut is_waiting = false;
-        for (call, answer) in pending.iter_mut().filter(|(_, answer)| answer.is_none()) {
-            match call.as_mut().poll(context) {
-                std::task::Poll::Ready(found) => *answer = Some(found),
-                std::task::Poll::Pending => is_waiting = true,
-            }
-        }
-        if is_waiting { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
-    })
-    .await;
-    pending.into_iter().filter_map(|(_, answer)| answer).collect()
 }

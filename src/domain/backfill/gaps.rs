@@ -257,7 +257,7 @@ impl Survey {
     }
 
     /// The game days until the last one that is known of, without a break, on which the output is missing.
-    pub fn streak(&self, node: &NodeId) -> Vec<Date> {
+    fn streak(&self, node: &NodeId) -> Vec<Date> {
         let known = self.found.get(node).into_iter().flatten().rev();
         let mut days: Vec<Date> =
             known.take_while(|(_, found)| matches!(found, Found::Missing(_))).map(|(date, _)| *date).collect();
@@ -266,7 +266,7 @@ impl Survey {
     }
 
     /// The game days on which the output was missing without a break, right before it came again.
-    pub fn overcome(&self, node: &NodeId) -> Vec<Date> {
+    fn overcome(&self, node: &NodeId) -> Vec<Date> {
         let known = self.found.get(node).into_iter().flatten().rev();
         let before = known.skip_while(|(_, found)| **found == Found::There);
         let is_there = self.found.get(node).and_then(|found| found.values().next_back()) == Some(&Found::There);
@@ -275,4 +275,27 @@ impl Survey {
         days.reverse();
         if is_there { days } else { Vec::new() }
     }
+
+    /// The sources that have brought nothing, or too little, on so many game days in a row that they are down, with those days;
+    /// none that is fed by another which is.
+    pub fn down(&self, graph: &Graph) -> BTreeMap<NodeId, Vec<Date>> {
+        let is_down = |id: &NodeId| is_long(graph, self.streak(id).len());
+        let is_first = |node: &&Node| is_down(&node.id) && !node.needs.iter().any(|need| is_down(&need.node));
+        sources(graph).filter(is_first).map(|node| (node.id.clone(), self.streak(&node.id))).collect()
+    }
+
+    /// What sources missed that were down for so many game days, and bring again what they should.
+    pub fn recovered(&self, graph: &Graph) -> BTreeMap<NodeId, BTreeSet<Date>> {
+        let missed = sources(graph).map(|node| (node.id.clone(), self.overcome(&node.id).into_iter().collect()));
+        missed.filter(|(_, days): &(NodeId, BTreeSet<Date>)| is_long(graph, days.len())).collect()
+    }
+}
+
+fn sources(graph: &Graph) -> impl Iterator<Item = &Node> {
+    graph.nodes.values().filter(|node| matches!(node.kind, Kind::Source(_)))
+}
+
+/// Whether so many game days in a row are more than one bad day after another.
+fn is_long(graph: &Graph, days: usize) -> bool {
+    u32::try_from(days).unwrap_or(u32::MAX) >= graph.backfill.limits.down_after
 }
