@@ -16,6 +16,7 @@ use crate::domain::event::Event;
 use crate::domain::id::{AlertKey, CheckId, NodeId, PartitionKey, PipelineId, RunId, UnitId};
 use crate::domain::notify::{Ledger, Notice, Sent};
 use crate::domain::partition::{Partition, Recorded};
+use crate::domain::stop::Stops;
 use crate::domain::time::Now;
 use crate::wire::dispatch::Outgoing;
 use crate::wire::inbound::Delivery;
@@ -243,18 +244,58 @@ pub trait Store: Send + Sync {
     /// When a service was last marked as being at work; nothing where none ever was.
     async fn marked(&self) -> Result<Option<Timestamp>, StoreError>;
 
-    /// What people have been told, and its version: 0 where nothing was ever kept.
-    async fn ledger(&self) -> Result<(u64, Ledger), StoreError>;
+    /// What is kept as a whole under a name, and its version: 0 where nothing was ever kept.
+    async fn document(&self, name: &str) -> Result<(u64, Option<serde_json::Value>), StoreError>;
 
-    /// Replaces what people have been told, if `expected` is still its version; the version grows by one. Returns whether it
+    /// Replaces what is kept under a name, if `expected` is still its version; the version grows by one. Returns whether it
     /// was. After an error it is unknown: read and look.
-    async fn keep_ledger(&self, expected: u64, ledger: &Ledger) -> Result<bool, StoreError>;
+    async fn keep_document(&self, name: &str, expected: u64, document: &serde_json::Value) -> Result<bool, StoreError>;
 
     /// Where the export of the journal has got to.
     async fn exported(&self) -> Result<u64, StoreError>;
 
     /// Moves the export's place. Never backwards.
     async fn set_exported(&self, seq: u64) -> Result<(), StoreError>;
+}
+
+/// What a store keeps as a whole: one document under one name.
+pub trait Document: Default + Serialize + serde::de::DeserializeOwned + Sync {
+    /// Its name.
+    const NAME: &str;
+}
+
+impl Document for Ledger {
+    const NAME: &str = "notices";
+}
+
+impl Document for Stops {
+    const NAME: &str = "stops";
+}
+
+impl<'a> dyn Store + 'a {
+    /// What is kept of this kind, and its version; nothing of it at version 0.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or what it holds is no such document.
+    pub async fn kept<D: Document>(&self) -> Result<(u64, D), StoreError> {
+        match self.document(D::NAME).await? {
+            (version, Some(kept)) => match serde_json::from_value(kept) {
+                Ok(kept) => Ok((version, kept)),
+                Err(error) => Err(StoreError::Corrupt { what: D::NAME.to_owned(), why: error.to_string() }),
+            },
+            (version, None) => Ok((version, D::default())),
+        }
+    }
+
+    /// Replaces what is kept of this kind, as [`Store::keep_document`] does.
+    ///
+    /// # Errors
+    /// If it is not known whether it is kept.
+    pub async fn keep<D: Document>(&self, expected: u64, document: &D) -> Result<bool, StoreError> {
+        let value = serde_json::to_value(document);
+        let value = value.map_err(|error| StoreError::Unavailable(format!("write as JSON: {error}")))?;
+        self.keep_document(D::NAME, expected, &value).await
+    }
 }
 
 /// Different parked inputs kept. At 2 KB each this is 20 MB; a flood beyond it is poison of one kind.

@@ -19,6 +19,7 @@ use crate::domain::event::{Command, EdgeRule, Event, GameStatus, Request};
 use crate::domain::graph::{DayTime, Graph};
 use crate::domain::id::{NodeId, PartitionKey, PipelineId, RequestId, UnitId};
 use crate::domain::partition::Recorded;
+use crate::domain::stop::Stop;
 use crate::domain::time::{Now, after, shown};
 use crate::domain::view::{self, PartitionView};
 use crate::engine::{Engine, Settings};
@@ -37,7 +38,7 @@ struct Words {
 /// A date, and perhaps one node of it.
 #[derive(Args)]
 pub struct Target {
-    /// Which date
+    /// Which date, or `all` for the whole pipeline
     date: String,
     /// Which node [default: the whole date]
     node: Option<String>,
@@ -137,6 +138,9 @@ impl Hold {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
         let until = ends(self.span.as_deref())?;
         let target = &self.target;
+        if target.is_all()? {
+            return target.stop(common, until).await;
+        }
         if let (Some(node), Some(input)) = (&target.node, &self.input) {
             let named = (target.date.as_str(), node.as_str(), input.as_str());
             return edge(common, named, &target.words, (Some(EdgeRule::Hold), until)).await;
@@ -237,11 +241,68 @@ impl Game {
 impl Resume {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
         let target = &self.target;
+        if target.is_all()? {
+            return target.go_on(common).await;
+        }
         if let (Some(node), Some(input)) = (&target.node, &self.input) {
             return edge(common, (&target.date, node, input), &target.words, (None, None)).await;
         }
         ask(common, &target.date, target.node.as_deref(), &target.words, |node| Command::Resume { node }).await
     }
+}
+
+/// What stands for every date.
+const ALL: &str = "all";
+
+impl Target {
+    fn is_all(&self) -> Result<bool, Fault> {
+        match &self.node {
+            _ if self.date != ALL => Ok(false),
+            None => Ok(true),
+            Some(node) => Err(Fault::usage(anyhow::anyhow!(
+                "`{ALL}` is the whole pipeline; {node} is held date by date: give a date"
+            ))),
+        }
+    }
+
+    async fn stop(&self, common: &Common, until: Option<Timestamp>) -> Result<Verdict, Fault> {
+        let (engine, pipeline) = whole(common).await?;
+        let (actor, reason) = (self.words.actor.clone(), self.words.reason.clone());
+        let stop = Stop { pipeline, actor, reason, from: engine.clock.now(), until, ended_by: None };
+        engine.stop(&stop).await.map_err(Fault::unusable)?;
+        if common.json {
+            say!("{}", json!(stop));
+        } else {
+            say!("{stop}");
+            say!("Nothing of it leaves; what its dates decide waits, and leaves within a minute of the end.");
+        }
+        Ok(Verdict::Holds)
+    }
+
+    async fn go_on(&self, common: &Common) -> Result<Verdict, Fault> {
+        let (engine, pipeline) = whole(common).await?;
+        let held = engine.go_on(&pipeline, &self.words.actor, &self.words.reason).await.map_err(Fault::unusable)?;
+        if common.json {
+            say!("{}", json!({ "pipeline": pipeline, "was_held": held }));
+        } else if held {
+            say!("{pipeline} is no longer held; what waits leaves within a minute");
+        } else {
+            say!("{pipeline} was not held as a whole; `tipoff status` shows what is held of a date");
+        }
+        Ok(if held { Verdict::Holds } else { Verdict::Fails })
+    }
+}
+
+/// An engine at the store of a pipeline that is spoken of as a whole.
+async fn whole(common: &Common) -> Result<(Engine, PipelineId), Fault> {
+    let declarations = Arc::new(common.declarations()?);
+    let pipeline = PipelineId::from(common.pipeline.as_str());
+    if !declarations.pipelines.contains_key(&pipeline) {
+        return Err(graph::no_pipeline(&declarations, &common.pipeline));
+    }
+    let Opened { store, bus, warehouse } = backend::open(common, &declarations, Access::Write).await?;
+    let engine = Engine::new(declarations, store, bus, warehouse, Clock::System, Settings::default());
+    Ok((engine, pipeline))
 }
 
 impl NodeTarget {

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::domain::effect::{Alert, Effect, Turn};
 use crate::domain::graph::{Graph, Kind, Offset};
 use crate::domain::id::{NodeId, PartitionKey, PipelineId};
+use crate::domain::stop::Stops;
 use crate::domain::time::{Now, after, shown};
 use crate::domain::view::{self, PartitionView};
 use crate::engine::watch::ABSENT_AFTER;
@@ -175,14 +176,20 @@ impl Status {
         let view = desk.view(date).await?;
         let graph = desk.graph();
         let marked = desk.store.marked().await.map_err(Fault::unusable)?;
+        let (_, stops) = desk.store.kept::<Stops>().await.map_err(Fault::unusable)?;
+        let stop = stops.of(&desk.pipeline, desk.now.at);
         let absent_since = marked.filter(|marked| desk.now.reached(after(*marked, ABSENT_AFTER)));
         if common.json {
             let mut shown = json!(view);
             shown["service_wrote_at"] = json!(marked);
+            shown["stopped"] = json!(stop);
             say!("{shown}");
         } else {
             let alerts = desk.bus.alerts().await.map_err(Fault::unusable)?;
             self.print(graph, &view, absent_since, &alerts);
+            if let Some(stop) = stop {
+                say!("{}", Paint::stdout().bad(&harmless(&stop.to_string())));
+            }
         }
         Ok(match (view.complete, absent_since) {
             (true, _) => Verdict::Holds,

@@ -140,7 +140,7 @@ enum Command {
     Unmute(alerts::Unmute),
     /// The dependency graph
     Graph(graph::Graph),
-    /// Stop dispatching a node, or a whole date
+    /// Stop dispatching a node, a date, or a whole pipeline
     Hold(command::Hold),
     /// End a hold
     Resume(command::Resume),

@@ -23,6 +23,7 @@ pub mod readiness;
 pub mod record;
 pub mod silence;
 pub mod standstill;
+pub mod stop;
 pub mod time;
 pub mod units;
 pub mod view;

@@ -35,6 +35,7 @@ pub mod recipient;
 pub mod relay;
 pub mod run;
 pub mod step;
+pub mod stop;
 pub mod sweep;
 pub mod watch;
 

@@ -306,7 +306,7 @@ impl Engine {
         // One that is only not written to can still be read.
         let (version, mut ledger) = match known {
             Some(known) => known,
-            None => self.store.ledger().await.unwrap_or_default(),
+            None => self.store.kept::<Ledger>().await.unwrap_or_default(),
         };
         let owed = self.watch.owed();
         let due = self.look(&mut ledger, &owed, &BTreeMap::new(), &BTreeMap::new(), now);
@@ -407,7 +407,7 @@ impl Engine {
     }
 
     async fn read_ledger(&self) -> Result<(u64, Ledger), Error> {
-        let (version, ledger) = self.suspect(self.store.ledger().await)?;
+        let (version, ledger) = self.suspect(self.store.kept::<Ledger>().await)?;
         let mut memory = self.notifier.memory();
         if !memory.unkept {
             memory.ledger = Some((version, ledger.clone()));
@@ -416,7 +416,7 @@ impl Engine {
     }
 
     async fn keep(&self, version: u64, ledger: &Ledger) -> Result<bool, Error> {
-        let kept = self.suspect(self.store.keep_ledger(version, ledger).await)?;
+        let kept = self.suspect(self.store.keep(version, ledger).await)?;
         if kept {
             self.notifier.memory().ledger = Some((version + 1, ledger.clone()));
         }
@@ -464,7 +464,7 @@ impl Engine {
     /// If the store cannot be read.
     pub async fn board(&self) -> Result<Board, Error> {
         let now = self.clock.now();
-        let (_, ledger) = self.store.ledger().await?;
+        let (_, ledger) = self.store.kept::<Ledger>().await?;
         let alerts = self.bus.alerts().await?;
         let standing = |alert: Alert| {
             let known = ledger.alerts.get(&alert.key);

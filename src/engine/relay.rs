@@ -265,6 +265,7 @@ impl Engine {
         {
             return Err(Failure::Unwanted(why));
         }
+        self.not_stopped(dispatch, now).await?;
         let messages = render(pipeline, dispatch).map_err(|error| Failure::Never(error.to_string()))?;
         let targets: BTreeSet<&Target> = messages.iter().map(|message| &message.target).collect();
         for target in targets.iter().map(ToString::to_string) {
@@ -324,6 +325,21 @@ impl Engine {
             "dispatched"
         );
         Ok(())
+    }
+
+    /// Whether operators let the pipeline send. What they hold back says so where it stands, and people are told.
+    async fn not_stopped(&self, dispatch: &Dispatch, now: Timestamp) -> Result<(), Failure> {
+        let id = &dispatch.key.pipeline;
+        let stopped = self.suspect(self.stopped(id).await).map_err(|error| Failure::Later(error.to_string()))?;
+        let key = format!("stopped:{id}");
+        let Some(stop) = stopped else {
+            self.works(&key, format!("{id} is not held any more"), Severity::Warning, now).await;
+            return Ok(());
+        };
+        let words = |waiting: &str| format!("{stop}; these wait: {waiting}");
+        self.fails(&key, &dispatch.key, words, Severity::Warning, now).await;
+        self.tell_of_way(dispatch, Some(stop.to_string().into()), now).await;
+        Err(Failure::Until(self.look_again(&stop, now), stop.to_string()))
     }
 
     /// Whether another dispatch may leave this hour. What may not says so where it stands, and people are told once.

@@ -17,7 +17,8 @@ use crate::domain::effect::Alert;
 use crate::domain::id::{AlertKey, ChannelId, DispatchId, NodeId, PartitionKey, PipelineId, RunId};
 use crate::domain::notify::{Ledger, Notice, Sent as Told};
 use crate::port::{
-    Bus, BusError, Channel, Commit, Delivered, JournalEntry, OutboxEntry, Parked, Store, StoreError, Stored,
+    Bus, BusError, Channel, Commit, Delivered, Document as _, JournalEntry, OutboxEntry, Parked, Store, StoreError,
+    Stored,
 };
 use crate::wire::dispatch::Outgoing;
 
@@ -257,15 +258,15 @@ impl Store for FaultyStore {
         self.there()?.marked().await
     }
 
-    async fn ledger(&self) -> Result<(u64, Ledger), StoreError> {
-        self.there()?.ledger().await
+    async fn document(&self, name: &str) -> Result<(u64, Option<serde_json::Value>), StoreError> {
+        self.there()?.document(name).await
     }
 
-    async fn keep_ledger(&self, expected: u64, ledger: &Ledger) -> Result<bool, StoreError> {
-        if std::mem::take(&mut *locked(&self.faults.lose_telling)) {
+    async fn keep_document(&self, name: &str, expected: u64, document: &serde_json::Value) -> Result<bool, StoreError> {
+        if name == Ledger::NAME && std::mem::take(&mut *locked(&self.faults.lose_telling)) {
             return Err(StoreError::Unavailable("killed before it was noted".to_owned()));
         }
-        self.taking()?.keep_ledger(expected, ledger).await
+        self.taking()?.keep_document(name, expected, document).await
     }
 
     async fn exported(&self) -> Result<u64, StoreError> {

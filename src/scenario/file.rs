@@ -115,6 +115,12 @@ pub struct Step {
     /// An operator ends that.
     #[serde(default)]
     pub unmute: Option<Muted>,
+    /// An operator holds a whole pipeline.
+    #[serde(default)]
+    pub hold_all: Option<StopStep>,
+    /// An operator ends that; says why.
+    #[serde(default)]
+    pub resume_all: Option<StopStep>,
     /// An operator plans backfill, or decides on a plan.
     #[serde(default)]
     pub backfill: Option<Backfilling>,
@@ -314,6 +320,23 @@ pub struct MuteStep {
     pub what: Muted,
     /// For how long.
     pub r#for: String,
+    /// Who; defaults to `operator`.
+    #[serde(default)]
+    pub actor: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
+/// A hold on a whole pipeline, or its end.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopStep {
+    /// Which pipeline; defaults to `nba`.
+    #[serde(default = "nba")]
+    pub pipeline: PipelineId,
+    /// For how long; until it is ended where absent.
+    #[serde(default)]
+    pub r#for: Option<String>,
     /// Who; defaults to `operator`.
     #[serde(default)]
     pub actor: Option<String>,
@@ -742,6 +765,8 @@ impl Scenario {
                 step.operator.is_some(),
                 step.mute.is_some(),
                 step.unmute.is_some(),
+                step.hold_all.is_some(),
+                step.resume_all.is_some(),
                 step.backfill.is_some(),
                 step.restart.is_some(),
                 step.breaks.is_some(),

@@ -24,6 +24,7 @@ use crate::domain::event::{Event, Game, Request, Scheduled};
 use crate::domain::graph::Heartbeats;
 use crate::domain::id::{AlertKey, ChannelId, DispatchId, NodeId, PartitionKey, PipelineId, RequestId};
 use crate::domain::notify::{self, Mute, Route};
+use crate::domain::stop::Stop;
 use crate::domain::time::{Now, after};
 use crate::domain::view::{PartitionView, view};
 use crate::engine::backfill::Turned;
@@ -677,6 +678,8 @@ impl<'a> World<'a> {
             || step.operator.is_some()
             || step.mute.is_some()
             || step.unmute.is_some()
+            || step.hold_all.is_some()
+            || step.resume_all.is_some()
             || step.backfill.is_some();
         if self.engine.is_none() && asks {
             self.enqueue(self.down_until.max(at), Input::Step(Box::new(step)));
@@ -730,6 +733,26 @@ impl<'a> World<'a> {
             self.world(at, format!("{what} is unmuted"));
             if let Some(engine) = &self.engine
                 && let Err(error) = engine.unmute(&what, "operator").await
+            {
+                self.world(at, format!("refused: {error}"));
+            }
+        } else if let Some(asked) = step.hold_all {
+            let until = asked.r#for.as_deref().map(span).transpose().map_err(RunError::File)?;
+            let actor = asked.actor.unwrap_or_else(|| "operator".to_owned());
+            let until = until.map(|span| after(at, span));
+            let (pipeline, reason) = (asked.pipeline, asked.reason);
+            let stop = Stop { pipeline, actor, reason, from: at, until, ended_by: None };
+            self.world(at, stop.to_string());
+            if let Some(engine) = &self.engine
+                && let Err(error) = engine.stop(&stop).await
+            {
+                self.world(at, format!("refused: {error}"));
+            }
+        } else if let Some(asked) = step.resume_all {
+            let actor = asked.actor.as_deref().unwrap_or("operator");
+            self.world(at, format!("{actor} ends the hold on {}", asked.pipeline));
+            if let Some(engine) = &self.engine
+                && let Err(error) = engine.go_on(&asked.pipeline, actor, &asked.reason).await
             {
                 self.world(at, format!("refused: {error}"));
             }

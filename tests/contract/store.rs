@@ -107,17 +107,17 @@ async fn commits_are_numbered_and_compared(store: &dyn Store) {
 
 async fn what_people_were_told_is_compared(store: &dyn Store) {
     // One who tells on what is not so any more would tell it twice.
-    let (version, mut ledger) = store.ledger().await.unwrap();
+    let (version, mut ledger) = store.kept::<Ledger>().await.unwrap();
     assert_eq!((version, &ledger), (0, &Ledger::default()));
     ledger.made = 7;
     ledger.channels.entry("people".into()).or_default().queue.push_back(Notice::heartbeat("n".into(), second(1)));
-    assert!(!store.keep_ledger(3, &ledger).await.unwrap(), "there is no third version");
-    assert!(store.keep_ledger(0, &ledger).await.unwrap());
-    assert!(!store.keep_ledger(0, &Ledger::default()).await.unwrap());
-    assert_eq!(store.ledger().await.unwrap(), (1, ledger.clone()));
+    assert!(!store.keep(3, &ledger).await.unwrap(), "there is no third version");
+    assert!(store.keep(0, &ledger).await.unwrap());
+    assert!(!store.keep(0, &Ledger::default()).await.unwrap());
+    assert_eq!(store.kept::<Ledger>().await.unwrap(), (1, ledger.clone()));
     ledger.made = 8;
-    assert!(store.keep_ledger(1, &ledger).await.unwrap());
-    assert_eq!(store.ledger().await.unwrap(), (2, ledger));
+    assert!(store.keep(1, &ledger).await.unwrap());
+    assert_eq!(store.kept::<Ledger>().await.unwrap(), (2, ledger));
 }
 
 async fn plans_are_numbered_and_compared(store: &dyn Store) {

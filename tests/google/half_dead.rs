@@ -120,7 +120,11 @@ async fn a_connection_that_dies_without_a_word_is_replaced() {
     assert!(wire.connections.load(Ordering::SeqCst) > connections, "over another connection");
     // The publisher's calls find out by themselves, and probes prove the road again.
     until("the publisher takes another connection", || heard.latest.lock().unwrap().unwrap() > at_death).await;
-    publisher.publish(topic, b"by us".to_vec(), &Default::default()).await.unwrap();
+    // On a busy machine a call may still run out of its time; whoever makes it makes it again.
+    let patience = Instant::now() + Duration::from_secs(60);
+    while let Err(error) = publisher.publish(topic, b"by us".to_vec(), &Default::default()).await {
+        assert!(Instant::now() < patience, "{error}");
+    }
     until("what we publish comes as well", || has("by us")).await;
     stop.send_replace(true);
     subscribers.ended().await;

@@ -25,8 +25,13 @@ use tipoff::topology::Topology;
 
 use super::cloud::Cloud;
 
-/// Ten thousand messages show volume, which the day of the replicas shows here.
-const TOO_LONG: [&str; 1] = ["inc-24-flood.yaml"];
+/// Thousands of messages show volume, which the day of the replicas shows here.
+const TOO_LONG: [&str; 4] = [
+    "inc-20-seven-thousand-runs.yaml",
+    "inc-22-three-weeks-of-backlog.yaml",
+    "inc-24-flood.yaml",
+    "inc-27-the-cleaner-in-full.yaml",
+];
 /// A past that is read back, a store that is away under a run, silence that is told from the store's own.
 const OF_STORES: [&str; 3] =
     ["forecast-rosters-late.yaml", "store-away-under-a-beating-run.yaml", "silence-of-our-own.yaml"];

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::{ledger, plans, warehouse};
+use super::{documents, plans, warehouse};
 use crate::port::StoreError;
 
 /// The file's name within its directory.
@@ -270,7 +270,7 @@ fn create(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
     match check_identity(&transaction, path)? {
         SCHEMA => return Ok(()),
         0 => transaction.execute_batch(TABLES).map_err(refused)?,
-        // Earlier ones lack whose an alert is, the ledger, plans, and tables of the warehouse.
+        // Earlier ones lack whose an alert is, documents, plans, and tables of the warehouse.
         _ => {
             let known = "SELECT count(*) FROM pragma_table_info('alerts') WHERE name = 'about'";
             if transaction.query_row(known, [], |row| row.get::<_, i32>(0)).map_err(refused)? == 0 {
@@ -278,7 +278,7 @@ fn create(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
             }
         }
     }
-    transaction.execute_batch(ledger::TABLE).map_err(refused)?;
+    transaction.execute_batch(documents::TABLE).map_err(refused)?;
     transaction.execute_batch(warehouse::REPORTS).map_err(refused)?;
     transaction.execute_batch(plans::TABLE).map_err(refused)?;
     transaction.execute_batch(&warehouse::history_tables()).map_err(refused)?;
@@ -353,7 +353,7 @@ mod tests {
         drop(Database::open(dir.path(), Durability::Off).unwrap());
         let db = Connection::open(dir.path().join(FILE)).unwrap();
         db.execute_batch(
-            "DROP TABLE tipoff_decisions; DROP TABLE warehouse_report; DROP TABLE ledger;
+            "DROP TABLE tipoff_decisions; DROP TABLE warehouse_report; DROP TABLE documents;
              ALTER TABLE alerts DROP COLUMN about;
              INSERT INTO cursors VALUES ('export', 7); PRAGMA user_version = 1",
         )
@@ -363,7 +363,7 @@ mod tests {
         let number = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
         assert_eq!(number("SELECT count(*) FROM tipoff_decisions"), 0);
         assert_eq!(number("SELECT count(*) FROM warehouse_report"), 0);
-        assert_eq!(number("SELECT count(*) FROM ledger"), 0);
+        assert_eq!(number("SELECT count(*) FROM documents"), 0);
         assert_eq!(number("SELECT count(about) FROM alerts"), 0);
         assert_eq!(number("SELECT value FROM cursors WHERE name = 'export'"), 7);
         assert_eq!(number("PRAGMA user_version"), i64::from(SCHEMA));

@@ -11,7 +11,7 @@
 
 mod bus;
 mod database;
-mod ledger;
+mod documents;
 mod plans;
 mod push;
 mod store;

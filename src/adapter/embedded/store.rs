@@ -5,13 +5,13 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::text::{checksum, corrupt, get, instant, json, read_instant, read_json};
-use super::{Embedded, bus, ledger, plans, warehouse};
+use super::{Embedded, bus, documents, plans, warehouse};
 use crate::domain::backfill::Plan;
 use crate::domain::effect::{Effect, Severity};
 use crate::domain::id::{NodeId, PartitionKey, PipelineId, RunId};
-use crate::domain::notify::Ledger;
 use crate::domain::partition::Partition;
 use crate::port::{Commit, Delivered, JournalEntry, OutboxEntry, PARKED_MAX, Parked, Store, StoreError, Stored};
 
@@ -265,13 +265,14 @@ impl Store for Embedded {
             .await
     }
 
-    async fn ledger(&self) -> Result<(u64, Ledger), StoreError> {
-        self.database.read(ledger::read).await
+    async fn document(&self, name: &str) -> Result<(u64, Option<Value>), StoreError> {
+        let name = name.to_owned();
+        self.database.read(move |db| documents::read(db, &name)).await
     }
 
-    async fn keep_ledger(&self, expected: u64, ledger: &Ledger) -> Result<bool, StoreError> {
-        let ledger = ledger.clone();
-        self.database.write(move |db| ledger::keep(db, expected, &ledger)).await
+    async fn keep_document(&self, name: &str, expected: u64, document: &Value) -> Result<bool, StoreError> {
+        let (name, document) = (name.to_owned(), document.clone());
+        self.database.write(move |db| documents::keep(db, &name, expected, &document)).await
     }
 
     async fn exported(&self) -> Result<u64, StoreError> {

@@ -21,7 +21,6 @@ use super::document::{
 use crate::domain::backfill::Plan;
 use crate::domain::effect::{Alert, Severity, Turn};
 use crate::domain::id::{AlertKey, NodeId, PartitionKey, PipelineId, RunId};
-use crate::domain::notify::Ledger;
 use crate::domain::partition::Partition;
 use crate::domain::time::after;
 use crate::port::{Commit, Delivered, JournalEntry, OutboxEntry, PARKED_MAX, Parked, Store, StoreError, Stored};
@@ -33,8 +32,6 @@ const PARKED: &str = "parked";
 pub(super) const CURSORS: &str = "cursors";
 /// Among the cursors: when a service was last at work.
 const MARK: &str = "service";
-/// Among the cursors: what people have been told.
-const LEDGER: &str = "notices";
 /// Where processors keep their locks; not ours, so without the prefix.
 const LOCKS: &str = "processing_locks";
 
@@ -612,25 +609,25 @@ impl Store for Firestore {
         self.get(CURSORS, MARK).await?.map(|found| found.instant("at")).transpose()
     }
 
-    async fn ledger(&self) -> Result<(u64, Ledger), StoreError> {
-        match self.get(CURSORS, LEDGER).await? {
-            Some(found) => Ok((found.integer("version")?, found.json("ledger")?)),
-            None => Ok((0, Ledger::default())),
+    async fn document(&self, name: &str) -> Result<(u64, Option<serde_json::Value>), StoreError> {
+        match self.get(CURSORS, name).await? {
+            Some(found) => Ok((found.integer("version")?, Some(found.json("document")?))),
+            None => Ok((0, None)),
         }
     }
 
-    async fn keep_ledger(&self, expected: u64, ledger: &Ledger) -> Result<bool, StoreError> {
-        let name = self.name(CURSORS, LEDGER);
-        let kept = json(ledger)?;
+    async fn keep_document(&self, id: &str, expected: u64, document: &serde_json::Value) -> Result<bool, StoreError> {
+        let name = self.name(CURSORS, id);
+        let kept = json(document)?;
         let mut ours = false;
-        self.change(CURSORS, LEDGER, |found| {
+        self.change(CURSORS, id, |found| {
             let version = found.map_or(Ok(0), |found| found.integer("version"))?;
             ours = version == expected;
             if !ours {
                 return Ok(None);
             }
             let only = found.map_or(Only::IfNew, |found| found.updated().map_or(Only::IfThere, Only::IfUnchanged));
-            Ok(Some(write(name.clone(), vec![("version", integer(expected + 1)), ("ledger", kept.clone())], only)))
+            Ok(Some(write(name.clone(), vec![("version", integer(expected + 1)), ("document", kept.clone())], only)))
         })
         .await?;
         Ok(ours)
