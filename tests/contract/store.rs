@@ -27,6 +27,7 @@ pub async fn contract(store: Arc<dyn Store>) {
     the_export_goes_forward(&*store).await;
     who_was_at_work_can_be_told(&*store).await;
     what_people_were_told_is_compared(&*store).await;
+    documents_of_other_names_are_others(&*store).await;
     no_more_is_taken_than_there_is(&store).await;
     plans_are_numbered_and_compared(&*store).await;
     no_update_is_lost(store).await;
@@ -118,6 +119,15 @@ async fn what_people_were_told_is_compared(store: &dyn Store) {
     ledger.made = 8;
     assert!(store.keep(1, &ledger).await.unwrap());
     assert_eq!(store.kept::<Ledger>().await.unwrap(), (2, ledger));
+}
+
+async fn documents_of_other_names_are_others(store: &dyn Store) {
+    assert_eq!(store.document("contract-a").await.unwrap(), (0, None));
+    let first = serde_json::json!({ "name": "first", "nested": { "of": [1, 2, 3] } });
+    assert!(store.keep_document("contract-a", 0, &first).await.unwrap());
+    assert_eq!(store.document("contract-b").await.unwrap(), (0, None));
+    assert!(!store.keep_document("contract-b", 1, &first).await.unwrap(), "it has no first version");
+    assert_eq!(store.document("contract-a").await.unwrap(), (1, Some(first)));
 }
 
 async fn plans_are_numbered_and_compared(store: &dyn Store) {
