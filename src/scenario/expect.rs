@@ -31,6 +31,7 @@ pub fn misses(scenario: &Scenario, seen: &Seen, regime: Regime) -> Vec<Miss> {
         .expect
         .iter()
         .enumerate()
+        .filter(|(_, expectation)| regime == Regime::Plain || !expectation.value.plainly)
         .filter_map(|(index, expectation)| {
             let text = judge.expectation(index, &expectation.value)?;
             Some(Miss { line: expectation.referenced.line(), text })

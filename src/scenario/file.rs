@@ -498,6 +498,9 @@ pub struct Expectation {
     /// What must not be seen.
     #[serde(default)]
     pub never: Option<Never>,
+    /// Only of a plain run: a process that is killed forgets what it has counted, and what comes twice is counted twice.
+    #[serde(default)]
+    pub plainly: bool,
 }
 
 /// How often a target that refuses is called. Whoever is killed does not know how often it called before.

@@ -25,12 +25,10 @@ const INCIDENTS: [&str; 45] = [
     "41", "42", "43", "44", "45", "46", "47", "48",
 ];
 /// What volumes show: the regimes would only show the same ten times more slowly.
-const PLAIN_ONLY: [&str; 4] = [
-    "inc-20-seven-thousand-runs.yaml",
-    "inc-22-three-weeks-of-backlog.yaml",
-    "inc-24-flood.yaml",
-    "inc-27-the-cleaner-in-full.yaml",
-];
+const PLAIN_ONLY: [&str; 2] = ["inc-24-flood.yaml", "inc-27-the-cleaner-in-full.yaml"];
+
+/// Thousands of messages: they hold under every regime, and nothing of them hangs on where the host is.
+const HERE_ONLY: [&str; 2] = ["inc-20-seven-thousand-runs.yaml", "inc-22-three-weeks-of-backlog.yaml"];
 
 /// One file, and how its plain run went once somebody has asked.
 struct Story {
@@ -105,20 +103,21 @@ fn seed(nth: usize) -> u64 {
 /// What the program prints of every story, on a host whose clock shows the time of `zone`.
 fn printed(zone: &str, regime: &[&str]) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let stories = STORIES.iter().filter(|story| !PLAIN_ONLY.contains(&story.name.as_str()));
+    let stays = |story: &&Story| PLAIN_ONLY.iter().chain(&HERE_ONLY).any(|name| *name == story.name);
+    let stories: Vec<&Story> = STORIES.iter().filter(|story| !stays(story)).collect();
     let run = Command::new(env!("CARGO_BIN_EXE_tipoff"))
         .current_dir(root)
         .env("TZ", zone)
         .args(["simulate", "--json", "--topics", "topics.yaml", "--pipeline-file", "pipeline.yaml"])
         .args(regime)
-        .args(stories.map(|story| &story.path))
+        .args(stories.iter().map(|story| &story.path))
         .output()
         .unwrap();
     let lines: Vec<String> = String::from_utf8(run.stdout).unwrap().lines().map(str::to_owned).collect();
     let missed: Vec<&String> = lines.iter().filter(|line| line.starts_with("{\"entry\":\"missed\"")).collect();
     let failed = String::from_utf8_lossy(&run.stderr);
     assert!(run.status.success() && missed.is_empty(), "in {zone} {regime:?}: {missed:#?}\n{failed}");
-    assert!(lines.iter().filter(|line| line.contains("\"holds\":true")).count() >= STORIES.len() - PLAIN_ONLY.len());
+    assert!(lines.iter().filter(|line| line.contains("\"holds\":true")).count() >= stories.len());
     lines
 }
 
