@@ -403,6 +403,7 @@ fn report(key: &PartitionKey, request: &Request, recorded: Recorded) {
         Command::Resume { node: resumed } => format!("{} is no longer held", node(resumed)),
         Command::Retry { node } => format!("{node} is to run again"),
         Command::Backfill { node, plan } => format!("{node} is made again for {plan}"),
+        Command::Withdraw { node, plan } => format!("{node} is no longer made again for {plan}"),
         Command::Skip { node } => format!("{node} is skipped; what needs it goes on without it"),
         Command::Edge { node, input, rule, until } => {
             let until = until.map(|until| format!(" until {}", shown(until))).unwrap_or_default();

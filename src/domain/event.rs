@@ -294,6 +294,13 @@ pub enum Command {
         /// Which plan.
         plan: PlanId,
     },
+    /// Ask no longer for what a plan of backfill has asked for and has not been sent.
+    Withdraw {
+        /// Which node.
+        node: NodeId,
+        /// Which plan.
+        plan: PlanId,
+    },
     /// Count the node as not required for this date.
     Skip {
         /// Which node.
@@ -338,9 +345,11 @@ impl Command {
     pub fn node(&self) -> Option<&NodeId> {
         match self {
             Self::Hold { node, .. } | Self::Resume { node } => node.as_ref(),
-            Self::Retry { node } | Self::Backfill { node, .. } | Self::Skip { node } | Self::Edge { node, .. } => {
-                Some(node)
-            }
+            Self::Retry { node }
+            | Self::Backfill { node, .. }
+            | Self::Withdraw { node, .. }
+            | Self::Skip { node }
+            | Self::Edge { node, .. } => Some(node),
             Self::Override { .. } => None,
         }
     }
@@ -353,6 +362,7 @@ impl std::fmt::Display for Command {
             Self::Resume { .. } => "resume",
             Self::Retry { .. } => "retry",
             Self::Backfill { .. } => "backfill",
+            Self::Withdraw { .. } => "withdraw",
             Self::Skip { .. } => "skip",
             Self::Edge { rule: Some(EdgeRule::Hold), .. } => "hold",
             Self::Edge { rule: Some(EdgeRule::Force), .. } => "force",

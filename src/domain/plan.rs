@@ -596,7 +596,10 @@ impl Walk<'_> {
                 let nothing = facts.evidence.extant() == Extant::Nothing && facts.failure.is_none();
                 // What came for it when its pass was over already, as by a backfill, was not missed then.
                 let pass = readiness::pass(self.graph, partition, node);
-                let in_time = pass.is_none_or(|(_, until)| readiness.newest.is_none_or(|newest| newest < until));
+                let in_time = pass.is_none_or(|(_, until)| {
+                    let before = |instant: Option<Timestamp>| instant.is_none_or(|instant| instant < until);
+                    before(readiness.newest) && before(readiness.engaged_since)
+                });
                 let needed = readiness.engaged && in_time && !partition.has_no_games(&self.graph.calendar);
                 // While another pass of the same processor may still make up for it, it is no loss.
                 if nothing && needed && self.graph.family(&node.id).iter().all(is_over) {

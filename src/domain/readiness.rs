@@ -51,6 +51,8 @@ pub struct Join {
     pub open: bool,
     /// Whether something is there of any member, or it is waived.
     pub begun: bool,
+    /// When the first came of those members from which its tiers count.
+    pub first: Option<Timestamp>,
     /// Good members.
     pub good: u32,
     /// Members that an operator has had it go on without; they count towards a tier.
@@ -295,6 +297,8 @@ pub struct Readiness {
     pub askable: BTreeSet<(Date, NodeId)>,
     /// Something the node needs is there already.
     pub engaged: bool,
+    /// Since when, as far as that is known.
+    pub engaged_since: Option<Timestamp>,
     /// A hard input, itself a task, has no output at all.
     pub hard_missing: bool,
     /// A hard input is newer than the node's output.
@@ -362,6 +366,8 @@ pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings
         if standing.extant != Extant::Nothing || standing.waived.is_some() {
             found.engaged = true;
         }
+        let came = standing.since.or(standing.waived).or_else(|| standing.join.as_ref().and_then(|join| join.first));
+        found.engaged_since = [found.engaged_since, came].into_iter().flatten().min();
         let missed = missed.is_some_and(|missed| missed.contains(&need.node)) && standing.extant.is_whole();
         if need.refresh == Refresh::IfMissed {
             let whole = standing.extant.is_whole().then(|| Version::of(()));
@@ -703,6 +709,7 @@ pub fn join(
         join: Some(Join {
             open: open_since.is_some(),
             begun,
+            first,
             good,
             waived,
             total,

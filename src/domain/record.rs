@@ -472,7 +472,10 @@ fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recor
     }
     let named = match &request.command {
         Command::Hold { node, .. } | Command::Resume { node } => node.as_ref(),
-        Command::Retry { node } | Command::Backfill { node, .. } | Command::Skip { node } => Some(node),
+        Command::Retry { node }
+        | Command::Backfill { node, .. }
+        | Command::Withdraw { node, .. }
+        | Command::Skip { node } => Some(node),
         // A gate has inputs like any other node.
         Command::Edge { node, input, rule, .. } => {
             let Some(node) = graph.node(node.as_str()) else { return Recorded::Rejected };
@@ -531,6 +534,13 @@ fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recor
             if node.wish.is_none() {
                 node.wish = Some(Wish::of(request, Some(plan.clone())));
             }
+        }
+        Command::Withdraw { node, plan } => {
+            let node = partition.node_mut(node);
+            if node.wish.as_ref().and_then(|wish| wish.plan.as_ref()) != Some(plan) {
+                return Recorded::Superseded;
+            }
+            node.wish = None;
         }
         Command::Skip { node } => {
             let node = partition.node_mut(node);

@@ -16,14 +16,14 @@ use tokio::task::JoinSet;
 use super::Engine;
 use super::step::StepError;
 use crate::domain::backfill::{
-    self, Draft, ITEMS_MAX, ItemState, Limits, Plan, Said, Status, Survey, draft, estimate, is_filled, judge, outputs,
-    request_id, settle, wants_answer,
+    self, Draft, ITEMS_MAX, Item, ItemState, Limits, Plan, Said, Status, Survey, draft, estimate, is_filled, judge,
+    outputs, request_id, settle, wants_answer,
 };
 use crate::domain::decide::decide;
 use crate::domain::effect::{Alert, Effect, Severity, Turn};
 use crate::domain::event::{CheckAnswer, Command, Event, Observed, Request};
 use crate::domain::graph::{Graph, Kind};
-use crate::domain::id::{AlertKey, NodeId, PartitionKey, PipelineId, PlanId};
+use crate::domain::id::{AlertKey, CheckId, NodeId, PartitionKey, PipelineId, PlanId, RequestId};
 use crate::domain::partition::Partition;
 use crate::domain::time::{Now, after};
 use crate::domain::view;
@@ -160,7 +160,11 @@ impl Engine {
             self.ask(graph, plan, index, now).await?;
             asked += usize::from(matches!(plan.items[index].state, ItemState::Asked { .. }));
             if !self.keep_plan(&before, plan, version).await? {
-                // Somebody changed the plan, perhaps ended it: the next round reads it anew.
+                // Somebody changed the plan: the next round reads it anew. Who ended it could not know of this item.
+                let plans = self.store.plans(&plan.pipeline).await?;
+                if plans.iter().any(|(now, _)| now.id == plan.id && now.status == Status::Cancelled) {
+                    self.withdraw(plan, &plan.items[index]).await?;
+                }
                 break;
             }
         }
@@ -197,9 +201,13 @@ impl Engine {
         if let Err(Obstacle { questions, .. }) = &why
             && !questions.is_empty()
         {
-            for (date, nodes) in questions {
+            for (date, nodes) in &questions.outputs {
                 let key = PartitionKey { pipeline: key.pipeline.clone(), date: *date };
                 self.observe(&key, nodes, now).await?;
+            }
+            for (node, check) in &questions.checks {
+                let checked = self.checked(&key, node, check, now).await;
+                self.step(&key, &[Event::Checked(checked)]).await?;
             }
             partition = self.store.load(&key).await?.partition;
             why = self.obstacle(graph, &partition, &item.node, &event)?;
@@ -231,10 +239,15 @@ impl Engine {
         if decision.effects.iter().any(is_dispatch) {
             return Ok(Ok(()));
         }
-        let mut questions: BTreeMap<Date, Vec<NodeId>> = BTreeMap::new();
+        let mut questions = Questions::default();
         for effect in &decision.effects {
-            if let Effect::Observe { date, node } = effect {
-                questions.entry(*date).or_default().push(node.clone());
+            match effect {
+                Effect::Observe { date, node } => questions.outputs.entry(*date).or_default().push(node.clone()),
+                // Other nodes of the date have questions of their own, which the plan does not wait for.
+                Effect::Check { node: asks, check } if asks == node => {
+                    questions.checks.push((node.clone(), check.clone()));
+                }
+                _ => {}
             }
         }
         let view = view::view(graph, &decision.next, self.now());
@@ -609,6 +622,28 @@ impl Engine {
         Ok(plan)
     }
 
+    /// Takes back what a plan has asked a date for, unless that has been sent.
+    async fn withdraw(&self, plan: &Plan, item: &Item) -> Result<(), StoreError> {
+        let key = PartitionKey { pipeline: plan.pipeline.clone(), date: item.date };
+        let partition = self.store.load(&key).await?.partition;
+        let wished = partition.node(&item.node).wish.as_ref().and_then(|wish| wish.plan.clone());
+        if wished.as_ref() != Some(&plan.id) {
+            return Ok(());
+        }
+        let request = Request {
+            id: RequestId::new(format!("{}/{}/{}/withdrawn", plan.id, item.node, item.date)),
+            actor: plan.said.last().map_or_else(|| ACTOR.into(), |said| said.actor.clone()),
+            reason: format!("{} was ended", plan.id).into(),
+            at: self.clock.now(),
+            command: Command::Withdraw { node: item.node.clone(), plan: plan.id.clone() },
+        };
+        match self.step(&key, &[Event::Requested(request)]).await {
+            Ok(_) => Ok(()),
+            Err(StepError::Store(error)) => Err(error),
+            Err(error) => Err(StoreError::Unavailable(error.to_string())),
+        }
+    }
+
     /// Starts a plan, or ends it, for the reason given.
     ///
     /// # Errors
@@ -637,6 +672,11 @@ impl Engine {
             plan.say(said.clone());
             if self.store.put_plan(&plan, version).await? {
                 self.tell_of_proposal(&plan, Turn::Resolved, said.at).await;
+                if status == Status::Cancelled {
+                    for item in plan.items.iter().filter(|item| !item.state.is_settled()) {
+                        self.withdraw(&plan, item).await?;
+                    }
+                }
                 return Ok(Turned::Done(Box::new(plan)));
             }
         }
@@ -682,5 +722,20 @@ impl Answers {
 /// Why an item is not asked for, and what the warehouse would have to say first.
 struct Obstacle {
     words: String,
-    questions: BTreeMap<Date, Vec<NodeId>>,
+    questions: Questions,
+}
+
+/// What the warehouse is to be asked.
+#[derive(Default)]
+struct Questions {
+    /// How much of these outputs is there.
+    outputs: BTreeMap<Date, Vec<NodeId>>,
+    /// What these checks of the date's nodes say.
+    checks: Vec<(NodeId, CheckId)>,
+}
+
+impl Questions {
+    fn is_empty(&self) -> bool {
+        self.outputs.is_empty() && self.checks.is_empty()
+    }
 }

@@ -17,7 +17,7 @@ use super::pace::jittered;
 use super::step::StepError;
 use crate::domain::effect::{About, Alert, Dispatch, Effect, Severity, Turn};
 use crate::domain::event::{CheckAnswer, Checked, Delivery, Event, Observed, UpstreamSettled};
-use crate::domain::id::{AlertKey, PartitionKey};
+use crate::domain::id::{AlertKey, CheckId, NodeId, PartitionKey};
 use crate::domain::partition::State;
 use crate::domain::time::{after, shown};
 use crate::pipeline::Pipeline;
@@ -201,16 +201,7 @@ impl Engine {
                 self.tell(&key, Event::Observed(observed)).await
             }
             Effect::Check { node, check } => {
-                let asked = self.warehouse.check(&entry.key.pipeline, node, check, entry.key.date, now).await;
-                let answer = match asked {
-                    Answer::Known { coverage, .. } => CheckAnswer::Share(coverage),
-                    Answer::NotKept => CheckAnswer::NotKept,
-                    Answer::Unknown(why) => {
-                        tracing::warn!(partition = %entry.key, node = %node, check = %check, "not answered: {why}");
-                        CheckAnswer::Unknown
-                    }
-                };
-                let checked = Checked { node: node.clone(), check: check.clone(), answer, at: now };
+                let checked = self.checked(&entry.key, node, check, now).await;
                 self.tell(&entry.key, Event::Checked(checked)).await
             }
             Effect::NotifyPartition { to, node, upstream } => {
@@ -246,6 +237,19 @@ impl Engine {
                 Delivered::Parked { reason }
             }
         }
+    }
+
+    /// What the warehouse says to a check of a node.
+    pub(super) async fn checked(&self, key: &PartitionKey, node: &NodeId, check: &CheckId, now: Timestamp) -> Checked {
+        let answer = match self.warehouse.check(&key.pipeline, node, check, key.date, now).await {
+            Answer::Known { coverage, .. } => CheckAnswer::Share(coverage),
+            Answer::NotKept => CheckAnswer::NotKept,
+            Answer::Unknown(why) => {
+                tracing::warn!(partition = %key, node = %node, check = %check, "not answered: {why}");
+                CheckAnswer::Unknown
+            }
+        };
+        Checked { node: node.clone(), check: check.clone(), answer, at: now }
     }
 
     async fn send(&self, entry: &OutboxEntry, dispatch: &Dispatch) -> Result<(), Failure> {

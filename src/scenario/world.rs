@@ -17,7 +17,7 @@ use super::past::remember;
 use super::seen::{Entry, Seen, Sent, What};
 use crate::adapter::embedded::{Durability, Embedded, question};
 use crate::clock::Clock;
-use crate::domain::backfill::{Plan, Said, Status};
+use crate::domain::backfill::{Item, ItemState, Plan, Said, Status};
 use crate::domain::coverage::Coverage;
 use crate::domain::effect::{Severity, Turn};
 use crate::domain::event::{Event, Game, Request, Scheduled};
@@ -1002,7 +1002,13 @@ impl<'a> World<'a> {
             let found = self.plan(&wanted.pipeline, &wanted.id).await?.map_or("not there".to_owned(), |plan| {
                 let (tally, status) = (plan.tally(), format!("{:?}", plan.status).to_lowercase());
                 let left = tally.waiting + tally.asked;
-                format!("{status}: {} done, {} failed, {left} left", tally.done, tally.failed)
+                let rests = |item: &Item| match &item.state {
+                    ItemState::Resting { why: Some(why), .. } => Some(format!("{}@{}: {why}", item.node, item.date)),
+                    _ => None,
+                };
+                let why: Vec<String> = plan.items.iter().filter_map(rests).collect();
+                let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join("; ")) };
+                format!("{status}: {} done, {} failed, {left} left{why}", tally.done, tally.failed)
             });
             self.seen.checks.insert(index, found);
             return Ok(());

@@ -42,6 +42,19 @@ struct Pending {
     group: String,
 }
 
+/// What is told again of one date is told again at once: a repetition takes along those that would follow within half the
+/// interval, and from then on they come together.
+fn repeat_together(pending: &mut [Pending], settings: &Settings, now: Timestamp) {
+    let is_due = |pending: &&Pending| pending.news == News::Still && pending.since <= now;
+    let due: BTreeSet<String> = pending.iter().filter(is_due).map(|pending| pending.group.clone()).collect();
+    let soon = after(now, settings.repeat_interval / 2);
+    for follower in pending.iter_mut().filter(|pending| pending.news == News::Still && due.contains(&pending.group)) {
+        if follower.since <= soon {
+            follower.since = follower.since.min(now);
+        }
+    }
+}
+
 /// The earliest instant of those it is shown.
 #[derive(Default)]
 struct Earliest(Option<Timestamp>);
@@ -137,7 +150,8 @@ impl Ledger {
         standing.made.retain(|at| now < after(*at, HOUR));
         standing.groups.retain(|_, at| now < after(*at, settings.group_interval));
         loop {
-            let pending = self.pending(channel, settings, now);
+            let mut pending = self.pending(channel, settings, now);
+            repeat_together(&mut pending, settings, now);
             let (ready, ahead): (Vec<_>, Vec<_>) = pending.into_iter().partition(|pending| pending.since <= now);
             ahead.iter().for_each(|pending| next.at(pending.since));
             let Some((due, kind, batch)) = self.next_batch(channel, settings, ready) else { return };
