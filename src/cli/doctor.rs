@@ -16,8 +16,11 @@ use crate::adapter::embedded::Embedded;
 use crate::adapter::google::environment_credentials;
 use crate::clock::Clock;
 use crate::configuration::{Backend, Configuration};
+use crate::domain::notify::Ledger;
+use crate::domain::time::{after, shown};
+use crate::engine::notify::QUIET_MAX;
 use crate::pipeline::Declarations;
-use crate::port::Answer;
+use crate::port::{Answer, Store};
 use crate::topology::broker::{Weight, findings};
 
 /// How long one check may take. One that hangs is a failure, too.
@@ -97,7 +100,12 @@ impl Doctor {
                     note(checked);
                 }
                 match (configuration.backend, &declarations) {
-                    (Backend::Embedded, _) => note(embedded(&configuration)),
+                    (Backend::Embedded, _) => {
+                        note(embedded(&configuration));
+                        if let Ok(store) = Embedded::open_read_only(&configuration.data) {
+                            note(telling(&store).await);
+                        }
+                    }
                     (Backend::Google, Some(declarations)) => google(&configuration, declarations, &mut note).await,
                     (Backend::Google, None) => {}
                 }
@@ -177,6 +185,23 @@ fn embedded(configuration: &Configuration) -> Checked {
     }
 }
 
+/// Whether a service looks for what people have to be told.
+async fn telling(store: &dyn Store) -> Checked {
+    const CHECK: &str = "telling";
+    let ledger = match store.kept::<Ledger>().await {
+        Ok((_, ledger)) => ledger,
+        Err(error) => return failure(CHECK, error.to_string(), "restore the store from a copy"),
+    };
+    match ledger.round_at {
+        None => ok(CHECK, "no service has looked yet for what people have to be told"),
+        Some(at) if Clock::System.now() >= after(at, QUIET_MAX) => {
+            let found = format!("a service last looked at {} for what people have to be told", shown(at));
+            warning(CHECK, found, "start `tipoff serve`, or see its log: nobody is told of anything meanwhile")
+        }
+        Some(at) => ok(CHECK, format!("a service looked at {} for what people have to be told", shown(at))),
+    }
+}
+
 /// A check that may hang.
 async fn within(check: &'static str, work: impl Future<Output = Checked>) -> Checked {
     let late = || {
@@ -226,6 +251,7 @@ async fn google(configuration: &Configuration, declarations: &Declarations, note
     };
     note(within("topics", broker(configuration, declarations)).await);
     note(within("database", database(&google)).await);
+    note(within("telling", telling(&*google.firestore)).await);
     if emulators.firestore.is_some() {
         note(ok("indexes", "cannot be told: the emulator answers without them"));
     } else {

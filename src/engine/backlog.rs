@@ -11,7 +11,7 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Engine;
-use crate::domain::effect::{Alert, Severity, Turn};
+use crate::domain::effect::{About, Alert, Severity, Turn};
 use crate::domain::id::AlertKey;
 use crate::domain::time::{after, shown};
 
@@ -129,7 +129,8 @@ impl Engine {
         }
         for (topic, turn, text) in turns {
             let key = AlertKey::new(format!("{KEY}{topic}"));
-            self.alert(Alert::new(key, Severity::Warning, turn, text, at)).await;
+            let about = About::default().done("each is recorded at once; live dates go first");
+            self.alert(Alert::new(key, Severity::Warning, turn, text, at).about(about)).await;
         }
     }
 }

@@ -30,7 +30,7 @@ const LEASE: SignedDuration = SignedDuration::from_mins(2);
 /// How often whoever has not the telling looks whether it is free.
 const ASK_EVERY: SignedDuration = SignedDuration::from_mins(1);
 /// A notifier that has not looked for so long is at fault.
-const QUIET_MAX: SignedDuration = SignedDuration::from_mins(5);
+pub const QUIET_MAX: SignedDuration = SignedDuration::from_mins(5);
 /// How long the tip-offs of a date are taken as they were read.
 const TIPS_FOR: SignedDuration = SignedDuration::from_mins(5);
 /// Notices sent over one channel in one round. What waits longer comes in the next.

@@ -341,7 +341,8 @@ impl Engine {
             return Ok(());
         };
         let words = |waiting: &str| format!("{stop}; these wait: {waiting}");
-        self.fails(&key, &dispatch.key, words, Severity::Warning, now).await;
+        let told = (Severity::Warning, "dates decide on; what waits leaves within a minute of the end of the hold");
+        self.fails(&key, &dispatch.key, words, told, now).await;
         self.tell_of_way(dispatch, Some(stop.to_string().into()), now).await;
         Err(Failure::Until(self.look_again(&stop, now), stop.to_string()))
     }
@@ -367,7 +368,8 @@ impl Engine {
                 let whose = if is_live { "" } else { "half of " };
                 let reason = format!("{whose}the {most} dispatches that may leave an hour have left");
                 let words = |waiting: &str| format!("{reason}; until {} these wait: {waiting}", shown(until));
-                self.fails(&key, &dispatch.key, words, Severity::Warning, now).await;
+                let told = (Severity::Warning, "what waits leaves when the hour is over, live dates first");
+                self.fails(&key, &dispatch.key, words, told, now).await;
                 self.tell_of_way(dispatch, Some(reason.clone().into()), now).await;
                 Err(Failure::Until(until, reason))
             }
@@ -416,7 +418,8 @@ impl Engine {
 
     async fn target_fails(&self, target: &str, waiting: &PartitionKey, reason: &str, at: Timestamp) {
         let words = |waiting: &str| format!("{target} does not take what is sent: {reason}; waiting: {waiting}");
-        self.fails(&format!("target:{target}"), waiting, words, Severity::Critical, at).await;
+        let told = (Severity::Critical, "what waits is sent again with growing pauses until it is taken");
+        self.fails(&format!("target:{target}"), waiting, words, told, at).await;
     }
 
     async fn target_works(&self, target: &str, at: Timestamp) {
@@ -429,7 +432,7 @@ impl Engine {
         key: &str,
         waiting: &PartitionKey,
         words: impl FnOnce(&str) -> String,
-        severity: Severity,
+        (severity, done): (Severity, &str),
         at: Timestamp,
     ) {
         let told = |known: &mut BTreeMap<String, Option<BTreeSet<PartitionKey>>>| {
@@ -440,7 +443,7 @@ impl Engine {
         let waiting = told(&mut self.targets.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         let Some(waiting) = waiting else { return };
         let (key, text) = (AlertKey::new(key), words(&waiting.join(", ")));
-        let about = About::default().done("what waits is sent again with growing pauses until it is taken");
+        let about = About::default().done(done);
         self.alert(Alert::new(key, severity, Turn::Raised, text, at).about(about)).await;
     }
 

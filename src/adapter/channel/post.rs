@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use jiff::fmt::rfc2822;
+use reqwest::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Url};
 use tokio::net::TcpStream;
 
@@ -47,7 +48,7 @@ impl Poster {
             Err(error) => return Sent::Later { wait: None, why: call::chain(&error.without_url()) },
         };
         let status = answer.status();
-        let wait = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let wait = asked_wait(answer.headers());
         let meaning = call::meaning(status);
         if meaning == Meaning::Accepted {
             return Sent::Taken;
@@ -55,7 +56,7 @@ impl Poster {
         let words = tokio::time::timeout(TIMEOUT, call::first_words(answer)).await.unwrap_or_default();
         let why = format!("{status} {}", self.without_secrets(&words)).trim_end().to_owned();
         match meaning {
-            Meaning::Accepted | Meaning::Passing => Sent::Later { wait: wait.map(SignedDuration::from_secs), why },
+            Meaning::Accepted | Meaning::Passing => Sent::Later { wait, why },
             Meaning::Dead => Sent::Dead(why),
             Meaning::Refused => Sent::Refused(why),
         }
@@ -83,5 +84,39 @@ impl Poster {
             Ok(Err(error)) => Err(format!("connect to {host}: {error}")),
             Err(_) => Err(format!("{host} takes no connection within {} s", TIMEOUT.as_secs())),
         }
+    }
+}
+
+/// How long an answer asks to wait: seconds, or an instant by the clock that is in the answer as well.
+fn asked_wait(headers: &HeaderMap) -> Option<SignedDuration> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| Some(value.to_str().ok()?.trim()));
+    let asked = text(RETRY_AFTER)?;
+    if let Ok(seconds) = asked.parse::<u32>() {
+        return Some(SignedDuration::from_secs(seconds.into()));
+    }
+    let instant = |text: &str| Some(rfc2822::parse(text).ok()?.timestamp());
+    let (until, now) = (instant(asked)?, instant(text(DATE)?)?);
+    (until > now).then(|| until.duration_since(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_read_as_seconds_or_as_an_instant() {
+        let wait = |pairs: &[(reqwest::header::HeaderName, &'static str)]| {
+            let headers = pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
+            asked_wait(&headers.collect()).map(|wait| wait.as_secs())
+        };
+        let date = (DATE, "Fri, 23 Jan 2026 23:59:30 GMT");
+        assert_eq!(wait(&[(RETRY_AFTER, " 30 ")]), Some(30));
+        assert_eq!(wait(&[(RETRY_AFTER, "Sat, 24 Jan 2026 00:01:00 GMT"), date.clone()]), Some(90));
+        // What lies behind, is no wait at all, or cannot be compared, asks for nothing.
+        assert_eq!(wait(&[(RETRY_AFTER, "Fri, 23 Jan 2026 23:59:29 GMT"), date]), None);
+        assert_eq!(wait(&[(RETRY_AFTER, "Sat, 24 Jan 2026 00:01:00 GMT")]), None);
+        assert_eq!(wait(&[(RETRY_AFTER, "-5")]), None);
+        assert_eq!(wait(&[(RETRY_AFTER, "soon")]), None);
+        assert_eq!(wait(&[]), None);
     }
 }

@@ -74,7 +74,7 @@ impl Walk<'_> {
     }
 
     /// What is done about what was just said to hold of `node` under `topic`.
-    fn done(&mut self, topic: &str, node: &Node, partition: &Partition, done: impl Into<String>) {
+    pub(super) fn done(&mut self, topic: &str, node: &Node, partition: &Partition, done: impl Into<String>) {
         let key = AlertKey::new(format!("{topic}:{}:{}", node.id, partition.key));
         if let Some(condition) = self.conditions.get_mut(&key) {
             condition.about.done = Some(done.into());
@@ -256,6 +256,7 @@ impl Walk<'_> {
             node.id, storm.warn_above, facts.dispatches
         );
         self.condition("storm", node, partition, severity, text);
+        self.done("storm", node, partition, "tipoff begins none of them itself beyond its budget; nothing is stopped");
     }
 
     /// Whether the warehouse has still to say if a source that reports nothing really has nothing.

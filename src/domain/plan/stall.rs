@@ -45,6 +45,7 @@ impl Walk<'_> {
                 super::minutes(stall.over_after)
             );
             self.condition("stalled", node, partition, Severity::Warning, text);
+            self.done("stalled", node, partition, "its processor was asked once to close it");
         }
     }
 
