@@ -18,6 +18,7 @@ mod inspect;
 mod load;
 mod monitor;
 mod paint;
+mod run;
 mod say;
 mod serve;
 mod simulate;
@@ -152,6 +153,8 @@ enum Command {
     Skip(command::NodeTarget),
     /// Know a game better than the schedule does: its status or its hour, for a while
     Game(command::Game),
+    /// Run a job so that tipoff watches it: heartbeats, progress, completion; exits as the job does
+    Run(run::Run),
     /// Print shell completions
     Completions {
         /// Which shell
@@ -165,6 +168,8 @@ enum Verdict {
     Fails,
     /// What was found is told, and cannot be relied on: nobody keeps it up to date.
     Stale,
+    /// What somebody else's job came to.
+    Code(u8),
 }
 
 /// A failure with its exit code.
@@ -224,6 +229,7 @@ pub fn main() -> ExitCode {
         Ok(Verdict::Holds) => ExitCode::SUCCESS,
         Ok(Verdict::Fails) => ExitCode::from(1),
         Ok(Verdict::Stale) => ExitCode::from(3),
+        Ok(Verdict::Code(code)) => ExitCode::from(code),
         Err(fault) => {
             if cli.common.json {
                 say::say!("{}", serde_json::json!({ "error": format!("{:#}", fault.error), "code": fault.code }));
@@ -246,6 +252,7 @@ fn config(door: &Door, common: &Common) -> Result<Verdict, Fault> {
 async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
     match command {
         Command::Serve(serve) => serve.run(common).await,
+        Command::Run(run) => run.run(common).await,
         Command::Demo(demo) => demo.run(common).await,
         Command::Simulate(simulate) => simulate.run(common).await,
         Command::Topics(topics) => topics.run(common).await,

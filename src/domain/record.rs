@@ -178,6 +178,9 @@ fn is_future(node: &Node, dispatch: Option<&DispatchId>) -> bool {
     dispatch.and_then(DispatchId::parts).is_some_and(|(_, _, attempt)| attempt > node.attempt)
 }
 
+/// What is known of a failure before the completion comes.
+const WORDLESS: &str = "the last heartbeat says failed";
+
 fn completion(graph: &Graph, partition: &mut Partition, completed: &Completed) -> Recorded {
     let games = match (partition.has_games(), partition.has_no_games(&graph.calendar)) {
         (true, _) => Some(true),
@@ -197,7 +200,16 @@ fn completion(graph: &Graph, partition: &mut Partition, completed: &Completed) -
             return applied(node.evidence.claim(claim) || part);
         }
         (Some(End::Done), Verdict::Failure(..) | Verdict::NotRequired) => return Recorded::Superseded,
-        (Some(End::Failed), Verdict::Failure(..) | Verdict::NotRequired) => return Recorded::Duplicate,
+        (Some(End::Failed), Verdict::Failure(kind, text)) => {
+            // The last heartbeat of a run that fails often comes first, and says nothing of why.
+            let wordless = node.failure.as_mut().filter(|known| {
+                known.run.as_ref() == Some(&completed.run) && &*known.text == WORDLESS && &**text != WORDLESS
+            });
+            let Some(known) = wordless else { return Recorded::Duplicate };
+            (known.kind, known.text) = (*kind, text.clone());
+            return Recorded::Applied;
+        }
+        (Some(End::Failed), Verdict::NotRequired) => return Recorded::Duplicate,
         (Some(End::Fenced), Verdict::Failure(..) | Verdict::NotRequired) => return Recorded::Fenced,
         (Some(End::Superseded), _) => return Recorded::Superseded,
         (Some(End::Failed | End::Fenced) | None, Verdict::Output(_))
@@ -348,7 +360,7 @@ fn pulse(graph: &Graph, partition: &mut Partition, heartbeat: &Heartbeat, is_tas
             &Completed {
                 node: heartbeat.node.clone(),
                 run: heartbeat.run.clone(),
-                outcome: Outcome::Failed("the last heartbeat says failed".into()),
+                outcome: Outcome::Failed(WORDLESS.into()),
                 records: None,
                 published: heartbeat.published,
                 correlation: None,

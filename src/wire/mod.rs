@@ -8,6 +8,7 @@ pub mod history;
 pub mod inbound;
 mod name;
 pub mod parked;
+pub mod producer;
 pub mod report;
 pub mod table;
 mod value;

@@ -4,7 +4,10 @@
 //! only with the same id.
 
 mod alerts;
+#[path = "../support/emulator.rs"]
+mod emulator;
 mod hostile;
+mod joins;
 mod monitors;
 mod season;
 
