@@ -217,11 +217,12 @@ pub trait Store: Send + Sync {
     /// The dates known of a pipeline, latest first.
     async fn dates(&self, pipeline: &PipelineId, limit: usize) -> Result<Vec<Date>, StoreError>;
 
-    /// The plans of backfill of a pipeline, each with its version, the latest first; at most [`PLANS_MAX`].
+    /// The plans of backfill of a pipeline, each with its version: those that run, then those that are proposed, then those
+    /// that are over, of each the latest first; at most [`PLANS_MAX`].
     async fn plans(&self, pipeline: &PipelineId) -> Result<Vec<(Plan, u64)>, StoreError>;
 
     /// Stores a plan at `expected + 1`, where its version is `expected`; a new one has none, which is 0. Whether it was
-    /// stored: false where somebody else was faster. The oldest plans that are over make room for new ones.
+    /// stored: false where somebody else was faster. Plans that are over, and then the oldest that are proposed, make room for new ones.
     async fn put_plan(&self, plan: &Plan, expected: u64) -> Result<bool, StoreError>;
 
     /// Releases the lock that a dead run of `node` holds, if the store keeps processors' locks.

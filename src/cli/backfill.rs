@@ -20,6 +20,7 @@ use crate::domain::backfill::{Gap, Item, ItemState, Plan, Said, Status, Survey};
 use crate::domain::graph::Graph;
 use crate::domain::id::{NodeId, PipelineId, PlanId};
 use crate::domain::time::shown;
+use crate::domain::words;
 use crate::engine::backfill::Turned;
 use crate::engine::{Engine, Settings};
 use crate::pipeline::Declarations;
@@ -82,7 +83,7 @@ struct Planning {
     #[arg(long)]
     cascade: bool,
     /// Who asks
-    #[arg(long, env = "USER", default_value = "operator")]
+    #[arg(long, env = "USER", default_value = "operator", value_parser = words::actor)]
     actor: String,
 }
 
@@ -91,10 +92,10 @@ struct Deciding {
     /// Which plan
     plan: String,
     /// Why; it is kept with the plan
-    #[arg(long, short, required = true)]
+    #[arg(long, short, required = true, value_parser = words::reason)]
     reason: String,
     /// Who decides
-    #[arg(long, env = "USER", default_value = "operator")]
+    #[arg(long, env = "USER", default_value = "operator", value_parser = words::actor)]
     actor: String,
     /// Do not ask whether it is meant so
     #[arg(long, short)]
@@ -333,6 +334,13 @@ impl Deciding {
                 }
                 Ok(Verdict::Holds)
             }
+            Turned::Crowded(count) => Err(Fault::usage(anyhow::anyhow!(
+                "{count} plans run already; wait for one, or `tipoff backfill cancel` one"
+            ))),
+            Turned::Not(_) if self.plan.as_str() == "automatic" => Err(Fault::usage(anyhow::anyhow!(
+                "automatic is what is filled without asking: `tipoff hold` stops a date or a node, and \
+                `backfill.automatic_within` in pipeline.yaml says how far back it goes"
+            ))),
             Turned::Not(is) => Err(Fault::usage(anyhow::anyhow!("{} is {} already", self.plan, word(is)))),
             Turned::Unknown => Err(Fault::usage(anyhow::anyhow!("there is no plan `{}` any more", self.plan))),
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use jiff::civil::{Date, Time};
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use serde_json::json;
 
 use super::backend::{Access, Opened};
@@ -22,16 +22,17 @@ use crate::domain::partition::Recorded;
 use crate::domain::stop::Stop;
 use crate::domain::time::{Now, after, shown};
 use crate::domain::view::{self, PartitionView};
+use crate::domain::words;
 use crate::engine::{Engine, Settings};
 
 /// What every request says.
 #[derive(Args)]
 struct Words {
     /// Why; it is journaled and shown by `why`
-    #[arg(long, short, required = true)]
+    #[arg(long, short, required = true, value_parser = words::reason)]
     reason: String,
     /// Who asks
-    #[arg(long, env = "USER", default_value = "operator")]
+    #[arg(long, env = "USER", default_value = "operator", value_parser = words::actor)]
     actor: String,
 }
 
@@ -66,7 +67,7 @@ pub struct Hold {
     #[arg(long, value_name = "NODE", requires = "node")]
     input: Option<String>,
     /// How long, as `90m` or `4h` [default: until resumed]
-    #[arg(long = "for", value_name = "DURATION")]
+    #[arg(long = "for", value_name = "DURATION", allow_hyphen_values = true)]
     span: Option<String>,
 }
 
@@ -89,15 +90,26 @@ pub struct Force {
     #[arg(long, value_name = "NAME")]
     past: String,
     /// How long, as `90m` or `4h` [default: for this date]
-    #[arg(long = "for", value_name = "DURATION")]
+    #[arg(long = "for", value_name = "DURATION", allow_hyphen_values = true)]
     span: Option<String>,
 }
 
 /// When a span that was typed ends.
 fn ends(span: Option<&str>) -> Result<Option<Timestamp>, Fault> {
-    let span = span.map(crate::topology::duration).transpose();
+    let read = |text: &str| match (text.parse::<SignedDuration>(), crate::topology::duration(text)) {
+        (_, Ok(span)) => Ok(SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX)),
+        // More than one unit, as `1h30m`.
+        (Ok(span), Err(_)) => Ok(span),
+        (Err(_), Err(error)) => Err(error),
+    };
+    let span = span.map(read).transpose();
     let span = span.map_err(|error| Fault::usage(anyhow::anyhow!("--for: {error}")))?;
-    Ok(span.map(|span| after(Clock::System.now(), SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX))))
+    if span.is_some_and(|span| span <= SignedDuration::ZERO) {
+        return Err(Fault::usage(anyhow::anyhow!(
+            "--for: that is over at once; `tipoff resume` ends what was said before"
+        )));
+    }
+    Ok(span.map(|span| after(Clock::System.now(), span)))
 }
 
 /// What is said of one input of a node.
@@ -169,7 +181,7 @@ pub struct Game {
     tip: Option<Timestamp>,
     /// How long this outweighs the schedule [default: until noon of the day after]; it ends sooner when the schedule says
     /// that the game is over
-    #[arg(long = "for", value_name = "DURATION")]
+    #[arg(long = "for", value_name = "DURATION", allow_hyphen_values = true)]
     span: Option<String>,
     /// Believe the schedule again
     #[arg(long, conflicts_with_all = ["status", "tip", "span"])]
@@ -333,6 +345,16 @@ async fn ask(
     ask_of(common, (date, node, Gates::Refused), words, |_, _, node| Ok(command(node))).await
 }
 
+/// A date that no message could be about is a slip of the finger.
+fn within_reach(graph: &Graph, date: Date, now: Timestamp) -> Result<(), Fault> {
+    let days = graph.limits.behind_max.days();
+    let today = graph.date_at(now);
+    if (today.saturating_sub(days)..=today.saturating_add(days)).contains(&date) {
+        return Ok(());
+    }
+    Err(Fault::usage(anyhow::anyhow!("{date} is too far from today, {today}: is that what you mean?")))
+}
+
 /// Whether a request may be about a gate.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Gates {
@@ -353,6 +375,7 @@ async fn ask_of(
     };
     let now = Clock::System.now();
     let date = dates::resolve(date, &declared.graph, now)?;
+    within_reach(&declared.graph, date, now)?;
     let node = node.map(|name| inspect::node(&declared.graph, name, date, now)).transpose()?;
     if let Some(node) = &node
         && gates == Gates::Refused
@@ -400,7 +423,7 @@ fn report(key: &PartitionKey, request: &Request, recorded: Recorded) {
     let asked = match &request.command {
         Command::Hold { node: held, until: None } => format!("{} is held until `tipoff resume`", node(held)),
         Command::Hold { node: held, until: Some(until) } => format!("{} is held until {}", node(held), shown(*until)),
-        Command::Resume { node: resumed } => format!("{} is no longer held", node(resumed)),
+        Command::Resume { node: resumed } => format!("{} is no longer held or skipped", node(resumed)),
         Command::Retry { node } => format!("{node} is to run again"),
         Command::Backfill { node, plan } => format!("{node} is made again for {plan}"),
         Command::Withdraw { node, plan } => format!("{node} is no longer made again for {plan}"),

@@ -21,6 +21,7 @@ use crate::domain::id::{NodeId, PartitionKey, PipelineId};
 use crate::domain::stop::Stops;
 use crate::domain::time::{Now, after, shown};
 use crate::domain::view::{self, PartitionView};
+pub use crate::domain::words::harmless;
 use crate::engine::watch::ABSENT_AFTER;
 use crate::pipeline::Declarations;
 use crate::port::{Bus, JournalEntry, Store, StoreError};
@@ -486,12 +487,6 @@ pub fn lines(entry: &crate::port::JournalEntry, only: Option<&NodeId>) -> Vec<St
     }
     // A reason, or a producer's message, is anybody's text.
     lines.iter().map(|line| harmless(line)).collect()
-}
-
-/// The text without what a terminal would obey.
-pub fn harmless(text: &str) -> String {
-    let shown = |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.into() };
-    text.chars().map(shown).collect()
 }
 
 /// Whether a node is a gate.

@@ -459,7 +459,9 @@ impl Walk<'_> {
             // Nobody can have started what nobody has been handed. It is still tried, and an operator has been told; when
             // its pass is over it is not wanted any more.
             Some(Way::Refused { reason, .. }) => {
-                match self.graph.pass(node, date).map(|(_, until)| until) {
+                // What an operator or a plan of backfill asks for when that is over already is wanted all the same.
+                let end = self.graph.pass(node, date).map(|(_, until)| until).filter(|end| at < *end);
+                match end {
                     Some(end) if self.now.reached(end) => {
                         let text = format!("it could not be handed over before its pass ended: {reason}");
                         budget::give_back(facts, true);
@@ -588,21 +590,25 @@ impl Walk<'_> {
     }
 
     /// What will not be done any more, and of which no failure tells.
-    fn given_up(&mut self, partition: &Partition, node: &Node, readiness: &Readiness, blockers: &[Blocker]) {
-        let facts = partition.node(&node.id);
+    fn given_up(&mut self, partition: &mut Partition, node: &Node, readiness: &Readiness, blockers: &[Blocker]) {
         let is_over = |id: &NodeId| matches!(partition.node(id).state, State::Expired { .. } | State::Exhausted { .. });
-        match facts.state {
+        match partition.node(&node.id).state {
             State::Expired { .. } => {
+                let facts = partition.node(&node.id);
                 let nothing = facts.evidence.extant() == Extant::Nothing && facts.failure.is_none();
                 // What came for it when its pass was over already, as by a backfill, was not missed then.
                 let pass = readiness::pass(self.graph, partition, node);
                 let in_time = pass.is_none_or(|(_, until)| {
-                    let before = |instant: Option<Timestamp>| instant.is_none_or(|instant| instant < until);
-                    before(readiness.newest) && before(readiness.engaged_since)
+                    readiness.newest.is_none_or(|newest| newest < until)
+                        && readiness.engaged_since.is_some_and(|since| since < until)
                 });
                 let needed = readiness.engaged && in_time && !partition.has_no_games(&self.graph.calendar);
                 // While another pass of the same processor may still make up for it, it is no loss.
                 if nothing && needed && self.graph.family(&node.id).iter().all(is_over) {
+                    // It may have been done, and nobody have said so.
+                    if pass.is_some_and(|(_, until)| self.awaits_answer(partition, node, until)) {
+                        return;
+                    }
                     let text = format!("{} was not done before its pass over the date ended", node.id);
                     self.condition("missed", node, partition, Severity::Warning, text);
                 }

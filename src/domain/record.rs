@@ -531,7 +531,14 @@ fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recor
         Command::Resume { node } => {
             let (held, resumed_at) = stop_of(partition, node.as_ref());
             *resumed_at = (*resumed_at).max(Some(request.at));
-            if held.as_ref().is_some_and(|held| held.at > request.at) {
+            let held_later = held.as_ref().is_some_and(|held| held.at > request.at);
+            if let Some(node) = node.as_ref().and_then(|node| partition.nodes.get_mut(node))
+                && matches!(&node.state, State::Skipped { at, reason } if *at <= request.at && **reason != *NO_GAMES)
+            {
+                node.state = State::Waiting;
+            }
+            let (held, _) = stop_of(partition, node.as_ref());
+            if held_later || held.as_ref().is_some_and(|held| held.at > request.at) {
                 return Recorded::Superseded;
             }
             *held = None;
@@ -561,7 +568,8 @@ fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recor
             }
             node.wish = None;
             node.failure = None;
-            node.state = State::Skipped { at: request.at, reason: request.reason.clone() };
+            let reason = format!("{}, by {}", request.reason, request.actor).into();
+            node.state = State::Skipped { at: request.at, reason };
         }
         Command::Edge { node, input, rule, until } => {
             let edges = &mut partition.node_mut(node).edges;

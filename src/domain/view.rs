@@ -10,14 +10,16 @@ use jiff::civil::Date;
 use serde::Serialize;
 
 use super::effect::Cause;
+use super::event::EdgeRule;
 use super::evidence::Extant;
 use super::graph::{Graph, Kind, Node};
 use super::id::{AlertKey, Attempt, CycleId, NodeId, PartitionKey, RunId};
-use super::partition::{Failure, LastDispatch, Partition, State, Way};
+use super::partition::{Failure, Hold, LastDispatch, Partition, State, Way};
 use super::plan::{Plan, plan};
 pub use super::readiness::Blocker;
 use super::readiness::{self, Scope};
 use super::time::{Now, shown};
+use super::words::harmless;
 
 /// A date as it stands.
 #[derive(Debug, Serialize)]
@@ -69,6 +71,9 @@ pub struct NodeView {
     pub blockers: Vec<Blocker>,
     /// When a blocker may fall away by itself.
     pub until: Option<Timestamp>,
+    /// Inputs and checks without which operators have it go, with who says so, why and how long.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forced: Vec<(Arc<str>, Hold)>,
     /// Executions that are alive, with the age of their last heartbeat in seconds.
     pub runs: Vec<(RunId, i64)>,
     /// Why its target does not take the last dispatch, where it does not.
@@ -158,6 +163,12 @@ fn node_view(graph: &Graph, partition: &Partition, node: &Node, found: &Plan, no
         want: verdict.and_then(|verdict| verdict.want),
         until: blockers.iter().filter_map(Blocker::until).max(),
         blockers,
+        forced: facts
+            .edges
+            .iter()
+            .filter(|(_, word)| word.rule == Some(EdgeRule::Force) && word.by.holds_at(now.at))
+            .map(|(input, word)| (input.clone(), word.by.clone()))
+            .collect(),
         runs: facts.runs.iter().map(|(run, life)| (run.clone(), now.at.duration_since(life.last).as_secs())).collect(),
         refused: match &facts.way {
             Some(Way::Refused { reason, .. }) if facts.state.is_live() => Some(reason.clone()),
@@ -198,7 +209,8 @@ fn explain(view: &PartitionView, node: &NodeId, seen: &mut BTreeSet<NodeId>) -> 
     } else {
         Vec::new()
     };
-    let verdict = if first_time { sentence(found) } else { format!("{node}: see above") };
+    let verdict =
+        if first_time { format!("{}{}", sentence(found), forced(found)) } else { format!("{node}: see above") };
     Some(Why { node: node.clone(), date, state: found.state, verdict, because })
 }
 
@@ -238,25 +250,34 @@ fn beneath(blocker: &Blocker, date: Date) -> Vec<NodeId> {
     }
 }
 
+/// What operators have it go without.
+fn forced(found: &NodeView) -> String {
+    let word = |(input, by): &(Arc<str>, Hold)| {
+        let until = by.until.map(|until| format!(" until {}", shown(until))).unwrap_or_default();
+        format!("; it goes without {}, by {}{until}: {}", harmless(input), harmless(&by.actor), harmless(&by.reason))
+    };
+    found.forced.iter().map(word).collect()
+}
+
 fn sentence(found: &NodeView) -> String {
     let node = &found.node;
     match (found.state, found.want, found.kind) {
         ("open", _, _) => format!("{node} is open"),
         ("closed", _, _) => format!("{node} is closed"),
         ("skipped", _, _) => {
-            let reason = found.skipped_for.as_deref().unwrap_or_default();
+            let reason = harmless(found.skipped_for.as_deref().unwrap_or_default());
             format!("{node} is skipped ({reason}): what needs it goes on without it")
         }
+        ("dispatched", _, _) if found.refused.is_some() => {
+            let reason = found.refused.as_deref().unwrap_or_default();
+            format!("{node} is dispatched ({}), and has not been handed over: {reason}", found.attempt)
+        }
+        ("dispatched", _, _) => format!("{node} is dispatched ({}), no sign of life yet", found.attempt),
         ("waiting", None, "source") => {
             format!("{node} has not been heard of; tipoff does not run it, its producer does")
         }
         (state, None, "source") => format!("{node} is {state}: it is observed, not dispatched by tipoff"),
         ("succeeded", None, _) => format!("{node} succeeded and its inputs are no newer"),
-        ("dispatched", _, _) if found.refused.is_some() => {
-            let reason = found.refused.as_deref().unwrap_or_default();
-            format!("{node} is dispatched ({}), and its target does not take it: {reason}", found.attempt)
-        }
-        ("dispatched", _, _) => format!("{node} is dispatched ({}), no sign of life yet", found.attempt),
         ("running", _, _) => format!("{node} is running ({})", found.attempt),
         ("succeeded", Some(_), _) if found.blockers.is_empty() => {
             format!("{node} succeeded, its inputs are newer, and it is about to be dispatched again")
@@ -269,6 +290,7 @@ fn sentence(found: &NodeView) -> String {
         }
         ("expired", None, _) => format!("{node} was not done before its pass over the date ended"),
         ("exhausted", None, _) => format!("{node} has spent its budget for these inputs"),
+        ("exhausted", _, _) => format!("{node} has spent its budget for these inputs, and is blocked besides"),
         (state, Some(cause), _) if found.blockers.is_empty() => {
             format!("{node} is {state} and about to be dispatched ({})", cause.as_str())
         }
@@ -333,6 +355,7 @@ pub fn words(blocker: &Blocker, date: Date) -> String {
                 Scope::Input(input) => format!("what comes from {input} is"),
             };
             let until = until.map(|until| format!(" until {}", shown(until))).unwrap_or_default();
+            let (actor, reason) = (harmless(actor), harmless(reason));
             format!("{scope} held by {actor}{until}: {reason}").trim_start().to_owned()
         }
         Blocker::NoGames => "no game is played on this date".to_owned(),
@@ -378,7 +401,8 @@ fn gather(view: &PartitionView, why: &Why, found: &mut Vec<Remedy>) {
             found.push(Remedy { command, effect });
         }
     };
-    if matches!(node.state, "expired" | "exhausted") && node.want.is_none() && node.made_up_by.is_none() {
+    let is_settled = node.state == "expired" && node.want.is_none() || node.state == "exhausted";
+    if is_settled && node.made_up_by.is_none() {
         let although = if node.state == "expired" { "its pass over the date is over" } else { "its budget is spent" };
         add(format!("tipoff retry {date} {name} --reason …"), format!("run it although {although}"));
     }

@@ -40,6 +40,8 @@ const LEASE: &str = "backfill";
 const LEASE_FOR: SignedDuration = SignedDuration::from_mins(5);
 /// Items that one round tries to ask for. Each costs a look at its date, and perhaps at the warehouse.
 const TRIES_MAX: usize = 32;
+/// Plans that run at once.
+const RUNNING_MAX: usize = 16;
 /// Questions to the warehouse at once.
 const QUESTIONS_MAX: usize = 8;
 /// How long an answer of the warehouse holds by which nothing is missing.
@@ -59,6 +61,8 @@ pub enum Turned {
     Done(Box<Plan>),
     /// It was so already, or is over.
     Not(Status),
+    /// So many run already.
+    Crowded(usize),
     /// There is no such plan.
     Unknown,
 }
@@ -303,6 +307,9 @@ impl Engine {
         }
         let kept = self.suspect(self.store.put_plan(plan, *version).await)?;
         *version += u64::from(kept);
+        if !kept {
+            tracing::info!(plan = %plan.id, "somebody else changed the plan; it is read anew");
+        }
         Ok(kept)
     }
 
@@ -613,6 +620,14 @@ impl Engine {
         let at = said.at;
         let mut plan = Plan { cascade, ..Plan::new(name, id.clone(), at, draft, said) };
         plan.estimate = estimate(graph, &plan.items, &self.history(graph, id, graph.date_at(at)).await?);
+        // Who looks again finds the same proposal.
+        let asks_the_same = |known: &Plan| {
+            let wanted = |plan: &Plan| plan.items.iter().map(|item| (item.date, item.node.clone())).collect::<Vec<_>>();
+            known.status == Status::Proposed && known.cascade == cascade && wanted(known) == wanted(&plan)
+        };
+        if let Some((known, _)) = self.store.plans(id).await?.into_iter().find(|(known, _)| asks_the_same(known)) {
+            return Ok(known);
+        }
         for suffix in 2.. {
             if plan.items.is_empty() || self.store.put_plan(&plan, 0).await? {
                 break;
@@ -657,6 +672,7 @@ impl Engine {
     ) -> Result<Turned, StoreError> {
         for _ in 0..self.settings.conflicts_max {
             let plans = self.store.plans(id).await?;
+            let running = plans.iter().filter(|(known, _)| known.status == Status::Running && !known.automatic).count();
             let Some((mut plan, version)) = plans.into_iter().find(|(known, _)| known.id == *plan) else {
                 return Ok(Turned::Unknown);
             };
@@ -667,6 +683,9 @@ impl Engine {
             };
             if !may {
                 return Ok(Turned::Not(plan.status));
+            }
+            if status == Status::Running && running >= RUNNING_MAX {
+                return Ok(Turned::Crowded(running));
             }
             plan.status = status;
             plan.say(said.clone());

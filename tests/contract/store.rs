@@ -147,7 +147,16 @@ async fn plans_are_numbered_and_compared(store: &dyn Store) {
     assert!(!store.put_plan(&plan("ahead", 1, Status::Running), 7).await.unwrap(), "it never was");
     let second = plan("second", 2, Status::Over);
     assert!(store.put_plan(&second, 0).await.unwrap());
-    assert_eq!(store.plans(&pipeline).await.unwrap(), [(second, 1), (started, 2)], "the latest first");
+    let all = [(started.clone(), 2), (second, 1)];
+    assert_eq!(store.plans(&pipeline).await.unwrap(), all, "what runs first, then the latest");
+    // However many are proposed hide none that runs.
+    for nth in 0..=PLANS_MAX {
+        let proposed = plan(&format!("proposed-{nth:03}"), 10 + i64::try_from(nth).unwrap(), Status::Proposed);
+        assert!(store.put_plan(&proposed, 0).await.unwrap());
+    }
+    let plans = store.plans(&pipeline).await.unwrap();
+    assert_eq!((plans.len(), &plans[0]), (PLANS_MAX, &(started, 2)));
+    assert_eq!(plans[1].0.id.as_str(), format!("proposed-{PLANS_MAX:03}"), "then the latest");
     assert!(store.plans(&"other".into()).await.unwrap().is_empty());
 }
 

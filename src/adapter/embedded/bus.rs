@@ -535,6 +535,28 @@ pub(super) fn give_back(
     Ok(())
 }
 
+/// Ends a lease whose message nobody was there to be offered: it counts as no attempt.
+pub(super) fn take_back(
+    db: &Connection,
+    terms: &Terms,
+    lease: Lease,
+    refusal: &Refusal<'_>,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    db.prepare_cached(
+        "UPDATE deliveries SET attempts = attempts - 1, not_before = ?4, error = ?5
+         WHERE id = ?1 AND subscription = ?2 AND attempts = ?3 AND settled_at IS NULL",
+    )?
+    .execute(params![
+        lease.delivery,
+        refusal.subscription,
+        lease.attempt,
+        instant(later(at, terms.pause(1))),
+        refusal.error,
+    ])?;
+    Ok(())
+}
+
 /// Gives a delivery up: its message goes to the dead letters' readers, with where it comes from.
 fn bury(
     db: &Connection,

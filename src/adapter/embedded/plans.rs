@@ -53,8 +53,9 @@ impl Row {
         let stored = db.prepare_cached(sql)?.execute(row)? == 1;
         if stored && self.expected == 0 {
             db.prepare_cached(
-                "DELETE FROM plans WHERE pipeline = ?1 AND is_over AND id NOT IN
-                   (SELECT id FROM plans WHERE pipeline = ?1 ORDER BY is_over, made_at DESC, id LIMIT ?2)",
+                "DELETE FROM plans WHERE pipeline = ?1 AND document ->> '$.status' <> 'running' AND id NOT IN
+                   (SELECT id FROM plans WHERE pipeline = ?1
+                    ORDER BY document ->> '$.status' = 'running' DESC, is_over, made_at DESC, id LIMIT ?2)",
             )?
             .execute(params![self.pipeline, limit()])?;
         }
@@ -63,7 +64,10 @@ impl Row {
 }
 
 pub(super) fn all(db: &Connection, pipeline: &PipelineId) -> Result<Vec<(Plan, u64)>, StoreError> {
-    let mut query = db.prepare_cached("SELECT * FROM plans WHERE pipeline = ?1 ORDER BY made_at DESC, id LIMIT ?2")?;
+    let mut query = db.prepare_cached(
+        "SELECT * FROM plans WHERE pipeline = ?1
+         ORDER BY document ->> '$.status' = 'running' DESC, is_over, made_at DESC, id LIMIT ?2",
+    )?;
     let rows = query.query_and_then(params![pipeline.as_str(), limit()], |row| {
         let id: String = get(row, "id", "a plan")?;
         let what = format!("plan/{pipeline}/{id}");

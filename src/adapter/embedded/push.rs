@@ -17,7 +17,7 @@ use super::bus::{self, EmbeddedBus, HTTP, Lease, Leased, PROJECT, Refusal, Terms
 use super::database::lock;
 use super::text::instant;
 use crate::adapter::call::{self, Meaning, at_path, chain, first_words, headers, json_headers, meaning};
-use crate::domain::effect::{Alert, Severity, Turn};
+use crate::domain::effect::{About, Alert, Severity, Turn};
 use crate::domain::id::AlertKey;
 use crate::port::{Bus as _, BusError, StoreError};
 use crate::topology::{Delivery, PushBody};
@@ -38,7 +38,11 @@ pub struct Pusher {
     client: Client,
     calls: Mutex<JoinSet<()>>,
     busy: Arc<Mutex<BTreeMap<String, usize>>>,
+    absent: Absent,
 }
+
+/// How often after each other nobody was found at a subscription's target.
+type Absent = Arc<Mutex<BTreeMap<String, u32>>>;
 
 /// One place at a target, given back when the call ends, however it ends.
 struct PlaceAt {
@@ -68,7 +72,7 @@ impl Pusher {
     /// A pusher of what waits in `bus`.
     pub fn new(bus: EmbeddedBus) -> Result<Self, reqwest::Error> {
         let client = call::client()?;
-        Ok(Self { bus, client, calls: Mutex::default(), busy: Arc::default() })
+        Ok(Self { bus, client, calls: Mutex::default(), busy: Arc::default(), absent: Arc::default() })
     }
 
     /// Starts delivering what is due, as far as there are places, and tells how many it started. It does not wait for
@@ -107,8 +111,9 @@ impl Pusher {
             // Places that nothing was found for are given back here, by being dropped.
             for (message, place) in taken.into_iter().zip(places) {
                 let (bus, client, to) = (self.bus.clone(), self.client.clone(), to.clone());
+                let absent = Arc::clone(&self.absent);
                 calls.spawn(async move {
-                    deliver(&bus, &client, &to, &message, at, started).await;
+                    deliver(&bus, &client, &absent, &to, &message, at, started).await;
                     drop(place);
                 });
                 count += 1;
@@ -183,11 +188,13 @@ impl Pusher {
         Ok(destinations.collect())
     }
 
-    /// Takes every place that is free at a target.
+    /// Takes every place that is free at a target; one at which nobody is found is tried with one message at a time.
     fn places(&self, subscription: &str) -> Vec<PlaceAt> {
+        let is_absent = lock(&self.absent).get(subscription).is_some_and(|times| *times >= TRIES_BEFORE_ALERT);
+        let all = if is_absent { 1 } else { TARGET_PLACES };
         let mut busy = lock(&self.busy);
         let taken = busy.entry(subscription.to_owned()).or_default();
-        let free = TARGET_PLACES.saturating_sub(*taken);
+        let free = all.saturating_sub(*taken);
         *taken += free;
         let place = || PlaceAt { subscription: subscription.to_owned(), busy: Arc::clone(&self.busy) };
         std::iter::repeat_with(place).take(free).collect()
@@ -213,6 +220,7 @@ const TRIES_BEFORE_ALERT: u32 = 3;
 async fn deliver(
     bus: &EmbeddedBus,
     client: &Client,
+    absent: &Absent,
     to: &Destination,
     message: &Leased,
     at: Timestamp,
@@ -221,28 +229,37 @@ async fn deliver(
     let posted = post(client, to, message).await;
     // The caller's clock goes on by as much as has passed.
     let now = bus::later(at, started.elapsed());
-    if message.delivery_attempt >= TRIES_BEFORE_ALERT {
+    let times = count_absence(absent, &to.subscription, posted.as_ref().err());
+    if message.delivery_attempt >= TRIES_BEFORE_ALERT || times >= TRIES_BEFORE_ALERT {
         let (turn, text) = match &posted {
             Ok(()) => (Turn::Resolved, format!("{} is taken again at {}", to.subscription, to.url)),
-            Err(error) => (Turn::Raised, format!("{} is refused at {}: {error}", to.subscription, to.url)),
+            Err(Refused { error, .. }) => {
+                (Turn::Raised, format!("{} is refused at {}: {error}", to.subscription, to.url))
+            }
+        };
+        let done = match &posted {
+            Err(Refused { absent: true, .. }) => {
+                "nothing is given up: one message at a time is tried until somebody answers"
+            }
+            _ => "each message is tried again with growing pauses, and given up after the attempts of its subscription",
         };
         let key = AlertKey::new(format!("target:{}", to.subscription));
-        let alert = Alert::new(key, Severity::Critical, turn, text, now);
+        let alert = Alert::new(key, Severity::Critical, turn, text, now).about(About::default().done(done));
         if let Err(error) = bus.alert(&alert).await {
             tracing::error!("raise {}: {error}", alert.key);
         }
     }
     let settled = match posted {
         Ok(()) => bus.acknowledge(&to.subscription, std::slice::from_ref(&message.ack_id), now).await,
-        Err(error) => {
+        Err(refused) => {
             tracing::warn!(
                 subscription = to.subscription,
                 message.id = message.message_id,
                 attempt = message.delivery_attempt,
-                error,
+                error = refused.error,
                 "a push was refused"
             );
-            refuse(bus, to, &message.ack_id, error, now).await
+            refuse(bus, to, &message.ack_id, refused, now).await
         }
     };
     if let Err(error) = settled {
@@ -255,19 +272,41 @@ async fn refuse(
     bus: &EmbeddedBus,
     to: &Destination,
     ack_id: &str,
-    error: String,
+    refused: Refused,
     now: Timestamp,
 ) -> Result<(), BusError> {
     let lease = Lease::read(ack_id)?;
     let (topology, to) = (Arc::clone(&bus.topology), to.clone());
     let given_back = bus.database.write(move |db| {
-        let refusal = Refusal { subscription: &to.subscription, error: &error };
+        let refusal = Refusal { subscription: &to.subscription, error: &refused.error };
+        if refused.absent {
+            return bus::take_back(db, &to.terms, lease, &refusal, now);
+        }
         bus::give_back(db, &topology, &to.terms, lease, &refusal, now)
     });
     Ok(given_back.await?)
 }
 
-async fn post(client: &Client, to: &Destination, message: &Leased) -> Result<(), String> {
+/// Why a message was not taken.
+struct Refused {
+    error: String,
+    /// Nobody was found at the target: that says nothing of the message.
+    absent: bool,
+}
+
+/// Counts that nobody was found at a target, or that somebody was. Returns how often in a row nobody was found, this time
+/// or until now.
+fn count_absence(absent: &Absent, subscription: &str, refused: Option<&Refused>) -> u32 {
+    let mut absent = lock(absent);
+    if refused.is_some_and(|refused| refused.absent) {
+        let times = absent.entry(subscription.to_owned()).or_default();
+        *times = times.saturating_add(1);
+        return *times;
+    }
+    absent.remove(subscription).unwrap_or_default()
+}
+
+async fn post(client: &Client, to: &Destination, message: &Leased) -> Result<(), Refused> {
     let request = client.post(to.url.clone()).timeout(to.terms.ack_deadline);
     let request = match to.body {
         Body::Envelope => {
@@ -284,12 +323,14 @@ async fn post(client: &Client, to: &Destination, message: &Leased) -> Result<(),
         Body::Payload => request.headers(headers(pairs(&told(to, message)))).body(message.data.clone()),
         Body::Request => request.headers(json_headers(pairs(&told(to, message)))).body(message.data.clone()),
     };
-    let response = request.send().await.map_err(|error| chain(&error))?;
+    let response = request.send().await;
+    let response = response.map_err(|error| Refused { absent: error.is_connect(), error: chain(&error) })?;
     let status = response.status();
     if meaning(status) == Meaning::Accepted {
         return Ok(());
     }
-    Err(format!("{status} {}", first_words(response).await).trim_end().to_owned())
+    let error = format!("{status} {}", first_words(response).await).trim_end().to_owned();
+    Err(Refused { error, absent: false })
 }
 
 /// A message's attributes, with what the envelope would have told.

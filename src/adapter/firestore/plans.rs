@@ -16,7 +16,13 @@ impl Firestore {
         let found = query.filter(|q| q.for_all([q.field("pipeline").eq(pipeline.as_str())])).query().await;
         let read = |found: &super::document::Read| Ok((found.json("document")?, found.integer("version")?));
         let mut plans: Vec<(Plan, u64)> = documents(found)?.iter().map(read).collect::<Result<_, StoreError>>()?;
-        plans.sort_by(|(a, _), (b, _)| (b.made_at, &a.id).cmp(&(a.made_at, &b.id)));
+        // What runs comes first, so that however many are proposed hide none of it.
+        let rank = |plan: &Plan| match plan.status {
+            Status::Running => 0,
+            Status::Proposed => 1,
+            Status::Over | Status::Cancelled => 2,
+        };
+        plans.sort_by(|(a, _), (b, _)| rank(a).cmp(&rank(b)).then_with(|| (b.made_at, &a.id).cmp(&(a.made_at, &b.id))));
         plans.truncate(PLANS_MAX);
         Ok(plans)
     }
@@ -25,8 +31,8 @@ impl Firestore {
         let id = document_id(&format!("{}/{}", plan.pipeline, plan.id));
         let name = self.name(PLANS, &id);
         let document = json(plan)?;
-        // One that is over goes like the journal that it came to.
-        let is_over = matches!(plan.status, Status::Over | Status::Cancelled);
+        // One that is over goes like the journal that it came to, and so does one that nobody wants.
+        let passes = plan.status != Status::Running;
         let expires = after(plan.looked_at.unwrap_or(plan.made_at), self.settings.keep);
         let mut stored = false;
         self.change(PLANS, &id, |found| {
@@ -40,7 +46,7 @@ impl Firestore {
                 ("pipeline", text(plan.pipeline.as_str())),
                 ("version", integer(expected + 1)),
                 ("document", document.clone()),
-                ("expire_at", if is_over { instant(expires) } else { None }),
+                ("expire_at", if passes { instant(expires) } else { None }),
             ];
             Ok(Some(write(name.clone(), fields, only)))
         })

@@ -139,7 +139,9 @@ fn is_cared_for(graph: &Graph, partition: &Partition, node: &Node, now: Now) -> 
     if over || matches!(facts.state, State::Exhausted { .. } | State::Expired { .. }) {
         return false;
     }
-    if node.dispatchable().is_some() && !graph.backfill.is_for_that_alone(&node.id) {
+    // What nothing has come for is waited for no longer than what nobody can ask for.
+    let at_work = node.task().is_none() || facts.dispatches > 0 || has_input(graph, partition, node);
+    if at_work && node.dispatchable().is_some() && !graph.backfill.is_for_that_alone(&node.id) {
         return true;
     }
     let due = anchored(graph, partition, &node.expects.due);

@@ -14,6 +14,9 @@ use super::Walk;
 /// How often a completion is checked against a warehouse that has less: rows show up within a minute of their writing.
 const VERIFY_EVERY: SignedDuration = SignedDuration::from_secs(60);
 
+/// How long the warehouse may take to answer before something is said without it.
+const ANSWER_WITHIN: SignedDuration = SignedDuration::from_mins(2);
+
 impl Walk<'_> {
     /// Asks the warehouse about a run that said goodbye and reported nothing: only the rows can tell.
     pub(super) fn inquire(&mut self, partition: &mut Partition, node: &Node) {
@@ -61,6 +64,21 @@ impl Walk<'_> {
             partition.asked.insert(node.id.clone(), self.now.at);
             self.effects.push(Effect::Observe { date: partition.key.date, node: node.id.clone() });
         }
+    }
+
+    /// Asks about an output of this date once since `instant`. Whether the answer may still come.
+    pub(super) fn awaits_answer(&mut self, partition: &mut Partition, node: &Node, instant: Timestamp) -> bool {
+        if !node.probed {
+            return false;
+        }
+        self.observe_since(partition, node, instant);
+        let seen = partition.nodes.get(&node.id).and_then(|facts| facts.evidence.observation.as_ref());
+        let until = partition.asked.get(&node.id).map(|asked| after(*asked, ANSWER_WITHIN));
+        let waits = seen.is_none_or(|seen| seen.at < instant) && until.is_some_and(|until| !self.now.reached(until));
+        if waits && let Some(until) = until {
+            self.wake.at(until);
+        }
+        waits
     }
 
     /// Asks whether what a completion reports is there: at once, and every minute for as long as less is; once per interval
