@@ -117,7 +117,7 @@ impl Run {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
         let every = crate::topology::duration(&self.every);
         let every = every.map_err(|error| Fault::usage(anyhow::anyhow!("--every: {error}")))?;
-        let every = Duration::try_from(every).ok().filter(|every| *every >= Duration::from_secs(1));
+        let every = Some(every).filter(|every| *every >= Duration::from_secs(1));
         let every = every.ok_or_else(|| Fault::usage(anyhow::anyhow!("--every: a second at least")))?;
         let desk = Arc::new(self.desk(common).await?);
         let Some((program, arguments)) = self.command.split_first() else {
@@ -459,7 +459,7 @@ mod tests {
 
     #[test]
     fn progress_is_read_from_what_jobs_print() {
-        let patterns = Patterns::new(None, None).unwrap();
+        let Ok(patterns) = Patterns::new(None, None) else { panic!("the usual patterns are sound") };
         let told = |line: &str| {
             let mut told = Told::default();
             patterns.read(line, &mut told);

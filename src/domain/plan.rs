@@ -606,7 +606,7 @@ impl Walk<'_> {
                 // While another pass of the same processor may still make up for it, it is no loss.
                 if nothing && needed && self.graph.family(&node.id).iter().all(is_over) {
                     // It may have been done, and nobody have said so.
-                    if pass.is_some_and(|(_, until)| self.awaits_answer(partition, node, until)) {
+                    if pass.is_some_and(|(_, until)| self.answer_may_come(partition, node, until)) {
                         return;
                     }
                     let text = format!("{} was not done before its pass over the date ended", node.id);

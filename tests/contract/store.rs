@@ -11,7 +11,9 @@ use tipoff::domain::id::{PartitionKey, RequestId};
 use tipoff::domain::notify::{Ledger, Notice};
 use tipoff::domain::partition::Partition;
 use tipoff::domain::time::Now;
-use tipoff::port::{Commit, Delivered, JournalEntry, OutboxEntry, PARKED_MAX, Parked, Store, StoreError, Stored};
+use tipoff::port::{
+    Commit, Delivered, JournalEntry, OutboxEntry, PARKED_MAX, PLANS_MAX, Parked, Store, StoreError, Stored,
+};
 
 use super::second;
 

@@ -100,11 +100,15 @@ fn seed(nth: usize) -> u64 {
     SEEDS[nth % SEEDS.len()]
 }
 
-/// What the program prints of every story, on a host whose clock shows the time of `zone`.
+/// Of so many stories one is played elsewhere: nothing in the program reads the host's zone, which `tests/tidy` keeps, and what
+/// a library would read of it every story would show.
+const ELSEWHERE_EACH: usize = 3;
+
+/// What the program prints of those stories, on a host whose clock shows the time of `zone`.
 fn printed(zone: &str, regime: &[&str]) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let stays = |story: &&Story| PLAIN_ONLY.iter().chain(&HERE_ONLY).any(|name| *name == story.name);
-    let stories: Vec<&Story> = STORIES.iter().filter(|story| !stays(story)).collect();
+    let stories: Vec<&Story> = STORIES.iter().filter(|story| !stays(story)).step_by(ELSEWHERE_EACH).collect();
     let run = Command::new(env!("CARGO_BIN_EXE_tipoff"))
         .current_dir(root)
         .env("TZ", zone)
@@ -150,14 +154,14 @@ fn every_story_holds_in_another_order() {
 }
 
 #[test]
-fn every_story_is_told_the_same_on_hosts_elsewhere() {
+fn stories_are_told_the_same_on_hosts_elsewhere() {
     let [here, there] = ["America/Los_Angeles", "Asia/Tokyo"].map(|zone| printed(zone, &[]));
     let differs = here.iter().zip(&there).find(|(here, there)| here != there);
     assert!(differs.is_none() && here.len() == there.len(), "{differs:#?}");
 }
 
 #[test]
-fn every_story_holds_on_hosts_elsewhere_under_the_regimes() {
+fn stories_hold_on_hosts_elsewhere_under_the_regimes() {
     printed("America/Los_Angeles", &["--shuffle", SEED_ELSEWHERE]);
     printed("Asia/Tokyo", &["--restart-anywhere", SEED_ELSEWHERE]);
 }

@@ -67,7 +67,7 @@ impl Walk<'_> {
     }
 
     /// Asks about an output of this date once since `instant`. Whether the answer may still come.
-    pub(super) fn awaits_answer(&mut self, partition: &mut Partition, node: &Node, instant: Timestamp) -> bool {
+    pub(super) fn answer_may_come(&mut self, partition: &mut Partition, node: &Node, instant: Timestamp) -> bool {
         if !node.probed {
             return false;
         }
