@@ -632,7 +632,12 @@ impl<'a> World<'a> {
             Offer::Taken => {}
             Offer::Settled(index, settlement) => self.settle(index, settlement, at),
             Offer::ToPark(index, parked) => {
-                let settlement = engine.park(*parked).await;
+                let (parked, delivery) = *parked;
+                let settlement = engine.park(parked, &delivery).await;
+                self.settle(index, settlement, at);
+            }
+            Offer::ToKeep(index, letter) => {
+                let settlement = engine.keep_dead(&letter).await;
                 self.settle(index, settlement, at);
             }
         }
