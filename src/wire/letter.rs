@@ -239,7 +239,7 @@ pub enum NotSendable {
     #[error("the topic it came from is not known, or not declared in topics.yaml")]
     NoTopic,
     /// Nothing can be added to it.
-    #[error("{0}; correct it with --with FILE")]
+    #[error("{0}; --with FILE says what it is to say instead")]
     NotAnObject(String),
 }
 
@@ -357,10 +357,13 @@ pub fn cause(place: &str, words: &str) -> Cause {
     Cause { fingerprint: id(&[&words]).as_str().chars().take(8).collect(), words }
 }
 
-/// The words of an error with `#` for every number and every long id, so that those of one kind are equal.
+/// The words of an error with `#` for every number and every long id, so that those of one kind are equal. A number of
+/// three digits stays: it is how services say what is wrong.
 fn without_numbers(text: &str) -> String {
     /// Hexadecimal digits in a row that are an id and no word.
     const ID_MIN: usize = 8;
+    /// Digits of a status of HTTP.
+    const STATUS: usize = 3;
     let letters: Vec<char> = text.chars().take(REASON_MAX).collect();
     let mut plain = String::new();
     let mut rest = &letters[..];
@@ -369,7 +372,11 @@ fn without_numbers(text: &str) -> String {
         let (hex, digits) = (run(char::is_ascii_hexdigit), run(char::is_ascii_digit));
         let is_id = hex >= ID_MIN && rest[..hex].iter().any(char::is_ascii_digit);
         let taken = if is_id { hex } else { digits };
-        plain.push(if taken > 0 { '#' } else { *next });
+        match taken {
+            0 => plain.push(*next),
+            STATUS if !is_id => plain.extend(&rest[..taken]),
+            _ => plain.push('#'),
+        }
         rest = &rest[taken.max(1)..];
     }
     plain

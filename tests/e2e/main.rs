@@ -4,6 +4,7 @@
 //! only with the same id.
 
 mod alerts;
+mod dead_letters;
 mod hostile;
 mod monitors;
 mod season;
