@@ -362,7 +362,10 @@ fn line(seen: &Seen, paint: Paint) {
     let (id, kind, stage) = (paint.strong(letter.id.as_str()), letter.kind.as_str(), seen.stage.as_str());
     say!("{id}  {kind}, {stage}  {}  {} ago, {} tries", harmless(topic), age(seen.age_s), letter.attempts);
     say!("  about {}; {}", about(&letter.about), harmless(&letter.reason));
-    say!("  {}: {}", seen.standing.as_str(), harmless(seen.standing.why()));
+    match &seen.came_of_it {
+        Some(words) => say!("  replayed {} times; {}", letter.replays.len(), harmless(words)),
+        None => say!("  {}: {}", seen.standing.as_str(), harmless(seen.standing.why())),
+    }
 }
 
 fn about(about: &About) -> String {

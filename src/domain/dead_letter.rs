@@ -317,6 +317,13 @@ impl Letter {
         Ok(())
     }
 
+    /// The message of the replay that was asked for is about to leave: the time that is its recorder's alone begins.
+    pub fn begins(&mut self, now: Timestamp) {
+        if let Some(replay) = self.replays.last_mut() {
+            replay.at = now;
+        }
+    }
+
     /// Takes a replay over whose recorder has died. Whether there was one.
     pub fn take_over(&mut self, now: Timestamp) -> bool {
         let is_left_over = self.left_over(now).is_some();

@@ -45,6 +45,8 @@ use crate::wire::letter::{self, Kept, Message};
 const PAGE: usize = 500;
 /// Letters replayed side by side; what shares a commit shares its wait for the disk.
 const CHUNK: usize = 100;
+/// Letters whose messages are under way at once where sending and keeping are not one.
+const SIDE_BY_SIDE: usize = 16;
 /// Letters of one look whose names are read anew, because they named nothing that was known when they came.
 const RESOLVED_MAX: usize = 2_000;
 /// Tries to note what has happened already, against others who change the same letter.
@@ -135,6 +137,8 @@ pub struct Seen {
     /// Whether what it asked for is still wanted, now.
     #[serde(flatten)]
     pub standing: Standing,
+    /// What came of its last replay, where it had one.
+    pub came_of_it: Option<String>,
     /// Seconds since it was given up on.
     pub age_s: i64,
     /// Its place among all; the next page begins after the last one's.
@@ -209,8 +213,10 @@ pub struct Order {
 pub enum Verdict {
     /// It is to be replayed.
     Ready,
-    /// It was.
+    /// It was replayed.
     Replayed,
+    /// Nothing more is done about it.
+    Discarded,
     /// What it asked for is not wanted any more.
     Unneeded(String),
     /// Whether it is cannot be told.
@@ -229,6 +235,7 @@ impl Verdict {
         match self {
             Self::Ready => "ready",
             Self::Replayed => "replayed",
+            Self::Discarded => "discarded",
             Self::Unneeded(_) => "unneeded",
             Self::Unclear(_) => "unclear",
             Self::Refused(_) => "refused",
@@ -240,7 +247,7 @@ impl Verdict {
     /// Why.
     pub fn why(&self) -> &str {
         match self {
-            Self::Ready | Self::Replayed => "",
+            Self::Ready | Self::Replayed | Self::Discarded => "",
             Self::Unneeded(why) | Self::Unclear(why) | Self::Refused(why) | Self::UnderWay(why) | Self::Failed(why) => {
                 why
             }
@@ -330,8 +337,10 @@ struct Candidate {
     letter: Letter,
     expected: u64,
     about: About,
-    /// Its message, or why there is none.
-    message: Result<Outgoing, String>,
+    /// The execution id of its replay.
+    execution: RunId,
+    /// Its message, or why there is none; nothing for what is decided anew.
+    message: Result<Option<Outgoing>, String>,
     /// What tipoff itself takes the message for.
     takes: Option<(PartitionKey, Vec<Event>)>,
     /// What it is to say from now on, where that is new.
@@ -396,7 +405,14 @@ impl<'a> Desk<'a> {
         let standing = self.standing(&letter, &about).await?;
         let age_s = self.engine.clock.now().duration_since(letter.at).as_secs();
         let (stage, place) = (letter.stage(), place(&letter));
-        Ok(Seen { letter: Letter { about, ..letter }, stage, standing, age_s, place })
+        let came_of_it = letter.replays.last().map(|replay| match (replay.sent_at, replay.returned_at, &standing) {
+            (_, Some(_), _) => "it was given up on again".to_owned(),
+            (None, None, _) => "it is not known to have left".to_owned(),
+            (Some(_), None, Standing::Unneeded(why)) => format!("done: {why}"),
+            (Some(_), None, Standing::Wanted(why)) => format!("not yet: {why}"),
+            (Some(_), None, Standing::Unclear(_)) => "that cannot be told".to_owned(),
+        });
+        Ok(Seen { letter: Letter { about, ..letter }, stage, standing, came_of_it, age_s, place })
     }
 }
 
@@ -787,7 +803,7 @@ impl Engine {
         let mut reaches: BTreeMap<String, usize> = BTreeMap::new();
         let mut told: BTreeMap<PartitionKey, Vec<Event>> = BTreeMap::new();
         for candidate in candidates.iter().filter(|candidate| candidate.verdict == Verdict::Ready) {
-            if let Ok(message) = &candidate.message {
+            if let Ok(Some(message)) = &candidate.message {
                 for consumer in self.consumers(&message.target) {
                     *reaches.entry(consumer).or_default() += 1;
                 }
@@ -888,17 +904,20 @@ impl Engine {
         };
         let execution = letter.next_execution();
         let (message, takes) = match letter.kind {
-            Kind::Undeliverable => self.asked_anew(&about, &execution, order),
+            Kind::Undeliverable => match self.asked_anew(&about, &execution, (&order.actor, order.reason.as_deref())) {
+                Some(asked) => (Ok(None), Some(asked)),
+                None => (Err("what is no dispatch is not decided anew; discard it".to_owned()), None),
+            },
             Kind::Dead | Kind::Parked => {
                 let topology = &self.declarations.topology;
                 let message = letter::replay(topology, letter.topic.as_deref(), &content, &execution);
                 let takes = message.as_ref().ok().and_then(|message| self.takes(message).ok().flatten());
-                (message.map_err(|error| error.to_string()), takes)
+                (message.map(Some).map_err(|error| error.to_string()), takes)
             }
         };
         let standing = desk.standing(&letter, &about).await?;
         let again = if order.force { Again::Allowed } else { Again::Refused };
-        let unreadable = message.as_ref().ok().and_then(|message| self.takes(message).err());
+        let unreadable = message.iter().flatten().find_map(|message| self.takes(message).err());
         let verdict = match (letter.may_replay(again), &message, standing) {
             (Err(Refusal::UnderWay(actor)), ..) => Verdict::UnderWay(format!("a replay by {actor} is under way")),
             (Err(refusal), ..) => Verdict::Refused(refusal.to_string()),
@@ -911,7 +930,7 @@ impl Engine {
             },
             (Ok(()), Ok(_), Standing::Wanted(_)) => Verdict::Ready,
         };
-        Ok(Candidate { letter, expected, about, message, takes, corrected, verdict })
+        Ok(Candidate { letter, expected, about, execution, message, takes, corrected, verdict })
     }
 
     /// What tipoff takes a message for that is about to leave; an error is why it would be parked.
@@ -935,28 +954,25 @@ impl Engine {
         }
     }
 
-    /// The replay of a dispatch that could not be delivered: its node is asked for anew, as an operator would.
+    /// The replay of a dispatch that could not be delivered: its node is asked for anew, as an operator would. Nothing for
+    /// what is no dispatch.
     fn asked_anew(
         &self,
         about: &About,
         execution: &RunId,
-        order: &Order,
-    ) -> (Result<Outgoing, String>, Option<(PartitionKey, Vec<Event>)>) {
+        (actor, reason): (&str, Option<&str>),
+    ) -> Option<(PartitionKey, Vec<Event>)> {
         let About { pipeline: Some(pipeline), date: Some(date), node: Some(node), says: Says::Asks, .. } = about else {
-            return (Err("what is no dispatch is not decided anew; discard it".to_owned()), None);
+            return None;
         };
         let request = Request {
             id: RequestId::new(execution.to_string()),
-            actor: order.actor.as_str().into(),
-            reason: order.reason.as_deref().unwrap_or("its dispatch could not be delivered").into(),
+            actor: actor.into(),
+            reason: reason.unwrap_or("its dispatch could not be delivered").into(),
             at: self.clock.now(),
             command: Command::Retry { node: node.clone() },
         };
-        let key = PartitionKey { pipeline: pipeline.clone(), date: *date };
-        // It goes to no topic: the date decides what is sent.
-        let target = Target::Http { service: String::new(), path: String::new() };
-        let nothing = Outgoing { id: execution.to_string(), target, body: Vec::new(), attributes: BTreeMap::new() };
-        (Ok(nothing), Some((key, vec![Event::Requested(request)])))
+        Some((PartitionKey { pipeline: pipeline.clone(), date: *date }, vec![Event::Requested(request)]))
     }
 
     /// Replays what is meant and still wanted, paced, telling how far it is. Killed anywhere and begun anew, it goes on.
@@ -1047,7 +1063,8 @@ impl Engine {
         }
         for candidate in &mut ready {
             self.record_correction(candidate).await?;
-            let digest = candidate.message.as_ref().map(|message| letter::digest(&message.body)).unwrap_or_default();
+            let message = candidate.message.iter().flatten().next();
+            let digest = message.map(|message| letter::digest(&message.body)).unwrap_or_default();
             let again = if order.force { Again::Allowed } else { Again::Refused };
             let words = (order.actor.as_str(), order.reason.as_deref());
             if let Err(refusal) = candidate.letter.ask(again, words, digest, now) {
@@ -1107,7 +1124,7 @@ impl Engine {
             candidates.into_iter().partition(|candidate| candidate.verdict == Verdict::Ready);
         let mut partings = Vec::with_capacity(ready.len());
         for candidate in &ready {
-            if let Ok(message) = &candidate.message {
+            if let Ok(Some(message)) = &candidate.message {
                 let mut letter = candidate.letter.clone();
                 letter.sent(now);
                 partings.push(Parting { letter, expected: candidate.expected, message: message.clone() });
@@ -1128,10 +1145,14 @@ impl Engine {
             Ok(None) => {
                 let mut under_way = JoinSet::new();
                 for candidate in ready {
-                    let (store, bus) = (self.store.clone(), self.bus.clone());
+                    // What is under way when we die is what may be sent twice, so that is not much.
+                    if under_way.len() >= SIDE_BY_SIDE {
+                        others.extend(under_way.join_next().await.and_then(Result::ok));
+                    }
+                    let (store, bus, clock) = (self.store.clone(), self.bus.clone(), self.clock.clone());
                     under_way.spawn(async move {
                         let mut candidate = candidate;
-                        candidate.verdict = send(&*store, &*bus, &candidate, now).await;
+                        candidate.verdict = send(&*store, &*bus, &mut candidate, clock.now()).await;
                         candidate
                     });
                 }
@@ -1176,9 +1197,8 @@ impl Engine {
         }
         let Some(replay) = letter.replays.last() else { return Ok(faster()) };
         if letter.kind == Kind::Undeliverable {
-            let order = Order { actor: replay.actor.clone(), reason: replay.reason.clone(), ..Order::default() };
-            let (_, takes) = self.asked_anew(&letter.about, &replay.execution, &order);
-            let Some((key, events)) = takes else { return Ok(Verdict::Failed("it is no dispatch".to_owned())) };
+            let asked = self.asked_anew(&letter.about, &replay.execution, (&replay.actor, replay.reason.as_deref()));
+            let Some((key, events)) = asked else { return Ok(Verdict::Failed("it is no dispatch".to_owned())) };
             return Ok(match self.step(&key, &events).await {
                 Ok(_) => note(&*self.store, &letter.id, now).await,
                 Err(error) => Verdict::Failed(error.to_string()),
@@ -1209,9 +1229,7 @@ impl Engine {
                 let verdict = match letter.discard(Discarded { actor, reason, at }) {
                     Err(refusal) => Verdict::Refused(refusal.to_string()),
                     Ok(()) if !apply => Verdict::Ready,
-                    Ok(()) if self.store.keep_letter(&letter, version, None).await? => {
-                        Verdict::Unneeded("discarded".to_owned())
-                    }
+                    Ok(()) if self.store.keep_letter(&letter, version, None).await? => Verdict::Discarded,
                     Ok(()) if tries < TRIES_MAX => {
                         tries += 1;
                         continue;
@@ -1272,12 +1290,8 @@ impl Keeping {
 
 impl Candidate {
     fn outcome(&self) -> Outcome {
-        let execution = match self.verdict {
-            Verdict::Ready | Verdict::Replayed => {
-                self.message.as_ref().ok().map(|message| RunId::from(message.id.as_str()))
-            }
-            _ => None,
-        };
+        let is_its_own = matches!(self.verdict, Verdict::Ready | Verdict::Replayed);
+        let execution = is_its_own.then(|| self.execution.clone());
         Outcome {
             id: self.letter.id.clone(),
             about: self.about.clone(),
@@ -1292,10 +1306,11 @@ impl Candidate {
 async fn send(
     store: &dyn crate::port::Store,
     bus: &dyn crate::port::Bus,
-    candidate: &Candidate,
+    candidate: &mut Candidate,
     now: Timestamp,
 ) -> Verdict {
-    let Ok(message) = &candidate.message else { return Verdict::Failed("it has no message".to_owned()) };
+    let Ok(Some(message)) = &candidate.message else { return Verdict::Failed("it has no message".to_owned()) };
+    candidate.letter.begins(now);
     match store.keep_letter(&candidate.letter, candidate.expected, None).await {
         Ok(true) => sent(store, bus, &candidate.letter.id, message, now).await,
         Ok(false) => faster(),

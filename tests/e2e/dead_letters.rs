@@ -138,8 +138,7 @@ async fn ten_thousand_letters_are_each_replayed_once_whenever_it_is_killed() {
     let mut killed = 0;
     for die in dice.iter().take(KILLS) {
         let mut command = tipoff(&service, topics.path());
-        let mut child =
-            command.arg("dlq").args(replay).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.arg("dlq").args(replay).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         // It has chosen its letters once it says of how many.
         let mut line = String::new();
         BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
