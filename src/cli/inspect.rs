@@ -24,6 +24,7 @@ use crate::domain::view::{self, PartitionView};
 use crate::engine::watch::ABSENT_AFTER;
 use crate::pipeline::Declarations;
 use crate::port::{Bus, JournalEntry, Store, StoreError};
+use crate::wire::is_control;
 
 /// Journal entries read at once.
 const PAGE: usize = 500;
@@ -490,7 +491,7 @@ pub fn lines(entry: &crate::port::JournalEntry, only: Option<&NodeId>) -> Vec<St
 
 /// The text without what a terminal would obey.
 pub fn harmless(text: &str) -> String {
-    let shown = |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.into() };
+    let shown = |letter: char| if is_control(letter) { letter.escape_default().to_string() } else { letter.into() };
     text.chars().map(shown).collect()
 }
 

@@ -12,3 +12,5 @@ pub mod parked;
 pub mod report;
 pub mod table;
 mod value;
+
+pub use value::is_control;
