@@ -482,8 +482,10 @@ fn work(graph: &Graph, partition: &Partition, id: &NodeId, dispatch: Option<&Dis
         State::Running { since, .. } => {
             Standing::Unneeded(format!("{id} is running since {} ({})", shown(*since), node.attempt))
         }
-        State::Dispatched { at } if is_older => {
-            Standing::Unneeded(format!("{id} was asked for anew at {} ({})", shown(*at), node.attempt))
+        // Of several requests for the same work the latest stands for all.
+        state if is_older => {
+            let name = state.name();
+            Standing::Unneeded(format!("{id} was asked for anew since ({}), and is {name}", node.attempt))
         }
         State::Expired { .. } if is_made(graph, partition, id) => {
             Standing::Unneeded(format!("another pass over the date has made what {id} would"))

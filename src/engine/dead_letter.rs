@@ -624,7 +624,8 @@ impl Engine {
         Message { topic, message_id, published: letter.published, content }
     }
 
-    /// The letters that are meant: a page of them, and all by cause.
+    /// The letters that are meant: a page of them, and all by cause. Where no causes are asked for, no more is read than the
+    /// page needs, and `count` is of what was read.
     ///
     /// # Errors
     /// If the store cannot be read, or one that is named is not there.
@@ -637,7 +638,9 @@ impl Engine {
         let mut desk = Desk::new(self);
         let mut groups: BTreeMap<String, Group> = BTreeMap::new();
         let (mut letters, mut count, mut more) = (Vec::new(), 0, false);
-        for (letter, about) in self.selected(&mut desk, selection).await? {
+        // Whoever does not want the causes does not pay for reading all.
+        let most = if groups_max == 0 { Some((from, limit.saturating_add(1))) } else { None };
+        for (letter, about) in self.selected(&mut desk, selection, most).await? {
             let place = place(&letter);
             let is_shown = from.is_none_or(|from| place.as_str() < from);
             let seen = desk.see(letter, about).await?;
@@ -710,8 +713,14 @@ impl Engine {
         }
     }
 
-    /// The letters that are meant, the latest first, each with what it is about.
-    async fn selected(&self, desk: &mut Desk<'_>, selection: &Selection) -> Result<Vec<(Letter, About)>, Error> {
+    /// The letters that are meant, the latest first, each with what it is about; at most so many after a place, where that is
+    /// said and no standing is asked for, which only the dates can tell.
+    async fn selected(
+        &self,
+        desk: &mut Desk<'_>,
+        selection: &Selection,
+        most: Option<(Option<&str>, usize)>,
+    ) -> Result<Vec<(Letter, About)>, Error> {
         let mut found = Vec::new();
         if !selection.ids.is_empty() {
             let mut known = BTreeSet::new();
@@ -725,12 +734,17 @@ impl Engine {
             return Ok(found);
         }
         let which = if selection.all { Letters::All } else { Letters::Open };
-        let mut place: Option<String> = None;
+        let most = most.filter(|_| selection.standing.is_none());
+        let mut place: Option<String> = most.and_then(|(from, _)| from.map(str::to_owned));
+        let most = most.map_or(usize::MAX, |(_, most)| most);
         loop {
-            let page = self.store.letters(which, place.as_deref(), PAGE).await?;
+            let page = self.store.letters(which, place.as_deref(), PAGE.min(most.saturating_add(1))).await?;
             let Some((last, _)) = page.last() else { return Ok(found) };
             place = Some(crate::port::place(last));
             for (letter, _) in page {
+                if found.len() == most {
+                    return Ok(found);
+                }
                 if selection.takes(&letter) {
                     let about = desk.about(&letter).await?;
                     if selection.is_about(&about) {
@@ -797,7 +811,7 @@ impl Engine {
         let mut desk = Desk::new(self);
         let meant = self.meant(&mut desk, order).await?;
         let mut candidates = Vec::with_capacity(meant.len());
-        for id in meant {
+        for (id, _) in meant {
             candidates.push(self.candidate(&mut desk, &id, order).await?);
         }
         let mut reaches: BTreeMap<String, usize> = BTreeMap::new();
@@ -866,17 +880,16 @@ impl Engine {
         declared.map(|(_, subscription)| subscription.consumer.clone()).collect()
     }
 
-    /// The letters of an order, the oldest first. Those of which a replay was left over are among them, whatever they are
-    /// about, where nobody is named.
-    async fn meant(&self, desk: &mut Desk<'_>, order: &Order) -> Result<Vec<LetterId>, Error> {
+    /// The letters of an order, the oldest first, each with the number of replays that it has had.
+    async fn meant(&self, desk: &mut Desk<'_>, order: &Order) -> Result<Vec<(LetterId, usize)>, Error> {
         let mut meant = Vec::new();
-        for (letter, about) in self.selected(desk, &order.selection).await? {
+        for (letter, about) in self.selected(desk, &order.selection, None).await? {
             if let Some(wanted) = &order.selection.standing
                 && desk.standing(&letter, &about).await?.as_str() != wanted
             {
                 continue;
             }
-            meant.push(letter.id);
+            meant.push((letter.id, letter.replays.len()));
         }
         meant.reverse();
         meant.truncate(order.limit.unwrap_or(usize::MAX));
@@ -982,6 +995,8 @@ impl Engine {
     pub async fn replay(&self, order: &Order, tell: &mut (dyn FnMut(Progress) + Send)) -> Result<Vec<Outcome>, Error> {
         let meant = self.meant(&mut Desk::new(self), order).await?;
         let mut progress = Progress { of: meant.len(), ..Progress::default() };
+        let chosen: BTreeMap<LetterId, usize> = meant.iter().cloned().collect();
+        let again = |id: LetterId| (id.clone(), chosen.get(&id).copied().unwrap_or_default());
         let (mut outcomes, mut later) = (Vec::with_capacity(meant.len()), Vec::new());
         let mut topics = BTreeSet::new();
         tell(progress);
@@ -993,7 +1008,7 @@ impl Engine {
                 progress.replayed += usize::from(outcome.verdict == Verdict::Replayed);
                 progress.failed += usize::from(matches!(outcome.verdict, Verdict::Failed(_)));
                 match outcome.verdict {
-                    Verdict::UnderWay(_) => later.push(outcome.id),
+                    Verdict::UnderWay(_) => later.push(again(outcome.id)),
                     _ => outcomes.push(outcome),
                 }
             }
@@ -1010,7 +1025,7 @@ impl Engine {
             tokio::time::sleep(Duration::from_secs(1)).await;
             for outcome in self.replay_chunk(&std::mem::take(&mut later), order, &mut topics).await? {
                 match outcome.verdict {
-                    Verdict::UnderWay(_) => later.push(outcome.id),
+                    Verdict::UnderWay(_) => later.push(again(outcome.id)),
                     _ => outcomes.push(outcome),
                 }
             }
@@ -1028,14 +1043,14 @@ impl Engine {
 
     async fn replay_chunk(
         &self,
-        chunk: &[LetterId],
+        chunk: &[(LetterId, usize)],
         order: &Order,
         topics: &mut BTreeSet<String>,
     ) -> Result<Vec<Outcome>, Error> {
         let now = self.clock.now();
         let mut desk = Desk::new(self);
         let (mut outcomes, mut ready) = (Vec::with_capacity(chunk.len()), Vec::new());
-        for id in chunk {
+        for (id, replays) in chunk {
             let Some((letter, version)) = self.store.letter(id).await? else {
                 return Err(Error::NoSuch(id.to_string()));
             };
@@ -1047,15 +1062,13 @@ impl Engine {
                 outcomes.push(Outcome { id: id.clone(), about, topic, execution, verdict });
                 continue;
             }
-            // Somebody else may have been here since it was chosen.
-            if !order.force && letter.stage() == Stage::Replayed && order.selection.ids.is_empty() {
-                let candidate = self.candidate(&mut desk, id, order).await?;
-                let mut outcome = candidate.outcome();
-                outcome.verdict = Verdict::Unneeded("somebody else has replayed it meanwhile".to_owned());
-                outcomes.push(outcome);
+            let candidate = self.candidate(&mut desk, id, order).await?;
+            // Of two who chose it at the same time one replays it, whatever both insist on.
+            if letter.replays.len() > *replays && letter.stage() != Stage::Asked {
+                let verdict = Verdict::Unneeded("somebody else has replayed it meanwhile".to_owned());
+                outcomes.push(Outcome { verdict, ..candidate.outcome() });
                 continue;
             }
-            let candidate = self.candidate(&mut desk, id, order).await?;
             match candidate.verdict {
                 Verdict::Ready => ready.push(candidate),
                 _ => outcomes.push(candidate.outcome()),
@@ -1220,7 +1233,7 @@ impl Engine {
         let mut desk = Desk::new(self);
         let mut outcomes = Vec::new();
         let mut topics = BTreeSet::new();
-        for id in self.meant(&mut desk, order).await? {
+        for (id, _) in self.meant(&mut desk, order).await? {
             let mut tries = 0;
             loop {
                 let (mut letter, version) =

@@ -38,6 +38,8 @@ pub struct Asked {
     all: bool,
     after: Option<String>,
     limit: Option<usize>,
+    /// Whether the causes of all that are meant are told, too; without them no more is read than the page needs.
+    groups: Option<bool>,
 }
 
 fn failed(error: &Error) -> Response {
@@ -52,17 +54,19 @@ fn failed(error: &Error) -> Response {
 
 /// A page of letters, the latest first, and all that are meant by cause.
 pub async fn list(State(app): State<App>, asked: Result<Query<Asked>, QueryRejection>) -> Response {
-    let Asked { topic, pipeline, node, date, cause, kind, before, since, standing, all, after, limit } = match asked {
-        Ok(Query(asked)) => asked,
-        Err(error) => return invalid(error.body_text()),
-    };
+    let Asked { topic, pipeline, node, date, cause, kind, before, since, standing, all, after, limit, groups } =
+        match asked {
+            Ok(Query(asked)) => asked,
+            Err(error) => return invalid(error.body_text()),
+        };
     if standing.as_deref().is_some_and(|word| !matches!(word, "wanted" | "unneeded" | "unclear")) {
         return invalid("`standing` is wanted, unneeded or unclear");
     }
     let ids = Vec::new();
     let selection = Selection { ids, topic, pipeline, node, date, cause, kind, before, since, standing, all };
     let page = (after.as_deref(), limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX));
-    match app.engine.dead_letters(&selection, page, GROUPS_MAX).await {
+    let groups = if groups.unwrap_or(true) { GROUPS_MAX } else { 0 };
+    match app.engine.dead_letters(&selection, page, groups).await {
         Ok(board) => Json(json!(board)).into_response(),
         Err(error) => failed(&error),
     }

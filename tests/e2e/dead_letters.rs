@@ -6,11 +6,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tipoff::adapter::embedded::{Durability, Embedded};
+use tipoff::clock::Clock;
+use tipoff::domain::dead_letter::{Kind, Stage};
+use tipoff::domain::effect::Alert;
+use tipoff::domain::event::{Completed, Event, Outcome};
+use tipoff::domain::evidence::Extent;
+use tipoff::domain::id::{AlertKey, PartitionKey};
+use tipoff::engine::dead_letter::{Order, Selection};
+use tipoff::engine::{Engine, Settings};
+use tipoff::pipeline::shipped;
+use tipoff::port::{Bus, BusError, Parting};
+use tipoff::wire::dispatch::Outgoing;
 
 use super::hostile::Service;
 
@@ -117,15 +133,10 @@ async fn ten_thousand_letters_are_each_replayed_once_whenever_it_is_killed() {
     let topics = impatient();
     let service = Service::start(&["--topics", topics.path().to_str().unwrap()]);
     let bodies: Vec<Value> = (0..LETTERS).map(|number| scraped(&format!("run-{number}"))).collect();
-    let t = Instant::now();
     publish(&service, TOPIC, &bodies).await;
-    println!("publish {:?}", t.elapsed());
-    let t = Instant::now();
     refuse(&service, CONSUMER).await;
-    println!("refuse {:?}", t.elapsed());
-    let began = Instant::now();
     collected(&service, LETTERS).await;
-    println!("collect {:?}", began.elapsed());
+
     // Looking is free: the operators' own subscription still has every letter at its first delivery.
     let (code, board) = dlq(&service, topics.path(), &["list", "--limit", "1"]);
     assert_eq!((code, board["count"].as_u64(), board["groups"].as_array().unwrap().len()), (Some(1), Some(10_000), 1));
@@ -148,9 +159,7 @@ async fn ten_thousand_letters_are_each_replayed_once_whenever_it_is_killed() {
         child.wait().unwrap();
     }
     let left = letters(&service, "limit=1").await["count"].as_u64().unwrap();
-    println!("kills {:?}", began.elapsed());
     let (code, report) = dlq(&service, topics.path(), &replay);
-    println!("replay {:?}", began.elapsed());
     assert_eq!(code, Some(0), "{report}");
     println!("{killed} kills, {left} letters left for the last");
 
@@ -180,4 +189,139 @@ async fn ten_thousand_letters_are_each_replayed_once_whenever_it_is_killed() {
         let replays = letter["replays"].as_array().unwrap();
         assert!(replays.len() == 1 && replays[0]["actor"] == "ann" && letter["stage"] == "replayed", "{letter}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_three_who_insist_on_the_same_letters_one_replays_each() {
+    const FEW: usize = 300;
+    let topics = impatient();
+    let service = Service::start(&["--topics", topics.path().to_str().unwrap()]);
+    let bodies: Vec<Value> = (0..FEW).map(|number| scraped(&format!("run-{number}"))).collect();
+    publish(&service, TOPIC, &bodies).await;
+    refuse(&service, CONSUMER).await;
+    collected(&service, FEW).await;
+    let replay = ["dlq", "replay", "--topic", TOPIC, "--apply", "--force", "--per-second", "0"];
+    let all: Vec<_> =
+        (0..3).map(|_| tipoff(&service, topics.path()).args(replay).stdout(Stdio::null()).spawn().unwrap()).collect();
+    for mut child in all {
+        assert!(child.wait().unwrap().success());
+    }
+    let board = letters(&service, "all=true&limit=500").await;
+    let (found, count) = (board["letters"].as_array().unwrap(), &board["count"]);
+    assert_eq!(count, FEW);
+    for letter in found {
+        // Who came when another had done with a letter has replayed it anew, as he insisted; nobody did so beside another.
+        let replays = letter["replays"].as_array().unwrap();
+        let names: BTreeSet<&str> = replays.iter().map(|replay| replay["execution"].as_str().unwrap()).collect();
+        assert_eq!(names.len(), replays.len(), "{letter}");
+    }
+    let replays: usize = found.iter().map(|letter| letter["replays"].as_array().unwrap().len()).sum();
+    let mut seen = 0;
+    loop {
+        let pulled = pull(&service, CONSUMER).await;
+        seen += pulled.len();
+        if pulled.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(seen, replays, "what the ledger tells of has left, and nothing else");
+}
+
+/// A bus that takes no dispatch for what it says, until it is mended.
+struct Refusing {
+    inner: Arc<dyn Bus>,
+    refuses: AtomicBool,
+    sent: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Bus for Refusing {
+    async fn send(&self, message: &Outgoing, at: Timestamp) -> Result<(), BusError> {
+        if self.refuses.load(Ordering::SeqCst) {
+            return Err(BusError::Refused("400 attributes are too long".into()));
+        }
+        self.sent.lock().unwrap().push(message.id.clone());
+        self.inner.send(message, at).await
+    }
+
+    fn reaches_us(&self) -> bool {
+        self.inner.reaches_us()
+    }
+
+    async fn part_with(&self, partings: &[Parting], at: Timestamp) -> Result<Option<Vec<bool>>, BusError> {
+        self.inner.part_with(partings, at).await
+    }
+
+    async fn alert(&self, alert: &Alert) -> Result<(), BusError> {
+        self.inner.alert(alert).await
+    }
+
+    async fn alerts(&self) -> Result<Vec<Alert>, BusError> {
+        self.inner.alerts().await
+    }
+
+    async fn alert_of(&self, key: &AlertKey) -> Result<Option<Alert>, BusError> {
+        self.inner.alert_of(key).await
+    }
+}
+
+#[tokio::test]
+async fn a_dispatch_that_could_not_be_delivered_is_decided_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let declarations = Arc::new(shipped().unwrap());
+    let clock = Clock::manual("2026-02-09T07:00:00Z".parse().unwrap());
+    let embedded = Embedded::open(folder.path(), Durability::Off).unwrap();
+    let inner: Arc<dyn Bus> = Arc::new(embedded.bus(Arc::new(declarations.topology.clone())));
+    let bus = Arc::new(Refusing { inner, refuses: AtomicBool::new(true), sent: Mutex::default() });
+    let store = Arc::new(embedded.clone());
+    let engine = Engine::new(declarations, store, bus.clone(), Arc::new(embedded), clock.clone(), Settings::default());
+    let key = PartitionKey::new("nba", jiff::civil::date(2026, 2, 8));
+    for node in ["p2_nbacom_gamebook_pdf", "team_offense_game_summary", "team_defense_game_summary"] {
+        let completed = Completed {
+            node: node.into(),
+            run: format!("run of {node}").as_str().into(),
+            outcome: Outcome::Done(Extent::Whole),
+            records: Some(282),
+            published: clock.now(),
+            correlation: None,
+            dispatch: None,
+            unit: None,
+        };
+        engine.step(&key, &[Event::Completed(completed)]).await.unwrap();
+    }
+    let deliver = async || {
+        clock.set(clock.now() + SignedDuration::from_mins(5));
+        engine.sweep().await.unwrap();
+        while engine.relay().await.unwrap() > 0 {}
+    };
+    // Nobody begins, so it is asked for again, in vain, until it is given up.
+    for _ in 0..20 {
+        deliver().await;
+    }
+    let selection = Selection { kind: Some(Kind::Undeliverable), ..Selection::default() };
+    let board = engine.dead_letters(&selection, (None, 10), 10).await.unwrap();
+    assert_eq!((board.count, board.groups.len()), (2, 1), "{board:?}");
+    let standings: Vec<&str> = board.letters.iter().map(|seen| seen.standing.as_str()).collect();
+    assert_eq!(standings, ["wanted", "unneeded"], "the latest stands for all: {board:?}");
+    let letter = &board.letters[0].letter;
+    assert_eq!(letter.about.node.as_ref().unwrap().as_str(), "player_game_summary");
+    assert!(letter.reason.contains("attributes are too long"), "{}", letter.reason);
+
+    bus.refuses.store(false, Ordering::SeqCst);
+    let order = Order { selection, actor: "ann".into(), ..Order::default() };
+    let plan = engine.plan_replay(&order).await.unwrap();
+    let asked: Vec<&str> = plan.consequences.iter().flat_map(|it| it.dispatches.iter().map(|id| id.as_str())).collect();
+    assert!(
+        matches!(asked[..], ["nba/2026-02-08/player_game_summary/2/1" | "nba/2026-02-08/player_game_summary/1/3"]),
+        "{plan:?}"
+    );
+    let asked = asked[0].to_owned();
+    for _ in 0..2 {
+        engine.replay(&order, &mut |_| {}).await.unwrap();
+        deliver().await;
+    }
+    let sent = bus.sent.lock().unwrap().clone();
+    assert_eq!(sent.iter().filter(|id| **id == asked).count(), 1, "{sent:?}");
+    let kept = engine.dead_letter(&letter.id.to_string()).await.unwrap().seen;
+    assert_eq!((kept.stage, kept.letter.replays.len()), (Stage::Replayed, 1));
 }
