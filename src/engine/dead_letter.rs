@@ -352,12 +352,14 @@ struct Candidate {
 struct Desk<'a> {
     engine: &'a Engine,
     partitions: BTreeMap<PartitionKey, Partition>,
+    /// What holds each pipeline, if anything does.
+    stopped: BTreeMap<PipelineId, Option<String>>,
     resolved: usize,
 }
 
 impl<'a> Desk<'a> {
     fn new(engine: &'a Engine) -> Self {
-        Self { engine, partitions: BTreeMap::new(), resolved: 0 }
+        Self { engine, partitions: BTreeMap::new(), stopped: BTreeMap::new(), resolved: 0 }
     }
 
     async fn partition(&mut self, key: &PartitionKey) -> Result<&Partition, StoreError> {
@@ -399,6 +401,23 @@ impl<'a> Desk<'a> {
             Err(error) => return Err(error),
         };
         Ok(standing(graph, partition, about, reader))
+    }
+
+    /// Who holds what a replay would begin, and why: a hold outweighs whoever insists.
+    async fn held(&mut self, about: &About) -> Result<Option<String>, StoreError> {
+        let (Some(pipeline), now) = (&about.pipeline, self.engine.clock.now()) else { return Ok(None) };
+        if !self.stopped.contains_key(pipeline) {
+            let stop = self.engine.stopped(pipeline).await?;
+            self.stopped.insert(pipeline.clone(), stop.map(|stop| stop.to_string()));
+        }
+        if let Some(Some(stop)) = self.stopped.get(pipeline) {
+            return Ok(Some(stop.clone()));
+        }
+        let (Some(date), Says::Asks) = (about.date, about.says) else { return Ok(None) };
+        let partition = self.partition(&PartitionKey { pipeline: pipeline.clone(), date }).await?;
+        let of_node = about.node.as_ref().and_then(|node| partition.node(node).hold.clone());
+        let hold = partition.hold.clone().into_iter().chain(of_node).find(|hold| hold.holds_at(now));
+        Ok(hold.map(|hold| format!("it is held by {}: {}; see `tipoff resume`", hold.actor, hold.reason)))
     }
 
     async fn see(&mut self, letter: Letter, about: About) -> Result<Seen, StoreError> {
@@ -567,7 +586,6 @@ impl Engine {
         if self.watch.refusal().is_some() || !self.store.lease("letters", now, until).await? {
             return Ok(());
         }
-        self.import_letters().await?;
         for (letter, version) in self.store.letters(Letters::Asked, None, PAGE).await? {
             if letter.left_over(now).is_some() {
                 let id = letter.id.clone();
@@ -577,6 +595,7 @@ impl Engine {
                 }
             }
         }
+        self.import_letters().await?;
         let left = self.store.trim_letters(LETTERS_MAX).await?;
         let was_full = self.keeping.lock().count.replace(left).is_some_and(|count| count >= LETTERS_MAX);
         if was_full && left < LETTERS_MAX {
@@ -697,7 +716,9 @@ impl Engine {
             return Ok(found);
         }
         let mut found = Vec::new();
-        if !id.is_empty() {
+        // A whole name that is not there begins no other, and what is no name at all is looked for nowhere.
+        let is_beginning = id.len() < letter::ID_LEN && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if is_beginning && !id.is_empty() {
             let mut place: Option<String> = None;
             loop {
                 let page = self.store.letters(Letters::All, place.as_deref(), PAGE).await?;
@@ -931,7 +952,9 @@ impl Engine {
         let standing = desk.standing(&letter, &about).await?;
         let again = if order.force { Again::Allowed } else { Again::Refused };
         let unreadable = message.iter().flatten().find_map(|message| self.takes(message).err());
+        let held = desk.held(&about).await?;
         let verdict = match (letter.may_replay(again), &message, standing) {
+            (Ok(()), Ok(_), _) if held.is_some() => Verdict::Refused(held.unwrap_or_default()),
             (Err(Refusal::UnderWay(actor)), ..) => Verdict::UnderWay(format!("a replay by {actor} is under way")),
             (Err(refusal), ..) => Verdict::Refused(refusal.to_string()),
             (Ok(()), Err(why), _) => Verdict::Refused(why.clone()),

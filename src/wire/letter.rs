@@ -30,6 +30,8 @@ const ATTRIBUTES_MAX: usize = 128 * 1024;
 const REASON_MAX: usize = 1000;
 /// The longest words of a cause.
 const CAUSE_MAX: usize = 200;
+/// Characters of a letter's name.
+pub const ID_LEN: usize = 16;
 /// How the attributes begin by which a broker says where a dead letter comes from.
 const SOURCE: &str = "CloudPubSubDeadLetterSource";
 /// The attribute by which a replay is known again: its execution id.
@@ -384,14 +386,13 @@ fn without_numbers(text: &str) -> String {
 
 /// A name made of what it stands for.
 fn id(parts: &[&str]) -> LetterId {
-    /// Bytes of a name: among 50,000 letters, two are called alike once in ten thousand million ledgers.
-    const BYTES: usize = 8;
+    // Eight bytes: among 50,000 letters, two are called alike once in ten thousand million ledgers.
     let mut digest = Sha256::new();
     for part in parts {
         digest.update(part.len().to_le_bytes());
         digest.update(part.as_bytes());
     }
-    LetterId::new(hex(&digest.finalize(), BYTES))
+    LetterId::new(hex(&digest.finalize(), ID_LEN / 2))
 }
 
 fn hex(bytes: &[u8], count: usize) -> String {

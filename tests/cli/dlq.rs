@@ -133,6 +133,20 @@ fn a_replay_is_dry_until_it_is_applied_and_refused_after_the_third() {
 }
 
 #[test]
+fn what_is_held_is_not_replayed_whoever_insists() {
+    let desk = Desk::new();
+    desk.letter("aa10", "503", scraped("r1").to_string().as_bytes());
+    let data = desk.data();
+    let at = |arguments: &[&str]| run(&[arguments, &["--data", data.to_str().unwrap()]].concat()).0;
+    assert_eq!(at(&["hold", "all", "--reason", "services are deployed", "--actor", "ann"]), Some(0));
+    let (code, said, _) = desk.dlq(&["replay", "aa10", "--force", "--apply"]);
+    assert!(code == Some(1) && said.contains("services are deployed"), "{said}");
+    assert!(desk.kept("aa10").replays.is_empty());
+    assert_eq!(at(&["resume", "all", "--reason", "done"]), Some(0));
+    assert_eq!(desk.dlq(&["replay", "aa10", "--apply"]).0, Some(0));
+}
+
+#[test]
 fn a_letter_is_corrected_and_both_versions_are_kept() {
     let desk = Desk::new();
     desk.letter("cc10", "400", b"{\"scraper_name\": oops");

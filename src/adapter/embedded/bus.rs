@@ -17,7 +17,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::database::Database;
 use super::store::rows_max;
-use super::text::{corrupt, get, instant, json, read_instant, read_json};
+use super::text::{checksum, corrupt, get, instant, json, read_instant, read_json};
 use super::{Embedded, letters};
 use crate::domain::effect::{About, Alert, Severity, Turn};
 use crate::domain::id::AlertKey;
@@ -331,21 +331,32 @@ impl EmbeddedBus {
             .map(|(topic, name, _)| (topic.as_str(), name.as_str()))
     }
 
-    /// Has letters that came before their topic's subscription of ours was declared come over it as well. How many.
+    /// Has letters that came before their topic's subscription of ours was declared come over it as well, once for each
+    /// declaration. How many.
     pub async fn catch_up(&self, at: Timestamp) -> Result<usize, BusError> {
-        let boxes: Vec<(String, String)> =
+        let boxes: BTreeMap<String, String> =
             self.letter_boxes().map(|(topic, name)| (topic.to_owned(), name.to_owned())).collect();
+        let names: Vec<&str> = boxes.iter().flat_map(|(topic, name)| [topic.as_str(), name.as_str()]).collect();
+        let done = format!("caught up:{}", checksum(&names));
         let caught_up = self.database.write(move |db| {
-            let mut found = 0;
-            for (topic, name) in boxes {
-                found += db
-                    .prepare_cached(
-                        "INSERT INTO deliveries (message, subscription, not_before)
-                         SELECT id, ?2, ?3 FROM messages WHERE topic = ?1
-                         ON CONFLICT (message, subscription) DO NOTHING",
-                    )?
-                    .execute([&topic, &name, &instant(at)])?;
+            if db.prepare_cached("SELECT 1 FROM cursors WHERE name = ?1")?.exists([&done])? {
+                return Ok(0);
             }
+            let mut query = db.prepare("SELECT id, topic FROM messages")?;
+            let mut rows = query.query([])?;
+            let mut found = 0;
+            while let Some(row) = rows.next()? {
+                let (id, topic): (String, String) = (row.get(0)?, row.get(1)?);
+                if let Some(name) = boxes.get(&topic) {
+                    found += db
+                        .prepare_cached(
+                            "INSERT INTO deliveries (message, subscription, not_before) VALUES (?1, ?2, ?3)
+                             ON CONFLICT (message, subscription) DO NOTHING",
+                        )?
+                        .execute([&id, name, &instant(at)])?;
+                }
+            }
+            db.prepare_cached("INSERT INTO cursors (name, value) VALUES (?1, 1)")?.execute([&done])?;
             Ok(found)
         });
         Ok(caught_up.await?)
