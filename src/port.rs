@@ -11,14 +11,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::backfill::Plan;
 use crate::domain::coverage::Coverage;
+use crate::domain::dead_letter::Letter;
 use crate::domain::effect::{Alert, Effect, Turn};
 use crate::domain::event::Event;
-use crate::domain::id::{AlertKey, CheckId, NodeId, PartitionKey, PipelineId, RunId, UnitId};
+use crate::domain::id::{AlertKey, CheckId, LetterId, NodeId, PartitionKey, PipelineId, RunId, UnitId};
 use crate::domain::notify::{Ledger, Notice, Sent};
 use crate::domain::partition::{Partition, Recorded};
 use crate::domain::stop::Stops;
 use crate::domain::time::Now;
 use crate::wire::dispatch::Outgoing;
+use crate::wire::envelope::Content;
 use crate::wire::inbound::Delivery;
 use crate::wire::report;
 
@@ -252,6 +254,28 @@ pub trait Store: Send + Sync {
     /// was. After an error it is unknown: read and look.
     async fn keep_document(&self, name: &str, expected: u64, document: &serde_json::Value) -> Result<bool, StoreError>;
 
+    /// A letter, and its version; nothing where it is not kept.
+    async fn letter(&self, id: &LetterId) -> Result<Option<(Letter, u64)>, StoreError>;
+
+    /// What a version of a letter says, counted from 0.
+    async fn letter_content(&self, id: &LetterId, version: usize) -> Result<Option<Content>, StoreError>;
+
+    /// Letters, the latest first, each with its version. Those after `place`, where one is given: the [`place`] of the last
+    /// that was seen.
+    async fn letters(
+        &self,
+        which: Letters,
+        place: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(Letter, u64)>, StoreError>;
+
+    /// Keeps a letter at `expected + 1`, where its version is `expected`; a new one has none, which is 0. `content` is what
+    /// its latest version says, where that is new. Whether it was kept: false where somebody else was faster.
+    async fn keep_letter(&self, letter: &Letter, expected: u64, content: Option<Content>) -> Result<bool, StoreError>;
+
+    /// Lets the oldest settled letters go until `most` are left, or none is settled. How many are left.
+    async fn trim_letters(&self, most: usize) -> Result<usize, StoreError>;
+
     /// Where the export of the journal has got to.
     async fn exported(&self) -> Result<u64, StoreError>;
 
@@ -302,6 +326,37 @@ impl<'a> dyn Store + 'a {
 /// Different parked inputs kept. At 2 KB each this is 20 MB; a flood beyond it is poison of one kind.
 pub const PARKED_MAX: u64 = 10_000;
 
+/// Letters kept. At 2 KB each this is 100 MB; beyond it the oldest settled ones go, and where none is settled, new ones
+/// wait where they are until there is room, and people are told.
+pub const LETTERS_MAX: usize = 50_000;
+
+/// Which letters are asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Letters {
+    /// Those about which something is to be done.
+    Open,
+    /// Those of which a replay was recorded that is not known to have left.
+    Asked,
+    /// All that are kept.
+    All,
+}
+
+/// The place of a letter among all, by which they are ordered and pages follow each other.
+pub fn place(letter: &Letter) -> String {
+    format!("{:.9}-{}", letter.at, letter.id)
+}
+
+/// A replay that is ready to leave, and its letter as it is to be kept once it has.
+#[derive(Clone, Debug)]
+pub struct Parting {
+    /// The letter, with its replay noted as sent.
+    pub letter: Letter,
+    /// The version that this was decided on.
+    pub expected: u64,
+    /// The new message.
+    pub message: Outgoing,
+}
+
 /// Plans of backfill kept of one pipeline.
 pub const PLANS_MAX: usize = 64;
 
@@ -324,6 +379,19 @@ pub enum BusError {
 pub trait Bus: Send + Sync {
     /// Hands a message over. `Ok` means that it survives our death. Sending the same id again is harmless.
     async fn send(&self, message: &Outgoing, at: Timestamp) -> Result<(), BusError>;
+
+    /// Whether what is sent to a topic comes to tipoff's own subscriptions by itself. Where it does not, whoever sends takes
+    /// it in.
+    fn reaches_us(&self) -> bool {
+        true
+    }
+
+    /// Sends messages of replays and keeps their letters, each with its letter or not at all: false for one whose letter
+    /// somebody else has changed. Nothing where the bus does not share its store's commits; then a letter is kept before
+    /// its message is sent, and again after.
+    async fn part_with(&self, _partings: &[Parting], _at: Timestamp) -> Result<Option<Vec<bool>>, BusError> {
+        Ok(None)
+    }
 
     /// Tells people, and keeps it until it is over.
     async fn alert(&self, alert: &Alert) -> Result<(), BusError>;

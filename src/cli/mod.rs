@@ -10,6 +10,7 @@ mod check;
 mod command;
 mod dates;
 mod demo;
+mod dlq;
 mod doctor;
 mod effective;
 mod forecast;
@@ -135,6 +136,8 @@ enum Command {
     Health(monitor::PipelineHealth),
     /// What is on, whom tipoff told of it, and whether the ways to tell people work
     Alerts(alerts::Alerts),
+    /// What nobody could process: look at it, correct it, replay it, discard it
+    Dlq(dlq::Dlq),
     /// Tell nobody of an alert, or of a topic, for a while; it is told again if it is still on then
     Mute(alerts::MuteFor),
     /// End a mute
@@ -269,6 +272,7 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Rosters(rosters) => rosters.run(common).await,
         Command::Health(health) => health.run(common).await,
         Command::Alerts(alerts) => alerts.run(common).await,
+        Command::Dlq(dlq) => dlq.run(common).await,
         Command::Mute(mute) => mute.run(common).await,
         Command::Unmute(unmute) => unmute.run(common).await,
         Command::Hold(hold) => hold.run(common).await,

@@ -32,6 +32,8 @@ use crate::topology::Topology;
 const PUSH_DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
 /// How often deliveries to push targets are looked for.
 const PUSH_EVERY: Duration = Duration::from_millis(200);
+/// How often dead letters are looked for.
+const COLLECT_EVERY: Duration = Duration::from_millis(500);
 /// How often old rows are deleted.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
@@ -133,6 +135,9 @@ impl Serve {
         let pusher = Pusher::new(bus.clone()).map_err(Fault::unusable)?;
         let push = tokio::spawn(push(pusher, targets, stopping.clone()));
         let prune = tokio::spawn(prune(Arc::clone(&embedded), bus.clone(), keep, stopping.clone()));
+        let recipient: Arc<dyn Recipient> =
+            Arc::new(Listening { engine: engine.clone(), inbox: running.inbox.clone() });
+        let collect = tokio::spawn(collect(bus.clone(), recipient, stopping.clone()));
         let app = App {
             engine,
             inbox: running.inbox.clone(),
@@ -149,7 +154,7 @@ impl Serve {
         stop.send_replace(true);
         running.ended().await;
         closed(server).await;
-        let _ = tokio::join!(push, prune);
+        let _ = tokio::join!(push, prune, collect);
         Ok(Verdict::Holds)
     }
 
@@ -316,6 +321,31 @@ async fn push(pusher: Pusher, targets: PushTargets, mut stop: watch::Receiver<bo
             // What is not answered by then is made again at the next start.
             let _ = tokio::time::timeout(PUSH_DRAIN, pusher.idle()).await;
             return;
+        }
+    }
+}
+
+async fn collect(bus: EmbeddedBus, recipient: Arc<dyn Recipient>, mut stop: watch::Receiver<bool>) {
+    let clock = Clock::System;
+    match bus.catch_up(clock.now()).await {
+        Ok(0) => {}
+        Ok(count) => tracing::info!(count, "dead letters from before there was a ledger go into it"),
+        Err(error) => tracing::warn!("collect dead letters: {error}"),
+    }
+    loop {
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            collected = bus.collect(&recipient, clock.now()) => {
+                if let Err(error) = collected {
+                    tracing::warn!("collect dead letters: {error}");
+                }
+            }
+        }
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(COLLECT_EVERY) => {}
         }
     }
 }

@@ -94,6 +94,10 @@ name! {
     DispatchId
 }
 name! {
+    /// A message that nobody could process, as it is kept for operators.
+    LetterId
+}
+name! {
     /// A plan of backfill.
     PlanId
 }

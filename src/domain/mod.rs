@@ -6,6 +6,7 @@
 pub mod backfill;
 pub mod calendar;
 pub mod coverage;
+pub mod dead_letter;
 pub mod decide;
 pub mod effect;
 pub mod event;

@@ -94,13 +94,24 @@ pub enum Offer<T> {
     /// It is settled already.
     Settled(T, Settlement),
     /// It can never be applied: to be parked, then acknowledged.
-    ToPark(T, Box<Parked>),
+    ToPark(T, Box<(Parked, Delivery)>),
+    /// A dead letter: to be kept in the ledger, then acknowledged.
+    ToKeep(T, Box<Delivery>),
 }
 
 impl<T> Intake<T> {
     /// Takes a message in. It is due at once, or for a heartbeat when `engine`'s flush interval has passed.
     pub fn offer(&mut self, engine: &Engine, delivery: Delivery, token: T) -> Offer<T> {
         let now = engine.clock.now();
+        let declared = engine.declarations.topology.topic(&delivery.topic);
+        if declared.is_some_and(|topic| topic.carries == Carries::DeadLetter) {
+            return match engine.watch.refusal() {
+                Some(reason) => {
+                    Offer::Settled(token, Settlement::Nack { after: SignedDuration::from_secs(10), reason })
+                }
+                None => Offer::ToKeep(token, Box::new(delivery)),
+            };
+        }
         let decoded = decode(&routes(engine), &delivery);
         if !matches!(decoded, Decoded::Probe)
             && let Some(topic) = engine.declarations.topology.topic(&delivery.topic)
@@ -123,7 +134,8 @@ impl<T> Intake<T> {
                 Offer::Settled(token, Settlement::Nack { after: SignedDuration::from_secs(10), reason })
             }
             Decoded::Parked { reason } => {
-                Offer::ToPark(token, Box::new(parked(engine, &delivery, reason.slug(), &reason.to_string(), now)))
+                let parked = parked(engine, &delivery, reason.slug(), &reason.to_string(), now);
+                Offer::ToPark(token, Box::new((parked, delivery)))
             }
             Decoded::Events { key, events } => {
                 if self.count >= WAITING_MAX {
@@ -255,7 +267,7 @@ impl Engine {
             };
             let settlement = match settlement {
                 Settlement::Park { slug, reason } => {
-                    self.park(parked(self, &waiting.delivery, &slug, &reason, now)).await
+                    self.park(parked(self, &waiting.delivery, &slug, &reason, now), &waiting.delivery).await
                 }
                 other => other,
             };
@@ -269,8 +281,9 @@ impl Engine {
         settlements
     }
 
-    /// Keeps an input that can never be applied; if even that is impossible now, it is handed back.
-    pub async fn park(&self, parked: Parked) -> Settlement {
+    /// Keeps an input that can never be applied, and its message among the dead letters; if even that is impossible now, it is
+    /// handed back.
+    pub async fn park(&self, parked: Parked, delivery: &Delivery) -> Settlement {
         let (slug, reason) = (parked.slug.clone(), parked.reason.clone());
         // As many keys as there are topics, whatever names are sent.
         let declared = match self.declarations.topology.topic(&parked.topic) {
@@ -285,7 +298,11 @@ impl Engine {
             at: parked.at,
             about: About::default().done("it is kept with its reason and was acknowledged"),
         };
-        match self.suspect(self.store.park(parked).await) {
+        let kept = match self.suspect(self.keep_parked(&parked, delivery).await) {
+            Ok(()) => self.suspect(self.store.park(parked).await),
+            Err(error) => Err(error),
+        };
+        match kept {
             Ok(()) => {
                 self.alert(alert).await;
                 Settlement::Park { slug, reason }

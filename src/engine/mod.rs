@@ -8,6 +8,7 @@
 //! - [`calendar`]: reads the schedule, and opens the days around today.
 //! - [`forecast`]: works out what is to be expected of today, and tells a date when that changes.
 //! - [`backfill`]: fills what is missing of dates that are over.
+//! - [`dead_letter`]: keeps what nobody could process, and replays it.
 //! - [`export`]: writes the history from the journal, behind everything else.
 //! - [`monitor`]: gathers what the daily questions are answered from.
 //! - [`notify`]: tells people what is on and has not been told, and keeps what has.
@@ -23,6 +24,7 @@ pub mod backlog;
 pub mod breaker;
 pub mod calendar;
 pub mod cap;
+pub mod dead_letter;
 pub mod export;
 pub mod forecast;
 pub mod health;
@@ -87,6 +89,7 @@ pub struct Engine {
     progress: export::Progress,
     pasts: forecast::Pasts,
     answers: backfill::Answers,
+    keeping: dead_letter::Keeping,
 }
 
 /// Bounds and intervals of the loops.
@@ -186,6 +189,7 @@ impl Engine {
             progress: export::Progress::default(),
             pasts: forecast::Pasts::default(),
             answers: backfill::Answers::default(),
+            keeping: dead_letter::Keeping::default(),
         }
     }
 

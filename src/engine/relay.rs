@@ -43,6 +43,8 @@ const BACKOFF_MAX: SignedDuration = SignedDuration::from_mins(5);
 const TRIES_BEFORE_ALERT: u32 = 3;
 /// but not before something has waited this long: a service that starts from nothing refuses for some minutes.
 const WAIT_BEFORE_ALERT: SignedDuration = SignedDuration::from_mins(5);
+/// How the reason begins for which a dispatch that had to wait is not sent.
+pub(super) const UNWANTED: &str = "not wanted any more";
 /// Dates that the alert about a target names.
 const WAITING_SHOWN: usize = 20;
 /// What is known of each target: what waits for it, or that it works.
@@ -233,6 +235,9 @@ impl Engine {
                 Delivered::Parked { reason }
             }
             Err(Failure::Never(reason)) => {
+                if let Err(error) = self.suspect(self.keep_undeliverable(entry, &reason).await) {
+                    return Delivered::Deferred { until: after(now, BACKOFF_MAX), error: error.to_string() };
+                }
                 self.report(entry, "undeliverable", &reason, now).await;
                 Delivered::Parked { reason }
             }
@@ -383,11 +388,10 @@ impl Engine {
         let node = stored.partition.node(&dispatch.node);
         if let Some(run) = &dispatch.manifest.closes {
             let gone = !node.runs.contains_key(run);
-            return Ok(gone.then(|| format!("not wanted any more: {run} of {} has ended", dispatch.node)));
+            return Ok(gone.then(|| format!("{UNWANTED}: {run} of {} has ended", dispatch.node)));
         }
         let wanted = node.attempt == dispatch.manifest.attempt && matches!(node.state, State::Dispatched { .. });
-        Ok((!wanted)
-            .then(|| format!("not wanted any more: {} is {} ({})", dispatch.node, node.state.name(), node.attempt)))
+        Ok((!wanted).then(|| format!("{UNWANTED}: {} is {} ({})", dispatch.node, node.state.name(), node.attempt)))
     }
 
     /// Tells the partition what became of handing a dispatch over. If that cannot be stored, the next try tells it again.

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::Engine;
 use super::backfill::BACKFILL_EVERY;
+use super::dead_letter::LOOK_AFTER_EVERY;
 use super::forecast::FORECAST_EVERY;
 use super::intake::{Intake, Offer, Settlement};
 use super::relay::UnderWay;
@@ -106,6 +107,7 @@ pub fn run(engine: &Arc<Engine>, stop: &watch::Receiver<bool>) -> Running {
     tasks.spawn(backfill(Arc::clone(engine), decided_by_backfill, stop.clone()));
     tasks.spawn(watch_over(Arc::clone(engine), stop.clone()));
     tasks.spawn(notify(Arc::clone(engine), stop.clone()));
+    tasks.spawn(look_after_letters(Arc::clone(engine), stop.clone()));
     Running { inbox: Inbox(sender), tasks }
 }
 
@@ -171,7 +173,16 @@ async fn intake(
                         Offer::ToPark(settle, parked) => {
                             let engine = Arc::clone(&engine);
                             parking.spawn(async move {
-                                let settlement = engine.park(*parked).await;
+                                let (parked, delivery) = *parked;
+                                let settlement = engine.park(parked, &delivery).await;
+                                engine.count(&settlement);
+                                let _ = settle.send(settlement);
+                            });
+                        }
+                        Offer::ToKeep(settle, letter) => {
+                            let engine = Arc::clone(&engine);
+                            parking.spawn(async move {
+                                let settlement = engine.keep_dead(&letter).await;
                                 engine.count(&settlement);
                                 let _ = settle.send(settlement);
                             });
@@ -374,6 +385,19 @@ async fn notify(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) {
             biased;
             () = stopped(&mut stop) => return,
             () = tokio::time::sleep(nap) => {}
+        }
+    }
+}
+
+async fn look_after_letters(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) {
+    loop {
+        if let Err(error) = engine.look_after_letters().await {
+            tracing::warn!("look after dead letters: {error}");
+        }
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return,
+            () = tokio::time::sleep(LOOK_AFTER_EVERY) => {}
         }
     }
 }

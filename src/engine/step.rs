@@ -11,9 +11,9 @@ use super::Engine;
 use crate::domain::decide::decide;
 use crate::domain::effect::{About, Alert, Effect, Severity, Turn};
 use crate::domain::event::Event;
-use crate::domain::id::{AlertKey, PartitionKey};
+use crate::domain::id::{AlertKey, NodeId, PartitionKey};
 use crate::domain::invariant::Violation;
-use crate::domain::partition::Recorded;
+use crate::domain::partition::{Node, Partition, Recorded};
 use crate::port::{Commit, JournalEntry, OutboxEntry, StoreError};
 
 /// What became of a batch of events.
@@ -115,16 +115,7 @@ fn commit(
     now: crate::domain::time::Now,
 ) -> Commit {
     let version = stored.version + 1;
-    let moved = decision
-        .next
-        .nodes
-        .iter()
-        .filter_map(|(id, node)| {
-            let was = stored.partition.node(id);
-            let (from, to) = (was.state.name(), node.state.name());
-            (from != to || was.attempt != node.attempt).then(|| (id.clone(), from.to_owned(), to.to_owned()))
-        })
-        .collect();
+    let moved = moved(&stored.partition, &decision.next);
     let outbox = decision
         .effects
         .iter()
@@ -157,6 +148,16 @@ fn commit(
         }),
         partition: decision.next,
     }
+}
+
+/// The nodes whose state or attempt differs: node, before, after.
+pub(super) fn moved(before: &Partition, after: &Partition) -> Vec<(NodeId, String, String)> {
+    let differs = |(id, node): (&NodeId, &Node)| {
+        let was = before.node(id);
+        let (from, to) = (was.state.name(), node.state.name());
+        (from != to || was.attempt != node.attempt).then(|| (id.clone(), from.to_owned(), to.to_owned()))
+    };
+    after.nodes.iter().filter_map(differs).collect()
 }
 
 /// So many a minute, counted from the first.

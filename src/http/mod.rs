@@ -5,6 +5,7 @@
 //! Binds to loopback unless a token is configured; a browser's cross-site request is refused either way.
 
 pub mod alerts;
+pub mod dead_letters;
 pub mod guard;
 pub mod monitor;
 pub mod rest;
@@ -67,6 +68,8 @@ pub fn router(app: App) -> Router {
         .route("/v1/alerts", get(alerts::board))
         .route("/v1/alerts/mute", post(alerts::mute))
         .route("/v1/alerts/unmute", post(alerts::unmute))
+        .route("/v1/dead-letters", get(dead_letters::list))
+        .route("/v1/dead-letters/{id}", get(dead_letters::letter))
         .route("/game-coverage-alert", get(monitor::game_coverage).post(monitor::game_coverage))
         .route("/stale-processor-monitor", get(monitor::silence).post(monitor::silence))
         .route("/pipeline-health-summary", get(monitor::health).post(monitor::health))

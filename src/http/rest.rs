@@ -25,6 +25,7 @@ use crate::domain::coverage::Coverage;
 use crate::domain::id::{CheckId, NodeId, PipelineId, UnitId};
 use crate::engine::intake::Settlement;
 use crate::port::Row;
+use crate::topology::Carries;
 use crate::wire::inbound::Delivery;
 use crate::wire::{envelope, report};
 
@@ -132,7 +133,9 @@ pub async fn topic(
         let hint = crate::diagnostic::suggestion(topic, known);
         return refuse(StatusCode::NOT_FOUND, "NOT_FOUND", format!("topics.yaml has no topic `{topic}`{hint}"));
     };
-    let ours = declared.subscriptions().any(|(_, subscription)| subscription.consumer == "tipoff");
+    // Dead letters come to the ledger over the broker's own deliveries.
+    let ours = declared.carries != Carries::DeadLetter
+        && declared.subscriptions().any(|(_, subscription)| subscription.consumer == "tipoff");
     let (bytes, _room) = match read(&app, body).await {
         Ok(read) => read,
         Err(response) => return response,

@@ -13,6 +13,7 @@ use crate::domain::effect::{Severity, Turn};
 use crate::domain::notify::{Item, Notice};
 use crate::domain::time::after;
 use crate::engine::Settings;
+use crate::engine::dead_letter;
 use crate::engine::intake::Settlement;
 
 /// An expectation that was missed.
@@ -89,6 +90,20 @@ impl Judge<'_> {
             return (found != parked.count)
                 .then(|| format!("{found} inputs parked as {}, not {}; parked: {all:?}", parked.slug, parked.count));
         }
+        if let Some(letters) = &wanted.letters {
+            let standing =
+                |found: &dead_letter::Seen| letters.standing.as_ref().is_none_or(|it| found.standing.as_str() == it);
+            let are = |found: &&dead_letter::Seen| found.stage.as_str() == letters.are && standing(found);
+            let found = self.seen.letters.iter().filter(are).count();
+            let all = self.seen.letters.iter();
+            let all: Vec<String> = all
+                .map(|it| {
+                    format!("{} {} {}: {}", it.letter.id, it.stage.as_str(), it.standing.as_str(), it.letter.reason)
+                })
+                .collect();
+            return (found != letters.count)
+                .then(|| format!("{found} letters are {}, not {}; letters: {all:?}", letters.are, letters.count));
+        }
         if let Some(refused) = &wanted.refused {
             let found = self.seen.refused.get(&refused.target).copied().unwrap_or(0);
             let kills = usize::try_from(self.seen.kills).unwrap_or(usize::MAX);
@@ -104,8 +119,8 @@ impl Judge<'_> {
             return self.never(never);
         }
         Some(
-            "an expectation has one of dispatch, alert, told, settled, state, gaps, plan, parked, refused, \
-             alerts_at_most, never"
+            "an expectation has one of dispatch, alert, told, settled, state, gaps, plan, parked, letters, \
+             refused, alerts_at_most, never"
                 .to_owned(),
         )
     }

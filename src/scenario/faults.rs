@@ -13,14 +13,16 @@ use super::seen::Sent;
 use super::world::Dice;
 use crate::clock::Clock;
 use crate::domain::backfill::Plan;
+use crate::domain::dead_letter::Letter;
 use crate::domain::effect::Alert;
-use crate::domain::id::{AlertKey, ChannelId, DispatchId, NodeId, PartitionKey, PipelineId, RunId};
+use crate::domain::id::{AlertKey, ChannelId, DispatchId, LetterId, NodeId, PartitionKey, PipelineId, RunId};
 use crate::domain::notify::{Ledger, Notice, Sent as Told};
 use crate::port::{
-    Bus, BusError, Channel, Commit, Delivered, Document as _, JournalEntry, OutboxEntry, Parked, Store, StoreError,
-    Stored,
+    Bus, BusError, Channel, Commit, Delivered, Document as _, JournalEntry, Letters, OutboxEntry, Parked, Parting,
+    Store, StoreError, Stored,
 };
 use crate::wire::dispatch::Outgoing;
+use crate::wire::envelope::Content;
 
 /// What a store that fails does not do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,6 +96,14 @@ impl Bus for FaultyBus {
         };
         locked(&self.faults.sent).push((at, sent));
         Ok(())
+    }
+
+    fn reaches_us(&self) -> bool {
+        self.inner.reaches_us()
+    }
+
+    async fn part_with(&self, partings: &[Parting], at: Timestamp) -> Result<Option<Vec<bool>>, BusError> {
+        self.inner.part_with(partings, at).await
     }
 
     async fn alert(&self, alert: &Alert) -> Result<(), BusError> {
@@ -267,6 +277,31 @@ impl Store for FaultyStore {
             return Err(StoreError::Unavailable("killed before it was noted".to_owned()));
         }
         self.taking()?.keep_document(name, expected, document).await
+    }
+
+    async fn letter(&self, id: &LetterId) -> Result<Option<(Letter, u64)>, StoreError> {
+        self.there()?.letter(id).await
+    }
+
+    async fn letter_content(&self, id: &LetterId, version: usize) -> Result<Option<Content>, StoreError> {
+        self.there()?.letter_content(id, version).await
+    }
+
+    async fn letters(
+        &self,
+        which: Letters,
+        place: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(Letter, u64)>, StoreError> {
+        self.there()?.letters(which, place, limit).await
+    }
+
+    async fn keep_letter(&self, letter: &Letter, expected: u64, content: Option<Content>) -> Result<bool, StoreError> {
+        self.taking()?.keep_letter(letter, expected, content).await
+    }
+
+    async fn trim_letters(&self, most: usize) -> Result<usize, StoreError> {
+        self.taking()?.trim_letters(most).await
     }
 
     async fn exported(&self) -> Result<u64, StoreError> {

@@ -121,6 +121,9 @@ pub struct Step {
     /// An operator ends that; says why.
     #[serde(default)]
     pub resume_all: Option<StopStep>,
+    /// An operator replays dead letters, or discards them.
+    #[serde(default)]
+    pub letters: Option<LettersStep>,
     /// An operator plans backfill, or decides on a plan.
     #[serde(default)]
     pub backfill: Option<Backfilling>,
@@ -327,6 +330,29 @@ pub struct MuteStep {
     pub reason: String,
 }
 
+/// What an operator does with dead letters that wait.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LettersStep {
+    /// Those of this topic; all that wait where absent.
+    #[serde(default)]
+    pub topic: Option<String>,
+    /// What they are to say instead.
+    #[serde(default)]
+    pub with: Option<Value>,
+    /// Also what is not wanted any more, or of which that cannot be told.
+    #[serde(default)]
+    pub force: bool,
+    /// They are discarded rather than replayed.
+    #[serde(default)]
+    pub discard: bool,
+    /// Who; defaults to `operator`.
+    #[serde(default)]
+    pub actor: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
 /// A hold on a whole pipeline, or its end.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -489,6 +515,9 @@ pub struct Expectation {
     /// So many different inputs parked for this reason.
     #[serde(default)]
     pub parked: Option<WantedParked>,
+    /// So many dead letters that stand so.
+    #[serde(default)]
+    pub letters: Option<WantedLetters>,
     /// How often a target that refuses is called.
     #[serde(default)]
     pub refused: Option<WantedRefusals>,
@@ -710,6 +739,19 @@ pub struct WantedParked {
     pub count: usize,
 }
 
+/// Dead letters.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WantedLetters {
+    /// Where they stand: `waiting`, `asked`, `replayed`, `discarded`.
+    pub are: String,
+    /// Whether what they ask for is still wanted: `wanted`, `unneeded`, `unclear`.
+    #[serde(default)]
+    pub standing: Option<String>,
+    /// How many.
+    pub count: usize,
+}
+
 /// So many, so close together.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -770,6 +812,7 @@ impl Scenario {
                 step.unmute.is_some(),
                 step.hold_all.is_some(),
                 step.resume_all.is_some(),
+                step.letters.is_some(),
                 step.backfill.is_some(),
                 step.restart.is_some(),
                 step.breaks.is_some(),

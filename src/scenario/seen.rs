@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::domain::effect::{Severity, Turn};
 use crate::domain::id::{AlertKey, ChannelId, DispatchId, NodeId, PartitionKey};
 use crate::domain::notify::Notice;
+use crate::engine::dead_letter;
 use crate::engine::intake::Settlement;
 use crate::port::Parked;
 
@@ -109,6 +110,8 @@ pub struct Seen {
     pub checks: BTreeMap<usize, String>,
     /// Parked inputs.
     pub parked: Vec<Parked>,
+    /// Dead letters.
+    pub letters: Vec<dead_letter::Seen>,
     /// Calls of targets that refused them.
     pub refused: BTreeMap<String, usize>,
     /// How often the engine was killed beyond what the file says.

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::faults::{Faults, FaultyBus, FaultyStore, Outage, RecordedChannel, locked};
-use super::file::{Answer, Backfilling, Break, Denied, Scenario, Step, span};
+use super::file::{Answer, Backfilling, Break, Denied, LettersStep, Scenario, Step, span};
 use super::ground::Ground;
 use super::past::remember;
 use super::seen::{Entry, Seen, Sent, What};
@@ -28,12 +28,13 @@ use crate::domain::stop::Stop;
 use crate::domain::time::{Now, after};
 use crate::domain::view::{PartitionView, view};
 use crate::engine::backfill::Turned;
+use crate::engine::dead_letter::{self, Order, Selection};
 use crate::engine::forecast::FORECAST_EVERY;
 use crate::engine::intake::{Intake, Offer, Settlement};
 use crate::engine::notify::Notifier;
 use crate::engine::{Engine, Settings};
 use crate::pipeline::Declarations;
-use crate::port::{Bus, Channel, Store, StoreError};
+use crate::port::{Bus, Channel, LETTERS_MAX, Store, StoreError};
 use crate::wire::inbound::Delivery;
 
 /// Rounds of relaying at one instant before the world gives up: effects that beget effects must come to an end.
@@ -323,6 +324,7 @@ impl<'a> World<'a> {
             }
         }
         self.seen.parked = self.store.parked(10_000).await?;
+        self.seen.letters = self.letters().await?;
         self.seen.refused = std::mem::take(&mut *locked(&self.faults.refused));
         self.seen.ended = end;
         Ok(self.seen)
@@ -632,7 +634,12 @@ impl<'a> World<'a> {
             Offer::Taken => {}
             Offer::Settled(index, settlement) => self.settle(index, settlement, at),
             Offer::ToPark(index, parked) => {
-                let settlement = engine.park(*parked).await;
+                let (parked, delivery) = *parked;
+                let settlement = engine.park(parked, &delivery).await;
+                self.settle(index, settlement, at);
+            }
+            Offer::ToKeep(index, letter) => {
+                let settlement = engine.keep_dead(&letter).await;
                 self.settle(index, settlement, at);
             }
         }
@@ -672,6 +679,42 @@ impl<'a> World<'a> {
         }
     }
 
+    /// The ledger, at the end.
+    async fn letters(&self) -> Result<Vec<dead_letter::Seen>, RunError> {
+        let Some(engine) = &self.engine else { return Ok(Vec::new()) };
+        let all = Selection { all: true, ..Selection::default() };
+        let board = engine.dead_letters(&all, (None, LETTERS_MAX), 0).await;
+        Ok(board.map_err(|error| RunError::File(error.to_string()))?.letters)
+    }
+
+    /// An operator replays letters, or discards them.
+    async fn with_letters(&mut self, asked: LettersStep, at: Timestamp) -> Result<(), RunError> {
+        let Some(engine) = &self.engine else { return Ok(()) };
+        let order = Order {
+            selection: Selection { topic: asked.topic, ..Selection::default() },
+            force: asked.force,
+            actor: asked.actor.unwrap_or_else(|| "operator".to_owned()),
+            reason: Some(asked.reason.clone()),
+            with: asked.with.map(|body| body.to_string().into_bytes()),
+            ..Order::default()
+        };
+        let done = match asked.discard {
+            true => engine.discard(&order, &asked.reason, true).await,
+            false => engine.replay(&order, &mut |_| {}).await,
+        };
+        match done {
+            Ok(outcomes) => {
+                for outcome in outcomes {
+                    let words =
+                        format!("letter {}: {} {}", outcome.id, outcome.verdict.as_str(), outcome.verdict.why());
+                    self.world(at, words);
+                }
+            }
+            Err(error) => self.world(at, format!("refused: {error}")),
+        }
+        Ok(())
+    }
+
     async fn step(&mut self, step: Step, at: Timestamp) -> Result<(), RunError> {
         // Whoever asks a service that does not answer asks again when it does.
         let asks = step.schedule.is_some()
@@ -680,6 +723,7 @@ impl<'a> World<'a> {
             || step.unmute.is_some()
             || step.hold_all.is_some()
             || step.resume_all.is_some()
+            || step.letters.is_some()
             || step.backfill.is_some();
         if self.engine.is_none() && asks {
             self.enqueue(self.down_until.max(at), Input::Step(Box::new(step)));
@@ -748,6 +792,8 @@ impl<'a> World<'a> {
             {
                 self.world(at, format!("refused: {error}"));
             }
+        } else if let Some(asked) = step.letters {
+            self.with_letters(asked, at).await?;
         } else if let Some(asked) = step.resume_all {
             let actor = asked.actor.as_deref().unwrap_or("operator");
             self.world(at, format!("{actor} ends the hold on {}", asked.pipeline));

@@ -104,7 +104,7 @@ pub fn decode(routes: &Routes<'_>, delivery: &Delivery) -> Decoded {
 }
 
 /// The data as an object of known fields, unknown ones left aside.
-fn object<T: DeserializeOwned>(data: &[u8]) -> Result<T, Reason> {
+pub(super) fn object<T: DeserializeOwned>(data: &[u8]) -> Result<T, Reason> {
     if data.len() > DATA_MAX {
         return Err(Reason::TooLarge { bytes: data.len() });
     }

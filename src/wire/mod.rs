@@ -6,9 +6,12 @@ pub mod envelope;
 pub mod heartbeat;
 pub mod history;
 pub mod inbound;
+pub mod letter;
 mod name;
 pub mod parked;
 pub mod producer;
 pub mod report;
 pub mod table;
 mod value;
+
+pub use value::is_control;

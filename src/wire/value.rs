@@ -199,9 +199,9 @@ pub(super) fn date_in(path: &str) -> Option<Date> {
 }
 
 /// Whether a character could break a line, a terminal or a header it is shown in, or turn the text around it.
-pub(super) fn is_control(c: char) -> bool {
+pub fn is_control(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{061c}' | '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// At most `max` characters of `text` on one line, controls replaced, so that a producer's words can be shown anywhere and

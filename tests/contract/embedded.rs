@@ -50,6 +50,7 @@ topics:
     carries: dead-letter
     subscriptions:
       letters: { consumer: operators, delivery: pull }
+      copies: { consumer: tipoff, delivery: pull }
 ";
 
 pub fn topics() -> Arc<Topology> {

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use tipoff::domain::backfill::{Draft, Item, ItemState, Plan, Said, Status};
+use tipoff::domain::dead_letter::{About, Again, Cause, Discarded, Kind, Letter, Version};
 use tipoff::domain::effect::Effect;
-use tipoff::domain::id::{PartitionKey, RequestId};
+use tipoff::domain::id::{LetterId, PartitionKey, RequestId};
 use tipoff::domain::notify::{Ledger, Notice};
 use tipoff::domain::partition::Partition;
 use tipoff::domain::time::Now;
 use tipoff::port::{
-    Commit, Delivered, JournalEntry, OutboxEntry, PARKED_MAX, PLANS_MAX, Parked, Store, StoreError, Stored,
+    Commit, Delivered, JournalEntry, Letters, OutboxEntry, PARKED_MAX, PLANS_MAX, Parked, Store, StoreError, Stored,
+    place,
 };
 
 use super::second;
@@ -32,6 +34,8 @@ pub async fn contract(store: Arc<dyn Store>) {
     documents_of_other_names_are_others(&*store).await;
     no_more_is_taken_than_there_is(&store).await;
     plans_are_numbered_and_compared(&*store).await;
+    letters_are_numbered_and_compared(&*store).await;
+    letters_come_in_pages_and_settled_ones_make_room(&*store).await;
     no_update_is_lost(store).await;
 }
 
@@ -293,6 +297,86 @@ pub async fn a_flood_of_poison_is_bounded(store: Arc<dyn Store>) {
     assert_eq!(parked.len() as u64, PARKED_MAX + 1);
     let overflow = parked.iter().find(|parked| parked.fingerprint == "overflow").unwrap();
     assert_eq!(overflow.count, 5);
+}
+
+/// A letter that came at that instant.
+pub fn letter(id: &str, at: Timestamp) -> Letter {
+    Letter {
+        id: LetterId::from(id),
+        kind: Kind::Dead,
+        topic: Some("done".into()),
+        subscription: Some("theirs".into()),
+        message_id: "7".into(),
+        published: at,
+        at,
+        attempts: 5,
+        reason: "503".into(),
+        cause: Cause { fingerprint: "ab".into(), words: "theirs: 503".into() },
+        about: About::default(),
+        versions: vec![Version { at, actor: None, reason: None, size: 2, is_whole: true }],
+        replays: Vec::new(),
+        discarded: None,
+    }
+}
+
+async fn letters_are_numbered_and_compared(store: &dyn Store) {
+    // Of two who change the same letter one does; what each version says is kept.
+    let content = (vec![0xff, b'{'], BTreeMap::from([("a".to_owned(), "b".to_owned())]));
+    let mut kept = letter("compared", second(1));
+    assert!(store.letter(&kept.id).await.unwrap().is_none());
+    assert!(!store.keep_letter(&kept, 3, None).await.unwrap(), "there is no third version");
+    assert!(store.keep_letter(&kept, 0, Some(content.clone())).await.unwrap());
+    assert!(!store.keep_letter(&letter("compared", second(9)), 0, None).await.unwrap(), "it is kept already");
+    assert_eq!(store.letter(&kept.id).await.unwrap(), Some((kept.clone(), 1)));
+    let correction = Version { actor: Some("ann".into()), ..kept.versions[0].clone() };
+    kept.correct(correction).unwrap();
+    let corrected = (b"{}".to_vec(), BTreeMap::new());
+    assert!(store.keep_letter(&kept, 1, Some(corrected.clone())).await.unwrap());
+    assert!(!store.keep_letter(&kept, 1, None).await.unwrap(), "somebody else was faster");
+    assert_eq!(store.letter(&kept.id).await.unwrap(), Some((kept.clone(), 2)));
+    assert_eq!(store.letter_content(&kept.id, 0).await.unwrap(), Some(content));
+    assert_eq!(store.letter_content(&kept.id, 1).await.unwrap(), Some(corrected));
+    assert_eq!(store.letter_content(&kept.id, 2).await.unwrap(), None);
+    discarded(store, kept).await;
+}
+
+async fn discarded(store: &dyn Store, mut letter: Letter) {
+    let (_, version) = store.letter(&letter.id).await.unwrap().unwrap();
+    let at = letter.at;
+    letter.discard(Discarded { actor: "ann".into(), reason: "seen".into(), at }).unwrap();
+    assert!(store.keep_letter(&letter, version, None).await.unwrap());
+}
+
+async fn letters_come_in_pages_and_settled_ones_make_room(store: &dyn Store) {
+    let empty = || Some((Vec::new(), BTreeMap::new()));
+    for number in 10..15 {
+        assert!(store.keep_letter(&letter(&format!("p{number}"), second(number)), 0, empty()).await.unwrap());
+    }
+    let ids = async |which, after: Option<&str>, limit| {
+        let page = store.letters(which, after, limit).await.unwrap();
+        page.into_iter().map(|(letter, _)| letter.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(Letters::Open, None, 2).await, ["p14", "p13"]);
+    let after = place(&letter("p13", second(13)));
+    assert_eq!(ids(Letters::Open, Some(&after), 10).await, ["p12", "p11", "p10"]);
+    // One is being replayed: it is open, and found among those that were left over.
+    let mut asked = letter("p12", second(12));
+    asked.ask(Again::Refused, ("ann", None), "digest".into(), second(20)).unwrap();
+    assert!(store.keep_letter(&asked, 1, None).await.unwrap());
+    assert_eq!(ids(Letters::Asked, None, 10).await, ["p12"]);
+    assert_eq!(ids(Letters::Open, None, 10).await.len(), 5);
+    asked.sent(second(21));
+    assert!(store.keep_letter(&asked, 2, None).await.unwrap());
+    assert_eq!(ids(Letters::Asked, None, 10).await, Vec::<String>::new());
+    discarded(store, letter("p11", second(11))).await;
+    assert_eq!(ids(Letters::Open, None, 10).await, ["p14", "p13", "p10"]);
+    assert_eq!(ids(Letters::All, None, 10).await.len(), 6);
+    // With the one of another check three are settled. What waits never goes, whatever the bound.
+    assert_eq!(store.trim_letters(6).await.unwrap(), 6);
+    assert_eq!(store.trim_letters(5).await.unwrap(), 5);
+    assert_eq!(store.trim_letters(0).await.unwrap(), 3);
+    assert_eq!(ids(Letters::All, None, 10).await, ["p14", "p13", "p10"]);
+    assert_eq!(store.letter_content(&"p11".into(), 0).await.unwrap(), None);
 }
 
 async fn the_export_goes_forward(store: &dyn Store) {

@@ -4,6 +4,7 @@
 //! only with the same id.
 
 mod alerts;
+mod dead_letters;
 #[path = "../support/emulator.rs"]
 mod emulator;
 mod hostile;

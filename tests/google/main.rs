@@ -2,6 +2,7 @@
 
 #[path = "../support/cloud.rs"]
 mod cloud;
+mod dead_letters;
 #[path = "../support/emulator.rs"]
 mod emulator;
 mod half_dead;

@@ -5,6 +5,7 @@
 
 mod backfill;
 mod calendar;
+mod dead_letters;
 mod forecast;
 mod graphs;
 mod model;

@@ -87,6 +87,26 @@ impl Cloud {
         call.set_topic(format!("projects/{}/topics/{topic}", self.project)).send().await.unwrap();
     }
 
+    /// Hands back whatever comes over `subscription` for as long as the tasks live, until the broker gives up on it.
+    pub async fn refuse(&self, tasks: &mut JoinSet<()>, subscription: &str) {
+        let client = Subscriber::builder()
+            .with_endpoint(format!("http://{}", self.pubsub.address))
+            .with_credentials(anonymous::Builder::new().build())
+            .build()
+            .await
+            .unwrap();
+        let name = format!("projects/{}/subscriptions/{subscription}", self.project);
+        tasks.spawn(async move {
+            loop {
+                let mut stream = client.subscribe(&name).build();
+                while let Some(Ok((_, handler))) = stream.next().await {
+                    drop(handler);
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+    }
+
     /// Reads `subscription` for as long as the tasks live, and hands every message to `see` before it is acknowledged.
     pub async fn consume(
         &self,

@@ -2,7 +2,7 @@
 //! too old.
 //!
 //! A message sent to a topic becomes one delivery for each declared subscription but those of tipoff itself, whose
-//! intake the caller serves directly. A call of a service becomes a delivery on a subscription of its own, named
+//! intake the caller serves directly; on a dead-letter topic for those as well, out of which the ledger is filled. A call of a service becomes a delivery on a subscription of its own, named
 //! `http:SERVICE/PATH`. What a delivery waits for is one instant, `not_before`: the end of a lease while somebody holds
 //! one, the end of a pause after a refusal. Nothing has to be running for a lease to expire.
 
@@ -15,15 +15,15 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, Row, params};
 
-use super::Embedded;
 use super::database::Database;
 use super::store::rows_max;
-use super::text::{corrupt, get, instant, json, read_instant, read_json};
+use super::text::{checksum, corrupt, get, instant, json, read_instant, read_json};
+use super::{Embedded, letters};
 use crate::domain::effect::{About, Alert, Severity, Turn};
 use crate::domain::id::AlertKey;
 use crate::domain::time::after;
-use crate::port::{Bus, BusError, StoreError};
-use crate::topology::{Backoff, Subscription, Topology};
+use crate::port::{Bus, BusError, Parting, StoreError};
+use crate::topology::{Backoff, Carries, Subscription, Topology};
 use crate::wire::dispatch::{Outgoing, Target};
 
 /// The consumer of the subscriptions that the caller serves by itself.
@@ -105,6 +105,40 @@ impl Bus for EmbeddedBus {
             at,
         };
         Ok(self.database.write(move |db| message.store(db, &subscriptions)).await?)
+    }
+
+    fn reaches_us(&self) -> bool {
+        false
+    }
+
+    async fn part_with(&self, partings: &[Parting], at: Timestamp) -> Result<Option<Vec<bool>>, BusError> {
+        let mut ready = Vec::with_capacity(partings.len());
+        for Parting { letter, expected, message } in partings {
+            let Target::Topic(topic) = &message.target else {
+                return Err(BusError::Refused(format!("{} is no topic", message.target)));
+            };
+            let subscriptions = self.subscribers(topic)?;
+            let message = New {
+                id: message.id.clone(),
+                topic: topic.clone(),
+                data: message.body.clone(),
+                attributes: message.attributes.clone(),
+                at,
+            };
+            ready.push((letters::Written::of(letter, *expected, None)?, message, subscriptions));
+        }
+        let parted = self.database.write(move |db| {
+            let mut parted = Vec::with_capacity(ready.len());
+            for (letter, message, subscriptions) in ready {
+                let kept = letter.store(db)?;
+                if kept {
+                    message.store(db, &subscriptions)?;
+                }
+                parted.push(kept);
+            }
+            Ok(parted)
+        });
+        Ok(Some(parted.await?))
     }
 
     async fn alert(&self, alert: &Alert) -> Result<(), BusError> {
@@ -282,8 +316,69 @@ impl EmbeddedBus {
     fn subscribers(&self, topic: &str) -> Result<Vec<String>, BusError> {
         let declared =
             self.topology.topic(topic).ok_or_else(|| BusError::Refused(format!("topic `{topic}` is not declared")))?;
-        let others = declared.subscriptions().filter(|(_, subscription)| subscription.consumer != OURSELVES);
+        let is_letters = declared.carries == Carries::DeadLetter;
+        let others =
+            declared.subscriptions().filter(|(_, subscription)| is_letters || subscription.consumer != OURSELVES);
         Ok(others.map(|(name, _)| name.to_string()).collect())
+    }
+
+    /// The subscriptions over which dead letters come to the ledger, each with its topic.
+    pub(super) fn letter_boxes(&self) -> impl Iterator<Item = (&str, &str)> {
+        let ours = self.topology.consumed_by(OURSELVES);
+        let is_letters =
+            |name: &str| self.topology.topic(name).is_some_and(|topic| topic.carries == Carries::DeadLetter);
+        ours.filter(move |(topic, _, _)| is_letters(topic.as_str()))
+            .map(|(topic, name, _)| (topic.as_str(), name.as_str()))
+    }
+
+    /// Has letters that came before their topic's subscription of ours was declared come over it as well, once for each
+    /// declaration. How many.
+    pub async fn catch_up(&self, at: Timestamp) -> Result<usize, BusError> {
+        let boxes: BTreeMap<String, String> =
+            self.letter_boxes().map(|(topic, name)| (topic.to_owned(), name.to_owned())).collect();
+        let names: Vec<&str> = boxes.iter().flat_map(|(topic, name)| [topic.as_str(), name.as_str()]).collect();
+        let done = format!("caught up:{}", checksum(&names));
+        let caught_up = self.database.write(move |db| {
+            if db.prepare_cached("SELECT 1 FROM cursors WHERE name = ?1")?.exists([&done])? {
+                return Ok(0);
+            }
+            let mut query = db.prepare("SELECT id, topic FROM messages")?;
+            let mut rows = query.query([])?;
+            let mut found = 0;
+            while let Some(row) = rows.next()? {
+                let (id, topic): (String, String) = (row.get(0)?, row.get(1)?);
+                if let Some(name) = boxes.get(&topic) {
+                    found += db
+                        .prepare_cached(
+                            "INSERT INTO deliveries (message, subscription, not_before) VALUES (?1, ?2, ?3)
+                             ON CONFLICT (message, subscription) DO NOTHING",
+                        )?
+                        .execute([&id, name, &instant(at)])?;
+                }
+            }
+            db.prepare_cached("INSERT INTO cursors (name, value) VALUES (?1, 1)")?.execute([&done])?;
+            Ok(found)
+        });
+        Ok(caught_up.await?)
+    }
+
+    /// Those of the ledger's subscriptions that have something to deliver at `at`, each with its topic.
+    pub(super) async fn filled(&self, at: Timestamp) -> Result<Vec<(String, String)>, BusError> {
+        let boxes: BTreeMap<String, String> =
+            self.letter_boxes().map(|(topic, name)| (name.to_owned(), topic.to_owned())).collect();
+        let filled = self.database.read(move |db| {
+            let mut query = db.prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM deliveries WHERE subscription = ?1 AND settled_at IS NULL AND not_before <= ?2)",
+            )?;
+            let mut filled = Vec::new();
+            for (name, topic) in boxes {
+                if query.query_row([&name, &instant(at)], |row| row.get(0))? {
+                    filled.push((topic, name));
+                }
+            }
+            Ok(filled)
+        });
+        Ok(filled.await?)
     }
 
     fn terms(&self, subscription: &str) -> Result<Terms, BusError> {

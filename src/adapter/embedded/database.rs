@@ -12,7 +12,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::{documents, plans, warehouse};
+use super::{documents, letters, plans, warehouse};
 use crate::port::StoreError;
 
 /// The file's name within its directory.
@@ -21,7 +21,7 @@ pub const FILE: &str = "tipoff.db";
 /// `tipo` in ASCII: tells our file from any other SQLite file.
 const APPLICATION_ID: i32 = 0x7469_706f;
 /// The layout of the tables in this version of the program.
-const SCHEMA: i32 = 5;
+const SCHEMA: i32 = 6;
 /// How long a writer waits for another process's transaction: those take milliseconds, a backup may take seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests committed together. More adds latency for the first of them and saves nothing measurable.
@@ -270,7 +270,7 @@ fn create(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
     match check_identity(&transaction, path)? {
         SCHEMA => return Ok(()),
         0 => transaction.execute_batch(TABLES).map_err(refused)?,
-        // Earlier ones lack whose an alert is, documents, plans, and tables of the warehouse.
+        // Earlier ones lack whose an alert is, documents, letters, plans, and tables of the warehouse.
         _ => {
             let known = "SELECT count(*) FROM pragma_table_info('alerts') WHERE name = 'about'";
             if transaction.query_row(known, [], |row| row.get::<_, i32>(0)).map_err(refused)? == 0 {
@@ -279,6 +279,7 @@ fn create(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
         }
     }
     transaction.execute_batch(documents::TABLE).map_err(refused)?;
+    transaction.execute_batch(letters::TABLES).map_err(refused)?;
     transaction.execute_batch(warehouse::REPORTS).map_err(refused)?;
     transaction.execute_batch(plans::TABLE).map_err(refused)?;
     transaction.execute_batch(&warehouse::history_tables()).map_err(refused)?;

@@ -10,8 +10,10 @@
 //! It reads no clock: whatever needs the time is given it.
 
 mod bus;
+mod collect;
 mod database;
 mod documents;
+mod letters;
 mod plans;
 mod push;
 mod store;
@@ -71,7 +73,8 @@ impl Embedded {
         self.database.read(|db| Ok(db.pragma_query_value(None, "page_count", |row| row.get(0))?)).await
     }
 
-    /// Deletes sent effects, exported journal entries, settled deliveries and superseded reports from before `before`.
+    /// Deletes sent effects, exported journal entries, settled deliveries, settled letters and superseded reports from before
+    /// `before`.
     /// A journal entry that has not been exported is kept whatever its age, as is whatever is still to be delivered.
     pub async fn prune(&self, before: Timestamp) -> Result<Pruned, StoreError> {
         self.database.write(move |db| store::prune(db, before)).await

@@ -8,12 +8,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::text::{checksum, corrupt, get, instant, json, read_instant, read_json};
-use super::{Embedded, bus, documents, plans, warehouse};
+use super::{Embedded, bus, documents, letters, plans, warehouse};
 use crate::domain::backfill::Plan;
+use crate::domain::dead_letter::Letter;
 use crate::domain::effect::{Effect, Severity};
-use crate::domain::id::{NodeId, PartitionKey, PipelineId, RunId};
+use crate::domain::id::{LetterId, NodeId, PartitionKey, PipelineId, RunId};
 use crate::domain::partition::Partition;
-use crate::port::{Commit, Delivered, JournalEntry, OutboxEntry, PARKED_MAX, Parked, Store, StoreError, Stored};
+use crate::port::{
+    Commit, Delivered, JournalEntry, Letters, OutboxEntry, PARKED_MAX, Parked, Store, StoreError, Stored,
+};
+use crate::wire::envelope::Content;
 
 /// The layout of a partition's document in this version of the program.
 const DOCUMENT: u32 = 1;
@@ -40,6 +44,8 @@ pub struct Pruned {
     pub messages: usize,
     /// Reports that were told anew since.
     pub reports: usize,
+    /// Letters that nothing more is to be done about.
+    pub letters: usize,
 }
 
 /// A processor's lock, as processors keep it to themselves for the time of a run.
@@ -273,6 +279,35 @@ impl Store for Embedded {
     async fn keep_document(&self, name: &str, expected: u64, document: &Value) -> Result<bool, StoreError> {
         let (name, document) = (name.to_owned(), document.clone());
         self.database.write(move |db| documents::keep(db, &name, expected, &document)).await
+    }
+
+    async fn letter(&self, id: &LetterId) -> Result<Option<(Letter, u64)>, StoreError> {
+        let id = id.clone();
+        self.database.read(move |db| letters::read(db, &id)).await
+    }
+
+    async fn letter_content(&self, id: &LetterId, version: usize) -> Result<Option<Content>, StoreError> {
+        let id = id.clone();
+        self.database.read(move |db| letters::content(db, &id, version)).await
+    }
+
+    async fn letters(
+        &self,
+        which: Letters,
+        place: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(Letter, u64)>, StoreError> {
+        let place = place.map(str::to_owned);
+        self.database.read(move |db| letters::page(db, which, place.as_deref(), limit)).await
+    }
+
+    async fn keep_letter(&self, letter: &Letter, expected: u64, content: Option<Content>) -> Result<bool, StoreError> {
+        let written = letters::Written::of(letter, expected, content)?;
+        self.database.write(move |db| written.store(db)).await
+    }
+
+    async fn trim_letters(&self, most: usize) -> Result<usize, StoreError> {
+        self.database.write(move |db| letters::trim(db, most)).await
     }
 
     async fn exported(&self) -> Result<u64, StoreError> {
@@ -640,7 +675,8 @@ pub(super) fn prune(db: &Connection, before: Timestamp) -> Result<Pruned, StoreE
         .execute(params![before, exported(db)?])?;
     let (deliveries, messages) = bus::prune(db, &before)?;
     let reports = warehouse::prune(db, &before)?;
-    Ok(Pruned { outbox, journal, deliveries, messages, reports })
+    let letters = letters::prune(db, &before)?;
+    Ok(Pruned { outbox, journal, deliveries, messages, reports, letters })
 }
 
 fn read_key(row: &Row<'_>, what: &str) -> Result<PartitionKey, StoreError> {

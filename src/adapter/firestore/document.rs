@@ -130,6 +130,13 @@ impl Read {
         }
     }
 
+    pub fn bytes(&self, name: &str) -> Result<&[u8], StoreError> {
+        match self.field(name) {
+            Some(ValueType::BytesValue(bytes)) => Ok(bytes),
+            found => Err(self.corrupt(name, found)),
+        }
+    }
+
     pub fn instant(&self, name: &str) -> Result<Timestamp, StoreError> {
         match self.field(name) {
             Some(ValueType::TimestampValue(at)) => {

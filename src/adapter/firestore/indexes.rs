@@ -6,7 +6,7 @@
 pub type Index = (&'static str, &'static [(&'static str, bool)]);
 
 /// Every composite index.
-pub const INDEXES: [Index; 5] = [
+pub const INDEXES: [Index; 8] = [
     // The outbox: what is due, and the earliest that will be; what was parked.
     ("outbox", &[("state", false), ("due", false)]),
     ("outbox", &[("state", false), ("decided_at", true), ("number", true)]),
@@ -14,12 +14,16 @@ pub const INDEXES: [Index; 5] = [
     ("partitions", &[("pipeline", false), ("date", true)]),
     // The journal of a date.
     ("journal", &[("key", false), ("at", false)]),
+    // Dead letters: those that wait, those of which a replay was left over, and the oldest settled ones.
+    ("letters", &[("open", false), ("place", true)]),
+    ("letters", &[("asked", false), ("place", true)]),
+    ("letters", &[("open", false), ("place", false)]),
     // Alerts that are on.
     ("alerts", &[("on", false), ("changed_at", false)]),
 ];
 
 /// Collections whose documents go when their `expire_at` has come, once the database has that policy.
-pub const EXPIRING: [&str; 5] = ["partitions", "outbox", "journal", "alerts", "plans"];
+pub const EXPIRING: [&str; 7] = ["partitions", "outbox", "journal", "alerts", "plans", "letters", "letter_contents"];
 
 #[cfg(test)]
 mod tests {

@@ -8,12 +8,13 @@
 //! - journals, settled effects and old dates carry `expire_at`, for a TTL policy of the database to delete.
 //!
 //! Collections, each with the configured prefix: `partitions`, `outbox`, `journal`, `parked`, `alerts`, `cursors`,
-//! `plans`. The composite indexes are in [`indexes`].
+//! `plans`, `letters`, `letter_contents`. The composite indexes are in [`indexes`].
 
 mod alerts;
 mod document;
 pub mod heartbeats;
 pub mod indexes;
+mod letters;
 mod plans;
 mod sharing;
 mod store;

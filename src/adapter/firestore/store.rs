@@ -19,11 +19,15 @@ use super::document::{
     Only, Read, at_least, bytes, commit_instant, compared, increment, instant, integer, json, text, transformed, write,
 };
 use crate::domain::backfill::Plan;
+use crate::domain::dead_letter::Letter;
 use crate::domain::effect::{Alert, Severity, Turn};
-use crate::domain::id::{AlertKey, NodeId, PartitionKey, PipelineId, RunId};
+use crate::domain::id::{AlertKey, LetterId, NodeId, PartitionKey, PipelineId, RunId};
 use crate::domain::partition::Partition;
 use crate::domain::time::after;
-use crate::port::{Commit, Delivered, JournalEntry, OutboxEntry, PARKED_MAX, Parked, Store, StoreError, Stored};
+use crate::port::{
+    Commit, Delivered, JournalEntry, Letters, OutboxEntry, PARKED_MAX, Parked, Store, StoreError, Stored,
+};
+use crate::wire::envelope::Content;
 
 const PARTITIONS: &str = "partitions";
 pub(super) const OUTBOX: &str = "outbox";
@@ -95,7 +99,7 @@ fn instant_of(number: u64) -> Timestamp {
 }
 
 /// As many documents as a query may ask for.
-fn limited(limit: usize) -> u32 {
+pub(super) fn limited(limit: usize) -> u32 {
     u32::try_from(limit).unwrap_or(u32::MAX).min(i32::MAX.unsigned_abs())
 }
 
@@ -631,6 +635,31 @@ impl Store for Firestore {
         })
         .await?;
         Ok(ours)
+    }
+
+    async fn letter(&self, id: &LetterId) -> Result<Option<(Letter, u64)>, StoreError> {
+        self.read_letter(id).await
+    }
+
+    async fn letter_content(&self, id: &LetterId, version: usize) -> Result<Option<Content>, StoreError> {
+        self.read_content(id, version).await
+    }
+
+    async fn letters(
+        &self,
+        which: Letters,
+        place: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(Letter, u64)>, StoreError> {
+        self.page_of_letters(which, place, limit).await
+    }
+
+    async fn keep_letter(&self, letter: &Letter, expected: u64, content: Option<Content>) -> Result<bool, StoreError> {
+        self.store_letter(letter, expected, content).await
+    }
+
+    async fn trim_letters(&self, most: usize) -> Result<usize, StoreError> {
+        self.trim(most).await
     }
 
     async fn exported(&self) -> Result<u64, StoreError> {

@@ -41,6 +41,8 @@ const PROBE_EVERY: Duration = Duration::from_secs(20);
 /// The usual patience with a stream. With a probe every 20 s from each of three processes, a live one
 /// of a heartbeat topic misses all of them about once in a thousand.
 const IDLE_MAX: Duration = Duration::from_secs(120);
+/// How many times as long a stream of dead letters may be silent.
+const PATIENCE_WITH_LETTERS: u32 = 10;
 /// How long silence is borne.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
@@ -120,7 +122,14 @@ impl Subscribers {
             .consumed_by(OURSELVES)
             .map(|(topic, name, _)| {
                 let carries = topology.topic(topic.as_str()).map(|topic| topic.carries);
-                (topic.to_string(), name.to_string(), carries == Some(Carries::Heartbeat))
+                let proves = carries == Some(Carries::Heartbeat);
+                // Hardly anything comes over most of them, so silence there says little.
+                let idle_max = if carries == Some(Carries::DeadLetter) {
+                    patience.idle_max.saturating_mul(PATIENCE_WITH_LETTERS)
+                } else {
+                    patience.idle_max
+                };
+                (topic.to_string(), name.to_string(), proves, idle_max)
             })
             .collect();
         // Together no more than the intake takes without handing back.
@@ -128,14 +137,14 @@ impl Subscribers {
         let bytes = Arc::new(Semaphore::new(ROOM_KB as usize));
         let mut tasks = JoinSet::new();
         let probed: Vec<String> =
-            declared.iter().filter(|(_, _, proves)| *proves).map(|(topic, _, _)| topic.clone()).collect();
+            declared.iter().filter(|(_, _, proves, _)| *proves).map(|(topic, ..)| topic.clone()).collect();
         if !probed.is_empty() {
             for topic in &probed {
                 recipient.heard(topic, Timestamp::MIN);
             }
             tasks.spawn(probe(Arc::clone(publisher), probed, patience.probe_every, stop.clone()));
         }
-        for (topic, name, proves) in declared {
+        for (topic, name, proves, idle_max) in declared {
             let supervised = Supervised {
                 recipient: Arc::clone(recipient),
                 client: client(connection).await?,
@@ -144,7 +153,7 @@ impl Subscribers {
                 topic,
                 name,
                 proves,
-                idle_max: patience.idle_max,
+                idle_max,
                 places,
                 bytes: Arc::clone(&bytes),
                 stop: stop.clone(),

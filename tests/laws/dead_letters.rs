@@ -1,0 +1,217 @@
+//! What may become of a dead letter, whatever operators, crashes and brokers do to it, and when its work is still wanted.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use tipoff::domain::dead_letter::{
+    About, Again, Cause, Discarded, Kind, Letter, REPLAYS_MAX, Reader, Refusal, Says, Stage, Standing, VERSIONS_MAX,
+    Version, letter_of, standing,
+};
+use tipoff::domain::decide::decide;
+use tipoff::domain::event::{Completed, Event, Outcome};
+use tipoff::domain::evidence::Extent;
+use tipoff::domain::graph::Graph;
+use tipoff::domain::id::{Attempt, LetterId, PartitionKey, RunId};
+use tipoff::domain::partition::Partition;
+use tipoff::domain::time::{Now, after};
+
+use crate::graphs::{at, graph, hard, source, task};
+
+fn version(actor: Option<&str>) -> Version {
+    Version { at: at(0), actor: actor.map(str::to_owned), reason: None, size: 2, is_whole: true }
+}
+
+fn letter() -> Letter {
+    Letter {
+        id: LetterId::from("0123456789abcdef"),
+        kind: Kind::Dead,
+        topic: Some("done".into()),
+        subscription: Some("theirs".into()),
+        message_id: "7".into(),
+        published: at(0),
+        at: at(0),
+        attempts: 5,
+        reason: "503".into(),
+        cause: Cause { fingerprint: "ab".into(), words: "theirs: 503".into() },
+        about: About::default(),
+        versions: vec![version(None)],
+        replays: Vec::new(),
+        discarded: None,
+    }
+}
+
+/// What may happen to a letter.
+#[derive(Clone, Debug)]
+enum Happens {
+    Asked(Again),
+    Sent,
+    CameBack { nth: usize, is_ours: bool },
+    Corrected,
+    Discarded,
+    TakenOver,
+    Withdrawn,
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    prop_oneof![
+        4 => prop_oneof![Just(Again::Allowed), Just(Again::Refused)].prop_map(Happens::Asked),
+        4 => Just(Happens::Sent),
+        3 => (0..4usize, any::<bool>()).prop_map(|(nth, is_ours)| Happens::CameBack { nth, is_ours }),
+        2 => Just(Happens::Corrected),
+        1 => Just(Happens::Discarded),
+        1 => Just(Happens::TakenOver),
+        1 => Just(Happens::Withdrawn),
+    ]
+}
+
+/// The digest of the message of the replay with that execution id.
+fn digest(execution: &RunId) -> String {
+    format!("digest of {execution}")
+}
+
+fn apply(letter: &mut Letter, what: &Happens, now: Timestamp) -> Result<(), Refusal> {
+    match what {
+        Happens::Asked(again) => {
+            let digest = digest(&letter.next_execution());
+            letter.ask(*again, ("ann", None), digest, now)
+        }
+        Happens::Sent => {
+            letter.sent(now);
+            Ok(())
+        }
+        Happens::CameBack { nth, is_ours } => {
+            if let Some(replay) = letter.replays.get(*nth).cloned() {
+                let digest = if *is_ours { replay.digest } else { "somebody's".to_owned() };
+                let before = letter.clone();
+                assert_eq!(letter.came_back(&replay.execution, &digest, now), *is_ours);
+                assert!(*is_ours || *letter == before, "a stranger's message changed a letter");
+                let once = letter.clone();
+                letter.came_back(&replay.execution, &digest, after(now, SignedDuration::from_secs(1)));
+                assert_eq!(*letter, once, "told twice, it is once");
+            }
+            Ok(())
+        }
+        Happens::Corrected => letter.correct(version(Some("ann"))),
+        Happens::Discarded => letter.discard(Discarded { actor: "ann".into(), reason: "seen".into(), at: now }),
+        Happens::TakenOver => {
+            letter.take_over(now);
+            Ok(())
+        }
+        Happens::Withdrawn => {
+            letter.withdraw();
+            Ok(())
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_letter_is_replayed_three_times_at_most_and_each_replay_has_a_name_of_its_own(
+        story in prop::collection::vec((0..60i64, happens()), 0..60)
+    ) {
+        let (mut letter, mut now) = (letter(), at(0));
+        for (gap, what) in story {
+            now = after(now, SignedDuration::from_secs(gap));
+            let before = letter.clone();
+            let done = apply(&mut letter, &what, now);
+            if done.is_err() {
+                prop_assert_eq!(&letter, &before, "what is refused changes nothing");
+            }
+            prop_assert!(letter.replays.len() <= REPLAYS_MAX);
+            prop_assert!(letter.versions.len() <= VERSIONS_MAX);
+            let names: BTreeSet<&RunId> = letter.replays.iter().map(|replay| &replay.execution).collect();
+            prop_assert_eq!(names.len(), letter.replays.len());
+            for replay in &letter.replays {
+                prop_assert_eq!(letter_of(replay.execution.as_str()), Some(letter.id.clone()));
+                prop_assert!(letter.versions.len() > replay.version, "it says what a version says");
+            }
+            // Nothing is asked for beside another replay, and what has left never becomes something that has not.
+            let unsent = letter.replays.iter().filter(|replay| replay.sent_at.is_none()).count();
+            prop_assert!(unsent <= 1);
+            for (was, is) in before.replays.iter().zip(&letter.replays).filter(|(was, _)| was.sent_at.is_some()) {
+                prop_assert_eq!(was.sent_at, is.sent_at);
+                prop_assert_eq!((&was.execution, &was.digest), (&is.execution, &is.digest));
+            }
+            prop_assert_eq!(letter.stage().is_open(), letter.settled_at().is_none());
+            if before.stage() == Stage::Discarded {
+                prop_assert_eq!(letter.stage(), Stage::Discarded, "nothing brings it back");
+            }
+            prop_assert_eq!(&letter.versions[0], &before.versions[0], "as it came, it is kept");
+        }
+    }
+
+    #[test]
+    fn what_was_recorded_is_its_recorders_alone_for_a_while_and_then_anybodys(seconds in 0..120i64) {
+        let mut letter = letter();
+        letter.ask(Again::Refused, ("ann", None), "digest".into(), at(0)).unwrap();
+        let now = after(at(0), SignedDuration::from_secs(seconds));
+        prop_assert_eq!(letter.left_over(now).is_some(), seconds >= 30);
+        let execution = letter.replays[0].execution.clone();
+        prop_assert_eq!(letter.take_over(now), seconds >= 30);
+        prop_assert!(!letter.take_over(now), "of two who find it, one has it");
+        prop_assert_eq!(&letter.replays[0].execution, &execution, "under the same name");
+    }
+}
+
+fn small() -> Graph {
+    graph(vec![source("s"), task("t", vec![hard("s")])])
+}
+
+fn told(graph: &Graph, node: &str, run: &str, partition: &Partition) -> Partition {
+    let completed = Completed {
+        node: node.into(),
+        run: run.into(),
+        outcome: Outcome::Done(Extent::Whole),
+        records: Some(1),
+        published: at(0),
+        correlation: None,
+        dispatch: None,
+        unit: None,
+    };
+    decide(graph, partition, &[Event::Completed(completed)], Now::caught_up(at(0))).unwrap().next
+}
+
+#[test]
+fn a_letter_is_wanted_until_its_work_is_done() {
+    let graph = small();
+    let key = PartitionKey::new(graph.pipeline.clone(), jiff::civil::date(2026, 1, 22));
+    let empty = Partition::new(key.clone());
+    let heard = told(&graph, "s", "r1", &empty);
+    let done = told(&graph, "t", "r2", &heard);
+    let about = |node: &str, says, run: Option<&str>, attempt: Option<u32>| About {
+        pipeline: Some(key.pipeline.clone()),
+        date: Some(key.date),
+        node: Some(node.into()),
+        run: run.map(Into::into),
+        dispatch: attempt.map(|attempt| Attempt { run: 1, attempt }.dispatch_id(&key, &node.into())),
+        says,
+    };
+    let (us, others) = (Reader::Us, Reader::Others);
+    let table = [
+        // A report is wanted by us until we know it, and by others until they have made something of it.
+        (&empty, about("s", Says::Reports, Some("r1"), None), us, "wanted"),
+        (&heard, about("s", Says::Reports, Some("r1"), None), us, "unneeded"),
+        (&heard, about("s", Says::Reports, Some("other"), None), us, "unneeded"),
+        (&heard, about("s", Says::Reports, Some("r1"), None), others, "wanted"),
+        (&done, about("s", Says::Reports, Some("r1"), None), others, "unneeded"),
+        // Nothing is made of the last one's report.
+        (&heard, about("t", Says::Reports, Some("r2"), None), others, "wanted"),
+        (&done, about("t", Says::Reports, Some("r2"), None), others, "unneeded"),
+        // Work is wanted until somebody is at it or has done it. After the source was heard, it was asked for once.
+        (&empty, about("t", Says::Asks, None, None), others, "wanted"),
+        (&heard, about("t", Says::Asks, None, Some(1)), others, "wanted"),
+        (&heard, about("t", Says::Asks, None, Some(0)), others, "unneeded"),
+        (&done, about("t", Says::Asks, None, Some(1)), others, "unneeded"),
+        (&empty, about("s", Says::Beats, Some("r1"), None), us, "unneeded"),
+        (&empty, about("nobody", Says::Asks, None, None), others, "unclear"),
+        (&empty, about("s", Says::Unclear, None, None), others, "unclear"),
+    ];
+    for (partition, about, reader, expected) in table {
+        let found = standing(&graph, partition, &about, reader);
+        assert_eq!(found.as_str(), expected, "{about:?} of {reader:?}: {found:?}");
+        assert!(!found.why().is_empty());
+    }
+    let nothing = About { node: None, ..about("s", Says::Asks, None, None) };
+    assert!(matches!(standing(&graph, &done, &nothing, others), Standing::Unclear(_)));
+}
