@@ -31,7 +31,7 @@ pub struct Course {
     pub spans: BTreeMap<NodeId, Vec<Span>>,
     /// Dispatches, oldest first.
     pub sent: Vec<Sent>,
-    /// What happened, in words, oldest first; at most [`LINES_MAX`].
+    /// What happened, in words, oldest first; repetitions are left out. At most [`LINES_MAX`].
     pub lines: VecDeque<(Timestamp, String)>,
     /// The first instant of the journal.
     pub begun: Option<Timestamp>,
@@ -91,7 +91,9 @@ impl Course {
     fn take_in(&mut self, entry: &JournalEntry) {
         let at = entry.now.at;
         self.begun.get_or_insert(at);
-        self.lines.extend(words::lines(entry, None).into_iter().map(|line| (at, line)));
+        // A probe that says the same again, and a message that was known, tell nobody anything.
+        let is_news = |line: &String| !line.ends_with("→ duplicate");
+        self.lines.extend(words::lines(entry, None).into_iter().filter(is_news).map(|line| (at, line)));
         let surplus = self.lines.len().saturating_sub(LINES_MAX);
         self.lines.drain(..surplus);
         for (node, from, to) in &entry.moved {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::domain::calendar::{anchored, has_begun, teams_of};
 use crate::domain::event::GameStatus;
-use crate::domain::graph::{Graph, Heartbeats, Offset, Unit};
+use crate::domain::graph::{Graph, Heartbeats, Kind, Offset, Unit};
 use crate::domain::id::{NodeId, PartitionKey, PipelineId, RunId, UnitId};
 use crate::domain::partition::{FailureKind, Partition};
 use crate::domain::readiness::{Blocker, pass};
@@ -128,7 +128,7 @@ pub struct Phase {
     pub light: Light,
     /// Nodes of it that are done, skipped or made up for.
     pub done: usize,
-    /// Nodes of it, joins left aside.
+    /// Nodes of it, without joins and without sources that are expected at no time and have not been heard.
     pub total: usize,
     /// Nodes of it by state, the most frequent first.
     pub states: Vec<(&'static str, usize)>,
@@ -160,9 +160,20 @@ pub fn is_trouble(node: &NodeView) -> bool {
 pub fn lights(graph: &Graph, day: &Day) -> Vec<Phase> {
     let stale: BTreeSet<NodeId> =
         runs(graph, day).into_iter().filter(|run| run.health != Health::Alive).map(|run| run.node).collect();
+    // A source counts where it is expected at a time, or has been heard: what some never send is missed by nobody.
+    let counts = |shown: &&NodeView| match graph.node(shown.node.as_str()).map(|node| (&node.kind, &node.expects.due)) {
+        Some((Kind::Gate(_), _)) | None => false,
+        Some((Kind::Source(_), due)) => !due.is_empty() || !matches!(shown.state, "waiting" | "expired"),
+        Some((Kind::Task(_), _)) => true,
+    };
+    let is_late = |shown: &NodeView| {
+        let node = graph.node(shown.node.as_str());
+        let due = node.and_then(|node| anchored(graph, &day.partition, &node.expects.due));
+        shown.state == "waiting" && due.is_some_and(|due| day.now.reached(due))
+    };
     let of_phase = |phase: &str| {
         let nodes: Vec<&NodeView> =
-            day.view.nodes.iter().filter(|node| node.phase == phase && node.kind != "gate").collect();
+            day.view.nodes.iter().filter(|node| node.phase == phase).filter(counts).collect();
         let mut states: Vec<(&'static str, usize)> = Vec::new();
         for node in &nodes {
             match states.iter_mut().find(|(known, _)| *known == node.state) {
@@ -171,13 +182,14 @@ pub fn lights(graph: &Graph, day: &Day) -> Vec<Phase> {
             }
         }
         states.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let has_trouble = |node: &&&NodeView| is_trouble(node) || stale.contains(&node.node);
+        let has_trouble = |node: &&&NodeView| is_trouble(node) || is_late(node) || stale.contains(&node.node);
         let trouble: Vec<NodeId> = nodes.iter().filter(has_trouble).map(|node| node.node.clone()).collect();
         let done = nodes.iter().filter(|node| is_done(node)).count();
         let at_it = nodes.iter().any(|node| matches!(node.state, "dispatched" | "running"));
         let light = match () {
             () if day.view.no_games => Light::Idle,
             () if !trouble.is_empty() => Light::Trouble,
+            () if nodes.is_empty() => Light::Waiting,
             () if done == nodes.len() => Light::Done,
             () if at_it => Light::Working,
             () => Light::Waiting,
@@ -194,8 +206,7 @@ pub fn lights(graph: &Graph, day: &Day) -> Vec<Phase> {
             heard_at: nodes.iter().filter_map(heard).max(),
         }
     };
-    let found = phases(graph).into_iter().map(of_phase);
-    found.filter(|phase| phase.total > 0).collect()
+    phases(graph).into_iter().map(of_phase).collect()
 }
 
 /// Whether a run gives signs of life.

@@ -17,9 +17,9 @@ use crate::domain::view::{self, NodeView};
 use crate::http::App;
 use crate::http::api::parameters;
 
-const WIDTH: usize = 212;
+const WIDTH: usize = 252;
 const HEIGHT: usize = 30;
-const ACROSS: usize = 76;
+const ACROSS: usize = 72;
 const DOWN: usize = 12;
 const MARGIN: usize = 12;
 /// Sweeps over the columns that bring neighbours near each other.

@@ -18,6 +18,8 @@ use crate::http::{App, api};
 
 /// Lines of what happened that are shown.
 const LINES_SHOWN: usize = 60;
+/// Commands that are shown at once.
+const REMEDIES_SHOWN: usize = 5;
 /// Reasons under reasons that are shown; deeper ones are on the page of the node they are about.
 const DEPTH_MAX: usize = 6;
 
@@ -53,15 +55,17 @@ pub async fn page(State(app): State<App>, named: Named<(String, String, String)>
             @if let Some(until) = found.until {
                 p class="dim" { "Waits until " (moment(&graph.zone, until, frame.now)) " at most, if nothing comes first." }
             }
+            (actions(&frame, date, found, declared))
             @if !remedies.is_empty() {
                 h3 { "What would move it" }
-                ul class="rows" {
-                    @for remedy in &remedies {
-                        li { code { (text(&remedy.command, 300)) } " " span class="dim" { (text(&remedy.effect, 200)) } }
+                (commands(&remedies[..remedies.len().min(REMEDIES_SHOWN)]))
+                @if remedies.len() > REMEDIES_SHOWN {
+                    details {
+                        summary { "and " (remedies.len() - REMEDIES_SHOWN) " more" }
+                        (commands(&remedies[REMEDIES_SHOWN..]))
                     }
                 }
             }
-            (actions(&frame, date, found, declared))
         }
         @if !runs.is_empty() {
             section aria-labelledby="runs" {
@@ -94,6 +98,16 @@ pub async fn page(State(app): State<App>, named: Named<(String, String, String)>
         }
     };
     Ok(frame.page((Tab::None, Refresh::Live), (&format!("{id} {date}"), Some(date)), &body))
+}
+
+fn commands(remedies: &[view::Remedy]) -> Markup {
+    html! {
+        ul class="rows" {
+            @for remedy in remedies {
+                li { code { (text(&remedy.command, 300)) } " " span class="dim" { (text(&remedy.effect, 200)) } }
+            }
+        }
+    }
 }
 
 fn tree(frame: &Frame<'_>, why: &Why, depth: usize) -> Markup {

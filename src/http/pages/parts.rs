@@ -84,7 +84,7 @@ pub fn look(state: &str) -> (&'static str, &'static str) {
         "dispatched" => ("→", "work"),
         "failed" => ("!", "warn"),
         "exhausted" => ("✕", "bad"),
-        "expired" => ("×", "warn"),
+        "expired" => ("∅", "warn"),
         "skipped" => ("»", "wait"),
         _ => ("○", "wait"),
     }

@@ -40,7 +40,7 @@ pub async fn page(State(app): State<App>, named: Named<(String, String)>) -> Sho
                 span class="swatch asked" aria-hidden="true" {} " asked for  "
                 span class="swatch ran" aria-hidden="true" {} " running  "
                 span class="swatch lost" aria-hidden="true" {} " failed  "
-                "✓ succeeded  ✕ exhausted  × expired  » skipped · times in " (frame.zone())
+                "✓ succeeded  ✕ exhausted  ∅ expired  » skipped · times in " (frame.zone())
             }
             div class="scroll" role="region" aria-label="The chart" tabindex="0" { (chart(&frame, &day, &course, &rows)) }
             details {

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use super::parts::{ago, lit, moment, plain, progress, span, state, text, until};
 use super::{Frame, Named, Refresh, Shown, Tab, opened};
-use crate::desk::day::{self, Day, GameView, Light, Phase};
+use crate::desk::day::{self, Day, GameView, Phase};
 use crate::domain::event::GameStatus;
 use crate::domain::units::Deficit;
 use crate::domain::view::{self, NodeView};
@@ -63,10 +63,12 @@ pub async fn page(State(app): State<App>, named: Named<(String, String)>, uri: U
         }
         div class="columns" {
             (attention(&frame, &day))
-            (working(&frame, &day))
-            (coverage(&frame, &day, &games))
-            (deadlines(&frame, &day))
+            div {
+                (working(&frame, &day))
+                (deadlines(&frame, &day))
+            }
         }
+        (coverage(&frame, &day, &games))
         p class="actions" {
             a class="button" href=(frame.of_date(date, "/ask?command=hold")) { "Hold this date…" } " "
             @if day.partition.hold.as_ref().is_some_and(|hold| hold.holds_at(frame.now)) {
@@ -212,7 +214,7 @@ fn coverage(frame: &Frame<'_>, day: &Day, games: &[GameView]) -> Markup {
     let date = day.partition.key.date;
     let outputs = day::counted(frame.graph);
     html! {
-        section class="wide" aria-labelledby="games" {
+        section aria-labelledby="games" {
             h2 id="games" { "Games" }
             @if games.is_empty() {
                 p class="dim" {
@@ -220,7 +222,7 @@ fn coverage(frame: &Frame<'_>, day: &Day, games: &[GameView]) -> Markup {
                 }
             } @else {
                 div class="scroll" role="region" aria-labelledby="games" tabindex="0" {
-                    table {
+                    table class="games" {
                         thead {
                             tr {
                                 th scope="col" { "Game" } th scope="col" { "Tip-off" } th scope="col" { "Stands" }
@@ -232,7 +234,7 @@ fn coverage(frame: &Frame<'_>, day: &Day, games: &[GameView]) -> Markup {
                         tbody {
                             @for game in games {
                                 tr {
-                                    th scope="row" {
+                                    th scope="row" class="num" {
                                         (text(&game.away, 20)) " @ " (text(&game.home, 20))
                                         @if game.overridden { " " span class="tag" { "corrected" } }
                                     }
@@ -267,7 +269,7 @@ fn share(game: &GameView, output: &str) -> Markup {
 fn deadlines(frame: &Frame<'_>, day: &Day) -> Markup {
     let dues = day::dues(frame.graph, day);
     html! {
-        section class="wide" aria-labelledby="dues" {
+        section aria-labelledby="dues" {
             h2 id="dues" { "Next deadlines" }
             @if dues.is_empty() { p class="dim" { "None." } }
             @else {
@@ -295,9 +297,6 @@ fn deadlines(frame: &Frame<'_>, day: &Day) -> Markup {
             }
             @if let Some(wake_at) = day.view.wake_at {
                 p class="dim" { "tipoff looks again " (until(wake_at, frame.now)) ", or when something comes in." }
-            }
-            @if day.view.nodes.is_empty() || matches!(day::lights(frame.graph, day).first(), Some(phase) if phase.light == Light::Idle) {
-                p class="dim" { "On a day without games nothing is due." }
             }
         }
     }
