@@ -211,3 +211,50 @@ async fn ready(State(app): State<App>) -> Response {
 async fn effective(State(app): State<App>) -> Json<Value> {
     Json(Value::clone(&app.effective))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// What is not described, since its shape is another's: Pub/Sub's calls, the monitors, what a warehouse is told; and pages.
+    fn is_described(path: &str) -> bool {
+        path.starts_with("/v1/") || path == "/openapi.json"
+    }
+
+    #[test]
+    fn every_route_is_described_and_everything_described_is_a_route() {
+        let routed: BTreeSet<(String, String)> = routes(None)
+            .listed()
+            .iter()
+            .filter(|(_, path)| is_described(path))
+            .map(|(method, path)| (method.as_str().to_lowercase(), (*path).to_owned()))
+            .collect();
+        let paths = api::document()["paths"].as_object().expect("paths");
+        let methods = |(path, described): (&String, &Value)| -> Vec<(String, String)> {
+            let keys = described.as_object().into_iter().flatten().map(|(key, _)| key.clone());
+            keys.filter(|key| key != "parameters").map(|key| (key, path.clone())).collect()
+        };
+        let described: BTreeSet<(String, String)> = paths.iter().flat_map(methods).collect();
+        assert!(described.len() > 20, "{described:?}");
+        assert_eq!(routed, described);
+        // Whatever a demo shows has the same description.
+        let reading = reading().merge(asking());
+        let shown = reading.listed().iter().filter(|(_, path)| is_described(path)).count();
+        assert_eq!(shown, described.len());
+    }
+
+    #[test]
+    fn every_operation_has_its_own_name_and_says_what_goes_wrong() {
+        let mut names = BTreeSet::new();
+        for (path, described) in api::document()["paths"].as_object().expect("paths") {
+            for (method, operation) in described.as_object().into_iter().flatten().filter(|(key, _)| *key != "parameters") {
+                let name = operation["operationId"].as_str().unwrap_or_else(|| panic!("{method} {path} has no name"));
+                assert!(names.insert(name.to_owned()), "{name} is the name of two");
+                assert!(operation["responses"]["default"].is_object(), "{method} {path}");
+                assert!(operation["summary"].is_string(), "{method} {path}");
+            }
+        }
+    }
+}
