@@ -3,12 +3,14 @@
 //! Completions and heartbeats come in, dispatches and alerts go out, nothing accepted is lost, and an operator can ask
 //! why. Imports point inward: [`domain`] is the pure core and uses nothing of ours; [`wire`], [`topology`],
 //! [`pipeline`], [`port`] and [`monitor`] use `domain`; [`engine`] runs the loops over ports; [`adapter`]s are the vendors;
-//! [`http`] and the command line stand outside. `ARCHITECTURE.md` is the map.
+//! [`desk`] is what operators read
+//! and ask for; [`http`] and the command line stand outside. `ARCHITECTURE.md` is the map.
 
 pub mod adapter;
 pub mod cli;
 pub mod clock;
 pub mod configuration;
+pub mod desk;
 pub mod diagnostic;
 pub mod domain;
 pub mod engine;

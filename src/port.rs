@@ -16,6 +16,7 @@ use crate::domain::effect::{Alert, Effect, Turn};
 use crate::domain::event::Event;
 use crate::domain::id::{AlertKey, CheckId, LetterId, NodeId, PartitionKey, PipelineId, RunId, UnitId};
 use crate::domain::notify::{Ledger, Notice, Sent};
+use crate::domain::once::Calls;
 use crate::domain::partition::{Partition, Recorded};
 use crate::domain::stop::Stops;
 use crate::domain::time::Now;
@@ -291,6 +292,10 @@ pub trait Document: Default + Serialize + serde::de::DeserializeOwned + Sync {
 
 impl Document for Ledger {
     const NAME: &str = "notices";
+}
+
+impl Document for Calls {
+    const NAME: &str = "calls";
 }
 
 impl Document for Stops {

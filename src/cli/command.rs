@@ -12,12 +12,12 @@ use serde_json::json;
 
 use super::backend::{Access, Opened};
 use super::say::say;
-use super::{Common, Fault, Verdict, backend, dates, graph, inspect};
+use super::{Common, Fault, Verdict, backend, dates, graph};
 use crate::clock::Clock;
-use crate::diagnostic::suggestion;
+use crate::desk::ask::{self, Asked, Verb};
 use crate::domain::event::{Command, EdgeRule, Event, GameStatus, Request};
 use crate::domain::graph::{DayTime, Graph};
-use crate::domain::id::{NodeId, PartitionKey, PipelineId, RequestId, UnitId};
+use crate::domain::id::{NodeId, PartitionKey, PipelineId, UnitId};
 use crate::domain::partition::Recorded;
 use crate::domain::stop::Stop;
 use crate::domain::time::{Now, after, shown};
@@ -96,53 +96,15 @@ pub struct Force {
 
 /// When a span that was typed ends.
 fn ends(span: Option<&str>) -> Result<Option<Timestamp>, Fault> {
-    let read = |text: &str| match (text.parse::<SignedDuration>(), crate::topology::duration(text)) {
-        (_, Ok(span)) => Ok(SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX)),
-        // More than one unit, as `1h30m`.
-        (Ok(span), Err(_)) => Ok(span),
-        (Err(_), Err(error)) => Err(error),
-    };
-    let span = span.map(read).transpose();
-    let span = span.map_err(|error| Fault::usage(anyhow::anyhow!("--for: {error}")))?;
-    if span.is_some_and(|span| span <= SignedDuration::ZERO) {
-        return Err(Fault::usage(anyhow::anyhow!(
-            "--for: that is over at once; `tipoff resume` ends what was said before"
-        )));
-    }
-    Ok(span.map(|span| after(Clock::System.now(), span)))
-}
-
-/// What is said of one input of a node.
-async fn edge(
-    common: &Common,
-    (date, node, input): (&str, &str, &str),
-    words: &Words,
-    (rule, until): (Option<EdgeRule>, Option<Timestamp>),
-) -> Result<Verdict, Fault> {
-    ask_of(common, (date, Some(node), Gates::Allowed), words, |graph, _, node| {
-        let node = node.ok_or_else(|| Fault::usage(anyhow::anyhow!("say which node")))?;
-        let declared = graph.node(node.as_str());
-        let inputs = declared.iter().flat_map(|node| node.needs.iter().map(|need| need.node.as_str()));
-        let checks = declared.iter().flat_map(|node| node.expects.checks.iter().map(|check| check.id.as_str()));
-        let known: Vec<&str> =
-            if rule == Some(EdgeRule::Hold) { inputs.collect() } else { inputs.chain(checks).collect() };
-        if !known.contains(&input) {
-            let near = suggestion(input, known.iter().copied());
-            let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
-            return Err(Fault::usage(anyhow::anyhow!(
-                "{node} does not wait for `{input}`{near}; it waits for {known}"
-            )));
-        }
-        Ok(Command::Edge { node, input: input.into(), rule, until })
-    })
-    .await
+    let ends = span.map(|span| ask::ends(span, Clock::System.now())).transpose();
+    ends.map_err(|error| Fault::usage(anyhow::anyhow!("--for: {error}")))
 }
 
 impl Force {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
         let (target, until) = (&self.target, ends(self.span.as_deref())?);
-        let named = (target.date.as_str(), target.node.as_str(), self.past.as_str());
-        edge(common, named, &target.words, (Some(EdgeRule::Force), until)).await
+        let asked = Asked { verb: Verb::Force, node: Some(&target.node), input: Some(&self.past), until };
+        request(common, &target.date, &asked, &target.words).await
     }
 }
 
@@ -153,11 +115,8 @@ impl Hold {
         if target.is_all()? {
             return target.stop(common, until).await;
         }
-        if let (Some(node), Some(input)) = (&target.node, &self.input) {
-            let named = (target.date.as_str(), node.as_str(), input.as_str());
-            return edge(common, named, &target.words, (Some(EdgeRule::Hold), until)).await;
-        }
-        ask(common, &target.date, target.node.as_deref(), &target.words, |node| Command::Hold { node, until }).await
+        let (node, input) = (target.node.as_deref(), self.input.as_deref());
+        request(common, &target.date, &Asked { verb: Verb::Hold, node, input, until }, &target.words).await
     }
 }
 
@@ -240,7 +199,7 @@ impl Game {
         }
         let (status, tip) = (self.status.map(GameStatus::from), self.tip);
         let (away, home) = &self.teams;
-        ask_of(common, (&self.date, None, Gates::Refused), &self.words, |graph, date, _| {
+        ask_of(common, &self.date, &self.words, |graph, date, now| {
             let noon = DayTime { days: 1, time: Time::constant(12, 0, 0, 0) }.on(date, &graph.zone);
             let until = if self.clear { now } else { given.unwrap_or(noon.max(after(now, OVERRIDE_MIN))) };
             let game = UnitId::new(format!("{}_{away}_{home}", date.strftime("%Y%m%d")));
@@ -256,10 +215,8 @@ impl Resume {
         if target.is_all()? {
             return target.go_on(common).await;
         }
-        if let (Some(node), Some(input)) = (&target.node, &self.input) {
-            return edge(common, (&target.date, node, input), &target.words, (None, None)).await;
-        }
-        ask(common, &target.date, target.node.as_deref(), &target.words, |node| Command::Resume { node }).await
+        let (node, input) = (target.node.as_deref(), self.input.as_deref());
+        request(common, &target.date, &Asked { verb: Verb::Resume, node, input, until: None }, &target.words).await
     }
 }
 
@@ -319,30 +276,17 @@ async fn whole(common: &Common) -> Result<(Engine, PipelineId), Fault> {
 
 impl NodeTarget {
     pub async fn retry(&self, common: &Common) -> Result<Verdict, Fault> {
-        self.ask(common, |node| Command::Retry { node }).await
+        self.ask(common, Verb::Retry).await
     }
 
     pub async fn skip(&self, common: &Common) -> Result<Verdict, Fault> {
-        self.ask(common, |node| Command::Skip { node }).await
+        self.ask(common, Verb::Skip).await
     }
 
-    async fn ask(&self, common: &Common, command: impl FnOnce(NodeId) -> Command) -> Result<Verdict, Fault> {
-        ask(common, &self.date, Some(&self.node), &self.words, |node| match node {
-            Some(node) => command(node),
-            None => Command::Resume { node: None },
-        })
-        .await
+    async fn ask(&self, common: &Common, verb: Verb) -> Result<Verdict, Fault> {
+        let asked = Asked { verb, node: Some(&self.node), input: None, until: None };
+        request(common, &self.date, &asked, &self.words).await
     }
-}
-
-async fn ask(
-    common: &Common,
-    date: &str,
-    node: Option<&str>,
-    words: &Words,
-    command: impl FnOnce(Option<NodeId>) -> Command,
-) -> Result<Verdict, Fault> {
-    ask_of(common, (date, node, Gates::Refused), words, |_, _, node| Ok(command(node))).await
 }
 
 /// A date that no message could be about is a slip of the finger.
@@ -355,18 +299,15 @@ fn within_reach(graph: &Graph, date: Date, now: Timestamp) -> Result<(), Fault> 
     Err(Fault::usage(anyhow::anyhow!("{date} is too far from today, {today}: is that what you mean?")))
 }
 
-/// Whether a request may be about a gate.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Gates {
-    Allowed,
-    Refused,
+async fn request(common: &Common, date: &str, asked: &Asked<'_>, words: &Words) -> Result<Verdict, Fault> {
+    ask_of(common, date, words, |graph, date, now| asked.command(graph, date, now).map_err(Fault::usage)).await
 }
 
 async fn ask_of(
     common: &Common,
-    (date, node, gates): (&str, Option<&str>, Gates),
+    date: &str,
     words: &Words,
-    command: impl FnOnce(&Graph, Date, Option<NodeId>) -> Result<Command, Fault>,
+    command: impl FnOnce(&Graph, Date, Timestamp) -> Result<Command, Fault>,
 ) -> Result<Verdict, Fault> {
     let declarations = Arc::new(common.declarations()?);
     let pipeline = PipelineId::from(common.pipeline.as_str());
@@ -376,20 +317,8 @@ async fn ask_of(
     let now = Clock::System.now();
     let date = dates::resolve(date, &declared.graph, now)?;
     within_reach(&declared.graph, date, now)?;
-    let node = node.map(|name| inspect::node(&declared.graph, name, date, now)).transpose()?;
-    if let Some(node) = &node
-        && gates == Gates::Refused
-        && inspect::is_gate(&declared.graph, node)
-    {
-        return Err(Fault::usage(anyhow::anyhow!("{node} is a gate: it does nothing that could be stopped or run")));
-    }
-    let request = Request {
-        id: RequestId::new(uuid::Uuid::new_v4().to_string()),
-        actor: words.actor.as_str().into(),
-        reason: words.reason.as_str().into(),
-        at: now,
-        command: command(&declared.graph, date, node)?,
-    };
+    let command = command(&declared.graph, date, now)?;
+    let request = ask::request(None, (words.actor.as_str().into(), words.reason.as_str().into()), now, command);
     let Opened { store, bus, warehouse } = backend::open(common, &declarations, Access::Write).await?;
     let engine = Engine::new(declarations.clone(), store, bus, warehouse, Clock::System, Settings::default());
     let key = PartitionKey { pipeline, date };

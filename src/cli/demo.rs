@@ -1,25 +1,39 @@
 //! `tipoff demo`: a recorded day through the real engine, sped up, on a directory that is gone afterwards.
 //!
-//! On a terminal the graph is redrawn as it moves; elsewhere every line is printed and nothing waits.
+//! On a terminal the graph is redrawn as it moves, and the pages show the same day in a browser; elsewhere every line is
+//! printed, and nothing waits unless somebody may be looking at the pages.
 
 use std::collections::VecDeque;
 use std::io::{IsTerminal, Write as _, stdout};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::pin::pin;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use axum::Router;
+use axum::extract::Request;
 use clap::{Args, ValueEnum};
 use crossterm::{cursor, execute, queue, style, terminal};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tower::ServiceExt as _;
 
 use super::paint::Paint;
 use super::say::say;
 use super::simulate::line;
 use super::{Common, Fault, Verdict};
+use crate::clock::Clock;
 use crate::domain::effect::Turn;
 use crate::domain::time::shown;
 use crate::domain::view::PartitionView;
+use crate::engine::run::Inbox;
+use crate::engine::{Engine, Settings};
+use crate::http::guard::Guard;
+use crate::http::{self, App, Mode, Screen};
+use crate::port::Store;
 use crate::scenario::file::Scenario;
 use crate::scenario::run::{declarations, run};
 use crate::scenario::seen::{Entry, What};
@@ -30,6 +44,10 @@ const JANUARY_23: (&str, &str) = ("jan-23.yaml", include_str!("../../demo/jan-23
 
 /// The longest wait between two moments, however long nothing happened.
 const WAIT_MAX: Duration = Duration::from_millis(400);
+/// Where the pages are where nothing is said, as the service has it.
+const USUAL: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8085));
+/// How often it is looked for what has been decided, while a browser listens.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Lines of what happened that are kept on the screen.
 const LINES: usize = 10;
 
@@ -45,6 +63,12 @@ pub struct Demo {
     /// Do not wait between moments
     #[arg(long)]
     fast: bool,
+    /// Where to show the day in a browser; loopback only [default: 127.0.0.1:8085 on a terminal, else nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Keep the pages when the last day is over, until Ctrl-C
+    #[arg(long)]
+    stay: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -88,13 +112,19 @@ impl Demo {
         };
         let (topics, pipelines) = common.texts()?;
         let mut interruption = pin!(interruption().map_err(Fault::unusable)?);
+        let mut pages = self.pages(common).await?;
         let mut holds = true;
         for (name, text) in days {
             let scenario = Scenario::read(name, text).map_err(Fault::usage)?;
             let declared =
                 declarations(&scenario, (&topics.0, &topics.1), (&pipelines.0, &pipelines.1)).map_err(Fault::usage)?;
-            let mut stage = Stage::new(self, common, &scenario);
-            let playing = run(&scenario, &declared, Regime::Plain, |moment| stage.show(moment));
+            let mut stage = Stage::new(self, common, &scenario, pages.as_ref());
+            let playing = run(&scenario, &declared, Regime::Plain, |moment| {
+                if let Some(pages) = &mut pages {
+                    pages.show(moment);
+                }
+                stage.show(moment);
+            });
             let played = tokio::select! {
                 played = playing => played,
                 // Dropping the day removes its directory: nothing is left behind.
@@ -108,6 +138,12 @@ impl Demo {
             holds &= report.misses.is_empty();
             stage.sum_up(&report.misses.iter().map(|miss| miss.text.clone()).collect::<Vec<_>>());
         }
+        if let Some(pages) = pages.filter(|_| self.stay) {
+            if !common.json {
+                say!("The last day stays at {} until Ctrl-C.", pages.url);
+            }
+            interruption.await;
+        }
         if !common.json {
             say!("Yours: `tipoff serve`, then `tipoff status`, `tipoff why predictions`. The days are in demo/.");
         }
@@ -115,9 +151,96 @@ impl Demo {
     }
 }
 
+impl Demo {
+    /// Begins to show the days in a browser, where somebody may be looking.
+    async fn pages(&self, common: &Common) -> Result<Option<Pages>, Fault> {
+        let usual = is_live(self, common).then_some(USUAL);
+        let Some(address) = self.listen.or(usual).filter(|_| !self.fast || self.stay) else { return Ok(None) };
+        if !address.ip().is_loopback() {
+            return Err(Fault::usage(anyhow::anyhow!(
+                "{address} is not loopback: a demo is shown on this machine only"
+            )));
+        }
+        let listener = match TcpListener::bind(address).await {
+            Ok(listener) => listener,
+            // A service may be running there already.
+            Err(_) if self.listen.is_none() => TcpListener::bind((address.ip(), 0)).await.map_err(Fault::unusable)?,
+            Err(error) => return Err(Fault::unusable(anyhow::anyhow!("listen on {address}: {error}"))),
+        };
+        let pages = Pages::serve(listener).map_err(Fault::unusable)?;
+        if common.json {
+            say!("{}", json!({ "entry": "listening", "url": pages.url }));
+        } else {
+            say!("listening on {}", pages.url);
+        }
+        Ok(Some(pages))
+    }
+}
+
+/// Whether the day is redrawn as it moves.
+fn is_live(demo: &Demo, common: &Common) -> bool {
+    stdout().is_terminal() && !common.json && !demo.fast
+}
+
+/// The pages of the day that is played, in a browser.
+struct Pages {
+    url: String,
+    current: Arc<RwLock<Router>>,
+    /// The store that is shown; a day that is killed opens another, and so does the next day.
+    shown: Option<Arc<dyn Store>>,
+    stop: watch::Sender<bool>,
+}
+
+impl Pages {
+    fn serve(listener: TcpListener) -> std::io::Result<Self> {
+        let url = format!("http://{}", listener.local_addr()?);
+        let current = Arc::new(RwLock::new(Router::new()));
+        let router = Arc::clone(&current);
+        let every = Router::new().fallback(move |request: Request| {
+            let router = router.read().unwrap_or_else(PoisonError::into_inner).clone();
+            router.oneshot(request)
+        });
+        // It ends with the process.
+        tokio::spawn(async move { axum::serve(listener, every).await });
+        Ok(Self { url, current, shown: None, stop: watch::Sender::new(false) })
+    }
+
+    fn show(&mut self, moment: &Moment<'_>) {
+        let stage = &moment.stage;
+        if self.shown.as_ref().is_some_and(|shown| Arc::ptr_eq(shown, stage.store)) {
+            return;
+        }
+        // Who listened to the day before comes back for this one.
+        self.stop.send_replace(true);
+        self.stop = watch::Sender::new(false);
+        let engine = Engine::new(
+            Arc::clone(stage.declarations),
+            Arc::clone(stage.store),
+            Arc::clone(stage.bus),
+            Arc::new(stage.warehouse.clone()),
+            Clock::clone(stage.clock),
+            Settings::default(),
+        );
+        let app = App {
+            engine: Arc::new(engine),
+            inbox: Inbox::closed(),
+            local: None,
+            effective: Arc::default(),
+            guard: Arc::new(Guard::new(None)),
+            retold: Arc::default(),
+            room: Arc::new(Semaphore::new(0)),
+            screen: Arc::new(Screen::new(Mode::Recording, LOOK_EVERY)),
+            stopping: self.stop.subscribe(),
+        };
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = http::recording(app);
+        self.shown = Some(Arc::clone(stage.store));
+    }
+}
+
 /// Where a day is shown.
 struct Stage {
     title: String,
+    url: Option<String>,
     story: String,
     live: bool,
     json: bool,
@@ -132,14 +255,16 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(demo: &Demo, common: &Common, scenario: &Scenario) -> Self {
-        let live = stdout().is_terminal() && !common.json && !demo.fast;
+    fn new(demo: &Demo, common: &Common, scenario: &Scenario, pages: Option<&Pages>) -> Self {
+        let live = is_live(demo, common);
+        let is_watched = live || (pages.is_some() && !demo.fast);
         let stage = Self {
             title: scenario.title.clone(),
+            url: pages.map(|pages| pages.url.clone()),
             story: scenario.story.clone(),
             live,
             json: common.json,
-            wait: live.then_some(demo.speed),
+            wait: is_watched.then_some(demo.speed),
             paint: Paint::stdout(),
             // The zone of the pipeline whose day this is.
             zone: TimeZone::get("America/New_York").unwrap_or(TimeZone::UTC),
@@ -179,7 +304,9 @@ impl Stage {
         if let Some(speed) = self.wait {
             let gap = self.last.map_or(0, |last| moment.at.duration_since(last).as_millis());
             let gap = u64::try_from(gap).unwrap_or(0) / u64::from(speed);
-            self.draw(moment);
+            if self.live {
+                self.draw(moment);
+            }
             std::thread::sleep(Duration::from_millis(gap).min(WAIT_MAX));
         }
         self.last = Some(moment.at);
@@ -211,6 +338,7 @@ impl Stage {
             terminal::size().ok().filter(|(width, height)| *width >= 40 && *height >= 10).unwrap_or((100, 40));
         let local = self.zone.to_datetime(moment.at).strftime("%a %d %b %H:%M:%S").to_string();
         let mut lines = vec![format!("{}   {local} ET   {}", self.paint.strong(&self.title), shown(moment.at))];
+        lines.extend(self.url.as_ref().map(|url| self.paint.dim(&format!("the same in a browser: {url}"))));
         for view in moment.dates.iter().rev().take(2).rev() {
             lines.push(String::new());
             lines.push(self.paint.strong(&format!("{}", view.partition)));
@@ -225,7 +353,8 @@ impl Stage {
         // What has just happened matters more than the top of the graph.
         let hidden = lines.len().saturating_sub(room);
         if hidden > 0 {
-            lines.drain(1..=hidden);
+            let top = 1 + usize::from(self.url.is_some());
+            lines.drain(top..(top + hidden).min(lines.len()));
         }
         let mut out = stdout().lock();
         let _ = queue!(out, cursor::MoveTo(0, 0));

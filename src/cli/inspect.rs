@@ -1,6 +1,5 @@
 //! `status`, `why`, `timeline`: read straight from the store, so they work whether or not the service runs.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::sync::Arc;
 
@@ -15,8 +14,9 @@ use super::paint::Paint;
 use super::say::say;
 use super::{Common, Fault, Verdict, backend, dates, graph};
 use crate::clock::Clock;
-use crate::domain::effect::{Alert, Effect, Turn};
-use crate::domain::graph::{Graph, Kind, Offset};
+use crate::desk::{ask, course, day, words};
+use crate::domain::effect::Alert;
+use crate::domain::graph::Graph;
 use crate::domain::id::{NodeId, PartitionKey, PipelineId};
 use crate::domain::stop::Stops;
 use crate::domain::time::{Now, after, shown};
@@ -24,7 +24,7 @@ use crate::domain::view::{self, PartitionView};
 pub use crate::domain::words::harmless;
 use crate::engine::watch::ABSENT_AFTER;
 use crate::pipeline::Declarations;
-use crate::port::{Bus, JournalEntry, Store, StoreError};
+use crate::port::{Bus, Store};
 
 /// Journal entries read at once.
 const PAGE: usize = 500;
@@ -101,30 +101,8 @@ impl Desk {
 
     /// The declaration by which `node` was last dispatched, or where it never was, by which the date was last decided on.
     async fn decided_by(&self, date: Date, node: &view::NodeView) -> Result<Option<Revision>, Fault> {
-        let (mut of_date, mut of_dispatch) = (None, None);
-        let wanted = node.last_dispatch.as_ref().map(|last| &last.id);
-        let mut after = 0;
-        loop {
-            let entries = match self.store.journal(Some(&self.key(date)), after, PAGE).await {
-                Ok(entries) => entries,
-                // What cannot be read is told by `timeline`.
-                Err(StoreError::BadEntry { seq, .. }) => {
-                    after = seq;
-                    continue;
-                }
-                Err(error) => return Err(Fault::unusable(error)),
-            };
-            let Some(last) = entries.last() else { break };
-            after = last.seq;
-            of_date = Some(last.revision);
-            let dispatched = |entry: &&JournalEntry| {
-                entry.effects.iter().any(|effect| matches!(effect, Effect::Dispatch(done) if Some(&done.id) == wanted))
-            };
-            of_dispatch = entries.iter().rfind(dispatched).map(|entry| entry.revision).or(of_dispatch);
-        }
+        let found = course::decided_by(&*self.store, &self.key(date), node).await.map_err(Fault::unusable)?;
         let here = self.graph().revision;
-        // A decision older than the journal says nothing; what the date was last decided by would be another answer.
-        let found = if wanted.is_some() { of_dispatch } else { of_date };
         Ok(found.map(|decided| Revision { decided: hex(decided), here: hex(here), file: self.file.clone() }))
     }
 
@@ -160,14 +138,7 @@ fn hex(revision: u64) -> String {
 
 /// The node called `name`, by id or by any alias.
 pub fn node(graph: &Graph, name: &str, date: Date, now: jiff::Timestamp) -> Result<NodeId, Fault> {
-    if let Some(node) = graph.node(name) {
-        return Ok(node.id.clone());
-    }
-    graph.resolve(name, date, now).cloned().ok_or_else(|| {
-        let known = graph.nodes.keys().map(NodeId::as_str).chain(graph.aliases.keys().map(String::as_str));
-        let hint = crate::diagnostic::suggestion(&name.to_ascii_lowercase(), known);
-        Fault::usage(anyhow::anyhow!("{} has no node `{name}`{hint}; `tipoff graph` lists them", graph.pipeline))
-    })
+    ask::node(graph, name, date, now).map_err(Fault::usage)
 }
 
 impl Status {
@@ -237,7 +208,7 @@ impl Status {
             let severity = alert.severity.as_str();
             say!("{} {}  {}", paint.bad(severity), harmless(&alert.text), paint.dim(alert.key.as_str()));
         }
-        let phases = phases(graph);
+        let phases = day::phases(graph);
         let width = if std::io::stdout().is_terminal() { crossterm::terminal::size().ok() } else { None };
         let width = width.map_or(usize::MAX, |(columns, _)| usize::from(columns));
         for phase in phases {
@@ -262,29 +233,6 @@ impl Status {
             say!("{}", paint.dim(&format!("looks again at {}, or when something comes in", shown(wake_at))));
         }
     }
-}
-
-/// The phases in the order of the work: one comes after those that its nodes need something of.
-fn phases(graph: &Graph) -> Vec<&str> {
-    let nodes = || graph.order.iter().filter_map(|id| graph.node(id.as_str()));
-    let mut before: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for node in nodes() {
-        let phase_of = |id: &NodeId| graph.node(id.as_str()).map(|node| node.phase.as_str());
-        let needed = node.needs.iter().filter(|need| need.offset == Offset::Same);
-        let needed = needed.filter_map(|need| phase_of(&need.node)).filter(|phase| *phase != node.phase);
-        before.entry(&node.phase).or_default().extend(needed);
-    }
-    let mut phases: Vec<&str> = Vec::new();
-    // Where phases need each other, no order is right and any will do.
-    while let Some(next) = before
-        .iter()
-        .min_by_key(|(_, needed)| needed.iter().filter(|phase| !phases.contains(phase)).count())
-        .map(|(phase, _)| *phase)
-    {
-        before.remove(next);
-        phases.push(next);
-    }
-    phases
 }
 
 /// Whether a node says something that the others do not.
@@ -411,7 +359,7 @@ impl Timeline {
                 if common.json {
                     say!("{}", json!(entry));
                 } else {
-                    for line in lines(entry, node.as_ref()) {
+                    for line in words::lines(entry, node.as_ref()) {
                         say!("{}  {line}", paint.dim(&shown(entry.now.at)));
                     }
                 }
@@ -419,77 +367,4 @@ impl Timeline {
         }
         Ok(Verdict::Holds)
     }
-}
-
-/// A journal entry in words: what happened, what moved, what was sent.
-pub fn lines(entry: &crate::port::JournalEntry, only: Option<&NodeId>) -> Vec<String> {
-    use crate::domain::event::{CheckAnswer, Event};
-    let wanted = |node: &NodeId| only.is_none_or(|only| only == node);
-    let mut lines = Vec::new();
-    for (event, recorded) in entry.events.iter().zip(&entry.recorded) {
-        let line = match event {
-            Event::Completed(done) if wanted(&done.node) => {
-                Some(format!("completed {} {} {:?}", done.node, done.run, done.outcome))
-            }
-            Event::Observed(seen) if wanted(&seen.node) => Some(format!(
-                "observed  {} {}",
-                seen.node,
-                seen.coverage.map_or("unknown".to_owned(), |coverage| coverage.to_string())
-            )),
-            Event::UpstreamSettled(settled) if wanted(&settled.node) => {
-                Some(format!("upstream  {}@{} {}", settled.node, settled.date, settled.upstream.extant))
-            }
-            Event::Foretold(told) if wanted(&told.node) => {
-                let short = told.shortfall.as_ref();
-                let short = short.map_or("no deadline missed".to_owned(), |short| {
-                    format!("too little of it at {}", shown(short.deadline))
-                });
-                Some(format!("forecast  {}: {short}", told.node))
-            }
-            Event::Requested(request) if request.command.node().is_none_or(&wanted) => {
-                Some(format!("requested {} by {}: {}", request.command, request.actor, request.reason))
-            }
-            Event::Scheduled(told) if only.is_none() => {
-                let played = told.games.values().filter(|game| game.status.is_played()).count();
-                Some(format!("schedule  {played} of {} games are played", told.games.len()))
-            }
-            Event::Checked(told) if wanted(&told.node) => {
-                let answer = match told.answer {
-                    CheckAnswer::Share(coverage) => coverage.to_string(),
-                    CheckAnswer::Unknown => "unknown".to_owned(),
-                    CheckAnswer::NotKept => "not kept".to_owned(),
-                };
-                Some(format!("checked   {} {}: {answer}", told.node, told.check))
-            }
-            _ => None,
-        };
-        lines.extend(line.map(|line| format!("{line} → {}", format!("{recorded:?}").to_lowercase())));
-    }
-    for (node, from, to) in entry.moved.iter().filter(|(node, _, _)| wanted(node)) {
-        lines.push(format!("moved     {node}: {from} → {to}"));
-    }
-    for effect in &entry.effects {
-        match effect {
-            Effect::Dispatch(dispatch) if wanted(&dispatch.node) => lines.push(format!(
-                "dispatch  {} because {}{}",
-                dispatch.id,
-                dispatch.manifest.cause.as_str(),
-                if dispatch.manifest.degraded { ", degraded" } else { "" }
-            )),
-            Effect::Alert(alert) if only.is_none_or(|only| alert.key.as_str().contains(only.as_str())) => {
-                let turn = if alert.turn == Turn::Raised { "raised" } else { "resolved" };
-                let text = if *alert.text == *alert.key.as_str() { "" } else { &*alert.text };
-                let text = if text.is_empty() { String::new() } else { format!(": {text}") };
-                lines.push(format!("alert     {turn} {}{text}", alert.key));
-            }
-            _ => {}
-        }
-    }
-    // A reason, or a producer's message, is anybody's text.
-    lines.iter().map(|line| harmless(line)).collect()
-}
-
-/// Whether a node is a gate.
-pub fn is_gate(graph: &Graph, node: &NodeId) -> bool {
-    graph.node(node.as_str()).is_some_and(|node| matches!(node.kind, Kind::Gate(_)))
 }

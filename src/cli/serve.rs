@@ -23,7 +23,7 @@ use crate::domain::time::after;
 use crate::engine::notify::Notifier;
 use crate::engine::recipient::Listening;
 use crate::engine::{Engine, Settings, run};
-use crate::http::{self, App, Local, ROOM_KB, guard::Guard};
+use crate::http::{self, App, Local, Mode, ROOM_KB, Screen, guard::Guard};
 use crate::pipeline::Declarations;
 use crate::port::Recipient;
 use crate::topology::Topology;
@@ -34,6 +34,8 @@ const PUSH_DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
 const PUSH_EVERY: Duration = Duration::from_millis(200);
 /// How often dead letters are looked for.
 const COLLECT_EVERY: Duration = Duration::from_millis(500);
+/// How often it is looked for what to tell those who listen to what is decided.
+const EVENTS_EVERY: Duration = Duration::from_millis(250);
 /// How often old rows are deleted.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
@@ -146,6 +148,7 @@ impl Serve {
             guard,
             retold: Arc::default(),
             room: Arc::new(Semaphore::new(ROOM_KB)),
+            screen: Arc::new(Screen::new(Mode::Serving, EVENTS_EVERY)),
             stopping,
         };
         tracing::info!(data = %configuration.data.display(), "the embedded backend is open");
@@ -202,6 +205,8 @@ impl Serve {
             guard,
             retold: Arc::default(),
             room: Arc::new(Semaphore::new(ROOM_KB)),
+            // A look is a read that is paid for, and made only while somebody has a page open.
+            screen: Arc::new(Screen::new(Mode::Serving, 8 * EVENTS_EVERY)),
             stopping,
         };
         tracing::info!(project = google.connection.project, "connected to Google Cloud");

@@ -17,6 +17,7 @@ pub mod graph;
 pub mod id;
 pub mod invariant;
 pub mod notify;
+pub mod once;
 pub mod partition;
 pub mod plan;
 pub mod rate;

@@ -115,6 +115,12 @@ impl Breakers {
         self.known().remove(target);
     }
 
+    /// Targets that rest, each with its last words.
+    pub fn resting(&self) -> Vec<(String, Rest)> {
+        let rest = |open: &Open| Rest { until: open.until, reason: open.reason.clone(), dead: open.dead };
+        self.known().iter().filter_map(|(name, known)| Some((name.clone(), rest(known.open.as_ref()?)))).collect()
+    }
+
     fn known(&self) -> MutexGuard<'_, BTreeMap<String, Breaker>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

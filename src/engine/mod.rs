@@ -11,6 +11,7 @@
 //! - [`dead_letter`]: keeps what nobody could process, and replays it.
 //! - [`export`]: writes the history from the journal, behind everything else.
 //! - [`monitor`]: gathers what the daily questions are answered from.
+//! - [`foresee`]: what a request would do; [`once`]: a call that is made twice is carried out once.
 //! - [`notify`]: tells people what is on and has not been told, and keeps what has.
 //! - [`watch`]: watches the service itself: its store, and whether anything still moves.
 //! - [`backlog`]: tells of old messages that come in numbers.
@@ -27,11 +28,13 @@ pub mod cap;
 pub mod dead_letter;
 pub mod export;
 pub mod forecast;
+pub mod foresee;
 pub mod health;
 pub mod hearing;
 pub mod intake;
 pub mod monitor;
 pub mod notify;
+pub mod once;
 pub mod pace;
 pub mod recipient;
 pub mod relay;
@@ -206,6 +209,11 @@ impl Engine {
     /// The graph of the pipeline called `id`.
     pub fn graph(&self, id: &PipelineId) -> Option<&Graph> {
         self.pipeline(id).map(|pipeline| &*pipeline.graph)
+    }
+
+    /// Targets that rest, with why and until when.
+    pub fn resting(&self) -> Vec<(String, breaker::Rest)> {
+        self.breakers.resting()
     }
 
     /// The moment of a decision taken now.

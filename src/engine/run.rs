@@ -40,6 +40,11 @@ pub type Received = (Delivery, oneshot::Sender<Settlement>);
 pub struct Inbox(mpsc::Sender<Received>);
 
 impl Inbox {
+    /// One behind which nobody takes anything in.
+    pub fn closed() -> Self {
+        Self(mpsc::channel(1).0)
+    }
+
     /// Hands a message over and waits until it is settled.
     pub async fn deliver(&self, delivery: Delivery) -> Settlement {
         let settled = self.send(delivery).await;

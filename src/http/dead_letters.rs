@@ -1,16 +1,15 @@
 //! The dead letters, as `tipoff dlq` shows them. Looking changes nothing.
 
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Json, Response};
+use axum::response::Json;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::App;
-use super::rest::{invalid, refuse};
+use super::problem::Problem;
 use crate::domain::dead_letter::Kind;
 use crate::domain::id::{NodeId, PipelineId};
 use crate::engine::dead_letter::{Error, Selection, shown};
@@ -42,40 +41,32 @@ pub struct Asked {
     groups: Option<bool>,
 }
 
-fn failed(error: &Error) -> Response {
-    match error {
-        Error::NoSuch(_) => refuse(StatusCode::NOT_FOUND, "NOT_FOUND", error.to_string()),
-        Error::Several(..) | Error::Refused(..) | Error::Wrong(..) => invalid(error.to_string()),
-        Error::Store(_) | Error::Contended(_) => {
-            refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", error.to_string())
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::NoSuch(_) => Self::unknown(error.to_string()),
+            Error::Several(..) | Error::Refused(..) | Error::Wrong(..) => Self::invalid(error.to_string()),
+            Error::Store(_) | Error::Contended(_) => Self::unavailable(error.to_string()),
         }
     }
 }
 
 /// A page of letters, the latest first, and all that are meant by cause.
-pub async fn list(State(app): State<App>, asked: Result<Query<Asked>, QueryRejection>) -> Response {
-    let Asked { topic, pipeline, node, date, cause, kind, before, since, standing, all, after, limit, groups } =
-        match asked {
-            Ok(Query(asked)) => asked,
-            Err(error) => return invalid(error.body_text()),
-        };
+pub async fn list(State(app): State<App>, asked: Result<Query<Asked>, QueryRejection>) -> Result<Json<Value>, Problem> {
+    let Query(asked) = asked?;
+    let Asked { topic, pipeline, node, date, cause, kind, before, since, standing, all, after, limit, groups } = asked;
     if standing.as_deref().is_some_and(|word| !matches!(word, "wanted" | "unneeded" | "unclear")) {
-        return invalid("`standing` is wanted, unneeded or unclear");
+        return Err(Problem::invalid("`standing` is wanted, unneeded or unclear"));
     }
     let ids = Vec::new();
     let selection = Selection { ids, topic, pipeline, node, date, cause, kind, before, since, standing, all };
     let page = (after.as_deref(), limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX));
     let groups = if groups.unwrap_or(true) { GROUPS_MAX } else { 0 };
-    match app.engine.dead_letters(&selection, page, groups).await {
-        Ok(board) => Json(json!(board)).into_response(),
-        Err(error) => failed(&error),
-    }
+    Ok(Json(json!(app.engine.dead_letters(&selection, page, groups).await?)))
 }
 
 /// One letter, with what each of its versions says.
-pub async fn letter(State(app): State<App>, Path(id): Path<String>) -> Response {
-    match app.engine.dead_letter(&id).await {
-        Ok(opened) => Json(shown(&opened)).into_response(),
-        Err(error) => failed(&error),
-    }
+pub async fn letter(State(app): State<App>, id: Result<Path<String>, PathRejection>) -> Result<Json<Value>, Problem> {
+    let Path(id) = id?;
+    Ok(Json(shown(&app.engine.dead_letter(&id).await?)))
 }

@@ -1,28 +1,37 @@
-//! The HTTP face of the embedded default: push envelopes and the REST publish call in, REST pull and acknowledge out,
-//! health; and the pipeline's monitors, on every backend.
+//! The HTTP face: push envelopes and, on the embedded default, Pub/Sub's REST calls; the pipeline's monitors; the API of
+//! operators under `/v1`, with its description; the pages; health.
 //!
-//! A response is the settlement: 2xx is an acknowledgement and is given only after the commit; 503 hands a message back.
-//! Binds to loopback unless a token is configured; a browser's cross-site request is refused either way.
+//! A response is the settlement of a message: 2xx is an acknowledgement and is given only after the commit; 503 hands it back.
+//! Binds to loopback unless a token is configured; a request from another site's page is refused either way.
 
-pub mod alerts;
+pub mod api;
 pub mod dead_letters;
+pub mod events;
 pub mod guard;
 pub mod monitor;
+pub mod pages;
+pub mod problem;
+pub mod requests;
 pub mod rest;
 pub mod retold;
+pub mod routes;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, post};
 use axum::{Extension, Router};
 use serde_json::{Value, json};
 
 use crate::adapter::embedded::{Embedded, EmbeddedBus};
+use crate::desk::course::Courses;
+use crate::desk::season::Seasons;
 use crate::engine::Engine;
 use crate::engine::run::Inbox;
+use events::Feed;
+use routes::Routes;
 
 /// The largest body taken: Pub/Sub's 10 MB of data, as base64 inside an envelope.
 pub const BODY_MAX: usize = 16 * 1024 * 1024;
@@ -44,8 +53,39 @@ pub struct App {
     pub retold: Arc<retold::Retold>,
     /// Bodies in memory, in kilobytes.
     pub room: Arc<tokio::sync::Semaphore>,
+    /// What is shown to operators, and to whom.
+    pub screen: Arc<Screen>,
     /// Turns true when the service is going down.
     pub stopping: tokio::sync::watch::Receiver<bool>,
+}
+
+/// What the API and the pages remember between calls.
+#[derive(Debug)]
+pub struct Screen {
+    /// Whether anything may be changed.
+    pub mode: Mode,
+    /// Who is told what is decided.
+    pub feed: Feed,
+    /// Dates over time.
+    pub courses: Courses,
+    /// Dates that are over.
+    pub seasons: Seasons,
+}
+
+/// Whether operators can change anything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// They can.
+    Serving,
+    /// A recorded day is shown; nobody can change what has happened.
+    Recording,
+}
+
+impl Screen {
+    /// Looks every so often for what has been decided, while anybody is told of it.
+    pub fn new(mode: Mode, every: Duration) -> Self {
+        Self { mode, feed: Feed::new(every), courses: Courses::default(), seasons: Seasons::default() }
+    }
 }
 
 /// What the embedded backend serves over HTTP because nobody else does.
@@ -60,33 +100,97 @@ pub struct Local {
 /// Bodies in memory at once, in kilobytes: 64 MiB.
 pub const ROOM_KB: usize = 64 * 1024;
 
-/// Every route: the push endpoint, the monitors, the configuration in force and health, and the broker's own calls where the broker is ours.
-pub fn router(app: App) -> Router {
-    let mut guarded = Router::new()
-        .route("/push", post(rest::push))
-        .route("/v1/config", get(effective))
-        .route("/v1/alerts", get(alerts::board))
-        .route("/v1/alerts/mute", post(alerts::mute))
-        .route("/v1/alerts/unmute", post(alerts::unmute))
-        .route("/v1/dead-letters", get(dead_letters::list))
-        .route("/v1/dead-letters/{id}", get(dead_letters::letter))
-        .route("/game-coverage-alert", get(monitor::game_coverage).post(monitor::game_coverage))
-        .route("/stale-processor-monitor", get(monitor::silence).post(monitor::silence))
-        .route("/pipeline-health-summary", get(monitor::health).post(monitor::health))
-        .route("/roster-coverage", get(monitor::rosters).post(monitor::rosters));
-    if let Some(local) = &app.local {
-        let broker = Router::new()
-            .route("/v1/projects/{project}/topics/{call}", post(rest::topic))
-            .route("/v1/projects/{project}/subscriptions/{call}", post(rest::subscription))
-            .route("/v1/coverage", post(rest::coverage))
-            .route("/v1/reports", post(rest::report))
-            .layer(Extension(local.clone()));
-        guarded = guarded.merge(broker);
+/// What operators read.
+fn reading() -> Routes {
+    Routes::default()
+        .get("/openapi.json", api::openapi)
+        .get("/v1/config", effective)
+        .get("/v1/pipelines", api::pipelines)
+        .get("/v1/pipelines/{pipeline}/dates", api::dates)
+        .get("/v1/pipelines/{pipeline}/dates/{date}", api::status)
+        .get("/v1/pipelines/{pipeline}/dates/{date}/nodes/{node}", api::why)
+        .get("/v1/pipelines/{pipeline}/dates/{date}/timeline", api::timeline)
+        .get("/v1/pipelines/{pipeline}/dates/{date}/games", api::games)
+        .get("/v1/pipelines/{pipeline}/graph", api::graph)
+        .get("/v1/pipelines/{pipeline}/runs", api::runs)
+        .get("/v1/pipelines/{pipeline}/calendar", api::calendar)
+        .get("/v1/pipelines/{pipeline}/gaps", api::gaps)
+        .get("/v1/pipelines/{pipeline}/plans", api::plans)
+        .get("/v1/pipelines/{pipeline}/plans/{plan}", api::plan)
+        .get("/v1/stops", api::stops)
+        .get("/v1/alerts", api::alerts)
+        .get("/v1/breakers", api::breakers)
+        .get("/v1/dead-letters", dead_letters::list)
+        .get("/v1/dead-letters/{id}", dead_letters::letter)
+        .get("/v1/parked", api::parked)
+        .get("/v1/undeliverable", api::undeliverable)
+        .get("/v1/events", events::stream)
+}
+
+/// What operators ask for.
+fn asking() -> Routes {
+    Routes::default()
+        .post("/v1/pipelines/{pipeline}/dates/{date}/requests", requests::ask)
+        .post("/v1/pipelines/{pipeline}/dates/{date}/preview", requests::preview)
+        .post("/v1/pipelines/{pipeline}/hold", requests::hold)
+        .post("/v1/pipelines/{pipeline}/resume", requests::resume)
+        .post("/v1/pipelines/{pipeline}/plans/{plan}/run", requests::run_plan)
+        .post("/v1/pipelines/{pipeline}/plans/{plan}/cancel", requests::cancel_plan)
+        .post("/v1/alerts/mute", requests::mute)
+        .post("/v1/alerts/unmute", requests::unmute)
+}
+
+/// Messages in, and the monitors under their old paths.
+fn producing() -> Routes {
+    Routes::default()
+        .post("/push", rest::push)
+        .get("/game-coverage-alert", monitor::game_coverage)
+        .post("/game-coverage-alert", monitor::game_coverage)
+        .get("/stale-processor-monitor", monitor::silence)
+        .post("/stale-processor-monitor", monitor::silence)
+        .get("/pipeline-health-summary", monitor::health)
+        .post("/pipeline-health-summary", monitor::health)
+        .get("/roster-coverage", monitor::rosters)
+        .post("/roster-coverage", monitor::rosters)
+}
+
+/// The broker's own calls, where the broker is ours, and what its warehouse is told.
+fn brokering() -> Routes {
+    Routes::default()
+        .post("/v1/projects/{project}/topics/{call}", rest::topic)
+        .post("/v1/projects/{project}/subscriptions/{call}", rest::subscription)
+        .post("/v1/coverage", rest::coverage)
+        .post("/v1/reports", rest::report)
+}
+
+/// Every route that only those may call whom the guard lets in.
+pub fn routes(local: Option<&Local>) -> Routes {
+    let operators = reading().merge(asking()).merge(pages::routes());
+    let all = operators.merge(producing());
+    match local {
+        Some(local) => all.merge(brokering().map(|router| router.layer(Extension(local.clone())))),
+        None => all,
     }
-    guarded
+}
+
+/// The whole service.
+pub fn router(app: App) -> Router {
+    guarded(routes(app.local.as_ref()), app)
+}
+
+/// What operators see, and no way in for anything: a recorded day.
+pub fn recording(app: App) -> Router {
+    guarded(reading().merge(asking()).merge(pages::routes()), app)
+}
+
+fn guarded(routes: Routes, app: App) -> Router {
+    routes
+        .router()
+        .fallback(api::missing)
+        .method_not_allowed_fallback(api::not_so)
         .layer(axum::middleware::from_fn_with_state(app.clone(), guard::check))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
+        .route("/healthz", axum::routing::get(|| async { "ok\n" }))
+        .route("/readyz", axum::routing::get(ready))
         .with_state(app)
 }
 
@@ -109,4 +213,53 @@ async fn ready(State(app): State<App>) -> Response {
 /// What this process runs on.
 async fn effective(State(app): State<App>) -> Json<Value> {
     Json(Value::clone(&app.effective))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// What is not described, since its shape is another's: Pub/Sub's calls, the monitors, what a warehouse is told; and pages.
+    fn is_described(path: &str) -> bool {
+        path.starts_with("/v1/") || path == "/openapi.json"
+    }
+
+    #[test]
+    fn every_route_is_described_and_everything_described_is_a_route() {
+        let routed: BTreeSet<(String, String)> = routes(None)
+            .listed()
+            .iter()
+            .filter(|(_, path)| is_described(path))
+            .map(|(method, path)| (method.as_str().to_lowercase(), (*path).to_owned()))
+            .collect();
+        let paths = api::document()["paths"].as_object().expect("paths");
+        let methods = |(path, described): (&String, &Value)| -> Vec<(String, String)> {
+            let keys = described.as_object().into_iter().flatten().map(|(key, _)| key.clone());
+            keys.filter(|key| key != "parameters").map(|key| (key, path.clone())).collect()
+        };
+        let described: BTreeSet<(String, String)> = paths.iter().flat_map(methods).collect();
+        assert!(described.len() > 20, "{described:?}");
+        assert_eq!(routed, described);
+        // Whatever a demo shows has the same description.
+        let reading = reading().merge(asking());
+        let shown = reading.listed().iter().filter(|(_, path)| is_described(path)).count();
+        assert_eq!(shown, described.len());
+    }
+
+    #[test]
+    fn every_operation_has_its_own_name_and_says_what_goes_wrong() {
+        let mut names = BTreeSet::new();
+        for (path, described) in api::document()["paths"].as_object().expect("paths") {
+            for (method, operation) in
+                described.as_object().into_iter().flatten().filter(|(key, _)| *key != "parameters")
+            {
+                let name = operation["operationId"].as_str().unwrap_or_else(|| panic!("{method} {path} has no name"));
+                assert!(names.insert(name.to_owned()), "{name} is the name of two");
+                assert!(operation["responses"]["default"].is_object(), "{method} {path}");
+                assert!(operation["summary"].is_string(), "{method} {path}");
+            }
+        }
+    }
 }

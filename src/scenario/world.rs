@@ -144,6 +144,23 @@ pub struct Moment<'w> {
     pub entries: &'w [Entry],
     /// The dates that anything has happened to.
     pub dates: &'w [PartitionView],
+    /// What it all stands on, for whoever wants to look at more.
+    pub stage: Stage<'w>,
+}
+
+/// The clock, the store and the bus of a run, and what is declared.
+#[derive(Clone, Copy)]
+pub struct Stage<'w> {
+    /// What is declared.
+    pub declarations: &'w Arc<Declarations>,
+    /// The hand-moved clock.
+    pub clock: &'w Clock,
+    /// The store, as nothing disturbs it.
+    pub store: &'w Arc<dyn Store>,
+    /// The bus, likewise.
+    pub bus: &'w Arc<dyn Bus>,
+    /// The warehouse.
+    pub warehouse: &'w Embedded,
 }
 
 /// Why a run could not be carried out; not the same as an expectation that was missed.
@@ -269,7 +286,14 @@ impl<'a> World<'a> {
                     dates = self.views(at).await?;
                     read_at = self.journaled;
                 }
-                watch(&Moment { at, entries: &self.seen.entries[shown..], dates: &dates });
+                let stage = Stage {
+                    declarations: &self.declarations,
+                    clock: &self.clock,
+                    store: &self.store,
+                    bus: &self.bus,
+                    warehouse: &self.warehouse,
+                };
+                watch(&Moment { at, entries: &self.seen.entries[shown..], dates: &dates, stage });
                 shown = self.seen.entries.len();
             }
         }

@@ -74,7 +74,8 @@ async fn an_alert_reaches_people_once() {
     let answer: Value = answer.json().await.unwrap();
     assert_eq!(answer["alerts"][0]["muted"]["reason"], "a producer is being mended");
     let unmute = json!({ "what": { "key": key }, "actor": "bob" }).to_string();
-    let answer = service.client.post(format!("{}/v1/alerts/unmute", service.url)).body(unmute).send().await.unwrap();
+    let call = service.client.post(format!("{}/v1/alerts/unmute", service.url)).body(unmute);
+    let answer = call.header("content-type", "application/json").send().await.unwrap();
     assert_eq!(answer.json::<Value>().await.unwrap()["ended"], 1);
     assert_eq!(tipoff(&service, config, &["unmute", key]).0, Some(1));
     assert_eq!(tipoff(&service, config, &["mute", key, "--for", "8d", "--reason", "x"]).0, Some(2));

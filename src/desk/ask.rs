@@ -1,0 +1,327 @@
+//! A request as a person writes it, checked against the graph: dates and nodes by any of their names, with a suggestion
+//! where there is none.
+
+use std::sync::Arc;
+
+use jiff::civil::Date;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::diagnostic::suggestion;
+use crate::domain::event::{Command, EdgeRule, Request};
+use crate::domain::graph::{Graph, Kind};
+use crate::domain::id::{NodeId, PipelineId, RequestId};
+use crate::domain::time::after;
+use crate::domain::words;
+use crate::pipeline::{Declarations, Pipeline};
+
+/// Why a request makes no sense. Each says what would.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such pipeline.
+    #[error("there is no pipeline `{name}`: {known}")]
+    NoPipeline {
+        /// As given.
+        name: String,
+        /// Those there are.
+        known: String,
+    },
+    /// That is no date.
+    #[error("`{0}` is not a date: YYYY-MM-DD, today, yesterday or tomorrow")]
+    NoDate(String),
+    /// There is no such node.
+    #[error("{pipeline} has no node `{name}`{hint}; `tipoff graph` lists them")]
+    NoNode {
+        /// Whose.
+        pipeline: PipelineId,
+        /// As given.
+        name: String,
+        /// The nearest one.
+        hint: String,
+    },
+    /// The request needs a node.
+    #[error("say which node")]
+    Whole,
+    /// A gate does nothing.
+    #[error("{0} is a gate: it does nothing that could be stopped or run")]
+    Gate(NodeId),
+    /// The node does not wait for that.
+    #[error("{node} does not wait for `{input}`{hint}; it waits for {known}")]
+    NoInput {
+        /// Whose input.
+        node: NodeId,
+        /// As given.
+        input: String,
+        /// The nearest one.
+        hint: String,
+        /// Those there are.
+        known: String,
+    },
+    /// A member that this request does not have.
+    #[error("{verb} takes no {member}")]
+    Surplus {
+        /// The request.
+        verb: &'static str,
+        /// What it does not take.
+        member: &'static str,
+    },
+    /// Forcing names one thing.
+    #[error("say what to go past: one input, gate or check of the node")]
+    PastWhat,
+    /// That is no duration, or none that may be asked for.
+    #[error("{0}")]
+    Span(String),
+    /// A request has a reason, and somebody who asks.
+    #[error(transparent)]
+    Words(#[from] words::Error),
+}
+
+impl Refusal {
+    /// Whether it is the name of something that does not exist.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::NoPipeline { .. } | Self::NoDate(_) | Self::NoNode { .. })
+    }
+}
+
+/// The pipeline called `name`.
+///
+/// # Errors
+/// If there is none.
+pub fn pipeline<'d>(declarations: &'d Declarations, name: &str) -> Result<&'d Pipeline, Refusal> {
+    declarations.pipelines.get(name).ok_or_else(|| {
+        let known: Vec<&str> = declarations.pipelines.keys().map(PipelineId::as_str).collect();
+        Refusal::NoPipeline { name: short(name), known: known.join(", ") }
+    })
+}
+
+/// Resolves `today`, `yesterday`, `tomorrow` or `YYYY-MM-DD`, in the pipeline's zone.
+///
+/// # Errors
+/// If it is none of them.
+pub fn date(word: &str, graph: &Graph, now: Timestamp) -> Result<Date, Refusal> {
+    let today = graph.date_at(now);
+    let date = match word.to_ascii_lowercase().as_str() {
+        "today" => Some(today),
+        "yesterday" => today.yesterday().ok(),
+        "tomorrow" => today.tomorrow().ok(),
+        other if other.len() == 10 => other.parse().ok(),
+        _ => None,
+    };
+    date.ok_or_else(|| Refusal::NoDate(short(word)))
+}
+
+/// The node called `name`, by its id or by any name its producer uses.
+///
+/// # Errors
+/// If there is none.
+pub fn node(graph: &Graph, name: &str, date: Date, now: Timestamp) -> Result<NodeId, Refusal> {
+    if let Some(node) = graph.node(name) {
+        return Ok(node.id.clone());
+    }
+    graph.resolve(name, date, now).cloned().ok_or_else(|| {
+        let known = graph.nodes.keys().map(NodeId::as_str).chain(graph.aliases.keys().map(String::as_str));
+        let hint = if name.len() > NAME_MAX { String::new() } else { suggestion(&name.to_ascii_lowercase(), known) };
+        Refusal::NoNode { pipeline: graph.pipeline.clone(), name: short(name), hint }
+    })
+}
+
+/// Characters of a name that are repeated to whoever gave it, and looked for among the known ones.
+const NAME_MAX: usize = 80;
+
+fn short(name: &str) -> String {
+    match name.char_indices().nth(NAME_MAX) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
+}
+
+/// Whether a node is a gate.
+pub fn is_gate(graph: &Graph, node: &NodeId) -> bool {
+    graph.node(node.as_str()).is_some_and(|node| matches!(node.kind, Kind::Gate(_)))
+}
+
+/// What an operator may ask of a date.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// Dispatch nothing of it.
+    Hold,
+    /// End a hold, or have an input count as declared again.
+    Resume,
+    /// Run it again.
+    Retry,
+    /// Count it as not required.
+    Skip,
+    /// Go on past one named thing.
+    Force,
+}
+
+impl Verb {
+    /// Every one.
+    pub const ALL: [Self; 5] = [Self::Hold, Self::Resume, Self::Retry, Self::Skip, Self::Force];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Resume => "resume",
+            Self::Retry => "retry",
+            Self::Skip => "skip",
+            Self::Force => "force",
+        }
+    }
+}
+
+/// A request about a date, as it is written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Asked<'a> {
+    /// What.
+    pub verb: Verb,
+    /// Of which node; the whole date where none is named.
+    pub node: Option<&'a str>,
+    /// Of which input of it; for forcing, a check will do too.
+    pub input: Option<&'a str>,
+    /// When it ends by itself.
+    pub until: Option<Timestamp>,
+}
+
+impl Asked<'_> {
+    /// The command, if it makes sense on `date`.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn command(&self, graph: &Graph, on: Date, now: Timestamp) -> Result<Command, Refusal> {
+        let found = self.node.map(|name| node(graph, name, on, now)).transpose()?;
+        let surplus = |member| Err(Refusal::Surplus { verb: self.verb.as_str(), member });
+        if self.until.is_some() && !matches!(self.verb, Verb::Hold | Verb::Force) {
+            return surplus("duration");
+        }
+        if self.input.is_some() && matches!(self.verb, Verb::Retry | Verb::Skip) {
+            return surplus("input");
+        }
+        if self.verb == Verb::Force && self.input.is_none() {
+            return Err(if found.is_none() { Refusal::Whole } else { Refusal::PastWhat });
+        }
+        if let Some(input) = self.input {
+            let node = found.ok_or(Refusal::Whole)?;
+            let rule = match self.verb {
+                Verb::Force => Some(EdgeRule::Force),
+                Verb::Hold => Some(EdgeRule::Hold),
+                Verb::Resume | Verb::Retry | Verb::Skip => None,
+            };
+            return edge(graph, node, input, rule, self.until);
+        }
+        if let Some(node) = found.as_ref().filter(|node| is_gate(graph, node)) {
+            return Err(Refusal::Gate(node.clone()));
+        }
+        Ok(match self.verb {
+            Verb::Hold => Command::Hold { node: found, until: self.until },
+            Verb::Resume => Command::Resume { node: found },
+            Verb::Retry => Command::Retry { node: found.ok_or(Refusal::Whole)? },
+            Verb::Skip => Command::Skip { node: found.ok_or(Refusal::Whole)? },
+            Verb::Force => return Err(Refusal::PastWhat),
+        })
+    }
+}
+
+/// What is said of one input of a node, or of one of its checks.
+fn edge(
+    graph: &Graph,
+    node: NodeId,
+    input: &str,
+    rule: Option<EdgeRule>,
+    until: Option<Timestamp>,
+) -> Result<Command, Refusal> {
+    let known = inputs(graph, &node, rule);
+    if !known.contains(&input) {
+        let hint = if input.len() > NAME_MAX { String::new() } else { suggestion(input, known.iter().copied()) };
+        let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
+        return Err(Refusal::NoInput { node, input: short(input), hint, known });
+    }
+    Ok(Command::Edge { node, input: input.into(), rule, until })
+}
+
+/// What may be said something of: a node's inputs, and its checks where it is not about a hold.
+pub fn inputs<'g>(graph: &'g Graph, node: &NodeId, rule: Option<EdgeRule>) -> Vec<&'g str> {
+    let Some(declared) = graph.node(node.as_str()) else { return Vec::new() };
+    let inputs = declared.needs.iter().map(|need| need.node.as_str());
+    let checks = declared.expects.checks.iter().map(|check| check.id.as_str());
+    if rule == Some(EdgeRule::Hold) { inputs.collect() } else { inputs.chain(checks).collect() }
+}
+
+/// When a span that was written, as `90m` or `4h`, ends.
+///
+/// # Errors
+/// If it is no duration.
+pub fn ends(span: &str, now: Timestamp) -> Result<Timestamp, Refusal> {
+    let span = match (span.parse::<SignedDuration>(), crate::topology::duration(span)) {
+        (_, Ok(span)) => SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX),
+        // More than one unit, as `1h30m`.
+        (Ok(span), Err(_)) => span,
+        (Err(_), Err(error)) => return Err(Refusal::Span(error)),
+    };
+    if span <= SignedDuration::ZERO {
+        return Err(Refusal::Span("that is over at once; `tipoff resume` ends what was said before".to_owned()));
+    }
+    Ok(after(now, span))
+}
+
+/// Who asks and why, within bounds.
+///
+/// # Errors
+/// If one of them is missing or too long.
+pub fn words(actor: &str, reason: &str) -> Result<(Arc<str>, Arc<str>), Refusal> {
+    Ok((words::actor(actor)?.into(), words::reason(reason)?.into()))
+}
+
+/// The request, under `id` or under a new name.
+pub fn request(
+    id: Option<RequestId>,
+    (actor, reason): (Arc<str>, Arc<str>),
+    at: Timestamp,
+    command: Command,
+) -> Request {
+    let id = id.unwrap_or_else(|| RequestId::new(uuid::Uuid::new_v4().to_string()));
+    Request { id, actor, reason, at, command }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::shipped;
+
+    fn asked<'a>(verb: Verb, node: Option<&'a str>, input: Option<&'a str>) -> Asked<'a> {
+        Asked { verb, node, input, until: None }
+    }
+
+    #[test]
+    fn a_request_that_makes_no_sense_says_what_would() {
+        let declarations = shipped().unwrap();
+        let graph = &declarations.pipelines["nba"].graph;
+        let (on, now) = (jiff::civil::date(2026, 1, 22), "2026-01-23T12:00:00Z".parse().unwrap());
+        let refused = |asked: Asked<'_>| asked.command(graph, on, now).unwrap_err().to_string();
+        let cases = [
+            (asked(Verb::Retry, Some("predictoins"), None), "did you mean"),
+            (asked(Verb::Retry, None, None), "say which node"),
+            (asked(Verb::Hold, Some("phase4_quorum"), None), "is a gate"),
+            (asked(Verb::Force, Some("predictions"), None), "go past"),
+            (asked(Verb::Force, Some("predictions"), Some("phase4_qorum")), "did you mean `phase4_quorum`"),
+            (asked(Verb::Skip, Some("predictions"), Some("phase4_quorum")), "takes no input"),
+            (asked(Verb::Hold, None, Some("phase4_quorum")), "say which node"),
+            (Asked { until: Some(now), ..asked(Verb::Skip, Some("predictions"), None) }, "takes no duration"),
+        ];
+        for (asked, words) in cases {
+            let said = refused(asked.clone());
+            assert!(said.contains(words), "{asked:?}: {said}");
+        }
+        let forced = asked(Verb::Force, Some("PredictionCoordinator"), Some("phase4_quorum")).command(graph, on, now);
+        assert!(matches!(forced, Ok(Command::Edge { rule: Some(EdgeRule::Force), .. })), "{forced:?}");
+    }
+
+    #[test]
+    fn who_and_why_are_bounded() {
+        assert!(words("ann", " because ").is_ok());
+        assert!(matches!(words(" ", "because"), Err(Refusal::Words(_))));
+        assert!(matches!(words("ann", &"x".repeat(words::REASON_MAX + 1)), Err(Refusal::Words(_))));
+    }
+}

@@ -1,0 +1,15 @@
+//! What operators read and what they ask for: the same for the command line, the API and the pages.
+//!
+//! - [`ask`]: a request as a person writes it, checked against the graph, as the domain's command.
+//! - [`day`]: a date as it stands: its lights, games, runs and deadlines.
+//! - [`course`]: the same date over time, from its journal.
+//! - [`season`]: every date of a season at a glance.
+//! - [`words`]: the journal in words, and text from outside made harmless.
+//!
+//! It decides nothing and stores nothing: verdicts are the domain's, and every change goes through the engine.
+
+pub mod ask;
+pub mod course;
+pub mod day;
+pub mod season;
+pub mod words;

@@ -1,0 +1,394 @@
+//! The writing half of `/v1`: what an operator asks for. JSON only, so that no form of another site can ask; every call has a
+//! reason, and under an `Idempotency-Key` it is carried out once.
+
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Json, Response};
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::api::{self, Named, Nothing, parameters};
+use super::problem::Problem;
+use super::{App, Mode};
+use crate::desk::ask::{self, Asked, Verb};
+use crate::domain::backfill::{Said, Status};
+use crate::domain::event::{Event, Request};
+use crate::domain::id::{PartitionKey, PipelineId, PlanId, RequestId};
+use crate::domain::notify::{Mute, Muted};
+use crate::domain::once::Entered;
+use crate::domain::partition::Recorded;
+use crate::domain::stop::Stop;
+use crate::domain::time::after;
+use crate::engine::backfill::Turned;
+
+/// The largest body of a request; it is a few words.
+const BODY_MAX: usize = 64 * 1024;
+/// A client that takes longer than this to send its body is cut off.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
+/// Characters of an idempotency key.
+const KEY_MAX: usize = 200;
+/// The header that names a call.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// A call that has been read and entered.
+struct Call<T> {
+    body: T,
+    /// As of when it is carried out.
+    at: Timestamp,
+    /// Under which it is kept, and the name of the request that it makes.
+    key: Option<(String, RequestId)>,
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn digest(parts: &[&[u8]]) -> String {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update(part.len().to_le_bytes());
+        digest.update(part);
+    }
+    hex(&digest.finalize())
+}
+
+/// A body of JSON, within bounds of size and time.
+async fn read(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Problem> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/json") {
+        let why = "the body is application/json; say so in content-type";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", why));
+    }
+    match tokio::time::timeout(BODY_WITHIN, to_bytes(body, BODY_MAX)).await {
+        Ok(Ok(bytes)) => Ok(bytes.to_vec()),
+        Ok(Err(_)) => {
+            let why = format!("the body could not be read, or has more than {BODY_MAX} bytes");
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", why))
+        }
+        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "slow", "the body came too slowly")),
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| Problem::invalid(format!("the body: {error}")))
+}
+
+/// Carries a call out, once under one key.
+async fn once<T: DeserializeOwned>(
+    app: &App,
+    (headers, uri, body): (&HeaderMap, &Uri, Body),
+    act: impl AsyncFnOnce(Call<T>) -> Result<Value, Problem>,
+) -> Result<Response, Problem> {
+    let Nothing {} = parameters(uri)?;
+    let bytes = read(headers, body).await?;
+    let parsed = parse::<T>(&bytes)?;
+    if app.screen.mode == Mode::Recording {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "recording",
+            "this is a recorded day: nothing can be changed in it",
+        ));
+    }
+    let now = app.engine.clock.now();
+    let Some(given) = headers.get(IDEMPOTENCY_KEY) else {
+        return Ok(Json(act(Call { body: parsed, at: now, key: None }).await?).into_response());
+    };
+    let is_sound =
+        |key: &&str| !key.is_empty() && key.len() <= KEY_MAX && key.bytes().all(|byte| byte.is_ascii_graphic());
+    let Some(given) = given.to_str().ok().filter(is_sound) else {
+        return Err(Problem::invalid(format!("Idempotency-Key has 1 to {KEY_MAX} visible ASCII characters")));
+    };
+    let key = digest(&[given.as_bytes()]);
+    let content = digest(&[uri.path().as_bytes(), &bytes]);
+    let request = RequestId::new(format!("api-{}", &digest(&[key.as_bytes(), content.as_bytes()])[..32]));
+    let at = match app.engine.enter(&key, &content, now).await? {
+        Entered::New(at) => at,
+        Entered::Answered(code, body) => {
+            let code = StatusCode::from_u16(code).unwrap_or(StatusCode::OK);
+            let kind = [(header::CONTENT_TYPE, "application/json")];
+            return Ok((code, kind, [("idempotent-replayed", "true")], body).into_response());
+        }
+        Entered::Other => {
+            let why = "this Idempotency-Key was given to another request; take a new one";
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "key-reused", why));
+        }
+        Entered::UnderWay => {
+            let why = "the same request is being carried out; ask again in a moment";
+            return Err(Problem::new(StatusCode::CONFLICT, "under-way", why));
+        }
+    };
+    let done = act(Call { body: parsed, at, key: Some((key.clone(), request)) }).await;
+    let kept = done.as_ref().ok().map(|answer| (StatusCode::OK.as_u16(), answer.to_string()));
+    if let Err(error) = app.engine.answered(&key, kept).await {
+        // The same call made again is the same request, so that nothing is done twice.
+        tracing::warn!("an answer is not kept: {error}");
+    }
+    Ok(Json(done?).into_response())
+}
+
+/// A request about a date, as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct About {
+    command: Verb,
+    #[serde(default)]
+    node: Option<String>,
+    /// The input, gate or check of the node; for `force` what to go past.
+    #[serde(default)]
+    input: Option<String>,
+    /// How long, as `90m` or `4h`.
+    #[serde(default)]
+    r#for: Option<String>,
+    actor: String,
+    reason: String,
+}
+
+impl About {
+    fn request(
+        &self,
+        app: &App,
+        (key, graph): (&PartitionKey, &crate::domain::graph::Graph),
+        at: Timestamp,
+        id: Option<RequestId>,
+    ) -> Result<Request, Problem> {
+        let words = ask::words(&self.actor, &self.reason)?;
+        let until = self.r#for.as_deref().map(|span| ask::ends(span, at)).transpose()?;
+        let asked = Asked { verb: self.command, node: self.node.as_deref(), input: self.input.as_deref(), until };
+        let command = asked.command(graph, key.date, app.engine.clock.now())?;
+        Ok(ask::request(id, words, at, command))
+    }
+}
+
+/// `POST /v1/pipelines/{pipeline}/dates/{date}/requests`: asks it.
+pub async fn ask(
+    State(app): State<App>,
+    named: Named<(String, String)>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Path((name, word)) = named?;
+    let (key, graph) = api::partition(&app, &name, &word)?;
+    once::<About>(&app, (&headers, &uri, body), async |call| {
+        let id = call.key.map(|(_, id)| id);
+        let request = call.body.request(&app, (&key, graph), call.at, id)?;
+        let recorded = carry_out(&app, &key, &request).await?;
+        Ok(json!({ "partition": key, "request": request, "recorded": recorded }))
+    })
+    .await
+}
+
+/// Asks for it. One that was taken in before, under the same name, is applied.
+pub async fn carry_out(app: &App, key: &PartitionKey, request: &Request) -> Result<Recorded, Problem> {
+    let stepped = app.engine.step(key, &[Event::Requested(request.clone())]).await?;
+    let recorded = stepped.recorded.first().copied().unwrap_or(Recorded::Rejected);
+    Ok(if recorded == Recorded::Duplicate { Recorded::Applied } else { recorded })
+}
+
+/// `POST /v1/pipelines/{pipeline}/dates/{date}/preview`: what asking it would do.
+pub async fn preview(
+    State(app): State<App>,
+    named: Named<(String, String)>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Body,
+) -> Result<Json<Value>, Problem> {
+    let (Path((name, word)), Nothing {}) = (named?, parameters(&uri)?);
+    let (key, graph) = api::partition(&app, &name, &word)?;
+    let about: About = parse(&read(&headers, body).await?)?;
+    let request = about.request(&app, (&key, graph), app.engine.clock.now(), None)?;
+    Ok(Json(json!(app.engine.foresee(&key, &request).await?)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HoldAll {
+    #[serde(default)]
+    r#for: Option<String>,
+    actor: String,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Words {
+    actor: String,
+    reason: String,
+}
+
+/// `POST /v1/pipelines/{pipeline}/hold`: nothing of the whole pipeline leaves.
+pub async fn hold(
+    State(app): State<App>,
+    named: Named<String>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Path(name) = named?;
+    let (pipeline, _) = api::pipeline(&app, &name)?;
+    once::<HoldAll>(&app, (&headers, &uri, body), async |call| {
+        let stop =
+            hold_all(&app, &pipeline, (&call.body.actor, &call.body.reason), call.body.r#for.as_deref(), call.at)
+                .await?;
+        Ok(json!(stop))
+    })
+    .await
+}
+
+/// Holds a whole pipeline.
+pub async fn hold_all(
+    app: &App,
+    pipeline: &PipelineId,
+    (actor, reason): (&str, &str),
+    span: Option<&str>,
+    from: Timestamp,
+) -> Result<Stop, Problem> {
+    let (actor, reason) = ask::words(actor, reason)?;
+    let until = span.map(|span| ask::ends(span, from)).transpose()?;
+    let (actor, reason) = (actor.to_string(), reason.to_string());
+    let stop = Stop { pipeline: pipeline.clone(), actor, reason, from, until, ended_by: None };
+    app.engine.stop(&stop).await?;
+    Ok(stop)
+}
+
+/// `POST /v1/pipelines/{pipeline}/resume`: ends that.
+pub async fn resume(
+    State(app): State<App>,
+    named: Named<String>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Path(name) = named?;
+    let (pipeline, _) = api::pipeline(&app, &name)?;
+    once::<Words>(&app, (&headers, &uri, body), async |call| {
+        let (actor, reason) = ask::words(&call.body.actor, &call.body.reason)?;
+        let held = app.engine.go_on(&pipeline, &actor, &reason).await?;
+        Ok(json!({ "pipeline": pipeline, "was_held": held }))
+    })
+    .await
+}
+
+/// `POST /v1/pipelines/{pipeline}/plans/{plan}/run`: starts a plan of backfill.
+pub async fn run_plan(
+    State(app): State<App>,
+    named: Named<(String, String)>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Body,
+) -> Result<Response, Problem> {
+    turn(app, named, (headers, uri, body), Status::Running).await
+}
+
+/// `POST /v1/pipelines/{pipeline}/plans/{plan}/cancel`: ends one.
+pub async fn cancel_plan(
+    State(app): State<App>,
+    named: Named<(String, String)>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Body,
+) -> Result<Response, Problem> {
+    turn(app, named, (headers, uri, body), Status::Cancelled).await
+}
+
+async fn turn(
+    app: App,
+    named: Named<(String, String)>,
+    (headers, uri, body): (HeaderMap, Uri, Body),
+    status: Status,
+) -> Result<Response, Problem> {
+    let Path((name, plan)) = named?;
+    let (pipeline, _) = api::pipeline(&app, &name)?;
+    once::<Words>(&app, (&headers, &uri, body), async |call| {
+        let (actor, text) = ask::words(&call.body.actor, &call.body.reason)?;
+        let said = Said { at: call.at, actor, text };
+        match app.engine.turn_plan(&pipeline, &PlanId::from(plan.as_str()), status, said).await? {
+            Turned::Done(plan) => Ok(json!({ "plan": plan.id, "status": plan.status, "tally": plan.tally() })),
+            // It was done in an earlier try of the same call.
+            Turned::Not(is) if is == status => Ok(json!({ "plan": plan, "status": is, "tally": null })),
+            Turned::Not(is) => {
+                let why = format!("the plan is {} already", json!(is).as_str().unwrap_or_default());
+                Err(Problem::new(StatusCode::CONFLICT, "state", why))
+            }
+            Turned::Crowded(count) => {
+                Err(Problem::new(StatusCode::CONFLICT, "state", format!("{count} plans run already")))
+            }
+            Turned::Unknown => Err(api::unknown_plan(&plan)),
+        }
+    })
+    .await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MuteBody {
+    what: Muted,
+    r#for: String,
+    reason: String,
+    actor: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UnmuteBody {
+    what: Muted,
+    actor: String,
+}
+
+/// `POST /v1/alerts/mute`: `{what: {key} or {topic}, for: "4h", reason, actor}`.
+pub async fn mute(State(app): State<App>, headers: HeaderMap, uri: Uri, body: Body) -> Result<Response, Problem> {
+    once::<MuteBody>(&app, (&headers, &uri, body), async |call| {
+        let MuteBody { what, r#for: span, reason, actor } = call.body;
+        Ok(json!(mute_for(&app, what, (&actor, &reason), &span, call.at).await?))
+    })
+    .await
+}
+
+/// The longest key or topic that can be muted; those of ours are shorter.
+const MUTED_MAX: usize = 300;
+
+fn mutable(what: &Muted) -> Result<(), Problem> {
+    let name = match what {
+        Muted::Key(key) => key.as_str(),
+        Muted::Topic(topic) => topic,
+    };
+    match name.chars().count() {
+        1..=MUTED_MAX => Ok(()),
+        _ => Err(Problem::invalid(format!("a key or a topic has 1 to {MUTED_MAX} characters"))),
+    }
+}
+
+/// Mutes something for a while.
+pub async fn mute_for(
+    app: &App,
+    what: Muted,
+    (actor, reason): (&str, &str),
+    span: &str,
+    from: Timestamp,
+) -> Result<Mute, Problem> {
+    mutable(&what)?;
+    let (actor, reason) = ask::words(actor, reason)?;
+    let span = crate::topology::duration(span).map_err(|error| ask::Refusal::Span(format!("for: {error}")))?;
+    let until = after(from, SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX));
+    let mute = Mute { what, from, until, actor: actor.to_string(), reason: reason.to_string(), ended_by: None };
+    app.engine.mute(&mute).await?;
+    Ok(mute)
+}
+
+/// `POST /v1/alerts/unmute`: ends every mute of exactly that: `{what, actor}`.
+pub async fn unmute(State(app): State<App>, headers: HeaderMap, uri: Uri, body: Body) -> Result<Response, Problem> {
+    once::<UnmuteBody>(&app, (&headers, &uri, body), async |call| {
+        mutable(&call.body.what)?;
+        let (actor, _) = ask::words(&call.body.actor, "unmute")?;
+        let ended = app.engine.unmute(&call.body.what, &actor).await?;
+        Ok(json!({ "ended": ended }))
+    })
+    .await
+}
