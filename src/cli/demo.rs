@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::StatusCode;
 use clap::{Args, ValueEnum};
 use crossterm::{cursor, execute, queue, style, terminal};
 use jiff::Timestamp;
@@ -194,7 +195,8 @@ struct Pages {
 impl Pages {
     fn serve(listener: TcpListener) -> std::io::Result<Self> {
         let url = format!("http://{}", listener.local_addr()?);
-        let current = Arc::new(RwLock::new(Router::new()));
+        let begins = || async { (StatusCode::SERVICE_UNAVAILABLE, [("refresh", "1")], "The day begins in a moment.\n") };
+        let current = Arc::new(RwLock::new(Router::new().fallback(begins)));
         let router = Arc::clone(&current);
         let every = Router::new().fallback(move |request: Request| {
             let router = router.read().unwrap_or_else(PoisonError::into_inner).clone();

@@ -8,7 +8,7 @@ use axum::http::Uri;
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::parts::{look, path, plain, state, text};
+use super::parts::{begins, look, path, plain, state, text};
 use super::{Frame, Named, Refresh, Shown, Tab, opened};
 use crate::desk::day::{self, Day};
 use crate::domain::graph::{Graph, Kind, Node, Offset, Strength};
@@ -17,7 +17,7 @@ use crate::domain::view::{self, NodeView};
 use crate::http::App;
 use crate::http::api::parameters;
 
-const WIDTH: usize = 252;
+const WIDTH: usize = 300;
 const HEIGHT: usize = 30;
 const ACROSS: usize = 72;
 const DOWN: usize = 12;
@@ -25,7 +25,7 @@ const MARGIN: usize = 12;
 /// Sweeps over the columns that bring neighbours near each other.
 const SWEEPS: usize = 6;
 /// Characters of a name in its box.
-const NAME_SHOWN: usize = 30;
+const NAME_SHOWN: usize = 38;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -220,7 +220,7 @@ fn boxed(frame: &Frame<'_>, day: &Day, node: &Node, found: &NodeView, (x, y): (u
             title { (label) }
             rect x=(x) y=(y) width=(WIDTH) height=(HEIGHT) rx=(radius) {}
             @if matches!(node.kind, Kind::Source(_)) { rect class="bar" x=(x) y=(y) width="4" height=(HEIGHT) {} }
-            text x=(x + 12) y=(y + HEIGHT / 2 + 5) { tspan class="sign" { (sign) @if day::is_held(found) { "‖" } } " " (plain(node.id.as_str(), NAME_SHOWN)) }
+            text x=(x + 12) y=(y + HEIGHT / 2 + 5) { tspan class="sign" { (sign) @if day::is_held(found) { "‖" } } " " (begins(node.id.as_str(), NAME_SHOWN)) }
         }
     }
 }

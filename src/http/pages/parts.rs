@@ -17,6 +17,11 @@ pub fn plain(given: &str, most: usize) -> String {
     clean(given, most)
 }
 
+/// Its beginning, without a sign that it goes on: beside a label that has the whole of it.
+pub fn begins(given: &str, most: usize) -> String {
+    clean(given, usize::MAX).chars().take(most).collect()
+}
+
 /// A part of a path, so that no name can make another path of it.
 pub fn path(segment: &str) -> String {
     let mut encoded = String::with_capacity(segment.len());

@@ -5,7 +5,7 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
 
-use super::parts::{local_time, moment, plain, span, state, text};
+use super::parts::{begins, local_time, moment, plain, span, state, text};
 use super::{Frame, Named, Refresh, Shown, Tab, opened};
 use crate::desk::course::{Course, Span};
 use crate::desk::day::{self, Day};
@@ -13,7 +13,7 @@ use crate::domain::id::NodeId;
 use crate::domain::time::after;
 use crate::http::App;
 
-const LABELS: i64 = 250;
+const LABELS: i64 = 284;
 const CHART: i64 = 1000;
 const ROW: i64 = 20;
 const TOP: i64 = 26;
@@ -119,7 +119,7 @@ fn chart(frame: &Frame<'_>, day: &Day, course: &Course, rows: &[(&NodeId, &Vec<S
                 @let y = TOP + ROW * i64::try_from(row).unwrap_or(0);
                 a href=(frame.node(day.partition.key.date, id)) data-panel="" aria-label=(told(id, spans)) {
                     rect class="row" x="0" y=(y) width=(width) height=(ROW) {}
-                    text x="4" y=(y + 14) { (plain(id.as_str(), 34)) }
+                    text x="4" y=(y + 14) { (begins(id.as_str(), 38)) }
                     @for span in spans.iter() { (bar(frame, &scale, span, y)) }
                 }
             }

@@ -114,11 +114,17 @@
     whole.textContent = "Everything about it";
     more.append(whole);
     why.removeAttribute("id");
-    panel.replaceChildren(close, title, why, more);
-    panel.querySelectorAll("h1, h2, h3").forEach((heading) => heading.removeAttribute("id"));
     title.tabIndex = -1;
-    panel.hidden = false;
-    if (focus) title.focus();
+    const content = document.createElement("aside");
+    content.append(close, title, why, more);
+    content.querySelectorAll("[id]").forEach((named) => named.removeAttribute("id"));
+    if (focus) {
+      panel.replaceChildren(...content.childNodes);
+      panel.hidden = false;
+      title.focus();
+    } else {
+      change(panel, content);
+    }
   };
   let from = null;
   const shut = () => {
