@@ -16,6 +16,7 @@ pub mod http;
 pub mod monitor;
 pub mod pipeline;
 pub mod port;
+pub mod replay;
 pub mod scenario;
 pub mod topology;
 pub mod wire;

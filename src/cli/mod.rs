@@ -20,6 +20,7 @@ mod monitor;
 mod paint;
 mod say;
 mod serve;
+mod show;
 mod simulate;
 mod tables;
 mod topics;
@@ -120,6 +121,8 @@ enum Command {
     Why(inspect::Why),
     /// What happened on a date, in order
     Timeline(inspect::Timeline),
+    /// A date as it stood at an instant, or after an entry of its journal; exits 1 where that is not known any more
+    Show(show::Show),
     /// Whether every game of a date has enough predictions; exits 1 where one has not
     Coverage(monitor::GameCoverage),
     /// When each node of a date will be ready, and what will stand at each game's deadline; exits 1 where too little will
@@ -255,6 +258,7 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Status(status) => status.run(common).await,
         Command::Why(why) => why.run(common).await,
         Command::Timeline(timeline) => timeline.run(common).await,
+        Command::Show(show) => show.run(common).await,
         Command::Coverage(coverage) => coverage.run(common).await,
         Command::Forecast(forecast) => forecast.run(common).await,
         Command::Gaps(gaps) => gaps.run(common).await,
