@@ -18,6 +18,7 @@ mod inspect;
 mod load;
 mod monitor;
 mod paint;
+mod replay;
 mod say;
 mod serve;
 mod show;
@@ -123,6 +124,10 @@ enum Command {
     Timeline(inspect::Timeline),
     /// A date as it stood at an instant, or after an entry of its journal; exits 1 where that is not known any more
     Show(show::Show),
+    /// Write everything about a date into one file, or as a scenario
+    Capsule(replay::MakeCapsule),
+    /// Decide recorded dates again, or play them on a changed declaration; exits 1 where the same declaration decides otherwise
+    Replay(replay::Replay),
     /// Whether every game of a date has enough predictions; exits 1 where one has not
     Coverage(monitor::GameCoverage),
     /// When each node of a date will be ready, and what will stand at each game's deadline; exits 1 where too little will
@@ -259,6 +264,8 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Why(why) => why.run(common).await,
         Command::Timeline(timeline) => timeline.run(common).await,
         Command::Show(show) => show.run(common).await,
+        Command::Capsule(capsule) => capsule.run(common).await,
+        Command::Replay(replay) => replay.run(common).await,
         Command::Coverage(coverage) => coverage.run(common).await,
         Command::Forecast(forecast) => forecast.run(common).await,
         Command::Gaps(gaps) => gaps.run(common).await,

@@ -16,7 +16,7 @@ use crate::domain::graph::Graph;
 use crate::domain::time::{Now, shown};
 use crate::domain::view;
 use crate::replay::record::{Reach, Record};
-use crate::replay::walk::{Difference, Walk, hex};
+use crate::replay::walk::{Difference, Walk};
 
 /// `tipoff show DATE`
 #[derive(Args)]
@@ -106,13 +106,7 @@ impl Show {
     }
 
     /// After how many entries, and at which instant.
-    fn place(
-        &self,
-        graph: &Graph,
-        record: &Record,
-        date: Date,
-        now: Timestamp,
-    ) -> Result<(usize, Timestamp), Fault> {
+    fn place(&self, graph: &Graph, record: &Record, date: Date, now: Timestamp) -> Result<(usize, Timestamp), Fault> {
         let count = record.entries.len();
         let decided = |place: usize| place.checked_sub(1).and_then(|index| record.entries.get(index));
         let by_clock = self.at.as_deref().map(|text| instant(text, date, graph)).transpose()?;
@@ -233,9 +227,4 @@ fn instant(text: &str, date: Date, graph: &Graph) -> Result<Timestamp, Fault> {
         let text = harmless(text);
         Fault::usage(anyhow::anyhow!("`{text}` is no time: 14:55, 2026-01-23T14:55 or 2026-01-23T19:55:00Z"))
     })
-}
-
-/// The revisions of a record, for people.
-pub fn revisions(record: &Record) -> String {
-    record.revisions().into_iter().map(hex).collect::<Vec<_>>().join(", ")
 }

@@ -81,7 +81,8 @@ impl<'g> Walk<'g> {
         if entry.recorded.len() == events && entry.recorded != decision.recorded {
             for ((event, then), now) in entry.events.iter().zip(&entry.recorded).zip(&decision.recorded) {
                 if then != now {
-                    let kind = serde_json::to_value(event).ok().and_then(|event| event["event"].as_str().map(str::to_owned));
+                    let kind =
+                        serde_json::to_value(event).ok().and_then(|event| event["event"].as_str().map(str::to_owned));
                     let kind = kind.unwrap_or_default();
                     difference.lost.push(format!("{kind} → {}", format!("{then:?}").to_lowercase()));
                     difference.new.push(format!("{kind} → {}", format!("{now:?}").to_lowercase()));
