@@ -271,7 +271,7 @@ pub(super) fn rows(graph: &Graph, view: &PartitionView, all: bool) {
 }
 
 /// The phases in the order of the work: one comes after those that its nodes need something of.
-fn phases(graph: &Graph) -> Vec<&str> {
+pub(super) fn phases(graph: &Graph) -> Vec<&str> {
     let nodes = || graph.order.iter().filter_map(|id| graph.node(id.as_str()));
     let mut before: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for node in nodes() {

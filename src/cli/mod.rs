@@ -14,6 +14,7 @@ mod doctor;
 mod effective;
 mod forecast;
 mod graph;
+mod impact;
 mod inspect;
 mod load;
 mod monitor;
@@ -128,6 +129,8 @@ enum Command {
     Capsule(replay::MakeCapsule),
     /// Decide recorded dates again, or play them on a changed declaration; exits 1 where the same declaration decides otherwise
     Replay(replay::Replay),
+    /// What a node holds up that is late or never comes: nodes, dates, games, and the time left until a deadline
+    Impact(impact::NodeImpact),
     /// Whether every game of a date has enough predictions; exits 1 where one has not
     Coverage(monitor::GameCoverage),
     /// When each node of a date will be ready, and what will stand at each game's deadline; exits 1 where too little will
@@ -205,7 +208,7 @@ pub fn main() -> ExitCode {
         (Some(filter), _) => filter.clone(),
         (None, Command::Serve(_)) => "info,firestore=warn,gcloud_sdk=warn,google_cloud_pubsub=warn".to_owned(),
         // What a simulated day alerts about is on its own screen.
-        (None, Command::Demo(_) | Command::Simulate(_)) => "off".to_owned(),
+        (None, Command::Demo(_) | Command::Simulate(_) | Command::Replay(_)) => "off".to_owned(),
         (None, _) => "error".to_owned(),
     };
     let machine = matches!(&cli.command, Command::Serve(serve) if serve.log_json);
@@ -266,6 +269,7 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Show(show) => show.run(common).await,
         Command::Capsule(capsule) => capsule.run(common).await,
         Command::Replay(replay) => replay.run(common).await,
+        Command::Impact(impact) => impact.run(common).await,
         Command::Coverage(coverage) => coverage.run(common).await,
         Command::Forecast(forecast) => forecast.run(common).await,
         Command::Gaps(gaps) => gaps.run(common).await,

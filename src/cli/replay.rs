@@ -131,11 +131,8 @@ fn scenario(declarations: &Declarations, records: &[&Record]) -> Result<Story, F
     let Some(own) = records.first() else { return Err(Fault::usage(anyhow::anyhow!("it holds no date"))) };
     let graph = graph_of(declarations, &own.key)?;
     whole(graph, own)?;
-    let records: Vec<&Record> = records
-        .iter()
-        .copied()
-        .filter(|record| record.key == own.key || record.key.date < own.key.date && is_whole(declarations, record))
-        .collect();
+    let is_played = |record: &&Record| record.key == own.key || is_whole(declarations, record);
+    let records: Vec<&Record> = records.iter().copied().filter(is_played).collect();
     story(declarations, &records, &title(&own.key), Purpose::Regression)
         .map_err(|why| Fault::usage(anyhow::anyhow!(why)))
 }
@@ -546,5 +543,5 @@ fn table(before: &Outcome, then: &Outcome, clocks: &TimeZone, paint: Paint) {
 }
 
 fn clock(at: Timestamp, zone: &TimeZone) -> String {
-    zone.to_datetime(at).strftime("%d. %H:%M:%S").to_string()
+    zone.to_datetime(at).strftime("%a %H:%M:%S").to_string()
 }

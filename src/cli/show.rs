@@ -217,7 +217,7 @@ impl Show {
 }
 
 /// An instant as people write it: with an offset, or by the clocks of the pipeline's zone, on `date` where it names none.
-fn instant(text: &str, date: Date, graph: &Graph) -> Result<Timestamp, Fault> {
+pub(super) fn instant(text: &str, date: Date, graph: &Graph) -> Result<Timestamp, Fault> {
     let civil = || {
         let on_that_date = text.parse::<Time>().ok().map(|time| date.to_datetime(time));
         let found = text.parse::<DateTime>().ok().filter(|_| text.len() > 10).or(on_that_date)?;

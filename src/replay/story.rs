@@ -4,7 +4,7 @@
 //! the dispatch comes a little sooner or later, or not at all. Whatever nobody here asked for comes when it came. What the
 //! warehouse answered becomes a fact shortly before the answer, and follows the run of which it is the outcome.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -26,8 +26,10 @@ use crate::wire::inbound::{Decoded, Delivery, Routes, decode};
 
 use super::record::Record;
 
-/// How long before the first entry the clock begins: a process that has just started listens before it judges silence.
+/// How long before the first entry the clock begins, where the process had been listening for a while by then.
 const BEFORE: SignedDuration = SignedDuration::from_mins(2);
+/// For how long a process that has just started listens before it judges silence.
+const SETTLE_IN: SignedDuration = SignedDuration::from_secs(60);
 /// A message that was taken up within this after it was published came at once.
 const AT_ONCE: SignedDuration = SignedDuration::from_secs(30);
 /// So long before it was counted a row is taken to have been there.
@@ -74,9 +76,12 @@ type Place = Option<(NodeId, u32)>;
 /// # Errors
 /// Why that cannot be done, in words.
 pub fn story(declarations: &Declarations, records: &[&Record], title: &str, purpose: Purpose) -> Result<Story, String> {
-    let entries = || records.iter().flat_map(|record| &record.entries);
-    let first = entries().map(|entry| entry.now.at).min().ok_or("nothing is recorded of it")?;
-    let last = entries().map(|entry| entry.now.at).max().unwrap_or(first);
+    let mut entries: Vec<&JournalEntry> = records.iter().flat_map(|record| &record.entries).collect();
+    entries.sort_by_key(|entry| entry.now.at);
+    let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+        return Err("nothing is recorded of it".to_owned());
+    };
+    let (first, last) = (first.now.at, last.now.at);
     let mut teller = Teller {
         declarations,
         known: records.iter().map(|record| &record.key).collect(),
@@ -84,6 +89,7 @@ pub fn story(declarations: &Declarations, records: &[&Record], title: &str, purp
         timeline: Vec::new(),
         follows: BTreeMap::new(),
         away: Vec::new(),
+        asked: asked(records),
         left_out: BTreeSet::new(),
         dispatches: BTreeMap::new(),
     };
@@ -91,7 +97,13 @@ pub fn story(declarations: &Declarations, records: &[&Record], title: &str, purp
         teller.tell(record)?;
     }
     teller.outages();
-    let start = after(first, -BEFORE);
+    let mut starts = starts(&entries);
+    let start = starts.first().copied().filter(|at| *at <= first).unwrap_or(after(first, -BEFORE));
+    starts.retain(|at| *at > start);
+    for at in starts {
+        // Just before, so that what came at that instant finds it there.
+        teller.timeline.push((after(at, SignedDuration::from_millis(-1)), json!({ "restart": {} })));
+    }
     Ok(Story {
         text: teller.write(records, title, (start, after(last, AFTER))),
         left_out: teller.left_out,
@@ -108,6 +120,8 @@ struct Teller<'a> {
     follows: BTreeMap<(PartitionKey, NodeId, u32), Vec<(SignedDuration, Value)>>,
     /// When the warehouse answered, and whether it could not tell.
     away: Vec<(Timestamp, bool)>,
+    /// Questions about outputs that have not been answered yet.
+    asked: BTreeMap<PartitionKey, BTreeMap<NodeId, VecDeque<Timestamp>>>,
     left_out: BTreeSet<String>,
     dispatches: BTreeMap<(PartitionKey, NodeId), u32>,
 }
@@ -203,6 +217,10 @@ impl<'a> Teller<'a> {
                 let about = (seen.node.clone(), None);
                 self.away.push((seen.at, seen.coverage.is_none() && !seen.not_kept));
                 self.fact(told, about, seen.at, seen.coverage, &seen.units);
+                // Somebody else asked: a date that is not among these.
+                if !self.is_asked(key, &seen.node, seen.at) && self.purpose == Purpose::Regression {
+                    self.put(told, &None, entry.now.at, raw(key, event));
+                }
             }
             Event::Checked(seen) => {
                 let about = (seen.node.clone(), Some(seen.check.clone()));
@@ -285,6 +303,14 @@ impl<'a> Teller<'a> {
             fact["units"] = json!(units);
         }
         self.put(told, &place, when.min(at), json!({ "fact": of(key, fact) }));
+    }
+
+    /// Whether one of these dates had asked the question; one answer is to one question.
+    fn is_asked(&mut self, key: &PartitionKey, node: &NodeId, at: Timestamp) -> bool {
+        let asked = self.asked.get_mut(key).and_then(|asked| asked.get_mut(node));
+        let Some(asked) = asked.filter(|asked| asked.front().is_some_and(|first| *first <= at)) else { return false };
+        asked.pop_front();
+        true
     }
 
     /// Adds a step, on the clock or after its dispatch.
@@ -388,12 +414,10 @@ impl<'a> Teller<'a> {
     /// A topic of the pipeline that carries this, that of the node's phase if there is one.
     fn topic(&self, told: &Telling<'_>, carries: Carries, node: Option<&NodeId>) -> Option<String> {
         let phase = node.and_then(|node| told.pipeline.graph.node(node.as_str())).map(|node| node.phase.as_str());
-        let fitting = self.declarations.topology.topics();
-        let mut fitting = fitting.filter(|(_, topic)| topic.carries == carries);
-        let is_own = |topic: &&(&_, &crate::topology::Topic)| topic.1.pipeline == told.record.key.pipeline.as_str();
-        let all: Vec<_> = fitting.by_ref().filter(|topic| is_own(&topic) || carries == Carries::Heartbeat).collect();
-        let of_phase = all.iter().find(|(name, _)| phase.is_some_and(|phase| name.as_str().contains(phase)));
-        of_phase.or(all.first()).map(|(name, _)| name.as_str().to_owned())
+        let carrying = || self.declarations.topology.topics().filter(|(_, topic)| topic.carries == carries);
+        let own = || carrying().filter(|(_, topic)| topic.pipeline == told.record.key.pipeline.as_str());
+        let of_phase = own().find(|(name, _)| phase.is_some_and(|phase| name.as_str().contains(phase)));
+        of_phase.or(own().next()).or(carrying().next()).map(|(name, _)| name.as_str().to_owned())
     }
 
     /// Whether a message means this event and nothing else.
@@ -528,6 +552,38 @@ impl Telling<'_> {
     fn sent_at(&self, node: &NodeId, nth: u32) -> Option<Timestamp> {
         self.sent.get(node)?.iter().find(|sent| sent.nth == nth).map(|sent| sent.at)
     }
+}
+
+/// When a process started, as the entries show it: for a minute it had heard nothing.
+fn starts(entries: &[&JournalEntry]) -> Vec<Timestamp> {
+    let mut found = Vec::new();
+    let (mut was_deaf, mut before) = (false, Timestamp::MIN);
+    for (index, entry) in entries.iter().enumerate() {
+        let is_deaf = entry.now.heard_until == Timestamp::MIN;
+        if is_deaf && !was_deaf {
+            let hears = entries[index..].iter().find(|entry| entry.now.heard_until != Timestamp::MIN);
+            let latest = hears.map_or(entry.now.at, |hears| after(hears.now.at, -SETTLE_IN));
+            found.push(entry.now.at.min(latest).max(before));
+        }
+        (was_deaf, before) = (is_deaf, entry.now.at);
+    }
+    found
+}
+
+/// What the records asked of outputs, and when.
+fn asked(records: &[&Record]) -> BTreeMap<PartitionKey, BTreeMap<NodeId, VecDeque<Timestamp>>> {
+    let mut asked: BTreeMap<PartitionKey, BTreeMap<NodeId, VecDeque<Timestamp>>> = BTreeMap::new();
+    for record in records {
+        for entry in &record.entries {
+            for effect in &entry.effects {
+                let Effect::Observe { date, node } = effect else { continue };
+                let of = PartitionKey { pipeline: record.key.pipeline.clone(), date: *date };
+                asked.entry(of).or_default().entry(node.clone()).or_default().push_back(entry.now.at);
+            }
+        }
+    }
+    asked.values_mut().flat_map(BTreeMap::values_mut).for_each(|instants| instants.make_contiguous().sort());
+    asked
 }
 
 /// The events of a record that were settled by it.
