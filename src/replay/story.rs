@@ -30,6 +30,8 @@ use super::record::Record;
 const BEFORE: SignedDuration = SignedDuration::from_mins(2);
 /// For how long a process that has just started listens before it judges silence.
 const SETTLE_IN: SignedDuration = SignedDuration::from_secs(60);
+/// What was decided last is sent within this, before a process that is stopped is gone.
+const WINDS_DOWN: SignedDuration = SignedDuration::from_secs(5);
 /// A message that was taken up within this after it was published came at once.
 const AT_ONCE: SignedDuration = SignedDuration::from_secs(30);
 /// So long before it was counted a row is taken to have been there.
@@ -100,9 +102,14 @@ pub fn story(declarations: &Declarations, records: &[&Record], title: &str, purp
     let mut starts = starts(&entries);
     let start = starts.first().copied().filter(|at| *at <= first).unwrap_or(after(first, -BEFORE));
     starts.retain(|at| *at > start);
-    for at in starts {
-        // Just before, so that what came at that instant finds it there.
-        teller.timeline.push((after(at, SignedDuration::from_millis(-1)), json!({ "restart": {} })));
+    for up in starts {
+        // It was away since some time after the last that it did, and up just before what came at that instant.
+        let up = after(up, SignedDuration::from_millis(-1));
+        let busy = entries.partition_point(|entry| entry.now.at <= up);
+        let busy = busy.checked_sub(1).and_then(|index| entries.get(index)).map_or(start, |entry| entry.now.at);
+        let away = up.duration_since(after(busy, WINDS_DOWN)).max(SignedDuration::ZERO);
+        let step = json!({ "restart": { "down_for": span(away).trim_start_matches('+') } });
+        teller.timeline.push((after(up, -away), step));
     }
     Ok(Story {
         text: teller.write(records, title, (start, after(last, AFTER))),
@@ -161,6 +168,8 @@ impl<'a> Teller<'a> {
                 let nth = u32::try_from(sent.len() + 1).unwrap_or(u32::MAX);
                 sent.push(Sent { dispatch, at: entry.now.at, nth, begun: false });
                 self.dispatches.insert((key.clone(), dispatch.node.clone()), nth);
+                // One that nobody answered is told as well: it is not answered as another was.
+                self.follows.insert((key.clone(), dispatch.node.clone(), nth), Vec::new());
             }
         }
         // What a run says at its end tells whose it was from its beginning.
@@ -471,6 +480,10 @@ impl<'a> Teller<'a> {
             steps.sort_by_key(|(offset, _)| *offset);
             let head = of(key, json!({ "date": key.date, "node": node, "nth": nth }));
             let head = head.to_string();
+            if steps.is_empty() {
+                let _ = writeln!(text, "  - {head}");
+                continue;
+            }
             let _ = writeln!(text, "  - {},\n      \"steps\": [", head.trim_end_matches('}'));
             let lines: Vec<String> = steps
                 .iter()

@@ -512,10 +512,11 @@ pub struct Follow {
     pub date: Date,
     /// Which node.
     pub node: NodeId,
-    /// After which of its dispatches, counted from 1. What has more dispatches than are described is answered as the last of
-    /// those that are, under other ids.
+    /// After which of its dispatches, counted from 1. One that is not described is answered as the last of those that anything
+    /// follows, under other ids.
     pub nth: u32,
-    /// What happens; `+20s` counts from the dispatch, and `{dispatch}` in a body is its id.
+    /// What happens; `+20s` counts from the dispatch, and a `dispatch_id` of `{dispatch}` is its own. Nothing where absent.
+    #[serde(default)]
     pub steps: Vec<Step>,
 }
 

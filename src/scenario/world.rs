@@ -967,11 +967,11 @@ impl<'a> World<'a> {
         let nth = *nth;
         let is_of =
             |follow: &&Follow| follow.pipeline == key.pipeline && follow.date == key.date && follow.node == *node;
-        let described = self.scenario.follows.iter().map(|follow| &follow.value).filter(is_of);
-        let Some(found) = described.filter(|follow| follow.nth <= nth).max_by_key(|follow| follow.nth) else {
-            return Ok(());
-        };
-        let again = (found.nth < nth).then(|| format!("~{nth}"));
+        let described = || self.scenario.follows.iter().map(|follow| &follow.value).filter(is_of);
+        let found = described().find(|follow| follow.nth == nth);
+        let like = || described().filter(|follow| !follow.steps.is_empty()).max_by_key(|follow| follow.nth);
+        let Some(found) = found.or_else(like) else { return Ok(()) };
+        let again = (found.nth != nth).then(|| format!("~{nth}"));
         for (index, step) in found.steps.iter().enumerate() {
             let step = answering(step.clone(), id, attempt, again.as_deref());
             self.lay(&step, at, &format!("after {id}, {}", index + 1))?;

@@ -1,5 +1,7 @@
 //! The program as somebody types it: what it prints, and with which exit code it ends.
 
+mod replay;
+
 use std::process::{Command, Output, Stdio};
 
 fn program(arguments: &[&str]) -> Command {
