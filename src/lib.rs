@@ -3,7 +3,7 @@
 //! Completions and heartbeats come in, dispatches and alerts go out, nothing accepted is lost, and an operator can ask
 //! why. Imports point inward: [`domain`] is the pure core and uses nothing of ours; [`wire`], [`topology`],
 //! [`pipeline`], [`port`] and [`monitor`] use `domain`; [`engine`] runs the loops over ports; [`adapter`]s are the vendors;
-//! [`http`] and the command line stand outside. `ARCHITECTURE.md` is the map.
+//! [`http`], [`scenario`], [`replay`] and the command line stand outside. `ARCHITECTURE.md` is the map.
 
 pub mod adapter;
 pub mod cli;

@@ -133,6 +133,12 @@ struct Teller<'a> {
     dispatches: BTreeMap<(PartitionKey, NodeId), u32>,
 }
 
+/// What the warehouse is asked about: an output, or a check of a node.
+type Question = (NodeId, Option<CheckId>);
+
+/// A fact as it was last told: whose outcome it is, how much is there, and of which parts.
+type Told = (Place, Coverage, BTreeMap<UnitId, Coverage>);
+
 /// What is remembered while one record is told.
 struct Telling<'r> {
     record: &'r Record,
@@ -143,8 +149,8 @@ struct Telling<'r> {
     /// The last run of a node that ended well.
     done: BTreeMap<NodeId, (Timestamp, Place)>,
     /// The last answer of the warehouse about a node or a check, and the last fact told of it with its place.
-    answered: BTreeMap<(NodeId, Option<CheckId>), Timestamp>,
-    facts: BTreeMap<(NodeId, Option<CheckId>), (Place, Coverage, BTreeMap<UnitId, Coverage>)>,
+    answered: BTreeMap<Question, Timestamp>,
+    facts: BTreeMap<Question, Told>,
 }
 
 impl<'a> Teller<'a> {
@@ -276,7 +282,7 @@ impl<'a> Teller<'a> {
     fn fact(
         &mut self,
         told: &mut Telling<'_>,
-        about: (NodeId, Option<CheckId>),
+        about: Question,
         at: Timestamp,
         coverage: Option<Coverage>,
         units: &BTreeMap<UnitId, Coverage>,

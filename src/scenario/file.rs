@@ -818,6 +818,9 @@ impl Scenario {
         for (index, step) in scenario.timeline.iter().enumerate() {
             let line = step.referenced.line();
             let step = &step.value;
+            if step.event.is_some() && step.daily.is_some() {
+                problem(line, format!("timeline[{index}].daily"), "an event is told once".to_owned());
+            }
             if step.things() != 1 {
                 problem(line, format!("timeline[{index}]"), "a step does exactly one thing".to_owned());
             }

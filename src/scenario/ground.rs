@@ -60,7 +60,10 @@ impl Ground for Embedding {
     }
 }
 
-fn opened(folder: &Path, topology: &Arc<Topology>) -> Result<(Arc<dyn Store>, Arc<dyn Bus>), String> {
+/// A store and its bus.
+type Opened = (Arc<dyn Store>, Arc<dyn Bus>);
+
+fn opened(folder: &Path, topology: &Arc<Topology>) -> Result<Opened, String> {
     let embedded = Embedded::open(folder, Durability::Off).map_err(|error| error.to_string())?;
     let bus = embedded.bus(Arc::clone(topology));
     Ok((Arc::new(embedded), Arc::new(bus)))
