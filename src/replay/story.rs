@@ -66,6 +66,8 @@ pub struct Story {
 struct Sent<'r> {
     dispatch: &'r Dispatch,
     at: Timestamp,
+    /// The version of the decision: what was known by then is no answer to it, though it came at the same instant.
+    version: u64,
     nth: u32,
     begun: bool,
 }
@@ -172,7 +174,7 @@ impl<'a> Teller<'a> {
                 let Effect::Dispatch(dispatch) = effect else { continue };
                 let sent = told.sent.entry(dispatch.node.clone()).or_default();
                 let nth = u32::try_from(sent.len() + 1).unwrap_or(u32::MAX);
-                sent.push(Sent { dispatch, at: entry.now.at, nth, begun: false });
+                sent.push(Sent { dispatch, at: entry.now.at, version: entry.version, nth, begun: false });
                 self.dispatches.insert((key.clone(), dispatch.node.clone()), nth);
                 // One that nobody answered is told as well: it is not answered as another was.
                 self.follows.insert((key.clone(), dispatch.node.clone(), nth), Vec::new());
@@ -195,7 +197,7 @@ impl<'a> Teller<'a> {
                 && !told.runs.contains_key(&(node.clone(), run.clone()))
             {
                 let echoed = echoes.get(&(node, run)).cloned();
-                let place = echoed.unwrap_or_else(|| told.begins(node, *published));
+                let place = echoed.unwrap_or_else(|| told.begins(node, *published, entry.version));
                 told.runs.insert((node.clone(), run.clone()), place);
             }
             self.event(&mut told, entry, event);
@@ -554,13 +556,14 @@ impl<'a> Teller<'a> {
 impl Telling<'_> {
     /// Which dispatch a run answers that is first heard of at `published`: the last one before, if nobody has yet and it is
     /// not too long ago.
-    fn begins(&mut self, node: &NodeId, published: Timestamp) -> Place {
+    fn begins(&mut self, node: &NodeId, published: Timestamp, version: u64) -> Place {
         let declared = self.pipeline.graph.node(node.as_str())?;
         let within = match declared.liveness.heartbeats {
             Heartbeats::Sent => declared.liveness.start_within,
             Heartbeats::None => declared.liveness.duration_max,
         };
-        let sent = self.sent.get_mut(node)?.iter_mut().rfind(|sent| sent.at <= published)?;
+        let before = |sent: &&mut Sent<'_>| sent.version < version && sent.at <= published;
+        let sent = self.sent.get_mut(node)?.iter_mut().rfind(before)?;
         if sent.begun || published.duration_since(sent.at) > within {
             return None;
         }

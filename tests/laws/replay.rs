@@ -19,7 +19,7 @@ use tipoff::replay::walk::{Difference, Walk};
 use crate::graphs::{any_graph, empty, graph, hard, source, start, task};
 use crate::properties::{storm, unfold};
 
-const CASES: u32 = 128;
+const CASES: u32 = 64;
 
 fn config() -> ProptestConfig {
     ProptestConfig {
