@@ -338,7 +338,7 @@ fn a_capsule_becomes_a_scenario() {
 /// The story: by the source system's rule nothing goes without anything, and the game is lost; by tipoff's it is not.
 #[test]
 fn by_all_or_nothing_the_game_of_january_23_is_lost() {
-    let rule = Path::new(ROOT).join("demo/all-or-nothing.yaml");
+    let rule = Path::new(ROOT).join("docs/all-or-nothing.yaml");
     let found = json_of(&["replay", "2026-01-23", "--what-if", text(&rule)]);
     let [declared, changed] = found["dates"][0].as_array().unwrap().as_slice() else { panic!("{found}") };
     let standing = |outcome: &Value, game: &str| {
