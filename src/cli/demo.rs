@@ -195,7 +195,8 @@ struct Pages {
 impl Pages {
     fn serve(listener: TcpListener) -> std::io::Result<Self> {
         let url = format!("http://{}", listener.local_addr()?);
-        let begins = || async { (StatusCode::SERVICE_UNAVAILABLE, [("refresh", "1")], "The day begins in a moment.\n") };
+        let begins =
+            || async { (StatusCode::SERVICE_UNAVAILABLE, [("refresh", "1")], "The day begins in a moment.\n") };
         let current = Arc::new(RwLock::new(Router::new().fallback(begins)));
         let router = Arc::clone(&current);
         let every = Router::new().fallback(move |request: Request| {

@@ -25,6 +25,7 @@ pub use crate::domain::words::harmless;
 use crate::engine::watch::ABSENT_AFTER;
 use crate::pipeline::Declarations;
 use crate::port::{Bus, Store};
+use crate::replay::walk::hex;
 
 /// Journal entries read at once.
 const PAGE: usize = 500;
@@ -60,18 +61,18 @@ pub struct Timeline {
 }
 
 /// What the reading commands have at hand.
-struct Desk {
-    declarations: Declarations,
+pub(super) struct Desk {
+    pub declarations: Declarations,
     /// Where the pipelines are declared.
     file: String,
-    store: Arc<dyn Store>,
-    bus: Arc<dyn Bus>,
-    pipeline: PipelineId,
-    now: Now,
+    pub store: Arc<dyn Store>,
+    pub bus: Arc<dyn Bus>,
+    pub pipeline: PipelineId,
+    pub now: Now,
 }
 
 impl Desk {
-    async fn open(common: &Common) -> Result<Self, Fault> {
+    pub async fn open(common: &Common) -> Result<Self, Fault> {
         let declarations = common.declarations()?;
         let pipeline = PipelineId::from(common.pipeline.as_str());
         if !declarations.pipelines.contains_key(&pipeline) {
@@ -83,19 +84,19 @@ impl Desk {
         Ok(Self { declarations, file, store: opened.store, bus: opened.bus, pipeline, now })
     }
 
-    fn graph(&self) -> &Graph {
+    pub fn graph(&self) -> &Graph {
         &self.declarations.pipelines[&self.pipeline].graph
     }
 
-    fn date(&self, word: &str) -> Result<Date, Fault> {
+    pub fn date(&self, word: &str) -> Result<Date, Fault> {
         dates::resolve(word, self.graph(), self.now.at)
     }
 
-    fn node(&self, name: &str, date: Date) -> Result<NodeId, Fault> {
+    pub fn node(&self, name: &str, date: Date) -> Result<NodeId, Fault> {
         node(self.graph(), name, date, self.now.at)
     }
 
-    fn key(&self, date: Date) -> PartitionKey {
+    pub fn key(&self, date: Date) -> PartitionKey {
         PartitionKey { pipeline: self.pipeline.clone(), date }
     }
 
@@ -129,11 +130,6 @@ impl std::fmt::Display for Revision {
             write!(f, "decided by revision {decided}, which is not {file} as it is here ({here})")
         }
     }
-}
-
-/// A revision as it is shown everywhere.
-fn hex(revision: u64) -> String {
-    format!("{revision:016x}")
 }
 
 /// The node called `name`, by id or by any alias.
@@ -171,22 +167,8 @@ impl Status {
     }
 
     fn print(&self, graph: &Graph, view: &PartitionView, absent_since: Option<Timestamp>, alerts: &[Alert]) {
-        let paint = Paint::stdout();
-        let date = view.partition.date;
-        let tasks: Vec<_> = view.nodes.iter().filter(|node| node.kind == "task").collect();
-        let verdict = if view.complete { paint.strong("complete") } else { paint.bad("not complete") };
-        let mut counts: Vec<(&str, usize)> = Vec::new();
-        for node in &tasks {
-            let state = if node.made_up_by.is_some() { "made up for" } else { node.state };
-            match counts.iter_mut().find(|(known, _)| *known == state) {
-                Some((_, count)) => *count += 1,
-                None => counts.push((state, 1)),
-            }
-        }
-        counts.sort_by_key(|(state, count)| (*state != "succeeded", std::cmp::Reverse(*count)));
-        let counts: Vec<String> = counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
-        let idle = if view.no_games { "no game is played, and nothing is required; " } else { "" };
-        let tally = format!("{idle}of {} tasks {}", tasks.len(), counts.join(", "));
+        let (paint, date) = (Paint::stdout(), view.partition.date);
+        let (verdict, tally) = tally(view);
         let name = paint.strong(&format!("{} {date}", graph.pipeline));
         // What nobody wrote down looks exactly like what has not happened.
         if let Some(since) = absent_since {
@@ -208,29 +190,54 @@ impl Status {
             let severity = alert.severity.as_str();
             say!("{} {}  {}", paint.bad(severity), harmless(&alert.text), paint.dim(alert.key.as_str()));
         }
-        let phases = day::phases(graph);
-        let width = if std::io::stdout().is_terminal() { crossterm::terminal::size().ok() } else { None };
-        let width = width.map_or(usize::MAX, |(columns, _)| usize::from(columns));
-        for phase in phases {
-            let of_phase = || view.nodes.iter().filter(|node| node.phase == phase);
-            let shown: Vec<_> = of_phase().filter(|node| self.all || is_telling(node)).collect();
-            let expired: Vec<&str> = of_phase()
-                .filter(|node| node.state == "expired" && node.made_up_by.is_none() && !self.all)
-                .map(|node| node.node.as_str())
-                .collect();
-            if shown.is_empty() && expired.is_empty() {
-                continue;
-            }
-            say!("{}", paint.dim(phase));
-            for node in shown {
-                say!("  {}", line(node, date, paint, width));
-            }
-            if !expired.is_empty() {
-                say!("  {}", paint.dim(&format!("not done before their pass was over: {}", expired.join(", "))));
-            }
-        }
+        rows(graph, view, self.all);
         if let Some(wake_at) = view.wake_at {
             say!("{}", paint.dim(&format!("looks again at {}, or when something comes in", shown(wake_at))));
+        }
+    }
+}
+
+/// Whether a date is complete, and how many of its tasks stand where.
+pub(super) fn tally(view: &PartitionView) -> (String, String) {
+    let paint = Paint::stdout();
+    let tasks: Vec<_> = view.nodes.iter().filter(|node| node.kind == "task").collect();
+    let verdict = if view.complete { paint.strong("complete") } else { paint.bad("not complete") };
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for node in &tasks {
+        let state = if node.made_up_by.is_some() { "made up for" } else { node.state };
+        match counts.iter_mut().find(|(known, _)| *known == state) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((state, 1)),
+        }
+    }
+    counts.sort_by_key(|(state, count)| (*state != "succeeded", std::cmp::Reverse(*count)));
+    let counts: Vec<String> = counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let idle = if view.no_games { "no game is played, and nothing is required; " } else { "" };
+    (verdict, format!("{idle}of {} tasks {}", tasks.len(), counts.join(", ")))
+}
+
+/// Every node that says something, phase by phase.
+pub(super) fn rows(graph: &Graph, view: &PartitionView, all: bool) {
+    let phases = day::phases(graph);
+    let (paint, date) = (Paint::stdout(), view.partition.date);
+    let width = if std::io::stdout().is_terminal() { crossterm::terminal::size().ok() } else { None };
+    let width = width.map_or(usize::MAX, |(columns, _)| usize::from(columns));
+    for phase in phases {
+        let of_phase = || view.nodes.iter().filter(|node| node.phase == phase);
+        let shown: Vec<_> = of_phase().filter(|node| all || is_telling(node)).collect();
+        let expired: Vec<&str> = of_phase()
+            .filter(|node| node.state == "expired" && node.made_up_by.is_none() && !all)
+            .map(|node| node.node.as_str())
+            .collect();
+        if shown.is_empty() && expired.is_empty() {
+            continue;
+        }
+        say!("{}", paint.dim(phase));
+        for node in shown {
+            say!("  {}", line(node, date, paint, width));
+        }
+        if !expired.is_empty() {
+            say!("  {}", paint.dim(&format!("not done before their pass was over: {}", expired.join(", "))));
         }
     }
 }
@@ -261,7 +268,7 @@ fn line(node: &view::NodeView, date: Date, paint: Paint, width: usize) -> String
     format!("{:<38} {state} {output}{degraded}{}", node.node.to_string(), paint.dim(&why))
 }
 
-fn zone(graph: &Graph) -> &str {
+pub(super) fn zone(graph: &Graph) -> &str {
     graph.zone.iana_name().unwrap_or("UTC")
 }
 
@@ -329,7 +336,7 @@ impl Why {
     }
 }
 
-fn print_why(why: &view::Why, depth: usize, paint: Paint) {
+pub(super) fn print_why(why: &view::Why, depth: usize, paint: Paint) {
     let indent = "  ".repeat(depth);
     say!("{indent}{}", paint.state(why.state, &why.verdict));
     for reason in &why.because {

@@ -15,13 +15,16 @@ mod doctor;
 mod effective;
 mod forecast;
 mod graph;
+mod impact;
 mod inspect;
 mod load;
 mod monitor;
 mod paint;
+mod replay;
 mod run;
 mod say;
 mod serve;
+mod show;
 mod simulate;
 mod tables;
 mod topics;
@@ -122,6 +125,14 @@ enum Command {
     Why(inspect::Why),
     /// What happened on a date, in order
     Timeline(inspect::Timeline),
+    /// A date as it stood at an instant, or after an entry of its journal; exits 1 where that is not known any more
+    Show(show::Show),
+    /// Write everything about a date into one file, or as a scenario
+    Capsule(replay::MakeCapsule),
+    /// Decide recorded dates again, or play them on a changed declaration; exits 1 where the same declaration decides otherwise
+    Replay(replay::Replay),
+    /// What a node holds up that is late or never comes: nodes, dates, games, and the time left until a deadline
+    Impact(impact::NodeImpact),
     /// Whether every game of a date has enough predictions; exits 1 where one has not
     Coverage(monitor::GameCoverage),
     /// When each node of a date will be ready, and what will stand at each game's deadline; exits 1 where too little will
@@ -205,7 +216,7 @@ pub fn main() -> ExitCode {
         (Some(filter), _) => filter.clone(),
         (None, Command::Serve(_)) => "info,firestore=warn,gcloud_sdk=warn,google_cloud_pubsub=warn".to_owned(),
         // What a simulated day alerts about is on its own screen.
-        (None, Command::Demo(_) | Command::Simulate(_)) => "off".to_owned(),
+        (None, Command::Demo(_) | Command::Simulate(_) | Command::Replay(_)) => "off".to_owned(),
         (None, _) => "error".to_owned(),
     };
     let machine = matches!(&cli.command, Command::Serve(serve) if serve.log_json);
@@ -265,6 +276,10 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Status(status) => status.run(common).await,
         Command::Why(why) => why.run(common).await,
         Command::Timeline(timeline) => timeline.run(common).await,
+        Command::Show(show) => show.run(common).await,
+        Command::Capsule(capsule) => capsule.run(common).await,
+        Command::Replay(replay) => replay.run(common).await,
+        Command::Impact(impact) => impact.run(common).await,
         Command::Coverage(coverage) => coverage.run(common).await,
         Command::Forecast(forecast) => forecast.run(common).await,
         Command::Gaps(gaps) => gaps.run(common).await,

@@ -9,7 +9,8 @@ use super::paint::Paint;
 use super::say::say;
 use super::{Common, Fault, Verdict};
 use crate::scenario::file::Scenario;
-use crate::scenario::run::{declarations, run};
+use crate::scenario::ground::{Ground, Kept};
+use crate::scenario::run::{declarations, embedding, run_on};
 use crate::scenario::seen::{Entry, What};
 use crate::scenario::world::Regime;
 
@@ -31,6 +32,9 @@ pub struct Simulate {
     /// Print what happens
     #[arg(long, short)]
     verbose: bool,
+    /// Leave the store of the run in this new directory, for `tipoff status --data DIR` and the others to look at
+    #[arg(long, value_name = "DIR", conflicts_with = "regime")]
+    keep: Option<PathBuf>,
 }
 
 impl Simulate {
@@ -41,6 +45,12 @@ impl Simulate {
             (_, _, Some(seed)) => Regime::Shuffle(seed),
             (false, None, None) => Regime::Plain,
         };
+        if let Some(folder) = &self.keep
+            && (self.files.len() > 1 || folder.exists())
+        {
+            let why = if folder.exists() { "it is there already" } else { "only one file can be played into it" };
+            return Err(Fault::usage(anyhow::anyhow!("--keep {}: {why}", folder.display())));
+        }
         let (topics, pipelines) = common.texts()?;
         let paint = Paint::stdout();
         let mut missed = 0;
@@ -51,7 +61,11 @@ impl Simulate {
             let scenario = Scenario::read(&name, &text).map_err(Fault::usage)?;
             let declared =
                 declarations(&scenario, (&topics.0, &topics.1), (&pipelines.0, &pipelines.1)).map_err(Fault::usage)?;
-            let report = run(&scenario, &declared, regime, |_| {})
+            let ground: Box<dyn Ground> = match &self.keep {
+                Some(folder) => Box::new(Kept::new(folder, &declared.topology)),
+                None => embedding(&declared).map_err(Fault::unusable)?,
+            };
+            let report = run_on(ground, &scenario, &declared, regime, |_| {})
                 .await
                 .map_err(|error| Fault::unusable(anyhow::anyhow!("{name}: {error}")))?;
             if common.json {

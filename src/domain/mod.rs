@@ -15,6 +15,7 @@ pub mod failure;
 pub mod forecast;
 pub mod graph;
 pub mod id;
+pub mod impact;
 pub mod invariant;
 pub mod notify;
 pub mod once;

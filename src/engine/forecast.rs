@@ -89,12 +89,10 @@ impl Engine {
     }
 
     /// What the game days before `date` showed.
-    pub(super) async fn history(
-        &self,
-        graph: &Graph,
-        pipeline: &PipelineId,
-        date: Date,
-    ) -> Result<History, StoreError> {
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn history(&self, graph: &Graph, pipeline: &PipelineId, date: Date) -> Result<History, StoreError> {
         let mut days = Vec::new();
         let past = self.store.dates(pipeline, DATES_MAX).await?.into_iter().filter(|past| *past < date);
         for past in past {

@@ -10,7 +10,7 @@ use serde_saphyr::Spanned;
 
 use crate::diagnostic::{self, Problem, Problems};
 use crate::domain::effect::Severity;
-use crate::domain::event::{Command, GameStatus};
+use crate::domain::event::{Command, Event, GameStatus};
 use crate::domain::id::{CheckId, NodeId, PipelineId, UnitId};
 use crate::domain::notify::{Muted, News, NoticeKind};
 use crate::domain::time::after;
@@ -44,6 +44,9 @@ pub struct Scenario {
     /// Who answers dispatches.
     #[serde(default)]
     pub answers: BTreeMap<NodeId, Answer>,
+    /// What follows single dispatches, as it was recorded.
+    #[serde(default)]
+    pub follows: Vec<Spanned<Follow>>,
     /// What must, and must not, come of it.
     #[serde(default)]
     pub expect: Vec<Spanned<Expectation>>,
@@ -109,6 +112,9 @@ pub struct Step {
     /// An operator asks.
     #[serde(default)]
     pub operator: Option<Operator>,
+    /// A date is told something that no message says.
+    #[serde(default)]
+    pub event: Option<Telling>,
     /// An operator mutes an alert, or a topic.
     #[serde(default)]
     pub mute: Option<MuteStep>,
@@ -139,6 +145,28 @@ pub struct Step {
 }
 
 impl Step {
+    /// How many things it does.
+    fn things(&self) -> usize {
+        let given = [
+            self.publish.is_some(),
+            self.heartbeats.is_some(),
+            self.fact.is_some(),
+            self.warehouse_away.is_some(),
+            self.schedule.is_some(),
+            self.operator.is_some(),
+            self.event.is_some(),
+            self.mute.is_some(),
+            self.unmute.is_some(),
+            self.hold_all.is_some(),
+            self.resume_all.is_some(),
+            self.letters.is_some(),
+            self.backfill.is_some(),
+            self.restart.is_some(),
+            self.breaks.is_some(),
+        ];
+        given.iter().filter(|given| **given).count()
+    }
+
     /// The step so many days later; `at` is when it is.
     fn later(&self, days: i32, at: Timestamp) -> Self {
         let mut step = self.clone();
@@ -487,6 +515,38 @@ pub struct Answer {
     pub then: Option<Box<Answer>>,
 }
 
+/// What a date is told, as the journal has it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telling {
+    /// Whose date; defaults to `nba`.
+    #[serde(default = "nba")]
+    pub pipeline: PipelineId,
+    /// Which date.
+    pub date: Date,
+    /// What.
+    pub is: Event,
+}
+
+/// What follows one dispatch of a node for a date, on the clock of that dispatch.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Follow {
+    /// Whose date; defaults to `nba`.
+    #[serde(default = "nba")]
+    pub pipeline: PipelineId,
+    /// Which date.
+    pub date: Date,
+    /// Which node.
+    pub node: NodeId,
+    /// After which of its dispatches, counted from 1. One that is not described is answered as the last of those that anything
+    /// follows, under other ids.
+    pub nth: u32,
+    /// What happens; `+20s` counts from the dispatch, and a `dispatch_id` of `{dispatch}` is its own. Nothing where absent.
+    #[serde(default)]
+    pub steps: Vec<Step>,
+}
+
 /// One expectation: one of its fields.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -801,27 +861,26 @@ impl Scenario {
         for (index, step) in scenario.timeline.iter().enumerate() {
             let line = step.referenced.line();
             let step = &step.value;
-            let given = [
-                step.publish.is_some(),
-                step.heartbeats.is_some(),
-                step.fact.is_some(),
-                step.warehouse_away.is_some(),
-                step.schedule.is_some(),
-                step.operator.is_some(),
-                step.mute.is_some(),
-                step.unmute.is_some(),
-                step.hold_all.is_some(),
-                step.resume_all.is_some(),
-                step.letters.is_some(),
-                step.backfill.is_some(),
-                step.restart.is_some(),
-                step.breaks.is_some(),
-            ];
-            if given.iter().filter(|given| **given).count() != 1 {
+            if step.event.is_some() && step.daily.is_some() {
+                problem(line, format!("timeline[{index}].daily"), "an event is told once".to_owned());
+            }
+            if step.things() != 1 {
                 problem(line, format!("timeline[{index}]"), "a step does exactly one thing".to_owned());
             }
             if let Err(message) = scenario.instant(&step.at) {
                 problem(line, format!("timeline[{index}].at"), message);
+            }
+        }
+        for (index, follow) in scenario.follows.iter().enumerate() {
+            for step in &follow.value.steps {
+                let line = follow.referenced.line();
+                if step.things() != 1 || step.daily.is_some() {
+                    problem(line, format!("follows[{index}]"), "a step does exactly one thing, once".to_owned());
+                }
+                let times = [Some(&step.at), step.publish.as_ref().and_then(|publish| publish.published.as_ref())];
+                for text in times.into_iter().flatten().filter_map(|text| instant(text, scenario.start).err()) {
+                    problem(line, format!("follows[{index}].at"), text);
+                }
             }
         }
         for (index, past) in scenario.history.iter().enumerate() {
@@ -876,12 +935,18 @@ impl Scenario {
     /// # Errors
     /// What is wrong with it, in words.
     pub fn instant(&self, text: &str) -> Result<Timestamp, String> {
-        match text.strip_prefix('+') {
-            Some(offset) => Ok(after(self.start, span(offset)?)),
-            None => {
-                text.parse().map_err(|_| format!("`{text}` is neither +SPAN nor an instant like 2026-01-22T22:00:00Z"))
-            }
-        }
+        instant(text, self.start)
+    }
+}
+
+/// An instant: `+9m05s` counts from `origin`.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn instant(text: &str, origin: Timestamp) -> Result<Timestamp, String> {
+    match text.strip_prefix('+') {
+        Some(offset) => Ok(after(origin, span(offset)?)),
+        None => text.parse().map_err(|_| format!("`{text}` is neither +SPAN nor an instant like 2026-01-22T22:00:00Z")),
     }
 }
 

@@ -1,5 +1,6 @@
 //! On what the engine stands in a run: the embedded store and bus, or whatever a test brings.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -21,6 +22,27 @@ pub struct Embedding {
     topology: Arc<Topology>,
 }
 
+/// The embedded store and bus in a directory that stays.
+#[derive(Clone)]
+pub struct Kept {
+    folder: PathBuf,
+    topology: Arc<Topology>,
+}
+
+impl Kept {
+    /// In `folder`, which is made where it is not there.
+    pub fn new(folder: &Path, topology: &Topology) -> Self {
+        Self { folder: folder.to_owned(), topology: Arc::new(topology.clone()) }
+    }
+}
+
+#[async_trait]
+impl Ground for Kept {
+    async fn open(&mut self) -> Result<(Arc<dyn Store>, Arc<dyn Bus>), String> {
+        opened(&self.folder, &self.topology)
+    }
+}
+
 impl Embedding {
     /// An empty one.
     ///
@@ -34,8 +56,15 @@ impl Embedding {
 #[async_trait]
 impl Ground for Embedding {
     async fn open(&mut self) -> Result<(Arc<dyn Store>, Arc<dyn Bus>), String> {
-        let embedded = Embedded::open(self.folder.path(), Durability::Off).map_err(|error| error.to_string())?;
-        let bus = embedded.bus(Arc::clone(&self.topology));
-        Ok((Arc::new(embedded), Arc::new(bus)))
+        opened(self.folder.path(), &self.topology)
     }
+}
+
+/// A store and its bus.
+type Opened = (Arc<dyn Store>, Arc<dyn Bus>);
+
+fn opened(folder: &Path, topology: &Arc<Topology>) -> Result<Opened, String> {
+    let embedded = Embedded::open(folder, Durability::Off).map_err(|error| error.to_string())?;
+    let bus = embedded.bus(Arc::clone(topology));
+    Ok((Arc::new(embedded), Arc::new(bus)))
 }

@@ -58,6 +58,9 @@ fn unknown(scenario: &Scenario, declarations: &Declarations) -> Vec<String> {
     for node in scenario.history.iter().flat_map(|past| past.nodes.keys()).filter(|node| !is_node(node)) {
         found.push(format!("history: there is no node `{node}`"));
     }
+    for spanned in scenario.follows.iter().filter(|follow| !is_node(&follow.value.node)) {
+        found.push(format!("line {}: there is no node `{}`", spanned.referenced.line(), spanned.value.node));
+    }
     for spanned in &scenario.expect {
         let line = spanned.referenced.line();
         let wanted = &spanned.value;

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::faults::{Faults, FaultyBus, FaultyStore, Outage, RecordedChannel, locked};
-use super::file::{Answer, Backfilling, Break, Denied, LettersStep, Scenario, Step, span};
+use super::file::{Answer, Backfilling, Break, Denied, Follow, LettersStep, Scenario, Step, instant, span};
 use super::ground::Ground;
 use super::past::remember;
 use super::seen::{Entry, Seen, Sent, What};
@@ -22,7 +22,7 @@ use crate::domain::coverage::Coverage;
 use crate::domain::effect::{Severity, Turn};
 use crate::domain::event::{Event, Game, Request, Scheduled};
 use crate::domain::graph::Heartbeats;
-use crate::domain::id::{AlertKey, ChannelId, DispatchId, NodeId, PartitionKey, PipelineId, RequestId};
+use crate::domain::id::{AlertKey, Attempt, ChannelId, DispatchId, NodeId, PartitionKey, PipelineId, RequestId, RunId};
 use crate::domain::notify::{self, Mute, Route};
 use crate::domain::stop::Stop;
 use crate::domain::time::{Now, after};
@@ -121,6 +121,8 @@ pub struct World<'a> {
     on: BTreeSet<AlertKey>,
     answered: BTreeSet<DispatchId>,
     answers: BTreeMap<NodeId, u32>,
+    /// Dispatches of a node for a date so far.
+    dispatched: BTreeMap<(PartitionKey, NodeId), u32>,
     journaled: u64,
     seen: Seen,
     watched: BTreeSet<PartitionKey>,
@@ -220,6 +222,7 @@ impl<'a> World<'a> {
             on: BTreeSet::new(),
             answered: BTreeSet::new(),
             answers: BTreeMap::new(),
+            dispatched: BTreeMap::new(),
             journaled: 0,
             seen: Seen::default(),
             watched: BTreeSet::new(),
@@ -277,7 +280,7 @@ impl<'a> World<'a> {
             self.watch(at).await?;
             self.tell_people(at).await?;
             // A world that answers goes on for as long as it has something to say.
-            if let Some((last, _)) = self.queue.keys().next_back().filter(|_| !self.scenario.answers.is_empty()) {
+            if let Some((last, _)) = self.queue.keys().next_back().filter(|_| self.answers_dispatches()) {
                 end = end.max(after(*last, run_on.min(SignedDuration::from_hours(1))));
             }
             if self.seen.entries.len() > shown {
@@ -298,6 +301,10 @@ impl<'a> World<'a> {
             }
         }
         self.finish(end).await
+    }
+
+    fn answers_dispatches(&self) -> bool {
+        !self.scenario.answers.is_empty() || !self.scenario.follows.is_empty()
     }
 
     /// Makes a forecast where one is due. Without a past there is none to make.
@@ -359,59 +366,65 @@ impl<'a> World<'a> {
         let scenario = self.scenario;
         for (index, step) in scenario.timeline.iter().enumerate() {
             let step = &step.value;
-            let at = scenario.instant(&step.at).map_err(RunError::File)?;
             let id = step.id.clone().unwrap_or_else(|| format!("step {}", index + 1));
-            if let Some(publish) = &step.publish {
-                let topic = long_name(&publish.topic);
-                let data = match (&publish.body, &publish.raw, &publish.bytes) {
-                    (Some(body), _, _) => body.to_string().into_bytes(),
-                    (None, Some(raw), _) => raw.clone().into_bytes(),
-                    (None, None, bytes) => bytes.clone().unwrap_or_default(),
-                };
-                let (times, every) = match &publish.repeat {
-                    Some(repeat) => (repeat.times, span(&repeat.every).map_err(RunError::File)?),
-                    None => (1, SignedDuration::ZERO),
-                };
-                for nth in 0..times {
-                    let at = after(at, every.saturating_mul(i32::try_from(nth).unwrap_or(i32::MAX)));
-                    let published = match &publish.published {
-                        Some(text) => scenario.instant(text).map_err(RunError::File)?,
-                        None => at,
-                    };
-                    let delays = publish.redeliver.iter().map(|text| span(text).map_err(RunError::File));
-                    let delays = delays.collect::<Result<Vec<_>, _>>()?;
-                    let data = if publish.repeat.is_some() { numbered(&data, nth + 1) } else { data.clone() };
-                    self.message(&id, &topic, data, publish.attributes.clone(), published, at, &delays);
-                }
-            } else if let Some(beats) = &step.heartbeats {
-                let every = beats.every.as_deref().unwrap_or("60s");
-                let every = span(every).map_err(RunError::File)?;
-                for nth in 0..beats.times {
-                    let at = after(at, every.saturating_mul(i32::try_from(nth).unwrap_or(i32::MAX)));
-                    let body = json!({
-                        "processor_name": beats.processor, "run_id": beats.run, "data_date": beats.date,
-                        "status": beats.status.as_deref().unwrap_or("running"), "last_heartbeat": at,
-                        "progress": beats.progress, "total": beats.total, "status_message": "",
-                    });
-                    let topic = long_name("hb");
-                    self.message(&id, &topic, body.to_string().into_bytes(), BTreeMap::new(), at, at, &[]);
-                }
-            } else {
-                let repeat = step.restart.as_ref().and_then(|restart| restart.repeat.as_ref());
-                let (times, every) = match repeat {
-                    Some(repeat) => (repeat.times, span(&repeat.every).map_err(RunError::File)?),
-                    None => (1, SignedDuration::ZERO),
-                };
-                for nth in 0..times {
-                    let at = after(at, every.saturating_mul(i32::try_from(nth).unwrap_or(i32::MAX)));
-                    self.enqueue(at, Input::Step(Box::new(step.clone())));
-                }
-            }
+            self.lay(step, scenario.start, &id)?;
         }
         for (index, expectation) in scenario.expect.iter().enumerate() {
             if let Some(text) = expectation.value.look().flatten() {
                 let at = scenario.instant(text).map_err(RunError::File)?;
                 self.enqueue(at, Input::Check(index));
+            }
+        }
+        Ok(())
+    }
+
+    /// Turns a step into inputs; spans of it count from `origin`.
+    fn lay(&mut self, step: &Step, origin: Timestamp, id: &str) -> Result<(), RunError> {
+        let at = instant(&step.at, origin).map_err(RunError::File)?;
+        if let Some(publish) = &step.publish {
+            let topic = long_name(&publish.topic);
+            let data = match (&publish.body, &publish.raw, &publish.bytes) {
+                (Some(body), _, _) => body.to_string().into_bytes(),
+                (None, Some(raw), _) => raw.clone().into_bytes(),
+                (None, None, bytes) => bytes.clone().unwrap_or_default(),
+            };
+            let (times, every) = match &publish.repeat {
+                Some(repeat) => (repeat.times, span(&repeat.every).map_err(RunError::File)?),
+                None => (1, SignedDuration::ZERO),
+            };
+            for nth in 0..times {
+                let at = after(at, every.saturating_mul(i32::try_from(nth).unwrap_or(i32::MAX)));
+                let published = match &publish.published {
+                    Some(text) => instant(text, origin).map_err(RunError::File)?,
+                    None => at,
+                };
+                let delays = publish.redeliver.iter().map(|text| span(text).map_err(RunError::File));
+                let delays = delays.collect::<Result<Vec<_>, _>>()?;
+                let data = if publish.repeat.is_some() { numbered(&data, nth + 1) } else { data.clone() };
+                self.message(id, &topic, data, publish.attributes.clone(), published, at, &delays);
+            }
+        } else if let Some(beats) = &step.heartbeats {
+            let every = beats.every.as_deref().unwrap_or("60s");
+            let every = span(every).map_err(RunError::File)?;
+            for nth in 0..beats.times {
+                let at = after(at, every.saturating_mul(i32::try_from(nth).unwrap_or(i32::MAX)));
+                let body = json!({
+                    "processor_name": beats.processor, "run_id": beats.run, "data_date": beats.date,
+                    "status": beats.status.as_deref().unwrap_or("running"), "last_heartbeat": at,
+                    "progress": beats.progress, "total": beats.total, "status_message": "",
+                });
+                let topic = long_name("hb");
+                self.message(id, &topic, body.to_string().into_bytes(), BTreeMap::new(), at, at, &[]);
+            }
+        } else {
+            let repeat = step.restart.as_ref().and_then(|restart| restart.repeat.as_ref());
+            let (times, every) = match repeat {
+                Some(repeat) => (repeat.times, span(&repeat.every).map_err(RunError::File)?),
+                None => (1, SignedDuration::ZERO),
+            };
+            for nth in 0..times {
+                let at = after(at, every.saturating_mul(i32::try_from(nth).unwrap_or(i32::MAX)));
+                self.enqueue(at, Input::Step(Box::new(step.clone())));
             }
         }
         Ok(())
@@ -742,6 +755,7 @@ impl<'a> World<'a> {
     async fn step(&mut self, step: Step, at: Timestamp) -> Result<(), RunError> {
         // Whoever asks a service that does not answer asks again when it does.
         let asks = step.schedule.is_some()
+            || step.event.is_some()
             || step.operator.is_some()
             || step.mute.is_some()
             || step.unmute.is_some()
@@ -777,6 +791,9 @@ impl<'a> World<'a> {
                 .map(|(id, game)| (id, Game { tip: game.tip, status: game.status, id: game.id }));
             let event = Event::Scheduled(Scheduled { games: games.collect(), at });
             self.tell(&key, event, at).await?;
+        } else if let Some(told) = step.event {
+            let key = PartitionKey { pipeline: told.pipeline, date: told.date };
+            self.tell(&key, told.is, at).await?;
         } else if let Some(asked) = step.operator {
             let key = PartitionKey { pipeline: asked.pipeline, date: asked.date };
             let event = Event::Requested(Request {
@@ -889,7 +906,8 @@ impl<'a> World<'a> {
     async fn tell(&mut self, key: &PartitionKey, event: Event, at: Timestamp) -> Result<(), RunError> {
         let words = match &event {
             Event::Requested(request) => format!("{} asks: {:?}", request.actor, request.command),
-            _ => format!("the schedule of {key} is known"),
+            Event::Scheduled(_) => format!("the schedule of {key} is known"),
+            _ => format!("{key} is told what its journal says"),
         };
         self.world(at, words);
         if let Some(engine) = &self.engine
@@ -1006,9 +1024,37 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    /// Does what followed this dispatch, or the last one like it, when it was recorded.
+    fn follow(
+        &mut self,
+        key: &PartitionKey,
+        node: &NodeId,
+        (id, attempt): (&DispatchId, Attempt),
+        at: Timestamp,
+    ) -> Result<(), RunError> {
+        let nth = self.dispatched.entry((key.clone(), node.clone())).or_default();
+        *nth += 1;
+        let nth = *nth;
+        let is_of =
+            |follow: &&Follow| follow.pipeline == key.pipeline && follow.date == key.date && follow.node == *node;
+        let described = || self.scenario.follows.iter().map(|follow| &follow.value).filter(is_of);
+        let found = described().find(|follow| follow.nth == nth);
+        let like = || described().filter(|follow| !follow.steps.is_empty()).max_by_key(|follow| follow.nth);
+        let Some(found) = found.or_else(like) else { return Ok(()) };
+        let again = (found.nth != nth).then(|| format!("~{nth}"));
+        for (index, step) in found.steps.iter().enumerate() {
+            let step = answering(step.clone(), id, attempt, again.as_deref());
+            self.lay(&step, at, &format!("after {id}, {}", index + 1))?;
+        }
+        Ok(())
+    }
+
     /// Does what the consumer of a dispatch would.
     fn answer(&mut self, sent: &Sent, at: Timestamp) -> Result<(), RunError> {
         let Some((key, node, attempt)) = sent.dispatch.parts() else { return Ok(()) };
+        if !self.scenario.follows.is_empty() {
+            self.follow(&key, &node, (&sent.dispatch, attempt), at)?;
+        }
         let Some(mut answer) = self.scenario.answers.get(&node) else { return Ok(()) };
         let asked = node.clone();
         let nth = self.answers.entry(node).or_default();
@@ -1123,6 +1169,39 @@ fn telling() -> notify::Settings {
 
 fn on_grid(at: Timestamp, every: SignedDuration) -> bool {
     at.as_second().rem_euclid(every.as_secs().max(1)) == 0 && at.subsec_nanosecond() == 0
+}
+
+/// A recorded step as the answer to a dispatch: it names that dispatch, and where it is played more than once its run is
+/// another each time.
+fn answering(mut step: Step, id: &DispatchId, attempt: Attempt, again: Option<&str>) -> Step {
+    let renamed = |run: &str| format!("{run}{}", again.unwrap_or_default());
+    if let Some(beats) = &mut step.heartbeats {
+        beats.run = renamed(&beats.run);
+    }
+    if let Some(body) = step.publish.as_mut().and_then(|publish| publish.body.as_mut()) {
+        for member in ["execution_id", "run_id", "batch_id"] {
+            if let Some(run) = body.get_mut(member)
+                && let Some(text) = run.as_str()
+            {
+                *run = json!(renamed(text));
+            }
+        }
+        if let Some(echo) = body.pointer_mut("/tipoff/dispatch_id")
+            && echo == "{dispatch}"
+        {
+            *echo = json!(id);
+        }
+    }
+    match step.event.as_mut().map(|told| &mut told.is) {
+        Some(Event::Completed(done)) => {
+            done.run = RunId::from(renamed(done.run.as_str()).as_str());
+            done.dispatch = done.dispatch.take().map(|_| id.clone());
+        }
+        Some(Event::Heartbeat(beat)) => beat.run = RunId::from(renamed(beat.run.as_str()).as_str()),
+        Some(Event::Delivery(delivery)) => delivery.attempt = attempt,
+        Some(_) | None => {}
+    }
+    step
 }
 
 /// The short names of the incident notes.

@@ -26,7 +26,9 @@ async fn a_day_unfolds_without_a_reload() {
     let mut seen = BTreeSet::new();
     let patience = Instant::now() + Duration::from_secs(40);
     loop {
-        let phases = browser.js("return [...document.querySelectorAll('.phase')].map((phase) => phase.innerText).join('|')").await;
+        let phases = browser
+            .js("return [...document.querySelectorAll('.phase')].map((phase) => phase.innerText).join('|')")
+            .await;
         seen.insert(phases.as_str().unwrap().to_owned());
         let verdict = browser.js("return document.querySelector('.verdict').innerText").await;
         if seen.len() == 4 {
@@ -74,7 +76,14 @@ async fn a_blocked_node_is_explained_beside_the_graph_and_without_scripts_on_its
     assert!(text.as_str().unwrap().contains("predictions"), "{text}");
     browser.press(Key::Escape).await;
     assert_eq!(browser.js("return document.getElementById('panel').hidden").await, true);
-    assert!(browser.js("return document.activeElement.getAttribute('href')").await.as_str().unwrap().ends_with("/node/predictions"));
+    assert!(
+        browser
+            .js("return document.activeElement.getAttribute('href')")
+            .await
+            .as_str()
+            .unwrap()
+            .ends_with("/node/predictions")
+    );
     browser.press(Key::Enter).await;
     browser.until("#panel", |text| text.contains("waiting and blocked")).await;
     browser.is_quiet().await;
@@ -200,7 +209,12 @@ async fn names_that_mean_harm_do_none() {
         assert_eq!(strange, 0, "{name}: an element that is not ours");
         let text = browser.js("return document.body.textContent").await;
         let text = text.as_str().unwrap();
-        assert!(!text.chars().any(|letter| matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200f}')), "{name}");
+        assert!(
+            !text
+                .chars()
+                .any(|letter| matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200f}')),
+            "{name}"
+        );
         let longest = text.split_whitespace().map(str::len).max().unwrap_or(0);
         assert!(longest < 2_000, "{name}: a word of {longest} letters");
         browser.is_quiet().await;
@@ -221,7 +235,8 @@ async fn names_that_mean_harm_do_none() {
 }
 
 async fn no_sideways(browser: &Browser, name: &str) {
-    let widths = browser.js("return [document.documentElement.scrollWidth, document.documentElement.clientWidth]").await;
+    let widths =
+        browser.js("return [document.documentElement.scrollWidth, document.documentElement.clientWidth]").await;
     assert!(widths[0].as_u64() <= widths[1].as_u64(), "{name} scrolls sideways on a phone: {widths}");
 }
 

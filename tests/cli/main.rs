@@ -1,6 +1,7 @@
 //! The program as somebody types it: what it prints, and with which exit code it ends.
 
 mod dlq;
+mod replay;
 
 use std::process::{Command, Output, Stdio};
 

@@ -12,3 +12,4 @@ mod model;
 mod node_states;
 mod notices;
 mod properties;
+mod replay;

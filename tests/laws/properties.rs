@@ -30,7 +30,7 @@ const WAKES_MAX: usize = 2_000;
 
 /// One step of a storm: time passes, something happens.
 #[derive(Clone, Debug)]
-struct Step {
+pub struct Step {
     pass: i64,
     behind: i64,
     node: prop::sample::Index,
@@ -85,7 +85,7 @@ fn tenths() -> impl Strategy<Value = u32> {
     prop_oneof![3 => Just(10_u32), 2 => 0_u32..10]
 }
 
-fn storm() -> impl Strategy<Value = Vec<Step>> {
+pub fn storm() -> impl Strategy<Value = Vec<Step>> {
     let pass = prop_oneof![4 => Just(0_i64), 4 => 0_i64..120, 4 => 120_i64..1_800, 1 => 1_800_i64..20_000];
     let behind = prop_oneof![4 => Just(0_i64), 1 => 0_i64..1_200];
     let step = (pass, behind, any::<prop::sample::Index>(), 0_u8..4, 0_i64..900, what())
@@ -94,7 +94,7 @@ fn storm() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// The instants and events of a storm on one graph.
-fn unfold(graph: &Graph, steps: &[Step]) -> Vec<(Now, Event)> {
+pub fn unfold(graph: &Graph, steps: &[Step]) -> Vec<(Now, Event)> {
     let mut seconds = 0;
     steps
         .iter()

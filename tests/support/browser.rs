@@ -204,7 +204,9 @@ pub fn axe() -> Option<String> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/axe/axe.min.js");
     let found = std::fs::read_to_string(file).ok();
     if found.is_none() {
-        missing("axe-core is not there, and nobody looks for what keeps people from using a page: tests/support/browser.sh");
+        missing(
+            "axe-core is not there, and nobody looks for what keeps people from using a page: tests/support/browser.sh",
+        );
     }
     found
 }

@@ -34,7 +34,8 @@ impl Running {
     /// A recorded day, with its pages, once it has begun.
     pub async fn demo(extra: &[&str]) -> Self {
         let demo = Self::start(&["demo", "--listen", "127.0.0.1:0"], extra);
-        let begins = async || demo.client.get(format!("{}/v1/pipelines", demo.url)).send().await.unwrap().status() == 503;
+        let begins =
+            async || demo.client.get(format!("{}/v1/pipelines", demo.url)).send().await.unwrap().status() == 503;
         while begins().await {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }

@@ -72,13 +72,17 @@ fn the_core_uses_nothing_of_ours_and_does_nothing() {
 
 #[test]
 fn imports_point_inward() {
-    let outer = ["crate::engine", "crate::adapter", "crate::http", "crate::cli", "crate::scenario"];
+    let outer = ["crate::engine", "crate::adapter", "crate::http", "crate::cli", "crate::scenario", "crate::replay"];
     refuse("src/wire", &outer);
     refuse("src/monitor", &[&outer[..], &["crate::pipeline", "crate::port", "async ", "Timestamp::now"]].concat());
-    refuse("src/engine", &["crate::adapter", "crate::http", "crate::cli", "crate::scenario", "rusqlite", "axum"]);
+    refuse(
+        "src/engine",
+        &["crate::adapter", "crate::http", "crate::cli", "crate::scenario", "crate::replay", "rusqlite", "axum"],
+    );
     refuse("src/adapter", &["crate::engine", "crate::http", "crate::cli", "crate::scenario"]);
     refuse("src/http", &["crate::cli", "crate::scenario"]);
-    refuse("src/scenario", &["crate::cli", "crate::http"]);
+    refuse("src/scenario", &["crate::cli", "crate::http", "crate::replay"]);
+    refuse("src/replay", &["crate::cli", "crate::http", "crate::adapter", ".commit(", "Timestamp::now"]);
 }
 
 #[test]
