@@ -79,16 +79,16 @@ fn a_name_is_believed_only_where_its_letters_go_there() {
 fn a_replay_is_a_new_execution_about_the_old_one() {
     let world = World::new();
     let topology = &world.routes().topology;
-    let topic = Some("nba-phase1-scrapers-complete");
+    let topic = "nba-phase1-scrapers-complete";
     let content = (scraped().to_string().into_bytes(), BTreeMap::new());
     let run = RunId::from("replay-0123-1");
-    let message = letter::replay(topology, topic, &content, &run).unwrap();
+    let message = letter::replay(topology, Some(topic), &content, &run).unwrap();
     assert_eq!(
         message,
-        letter::replay(topology, topic, &content, &run).unwrap(),
+        letter::replay(topology, Some(topic), &content, &run).unwrap(),
         "the same letter gives the same bytes"
     );
-    assert_eq!((message.id.as_str(), &message.target), (run.as_str(), &Target::Topic(topic.unwrap().into())));
+    assert_eq!((message.id.as_str(), &message.target), (run.as_str(), &Target::Topic(topic.into())));
     let body: Value = serde_json::from_slice(&message.body).unwrap();
     assert_eq!((&body["execution_id"], &body["recovery"]), (&json!("replay-0123-1"), &json!(true)));
     assert_eq!(body["original_execution_id"], "r1");
