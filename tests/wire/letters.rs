@@ -93,12 +93,13 @@ fn a_replay_is_a_new_execution_about_the_old_one() {
     assert_eq!((&body["execution_id"], &body["recovery"]), (&json!("replay-0123-1"), &json!(true)));
     assert_eq!(body["original_execution_id"], "r1");
     // A replay of a replay is still about the first.
-    let second = letter::replay(topology, topic, &(message.body, message.attributes), &RunId::from("replay-0123-2"));
+    let second =
+        letter::replay(topology, Some(topic), &(message.body, message.attributes), &RunId::from("replay-0123-2"));
     let second: Value = serde_json::from_slice(&second.unwrap().body).unwrap();
     assert_eq!(second["original_execution_id"], "r1");
     // What has no fields takes none, and where nobody knows whence it came there is nowhere to send it.
     for poison in [&b"no json"[..], b"[1]", b"\xff", b""] {
-        let refused = letter::replay(topology, topic, &(poison.to_vec(), BTreeMap::new()), &run);
+        let refused = letter::replay(topology, Some(topic), &(poison.to_vec(), BTreeMap::new()), &run);
         assert!(matches!(refused, Err(NotSendable::NotAnObject(_))), "{refused:?}");
     }
     assert_eq!(letter::replay(topology, None, &content, &run), Err(NotSendable::NoTopic));
