@@ -758,8 +758,8 @@ topics:
         }
         for entry in std::fs::read_dir(&root).expect("schemas are shipped") {
             let path = entry.expect("readable").path();
-            // The folders beside them hold schemas of tables.
-            if path.is_dir() {
+            // The folders beside them hold schemas of tables, and the API's description is YAML.
+            if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
             let schema = read(&path);

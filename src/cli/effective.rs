@@ -53,6 +53,8 @@ impl Effective {
             }
         }
         differences("settings", &Configuration::default().shown(), &shown, &mut found);
+        // A map may keep its keys in the order of their writing.
+        found.sort();
         Ok(Self {
             digest: digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect(),
             revision: format!("{:016x}", pipeline::revision(&pipelines.1)),

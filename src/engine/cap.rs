@@ -1,7 +1,8 @@
 //! How many dispatches may leave in an hour, whatever they are for: the last bound on a loop that nobody has thought of.
 //!
-//! Counted in the store, so that a restart does not begin anew and replicas share one count; taken in blocks, so that it costs
-//! no write each. History may have half, so that it never uses up what a live date needs.
+//! Counted in the store, so that a restart does not begin anew and replicas share one count; one at a time, so that a process
+//! that is killed over and over takes none with it, and what was not sent is given back. History may have half, so that it
+//! never uses up what a live date needs.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +15,6 @@ use crate::port::{Store, StoreError};
 
 /// The span that is counted.
 const WINDOW: SignedDuration = SignedDuration::from_hours(1);
-/// Taken at once.
-const BLOCK: u32 = 8;
 
 /// What this process has taken and not used.
 #[derive(Debug, Default)]
@@ -35,14 +34,11 @@ impl Cap {
     ) -> Result<Result<(), Timestamp>, StoreError> {
         let window = beginning(now);
         let mut held = self.0.lock().await;
-        let mut names = vec![(format!("dispatches-{pipeline}"), most)];
-        if !is_live {
-            names.insert(0, (format!("history-{pipeline}"), most.div_ceil(2)));
-        }
+        let names = names(pipeline, most, is_live);
         for (name, most) in &names {
             let left = held.entry(name.clone()).or_insert((window, 0));
             if left.0 != window || left.1 == 0 {
-                *left = (window, store.take(name, window, BLOCK, *most).await?);
+                *left = (window, store.take(name, window, 1, *most).await?);
             }
             if left.1 == 0 {
                 return Ok(Err(after(window, WINDOW)));
@@ -55,6 +51,24 @@ impl Cap {
         }
         Ok(Ok(()))
     }
+
+    /// Gives back what was taken and not sent: the next dispatch has it.
+    pub async fn give_back(&self, pipeline: &PipelineId, is_live: bool, now: Timestamp) {
+        let mut held = self.0.lock().await;
+        for (name, _) in names(pipeline, 0, is_live) {
+            if let Some((window, left)) = held.get_mut(&name)
+                && *window == beginning(now)
+            {
+                *left += 1;
+            }
+        }
+    }
+}
+
+/// What is counted for a dispatch, each with the most there may be.
+fn names(pipeline: &PipelineId, most: u32, is_live: bool) -> Vec<(String, u32)> {
+    let all = (format!("dispatches-{pipeline}"), most);
+    if is_live { vec![all] } else { vec![(format!("history-{pipeline}"), most.div_ceil(2)), all] }
 }
 
 fn beginning(now: Timestamp) -> Timestamp {

@@ -296,10 +296,13 @@ impl Engine {
             self.breakers.forgo(&entry.id);
             return Err(full);
         }
-        for message in &messages {
+        for (nth, message) in messages.iter().enumerate() {
             let target = message.target.to_string();
             if let Err(error) = self.bus.send(message, now).await {
                 let failure = Failure::from(error);
+                if nth == 0 {
+                    self.cap.give_back(&dispatch.key.pipeline, live, now).await;
+                }
                 match &failure {
                     Failure::Dead(reason) => self.breakers.failed(&target, &entry.id, (reason, true), now),
                     Failure::Later(reason) => self.breakers.failed(&target, &entry.id, (reason, false), now),

@@ -58,9 +58,12 @@ pub async fn list(State(app): State<App>, asked: Result<Query<Asked>, QueryRejec
     if standing.as_deref().is_some_and(|word| !matches!(word, "wanted" | "unneeded" | "unclear")) {
         return Err(Problem::invalid("`standing` is wanted, unneeded or unclear"));
     }
+    if limit.is_some_and(|limit| !(1..=LIMIT_MAX).contains(&limit)) {
+        return Err(Problem::invalid(format!("`limit` is 1 to {LIMIT_MAX}")));
+    }
     let ids = Vec::new();
     let selection = Selection { ids, topic, pipeline, node, date, cause, kind, before, since, standing, all };
-    let page = (after.as_deref(), limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX));
+    let page = (after.as_deref(), limit.unwrap_or(LIMIT));
     let groups = if groups.unwrap_or(true) { GROUPS_MAX } else { 0 };
     Ok(Json(json!(app.engine.dead_letters(&selection, page, groups).await?)))
 }

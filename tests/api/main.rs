@@ -99,7 +99,7 @@ async fn other_sites_and_other_kinds_of_bodies_are_refused_and_reading_changes_n
             continue;
         }
         let path = path.replace("{pipeline}", "nba").replace("{date}", "today").replace("{node}", "predictions");
-        let path = path.replace("{name}", "tipoff.js").replace("{plan}", "nix");
+        let path = path.replace("{name}", "tipoff.js").replace("{plan}", "nix").replace("{id}", "nix");
         let path = if path.ends_with("/ask") { format!("{path}?command=retry&node=predictions") } else { path };
         let answer = service.client.get(format!("{}{path}", service.url)).send().await.unwrap();
         assert!(

@@ -139,8 +139,18 @@ impl Browser {
     }
 
     /// Presses a key on what has the focus.
-    pub async fn press(&self, key: impl Into<TypingData>) {
-        self.driver.active_element().await.unwrap().send_keys(key).await.unwrap();
+    pub async fn press(&self, key: impl Into<TypingData> + Clone) {
+        // A page that is live may take what has the focus away between looking and typing.
+        for tries in 0.. {
+            let pressed = match self.driver.active_element().await {
+                Ok(focused) => focused.send_keys(key.clone().into()).await,
+                Err(error) => Err(error),
+            };
+            match pressed {
+                Ok(()) => return,
+                Err(error) => assert!(tries < 5, "press a key: {error}"),
+            }
+        }
     }
 
     pub async fn url(&self) -> String {
