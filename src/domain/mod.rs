@@ -27,3 +27,4 @@ pub mod stop;
 pub mod time;
 pub mod units;
 pub mod view;
+pub mod words;
