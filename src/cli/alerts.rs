@@ -199,11 +199,23 @@ impl MuteFor {
         let until = after(from, SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX));
         let (actor, reason) = (self.actor.clone(), self.reason.clone());
         let mute = Mute { what, from, until, actor, reason, ended_by: None };
-        engine(common, Access::Write).await?.mute(&mute).await.map_err(fault)?;
+        let muting = engine(common, Access::Write).await?.mute(&mute).await.map_err(fault)?;
         if common.json {
-            say!("{}", json!(mute));
-        } else {
-            say!("{} is muted until {}; it is told again then if it is still on", mute.what, shown(mute.until));
+            say!("{}", json!(muting));
+            return Ok(Verdict::Holds);
+        }
+        let (what, until) = (harmless(&mute.what.to_string()), shown(muting.until));
+        say!("{what} is muted until {until}; it is told again then if it is still on");
+        if muting.until > mute.until {
+            say!(
+                "an older mute lasts longer than this one, which ends at {}: `tipoff unmute` ends both",
+                shown(mute.until)
+            );
+        }
+        if muting.on == 0 {
+            say!(
+                "nothing of it is on now; `tipoff alerts` lists what is. The mute holds for what begins before its end"
+            );
         }
         Ok(Verdict::Holds)
     }
@@ -216,9 +228,9 @@ impl Unmute {
         if common.json {
             say!("{}", json!({ "what": what, "ended": ended }));
         } else if ended == 0 {
-            say!("no mute of exactly {what} holds; `tipoff alerts` lists them");
+            say!("no mute of exactly {} holds; `tipoff alerts` lists them", harmless(&what.to_string()));
         } else {
-            say!("{what} is not muted any more");
+            say!("{} is not muted any more", harmless(&what.to_string()));
         }
         Ok(if ended > 0 { Verdict::Holds } else { Verdict::Fails })
     }

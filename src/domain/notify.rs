@@ -13,17 +13,21 @@
 
 mod compose;
 mod round;
+mod topics;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::effect::{About, Severity};
 use super::id::{AlertKey, ChannelId, NodeId, PartitionKey, PipelineId};
 use super::time::{after, shown};
+use super::words;
 
 pub use round::Sight;
+pub use topics::{TOPICS, Whose, is_topic};
 
 /// Alerts looked at in one round, the worst first. More are a flood, which a thousand show well enough.
 pub const KEYS_MAX: usize = 1_000;
@@ -35,8 +39,10 @@ pub const DOWNSTREAM_MAX: usize = 10;
 pub const QUEUE_MAX: usize = 20;
 /// The longest mute: what is known to be broken for more than a week is to be mended or taken out of pipeline.yaml.
 pub const MUTE_MAX: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// Mutes kept, those that are over included.
+/// Mutes that hold at once.
 pub const MUTES_MAX: usize = 200;
+/// Mutes kept that are over, the latest; none for longer than a week.
+pub const MUTES_OVER_MAX: usize = 50;
 /// The wait after the first failure of a channel; doubles with each further one,
 const BACKOFF: SignedDuration = SignedDuration::from_secs(15);
 /// up to this.
@@ -118,6 +124,25 @@ impl Settings {
     /// Every channel that a route names.
     pub fn channels(&self) -> std::collections::BTreeSet<&ChannelId> {
         self.routes.iter().flat_map(|route| &route.channels).collect()
+    }
+
+    /// The topics of which an alert as bad as `severity` goes over no channel: where it is about a date of one of
+    /// `pipelines`, or about the service.
+    pub fn unheard<'a>(
+        &self,
+        severity: Severity,
+        pipelines: impl Iterator<Item = &'a PipelineId> + Clone,
+    ) -> Vec<&'static str> {
+        let is_heard = |topic: &str, about: &About| {
+            let key = AlertKey::from(topic);
+            self.routes.iter().any(|route| route.takes(&key, about, severity))
+        };
+        let of = |pipeline: &PipelineId| About::date(&PartitionKey::new(pipeline.clone(), Date::MIN));
+        let unheard = TOPICS.iter().filter(|(topic, whose, _)| match whose {
+            Whose::Date => pipelines.clone().any(|pipeline| !is_heard(topic, &of(pipeline))),
+            Whose::Service => !is_heard(topic, &About::default()),
+        });
+        unheard.map(|(topic, ..)| *topic).collect()
     }
 
     /// Whether an alert goes over `channel`. That a channel fails is told over all the others.
@@ -269,6 +294,22 @@ pub enum Muted {
 }
 
 impl Muted {
+    /// The key or the topic.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Key(key) => key.as_str(),
+            Self::Topic(topic) => topic,
+        }
+    }
+
+    /// The topic meant, or that of the key.
+    pub fn topic(&self) -> &str {
+        match self {
+            Self::Key(key) => key.topic(),
+            Self::Topic(topic) => topic,
+        }
+    }
+
     /// Whether `key` is meant.
     pub fn covers(&self, key: &AlertKey) -> bool {
         match self {
@@ -296,9 +337,12 @@ pub enum MuteError {
     /// It is longer than any may be.
     #[error("a mute lasts {} days at most", MUTE_MAX.as_hours() / 24)]
     TooLong,
-    /// There is no reason.
-    #[error("a mute has a reason")]
-    Unreasoned,
+    /// What was written beside it.
+    #[error(transparent)]
+    Words(#[from] words::Error),
+    /// No alert is of that topic, with what may have been meant.
+    #[error("there is no alert topic `{0}`{1}")]
+    NoTopic(String, String),
     /// So many are under way that nobody could know them all.
     #[error("{MUTES_MAX} mutes are under way; end some with `tipoff unmute`")]
     TooMany,
@@ -440,10 +484,19 @@ impl Ledger {
         self.mutes.iter().filter(|mute| mute.holds(now) && mute.what.covers(key)).max_by_key(|mute| mute.until)
     }
 
+    /// The mute that holds for all that `what` means, the one that lasts longest.
+    pub fn holding(&self, what: &Muted, now: Timestamp) -> Option<&Mute> {
+        let covers = |mute: &&Mute| match what {
+            Muted::Key(key) => mute.what.covers(key),
+            Muted::Topic(_) => mute.what == *what,
+        };
+        self.mutes.iter().filter(|mute| mute.holds(now)).filter(covers).max_by_key(|mute| mute.until)
+    }
+
     /// Mutes something.
     ///
     /// # Errors
-    /// If it has no reason, no time, or too much of it.
+    /// If it has no time, or too much of it, or what is written beside it is out of bounds.
     pub fn mute(&mut self, mute: Mute) -> Result<(), MuteError> {
         if mute.until <= mute.from {
             return Err(MuteError::Past(mute.until));
@@ -451,15 +504,26 @@ impl Ledger {
         if mute.until > after(mute.from, MUTE_MAX) {
             return Err(MuteError::TooLong);
         }
-        if mute.reason.trim().is_empty() {
-            return Err(MuteError::Unreasoned);
+        words::subject(mute.what.as_str())?;
+        let (actor, reason) = (words::actor(&mute.actor)?, words::reason(&mute.reason)?);
+        self.forget_mutes(mute.from);
+        if self.mutes.iter().filter(|kept| kept.until > mute.from).count() >= MUTES_MAX {
+            return Err(MuteError::TooMany);
         }
-        if self.mutes.len() >= MUTES_MAX {
-            let over = self.mutes.iter().position(|kept| kept.until <= mute.from).ok_or(MuteError::TooMany)?;
-            self.mutes.remove(over);
-        }
-        self.mutes.push(mute);
+        self.mutes.push(Mute { actor, reason, ..mute });
         Ok(())
+    }
+
+    /// Lets go of mutes that have been over for long, or are many.
+    fn forget_mutes(&mut self, now: Timestamp) {
+        self.mutes.retain(|mute| now < after(mute.until, MUTE_MAX));
+        let over = self.mutes.iter().filter(|mute| mute.until <= now).count();
+        let mut surplus = over.saturating_sub(MUTES_OVER_MAX);
+        self.mutes.retain(|mute| {
+            let goes = mute.until <= now && surplus > 0;
+            surplus -= usize::from(goes);
+            !goes
+        });
     }
 
     /// Ends every mute of exactly this. Returns how many there were.

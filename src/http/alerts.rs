@@ -9,10 +9,13 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::App;
-use super::rest::{invalid, read, refuse};
+use super::rest::{invalid, read_within, refuse};
 use crate::domain::notify::{Mute, Muted};
 use crate::domain::time::after;
 use crate::engine::notify::Error;
+
+/// The longest request: a key, a reason and a name, all of them with bounds far below.
+const BODY_MAX: usize = 64 * 1024;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,7 +52,7 @@ pub async fn board(State(app): State<App>) -> Response {
 
 /// Mutes something: `{what: {key} or {topic}, for: "4h", reason, actor}`.
 pub async fn mute(State(app): State<App>, body: Body) -> Response {
-    let (bytes, _room) = match read(&app, body).await {
+    let (bytes, _room) = match read_within(&app, body, BODY_MAX).await {
         Ok(read) => read,
         Err(response) => return response,
     };
@@ -65,14 +68,14 @@ pub async fn mute(State(app): State<App>, body: Body) -> Response {
     let (what, actor, reason) = (body.what, body.actor, body.reason);
     let mute = Mute { what, from, until: after(from, span), actor, reason, ended_by: None };
     match app.engine.mute(&mute).await {
-        Ok(()) => Json(json!(mute)).into_response(),
+        Ok(muting) => Json(json!(muting)).into_response(),
         Err(error) => failed(error),
     }
 }
 
 /// Ends every mute of exactly that: `{what, actor}`.
 pub async fn unmute(State(app): State<App>, body: Body) -> Response {
-    let (bytes, _room) = match read(&app, body).await {
+    let (bytes, _room) = match read_within(&app, body, BODY_MAX).await {
         Ok(read) => read,
         Err(response) => return response,
     };

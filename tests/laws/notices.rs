@@ -8,9 +8,11 @@ use tipoff::domain::effect::{About, Alert, Severity, Turn};
 use tipoff::domain::graph::Graph;
 use tipoff::domain::id::{AlertKey, ChannelId, PartitionKey, PipelineId};
 use tipoff::domain::notify::{
-    Ledger, MUTE_MAX, Mute, MuteError, Muted, News, Notice, NoticeKind, Route, Sent, Settings, Sight,
+    Ledger, MUTE_MAX, MUTES_MAX, MUTES_OVER_MAX, Mute, MuteError, Muted, News, Notice, NoticeKind, Route, Sent,
+    Settings, Sight,
 };
 use tipoff::domain::time::after;
+use tipoff::domain::words;
 
 use crate::graphs::{at, graph, hard, minutes, source, task};
 
@@ -193,7 +195,15 @@ fn a_mute_has_an_end_and_a_reason() {
     };
     assert_eq!(ledger.mute(mute(SignedDuration::ZERO, "why")), Err(MuteError::Past(at(0))));
     assert_eq!(ledger.mute(mute(MUTE_MAX + minutes(1), "why")), Err(MuteError::TooLong));
-    assert_eq!(ledger.mute(mute(minutes(1), " ")), Err(MuteError::Unreasoned));
+    for reason in [" ".to_owned(), "why".repeat(words::REASON_MAX)] {
+        assert!(matches!(ledger.mute(mute(minutes(1), &reason)), Err(MuteError::Words(_))));
+    }
+    for (what, actor) in
+        [(Muted::Key("".into()), "ann".to_owned()), (Muted::Topic("failed".to_owned()), "a".repeat(201))]
+    {
+        let mute = Mute { what, actor, ..mute(minutes(1), "why") };
+        assert!(matches!(ledger.mute(mute), Err(MuteError::Words(_))));
+    }
     assert_eq!(ledger.mute(mute(minutes(1), "why")), Ok(()));
     let key = AlertKey::from("failed:t:laws/2026-01-20");
     assert!(ledger.muted(&key, at(59)).is_some() && ledger.muted(&key, at(60)).is_none());
@@ -206,7 +216,21 @@ fn a_mute_has_an_end_and_a_reason() {
         let outcome = ledger.mute(mute(minutes(60), "why"));
         assert!(matches!(outcome, Ok(()) | Err(MuteError::TooMany)));
     }
-    assert!(ledger.mutes.len() <= 200);
+    assert_eq!(ledger.mutes.len(), MUTES_MAX);
+    // An older mute that lasts longer decides.
+    let what = Muted::Key(key.clone());
+    assert_eq!(ledger.holding(&what, at(1)).map(|mute| mute.until), Some(at(3_600)));
+    // What is over is kept for a week, and not all of it.
+    let later = Mute { from: at(3_601), until: at(3_700), ..mute(minutes(60), "why") };
+    assert_eq!(ledger.mute(later), Ok(()));
+    assert_eq!(ledger.mutes.len(), MUTES_OVER_MAX + 1);
+    let none = BTreeMap::new();
+    let week = after(at(3_700), MUTE_MAX);
+    ledger.round(
+        &settings(),
+        &Sight { on: &[], ended: &none, tips: &BTreeMap::new(), graphs: &BTreeMap::new(), now: week },
+    );
+    assert!(ledger.mutes.is_empty());
 }
 
 #[test]

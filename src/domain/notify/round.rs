@@ -83,6 +83,7 @@ impl Ledger {
             self.beat(channel, *every, now, &mut next);
         }
         self.forget(&channels);
+        self.forget_mutes(now);
         for channel in self.channels.values() {
             match channel.next_try() {
                 Some(at) => next.at(at),
