@@ -137,9 +137,15 @@ fn print(board: &Board, paint: Paint) {
             say!("  muted until {until} by {}: {reason}", harmless(&mute.actor));
         }
         for (channel, told) in &standing.told {
-            let waits = if standing.waiting.contains(channel) { ", which waits to be sent" } else { "" };
-            let (severity, at) = (told.severity.as_str(), shown(told.at));
-            say!("  {}", paint.dim(&format!("told as {severity} over {channel} at {at} in {}{waits}", told.notice)));
+            let (severity, at, notice) = (told.severity.as_str(), shown(told.at), &told.notice);
+            let words = match standing.waiting.contains(channel) {
+                true => format!("not told yet over {channel}: as {severity} it waits since {at} in {notice}"),
+                false => format!("told as {severity} over {channel} at {at} in {notice}"),
+            };
+            say!("  {}", paint.dim(&words));
+        }
+        for (channel, anew) in &standing.refused {
+            say!("  {channel} refused to tell of it; it is tried anew from {}", shown(*anew));
         }
     }
     for (id, channel) in &board.channels {

@@ -51,6 +51,11 @@ const BACKOFF_MAX: SignedDuration = SignedDuration::from_mins(5);
 const RETRY_AFTER_MAX: SignedDuration = SignedDuration::from_mins(15);
 /// A channel that has failed for so long is itself an alert. Two tries may fall into one restart of its server.
 const FAILING_MAX: SignedDuration = SignedDuration::from_mins(2);
+/// What a channel refused is told anew after this, over that channel.
+const RETELL_AFTER: SignedDuration = SignedDuration::from_mins(15);
+/// A notice for which a channel has been dead so many times in a row, about an hour, is tried in its short form: the answer
+/// may be about its words after all.
+const SHORT_AFTER: u32 = 12;
 /// Over what notices are counted.
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 /// Begins the key of the alert about a channel.
@@ -195,6 +200,9 @@ pub struct Known {
     /// What has been told of it, over which channel.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub told: BTreeMap<ChannelId, Told>,
+    /// The channels that refused to tell of it, and when it is told anew over them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<ChannelId, Timestamp>,
 }
 
 impl Known {
@@ -211,10 +219,50 @@ pub struct Told {
     pub severity: Severity,
     /// How bad it was by itself, without a tip-off that was near.
     pub by_itself: Severity,
-    /// When.
+    /// When: as the notice was made, and once a channel has taken it, as it was taken.
     pub at: Timestamp,
     /// In which notice.
     pub notice: String,
+    /// What had been told before, while it is not known whether the notice is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Box<Told>>,
+}
+
+impl Told {
+    /// Notices have become one of another name.
+    fn renamed(&mut self, from: &[String], to: &str) {
+        if from.contains(&self.notice) {
+            to.clone_into(&mut self.notice);
+        }
+        if let Some(before) = &mut self.before {
+            before.renamed(from, to);
+        }
+        while let Some(before) = self.before.take_if(|before| before.notice == self.notice) {
+            self.before = before.before;
+        }
+    }
+
+    /// A notice has been taken. Whether it was this one.
+    fn taken(&mut self, notice: &str, now: Timestamp) -> bool {
+        if self.notice == notice {
+            (self.at, self.before) = (now, None);
+            return true;
+        }
+        self.before.as_mut().is_some_and(|before| before.taken(notice, now))
+    }
+
+    /// What has been told, if a notice was not; and whether that makes a difference.
+    fn without(mut self, notice: &str) -> (Option<Self>, bool) {
+        let (before, differs) = match self.before.take() {
+            Some(before) => before.without(notice),
+            None => (None, false),
+        };
+        if self.notice == notice {
+            return (before, true);
+        }
+        self.before = before.map(Box::new);
+        (Some(self), differs)
+    }
 }
 
 /// How a channel stands.
@@ -385,6 +433,8 @@ pub enum NoticeKind {
     Digest,
     /// What could not be told while the channel could not be reached.
     Waited,
+    /// What was refused as it was: how many alerts, and the worst of them.
+    Short,
     /// Somebody tries the channel.
     Test,
     /// A sign of life: nothing is wrong with the way out.
@@ -474,7 +524,7 @@ pub enum Sent {
     },
     /// Not until somebody mends the channel. The notice is still wanted.
     Dead(String),
-    /// Never, as it is.
+    /// Never, as it is: the answer is about the notice, and not about us.
     Refused(String),
 }
 
@@ -563,25 +613,92 @@ impl Ledger {
     }
 
     /// Notes how the sending of a notice ended. A second note about the same notice changes nothing.
-    pub fn sent(&mut self, channel: &ChannelId, notice: &str, sent: Sent, now: Timestamp) {
-        let Some(channel) = self.channels.get_mut(channel) else { return };
+    pub fn sent(&mut self, id: &ChannelId, notice: &str, sent: Sent, now: Timestamp) {
+        let Some(channel) = self.channels.get_mut(id) else { return };
         let Some(first) = channel.queue.front().filter(|first| first.id == notice) else { return };
+        let has_short = matches!(first.kind, NoticeKind::Alerts | NoticeKind::Digest | NoticeKind::Waited);
         match sent {
             Sent::Taken => {
                 channel.queue.pop_front();
                 channel.failing = None;
-                channel.refused = None;
                 channel.delivered_at = Some(now);
+                self.taken(id, notice, now);
             }
             Sent::Later { wait, why } => channel.fails(wait, why, false, now),
-            Sent::Dead(why) => channel.fails(None, why, true, now),
+            Sent::Dead(why) => {
+                channel.fails(None, why, true, now);
+                if has_short && channel.failing.as_ref().is_some_and(|failing| failing.tries >= SHORT_AFTER) {
+                    self.shorten(id);
+                }
+            }
             Sent::Refused(why) => {
-                channel.refused = Some(Refused { at: now, title: first.title.clone(), why });
-                channel.queue.pop_front();
                 channel.failing = None;
+                if has_short {
+                    self.shorten(id);
+                } else {
+                    channel.refused = Some(Refused { at: now, title: first.title.clone(), why });
+                    channel.queue.pop_front();
+                    self.untold(id, notice, now);
+                }
             }
         }
-        channel.collapse(now);
+        self.collapse(id, now);
+    }
+
+    /// A channel has taken a notice. What it refused has got through once all of it has been told.
+    fn taken(&mut self, id: &ChannelId, notice: &str, now: Timestamp) {
+        for known in self.alerts.values_mut() {
+            if known.told.get_mut(id).is_some_and(|told| told.taken(notice, now)) {
+                known.refused.remove(id);
+            }
+        }
+        if let Some(channel) = self.channels.get_mut(id)
+            && !self.alerts.values().any(|known| known.refused.contains_key(id))
+        {
+            channel.refused = None;
+        }
+    }
+
+    /// The first notice that waits is tried in its short form.
+    fn shorten(&mut self, id: &ChannelId) {
+        let Some(first) = self.channels.get_mut(id).and_then(|channel| channel.queue.front_mut()) else { return };
+        let short = compose::short(first);
+        let long = std::mem::replace(first, short);
+        let name = first.id.clone();
+        self.rename(id, &[long.id], &name);
+    }
+
+    /// A channel takes a notice in no form: of what it says nobody has been told, and is told anew later.
+    fn untold(&mut self, id: &ChannelId, notice: &str, now: Timestamp) {
+        for known in self.alerts.values_mut() {
+            let Some(told) = known.told.remove(id) else { continue };
+            let (told, differs) = told.without(notice);
+            known.told.extend(told.map(|told| (id.clone(), told)));
+            if differs {
+                known.refused.insert(id.clone(), after(now, RETELL_AFTER));
+            }
+        }
+        self.alerts.retain(|_, known| known.over_since.is_none() || !known.told.is_empty());
+    }
+
+    fn rename(&mut self, id: &ChannelId, from: &[String], to: &str) {
+        for told in self.alerts.values_mut().filter_map(|known| known.told.get_mut(id)) {
+            told.renamed(from, to);
+        }
+    }
+
+    fn collapse(&mut self, id: &ChannelId, now: Timestamp) {
+        if let Some((from, to)) = self.channels.get_mut(id).and_then(|channel| channel.collapse(now)) {
+            self.rename(id, &from, &to);
+        }
+    }
+
+    /// Adds a notice to what waits for a channel.
+    fn push(&mut self, id: &ChannelId, notice: Notice, now: Timestamp) {
+        if let Some(channel) = self.channels.get_mut(id) {
+            channel.queue.push_back(notice);
+            self.collapse(id, now);
+        }
     }
 
     /// What is to be known of a channel that does not work; none where it does.
@@ -620,20 +737,24 @@ impl Channel {
         self.failing.as_ref().map(|failing| failing.next)
     }
 
-    /// Adds a notice to what waits.
-    fn push(&mut self, notice: Notice, now: Timestamp) {
-        self.queue.push_back(notice);
-        self.collapse(now);
-    }
-
     /// While the channel cannot be reached, or does not keep up, all that waits becomes one notice. The first stays as it
-    /// is, for it has been tried, and may have been taken without our knowing.
-    fn collapse(&mut self, now: Timestamp) {
-        if self.queue.len() <= 2 || (self.failing.is_none() && self.queue.len() <= QUEUE_MAX) {
-            return;
+    /// is, for it has been tried, and may have been taken without our knowing. A sign of life comes last. Returns which
+    /// notices have become which.
+    fn collapse(&mut self, now: Timestamp) -> Option<(Vec<String>, String)> {
+        let is_beat = |notice: &Notice| notice.kind == NoticeKind::Heartbeat;
+        let (beats, told): (VecDeque<_>, VecDeque<_>) = self.queue.drain(..).partition(is_beat);
+        self.queue = told;
+        let mut merged = None;
+        if self.queue.len() > QUEUE_MAX || (self.failing.is_some() && self.queue.len() > 2) {
+            let since = self.failing.as_ref().map_or(now, |failing| failing.since);
+            let rest: Vec<Notice> = self.queue.drain(1..).collect();
+            let names = rest.iter().map(|notice| notice.id.clone()).collect();
+            if let Some(waited) = compose::waited(rest, since) {
+                merged = Some((names, waited.id.clone()));
+                self.queue.push_back(waited);
+            }
         }
-        let since = self.failing.as_ref().map_or(now, |failing| failing.since);
-        let rest: Vec<Notice> = self.queue.drain(1..).collect();
-        self.queue.extend(compose::waited(rest, since));
+        self.queue.extend(beats);
+        merged
     }
 }

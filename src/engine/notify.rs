@@ -167,6 +167,8 @@ pub struct Standing {
     pub told: BTreeMap<ChannelId, Told>,
     /// Channels over which it has still to go out.
     pub waiting: BTreeSet<ChannelId>,
+    /// Channels that refused to tell of it, and when it is told anew over them.
+    pub refused: BTreeMap<ChannelId, Timestamp>,
     /// Why nothing is told of it.
     pub muted: Option<Mute>,
 }
@@ -508,14 +510,18 @@ impl Engine {
         let alerts = self.bus.alerts().await?;
         let standing = |alert: Alert| {
             let known = ledger.alerts.get(&alert.key);
-            let waits = |channel: &ChannelState| {
-                channel.queue.iter().any(|notice| notice.items.iter().any(|item| item.key == alert.key))
+            let is_told_in = |id: &ChannelId, notice: &Notice| {
+                let told = known.and_then(|known| known.told.get(id));
+                told.is_some_and(|told| told.notice == notice.id)
+                    || notice.items.iter().any(|item| item.key == alert.key)
             };
-            let waiting = ledger.channels.iter().filter(|(_, channel)| waits(channel));
+            let waiting =
+                ledger.channels.iter().filter(|(id, channel)| channel.queue.iter().any(|waits| is_told_in(id, waits)));
             Standing {
                 since: known.map_or(alert.at, |known| known.since),
                 told_as: known.map_or(alert.severity, |known| known.told_as().max(alert.severity)),
                 told: known.map(|known| known.told.clone()).unwrap_or_default(),
+                refused: known.map(|known| known.refused.clone()).unwrap_or_default(),
                 waiting: waiting.map(|(id, _)| id.clone()).collect(),
                 muted: ledger.muted(&alert.key, now).cloned(),
                 alert,

@@ -342,7 +342,11 @@ async fn what_a_mail_server_says_means_one_of_four_things() {
     for (refuses, answer, meant) in [
         ("RCPT", "450 mailbox busy", "later"),
         ("RCPT", "550 no such user", "dead"),
-        ("DATA", "554 this looks like spam", "refused"),
+        ("DATA", "554 5.7.1 relay denied", "dead"),
+        ("RCPT", "550 5.7.1 sender blocked", "dead"),
+        ("MAIL", "521 no mail here", "dead"),
+        ("DATA", "552 5.3.4 too big", "refused"),
+        ("RCPT", "552 5.2.2 mailbox full", "dead"),
         ("MAIL", "421 going down", "later"),
     ] {
         let (port, _) = mail_sink(refuses, answer).await;
