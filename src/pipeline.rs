@@ -44,6 +44,13 @@ pub struct Declarations {
     pub pipelines: BTreeMap<PipelineId, Pipeline>,
 }
 
+impl Declarations {
+    /// The classes of failures of every pipeline, which are topics of alerts.
+    pub fn failure_classes(&self) -> impl Iterator<Item = &str> {
+        self.pipelines.values().flat_map(|pipeline| &pipeline.graph.failures).map(|class| &*class.name)
+    }
+}
+
 /// One pipeline: what decisions see, and what only messages and displays need.
 #[derive(Debug)]
 pub struct Pipeline {

@@ -137,9 +137,15 @@ fn print(board: &Board, paint: Paint) {
             say!("  muted until {until} by {}: {reason}", harmless(&mute.actor));
         }
         for (channel, told) in &standing.told {
-            let waits = if standing.waiting.contains(channel) { ", which waits to be sent" } else { "" };
-            let (severity, at) = (told.severity.as_str(), shown(told.at));
-            say!("  {}", paint.dim(&format!("told as {severity} over {channel} at {at} in {}{waits}", told.notice)));
+            let (severity, at, notice) = (told.severity.as_str(), shown(told.at), &told.notice);
+            let words = match standing.waiting.contains(channel) {
+                true => format!("not told yet over {channel}: as {severity} it waits since {at} in {notice}"),
+                false => format!("told as {severity} over {channel} at {at} in {notice}"),
+            };
+            say!("  {}", paint.dim(&words));
+        }
+        for (channel, anew) in &standing.refused {
+            say!("  {channel} refused to tell of it; it is tried anew from {}", shown(*anew));
         }
     }
     for (id, channel) in &board.channels {
@@ -199,11 +205,23 @@ impl MuteFor {
         let until = after(from, SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX));
         let (actor, reason) = (self.actor.clone(), self.reason.clone());
         let mute = Mute { what, from, until, actor, reason, ended_by: None };
-        engine(common, Access::Write).await?.mute(&mute).await.map_err(fault)?;
+        let muting = engine(common, Access::Write).await?.mute(&mute).await.map_err(fault)?;
         if common.json {
-            say!("{}", json!(mute));
-        } else {
-            say!("{} is muted until {}; it is told again then if it is still on", mute.what, shown(mute.until));
+            say!("{}", json!(muting));
+            return Ok(Verdict::Holds);
+        }
+        let (what, until) = (harmless(&mute.what.to_string()), shown(muting.until));
+        say!("{what} is muted until {until}; it is told again then if it is still on");
+        if muting.until > mute.until {
+            say!(
+                "an older mute lasts longer than this one, which ends at {}: `tipoff unmute` ends both",
+                shown(mute.until)
+            );
+        }
+        if muting.on == 0 {
+            say!(
+                "nothing of it is on now; `tipoff alerts` lists what is. The mute holds for what begins before its end"
+            );
         }
         Ok(Verdict::Holds)
     }
@@ -216,9 +234,9 @@ impl Unmute {
         if common.json {
             say!("{}", json!({ "what": what, "ended": ended }));
         } else if ended == 0 {
-            say!("no mute of exactly {what} holds; `tipoff alerts` lists them");
+            say!("no mute of exactly {} holds; `tipoff alerts` lists them", harmless(&what.to_string()));
         } else {
-            say!("{what} is not muted any more");
+            say!("{} is not muted any more", harmless(&what.to_string()));
         }
         Ok(if ended > 0 { Verdict::Holds } else { Verdict::Fails })
     }

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::say::say;
 use super::{Common, Fault, Verdict};
+use crate::adapter::channel;
 use crate::pipeline;
 
 /// Validates both files and prints every problem with its file, line and key.
@@ -11,6 +12,8 @@ pub fn check(common: &Common) -> Result<Verdict, Fault> {
     let (topics, pipelines) = common.texts()?;
     match pipeline::load((&topics.0, &topics.1), (&pipelines.0, &pipelines.1)) {
         Ok(declarations) => {
+            // What tipoff.yaml says of their alerts and pipelines has to be there.
+            channel::known(&common.configuration()?.alerts, &declarations).map_err(Fault::usage)?;
             let nodes: usize = declarations.pipelines.values().map(|pipeline| pipeline.graph.nodes.len()).sum();
             let topics_count = declarations.topology.topics().count();
             if common.json {

@@ -16,6 +16,7 @@ use crate::adapter::embedded::Embedded;
 use crate::adapter::google::environment_credentials;
 use crate::clock::Clock;
 use crate::configuration::{Backend, Configuration};
+use crate::domain::effect::Severity;
 use crate::domain::notify::Ledger;
 use crate::domain::time::{after, shown};
 use crate::engine::notify::QUIET_MAX;
@@ -27,6 +28,9 @@ use crate::topology::broker::{Weight, findings};
 const CHECK_MAX: Duration = Duration::from_secs(20);
 /// Clocks further apart than this make deadlines and lease times lie.
 const SKEW_MAX: SignedDuration = SignedDuration::from_secs(5);
+
+/// Topics that a warning names; `docs/alerts.md` lists all.
+const UNHEARD_SHOWN: usize = 6;
 
 /// `tipoff doctor`
 #[derive(Args)]
@@ -96,7 +100,7 @@ impl Doctor {
                 };
                 note(ok("configuration", format!("backend {backend}")));
                 note(token(&configuration));
-                for checked in alerts(&configuration).await {
+                for checked in alerts(&configuration, declarations.as_ref()).await {
                     note(checked);
                 }
                 match (configuration.backend, &declarations) {
@@ -120,16 +124,30 @@ impl Doctor {
 }
 
 /// Whether people could be told. Nobody is told anything.
-async fn alerts(configuration: &Configuration) -> Vec<Checked> {
+async fn alerts(configuration: &Configuration, declarations: Option<&Declarations>) -> Vec<Checked> {
     const CHECK: &str = "alerts";
-    let channels = match channel::declared(&configuration.alerts) {
-        Ok((_, channels)) => channels,
+    let (settings, channels) = match channel::declared(&configuration.alerts) {
+        Ok(declared) => declared,
         Err(error) => return vec![failure(CHECK, error.to_string(), "mend the file, or set what it names")],
     };
     if channels.is_empty() {
         return vec![warning(CHECK, "nobody is told but who reads the log", "declare a channel; see docs/alerts.md")];
     }
     let mut checked = Vec::new();
+    if let Some(declarations) = declarations {
+        if let Err(error) = channel::known(&configuration.alerts, declarations) {
+            checked.push(failure(CHECK, error.to_string(), "name one that there is, or leave it out"));
+        }
+        for severity in [Severity::Critical, Severity::Warning] {
+            let unheard = settings.unheard(severity, declarations.pipelines.keys());
+            if let Some(first) = unheard.get(..unheard.len().min(UNHEARD_SHOWN)).filter(|first| !first.is_empty()) {
+                let more = if unheard.len() > first.len() { ", …" } else { "" };
+                let (count, severity) = (unheard.len(), severity.as_str());
+                let found = format!("no route takes {severity} alerts of {count} topics: {}{more}", first.join(", "));
+                checked.push(warning(CHECK, found, "nobody is told of those; add a route without topics and pipeline"));
+            }
+        }
+    }
     for (id, channel) in channels {
         checked.push(match tokio::time::timeout(CHECK_MAX, channel.reach()).await {
             Ok(Ok(())) => ok(CHECK, format!("{id} can be reached; `tipoff alerts test {id}` sends a notice over it")),

@@ -187,6 +187,7 @@ enum Verdict {
 }
 
 /// A failure with its exit code.
+#[derive(Debug)]
 struct Fault {
     code: u8,
     error: anyhow::Error,

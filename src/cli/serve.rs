@@ -80,6 +80,7 @@ impl Serve {
         let declarations = Arc::new(common.declarations()?);
         // What is wrong with it is said before anything is opened.
         channel::declared(&configuration.alerts).map_err(Fault::usage)?;
+        channel::known(&configuration.alerts, &declarations).map_err(Fault::usage)?;
         let effective = Effective::of(common, &configuration)?;
         effective.log();
         let listener = tokio::net::TcpListener::bind(configuration.listen)

@@ -107,9 +107,9 @@ name! {
 }
 
 impl AlertKey {
-    /// What kind of thing it is about: the part before the first colon.
+    /// What kind of thing it is about: the part before the first colon, or slash.
     pub fn topic(&self) -> &str {
-        self.0.split(':').next().unwrap_or_default()
+        self.0.split([':', '/']).next().unwrap_or_default()
     }
 }
 

@@ -13,17 +13,21 @@
 
 mod compose;
 mod round;
+mod topics;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::effect::{About, Severity};
 use super::id::{AlertKey, ChannelId, NodeId, PartitionKey, PipelineId};
 use super::time::{after, shown};
+use super::words;
 
 pub use round::Sight;
+pub use topics::{TOPICS, Whose, is_topic};
 
 /// Alerts looked at in one round, the worst first. More are a flood, which a thousand show well enough.
 pub const KEYS_MAX: usize = 1_000;
@@ -35,8 +39,10 @@ pub const DOWNSTREAM_MAX: usize = 10;
 pub const QUEUE_MAX: usize = 20;
 /// The longest mute: what is known to be broken for more than a week is to be mended or taken out of pipeline.yaml.
 pub const MUTE_MAX: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// Mutes kept, those that are over included.
+/// Mutes that hold at once.
 pub const MUTES_MAX: usize = 200;
+/// Mutes kept that are over, the latest; none for longer than a week.
+pub const MUTES_OVER_MAX: usize = 50;
 /// The wait after the first failure of a channel; doubles with each further one,
 const BACKOFF: SignedDuration = SignedDuration::from_secs(15);
 /// up to this.
@@ -45,6 +51,11 @@ const BACKOFF_MAX: SignedDuration = SignedDuration::from_mins(5);
 const RETRY_AFTER_MAX: SignedDuration = SignedDuration::from_mins(15);
 /// A channel that has failed for so long is itself an alert. Two tries may fall into one restart of its server.
 const FAILING_MAX: SignedDuration = SignedDuration::from_mins(2);
+/// What a channel refused is told anew after this, over that channel.
+const RETELL_AFTER: SignedDuration = SignedDuration::from_mins(15);
+/// A notice for which a channel has been dead so many times in a row, about an hour, is tried in its short form: the answer
+/// may be about its words after all.
+const SHORT_AFTER: u32 = 12;
 /// Over what notices are counted.
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 /// Begins the key of the alert about a channel.
@@ -120,6 +131,25 @@ impl Settings {
         self.routes.iter().flat_map(|route| &route.channels).collect()
     }
 
+    /// The topics of which an alert as bad as `severity` goes over no channel: where it is about a date of one of
+    /// `pipelines`, or about the service.
+    pub fn unheard<'a>(
+        &self,
+        severity: Severity,
+        pipelines: impl Iterator<Item = &'a PipelineId> + Clone,
+    ) -> Vec<&'static str> {
+        let is_heard = |topic: &str, about: &About| {
+            let key = AlertKey::from(topic);
+            self.routes.iter().any(|route| route.takes(&key, about, severity))
+        };
+        let of = |pipeline: &PipelineId| About::date(&PartitionKey::new(pipeline.clone(), Date::MIN));
+        let unheard = TOPICS.iter().filter(|(topic, whose, _)| match whose {
+            Whose::Date => pipelines.clone().any(|pipeline| !is_heard(topic, &of(pipeline))),
+            Whose::Service => !is_heard(topic, &About::default()),
+        });
+        unheard.map(|(topic, ..)| *topic).collect()
+    }
+
     /// Whether an alert goes over `channel`. That a channel fails is told over all the others.
     fn is_for(&self, channel: &ChannelId, key: &AlertKey, about: &About, severity: Severity) -> bool {
         match key.as_str().strip_prefix(CHANNEL_ALERT) {
@@ -170,6 +200,9 @@ pub struct Known {
     /// What has been told of it, over which channel.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub told: BTreeMap<ChannelId, Told>,
+    /// The channels that refused to tell of it, and when it is told anew over them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<ChannelId, Timestamp>,
 }
 
 impl Known {
@@ -186,10 +219,50 @@ pub struct Told {
     pub severity: Severity,
     /// How bad it was by itself, without a tip-off that was near.
     pub by_itself: Severity,
-    /// When.
+    /// When: as the notice was made, and once a channel has taken it, as it was taken.
     pub at: Timestamp,
     /// In which notice.
     pub notice: String,
+    /// What had been told before, while it is not known whether the notice is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Box<Told>>,
+}
+
+impl Told {
+    /// Notices have become one of another name.
+    fn renamed(&mut self, from: &[String], to: &str) {
+        if from.contains(&self.notice) {
+            to.clone_into(&mut self.notice);
+        }
+        if let Some(before) = &mut self.before {
+            before.renamed(from, to);
+        }
+        while let Some(before) = self.before.take_if(|before| before.notice == self.notice) {
+            self.before = before.before;
+        }
+    }
+
+    /// A notice has been taken. Whether it was this one.
+    fn taken(&mut self, notice: &str, now: Timestamp) -> bool {
+        if self.notice == notice {
+            (self.at, self.before) = (now, None);
+            return true;
+        }
+        self.before.as_mut().is_some_and(|before| before.taken(notice, now))
+    }
+
+    /// What has been told, if a notice was not; and whether that makes a difference.
+    fn without(mut self, notice: &str) -> (Option<Self>, bool) {
+        let (before, differs) = match self.before.take() {
+            Some(before) => before.without(notice),
+            None => (None, false),
+        };
+        if self.notice == notice {
+            return (before, true);
+        }
+        self.before = before.map(Box::new);
+        (Some(self), differs)
+    }
 }
 
 /// How a channel stands.
@@ -269,6 +342,22 @@ pub enum Muted {
 }
 
 impl Muted {
+    /// The key or the topic.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Key(key) => key.as_str(),
+            Self::Topic(topic) => topic,
+        }
+    }
+
+    /// The topic meant, or that of the key.
+    pub fn topic(&self) -> &str {
+        match self {
+            Self::Key(key) => key.topic(),
+            Self::Topic(topic) => topic,
+        }
+    }
+
     /// Whether `key` is meant.
     pub fn covers(&self, key: &AlertKey) -> bool {
         match self {
@@ -296,9 +385,12 @@ pub enum MuteError {
     /// It is longer than any may be.
     #[error("a mute lasts {} days at most", MUTE_MAX.as_hours() / 24)]
     TooLong,
-    /// There is no reason.
-    #[error("a mute has a reason")]
-    Unreasoned,
+    /// What was written beside it.
+    #[error(transparent)]
+    Words(#[from] words::Error),
+    /// No alert is of that topic, with what may have been meant.
+    #[error("there is no alert topic `{0}`{1}")]
+    NoTopic(String, String),
     /// So many are under way that nobody could know them all.
     #[error("{MUTES_MAX} mutes are under way; end some with `tipoff unmute`")]
     TooMany,
@@ -341,6 +433,8 @@ pub enum NoticeKind {
     Digest,
     /// What could not be told while the channel could not be reached.
     Waited,
+    /// What was refused as it was: how many alerts, and the worst of them.
+    Short,
     /// Somebody tries the channel.
     Test,
     /// A sign of life: nothing is wrong with the way out.
@@ -430,7 +524,7 @@ pub enum Sent {
     },
     /// Not until somebody mends the channel. The notice is still wanted.
     Dead(String),
-    /// Never, as it is.
+    /// Never, as it is: the answer is about the notice, and not about us.
     Refused(String),
 }
 
@@ -440,10 +534,19 @@ impl Ledger {
         self.mutes.iter().filter(|mute| mute.holds(now) && mute.what.covers(key)).max_by_key(|mute| mute.until)
     }
 
+    /// The mute that holds for all that `what` means, the one that lasts longest.
+    pub fn holding(&self, what: &Muted, now: Timestamp) -> Option<&Mute> {
+        let covers = |mute: &&Mute| match what {
+            Muted::Key(key) => mute.what.covers(key),
+            Muted::Topic(_) => mute.what == *what,
+        };
+        self.mutes.iter().filter(|mute| mute.holds(now)).filter(covers).max_by_key(|mute| mute.until)
+    }
+
     /// Mutes something.
     ///
     /// # Errors
-    /// If it has no reason, no time, or too much of it.
+    /// If it has no time, or too much of it, or what is written beside it is out of bounds.
     pub fn mute(&mut self, mute: Mute) -> Result<(), MuteError> {
         if mute.until <= mute.from {
             return Err(MuteError::Past(mute.until));
@@ -451,15 +554,26 @@ impl Ledger {
         if mute.until > after(mute.from, MUTE_MAX) {
             return Err(MuteError::TooLong);
         }
-        if mute.reason.trim().is_empty() {
-            return Err(MuteError::Unreasoned);
+        words::subject(mute.what.as_str())?;
+        let (actor, reason) = (words::actor(&mute.actor)?, words::reason(&mute.reason)?);
+        self.forget_mutes(mute.from);
+        if self.mutes.iter().filter(|kept| kept.until > mute.from).count() >= MUTES_MAX {
+            return Err(MuteError::TooMany);
         }
-        if self.mutes.len() >= MUTES_MAX {
-            let over = self.mutes.iter().position(|kept| kept.until <= mute.from).ok_or(MuteError::TooMany)?;
-            self.mutes.remove(over);
-        }
-        self.mutes.push(mute);
+        self.mutes.push(Mute { actor, reason, ..mute });
         Ok(())
+    }
+
+    /// Lets go of mutes that have been over for long, or are many.
+    fn forget_mutes(&mut self, now: Timestamp) {
+        self.mutes.retain(|mute| now < after(mute.until, MUTE_MAX));
+        let over = self.mutes.iter().filter(|mute| mute.until <= now).count();
+        let mut surplus = over.saturating_sub(MUTES_OVER_MAX);
+        self.mutes.retain(|mute| {
+            let goes = mute.until <= now && surplus > 0;
+            surplus -= usize::from(goes);
+            !goes
+        });
     }
 
     /// Ends every mute of exactly this. Returns how many there were.
@@ -499,25 +613,92 @@ impl Ledger {
     }
 
     /// Notes how the sending of a notice ended. A second note about the same notice changes nothing.
-    pub fn sent(&mut self, channel: &ChannelId, notice: &str, sent: Sent, now: Timestamp) {
-        let Some(channel) = self.channels.get_mut(channel) else { return };
+    pub fn sent(&mut self, id: &ChannelId, notice: &str, sent: Sent, now: Timestamp) {
+        let Some(channel) = self.channels.get_mut(id) else { return };
         let Some(first) = channel.queue.front().filter(|first| first.id == notice) else { return };
+        let has_short = matches!(first.kind, NoticeKind::Alerts | NoticeKind::Digest | NoticeKind::Waited);
         match sent {
             Sent::Taken => {
                 channel.queue.pop_front();
                 channel.failing = None;
-                channel.refused = None;
                 channel.delivered_at = Some(now);
+                self.taken(id, notice, now);
             }
             Sent::Later { wait, why } => channel.fails(wait, why, false, now),
-            Sent::Dead(why) => channel.fails(None, why, true, now),
+            Sent::Dead(why) => {
+                channel.fails(None, why, true, now);
+                if has_short && channel.failing.as_ref().is_some_and(|failing| failing.tries >= SHORT_AFTER) {
+                    self.shorten(id);
+                }
+            }
             Sent::Refused(why) => {
-                channel.refused = Some(Refused { at: now, title: first.title.clone(), why });
-                channel.queue.pop_front();
                 channel.failing = None;
+                if has_short {
+                    self.shorten(id);
+                } else {
+                    channel.refused = Some(Refused { at: now, title: first.title.clone(), why });
+                    channel.queue.pop_front();
+                    self.untold(id, notice, now);
+                }
             }
         }
-        channel.collapse(now);
+        self.collapse(id, now);
+    }
+
+    /// A channel has taken a notice. What it refused has got through once all of it has been told.
+    fn taken(&mut self, id: &ChannelId, notice: &str, now: Timestamp) {
+        for known in self.alerts.values_mut() {
+            if known.told.get_mut(id).is_some_and(|told| told.taken(notice, now)) {
+                known.refused.remove(id);
+            }
+        }
+        if let Some(channel) = self.channels.get_mut(id)
+            && !self.alerts.values().any(|known| known.refused.contains_key(id))
+        {
+            channel.refused = None;
+        }
+    }
+
+    /// The first notice that waits is tried in its short form.
+    fn shorten(&mut self, id: &ChannelId) {
+        let Some(first) = self.channels.get_mut(id).and_then(|channel| channel.queue.front_mut()) else { return };
+        let short = compose::short(first);
+        let long = std::mem::replace(first, short);
+        let name = first.id.clone();
+        self.rename(id, &[long.id], &name);
+    }
+
+    /// A channel takes a notice in no form: of what it says nobody has been told, and is told anew later.
+    fn untold(&mut self, id: &ChannelId, notice: &str, now: Timestamp) {
+        for known in self.alerts.values_mut() {
+            let Some(told) = known.told.remove(id) else { continue };
+            let (told, differs) = told.without(notice);
+            known.told.extend(told.map(|told| (id.clone(), told)));
+            if differs {
+                known.refused.insert(id.clone(), after(now, RETELL_AFTER));
+            }
+        }
+        self.alerts.retain(|_, known| known.over_since.is_none() || !known.told.is_empty());
+    }
+
+    fn rename(&mut self, id: &ChannelId, from: &[String], to: &str) {
+        for told in self.alerts.values_mut().filter_map(|known| known.told.get_mut(id)) {
+            told.renamed(from, to);
+        }
+    }
+
+    fn collapse(&mut self, id: &ChannelId, now: Timestamp) {
+        if let Some((from, to)) = self.channels.get_mut(id).and_then(|channel| channel.collapse(now)) {
+            self.rename(id, &from, &to);
+        }
+    }
+
+    /// Adds a notice to what waits for a channel.
+    fn push(&mut self, id: &ChannelId, notice: Notice, now: Timestamp) {
+        if let Some(channel) = self.channels.get_mut(id) {
+            channel.queue.push_back(notice);
+            self.collapse(id, now);
+        }
     }
 
     /// What is to be known of a channel that does not work; none where it does.
@@ -556,20 +737,24 @@ impl Channel {
         self.failing.as_ref().map(|failing| failing.next)
     }
 
-    /// Adds a notice to what waits.
-    fn push(&mut self, notice: Notice, now: Timestamp) {
-        self.queue.push_back(notice);
-        self.collapse(now);
-    }
-
     /// While the channel cannot be reached, or does not keep up, all that waits becomes one notice. The first stays as it
-    /// is, for it has been tried, and may have been taken without our knowing.
-    fn collapse(&mut self, now: Timestamp) {
-        if self.queue.len() <= 2 || (self.failing.is_none() && self.queue.len() <= QUEUE_MAX) {
-            return;
+    /// is, for it has been tried, and may have been taken without our knowing. A sign of life comes last. Returns which
+    /// notices have become which.
+    fn collapse(&mut self, now: Timestamp) -> Option<(Vec<String>, String)> {
+        let is_beat = |notice: &Notice| notice.kind == NoticeKind::Heartbeat;
+        let (beats, told): (VecDeque<_>, VecDeque<_>) = self.queue.drain(..).partition(is_beat);
+        self.queue = told;
+        let mut merged = None;
+        if self.queue.len() > QUEUE_MAX || (self.failing.is_some() && self.queue.len() > 2) {
+            let since = self.failing.as_ref().map_or(now, |failing| failing.since);
+            let rest: Vec<Notice> = self.queue.drain(1..).collect();
+            let names = rest.iter().map(|notice| notice.id.clone()).collect();
+            if let Some(waited) = compose::waited(rest, since) {
+                merged = Some((names, waited.id.clone()));
+                self.queue.push_back(waited);
+            }
         }
-        let since = self.failing.as_ref().map_or(now, |failing| failing.since);
-        let rest: Vec<Notice> = self.queue.drain(1..).collect();
-        self.queue.extend(compose::waited(rest, since));
+        self.queue.extend(beats);
+        merged
     }
 }

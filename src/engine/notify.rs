@@ -12,15 +12,17 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::Engine;
+use crate::diagnostic::suggestion;
 use crate::domain::calendar::has_begun;
 use crate::domain::effect::{About, Alert, Severity, Turn};
 use crate::domain::graph::Graph;
 use crate::domain::id::{AlertKey, ChannelId, PartitionKey, PipelineId};
 use crate::domain::notify::{
-    Channel as ChannelState, KEYS_MAX, Ledger, Mute, MuteError, Muted, Notice, Sent, Settings, Sight, Told,
-    channel_alert,
+    Channel as ChannelState, KEYS_MAX, Ledger, Mute, MuteError, Muted, Notice, Sent, Settings, Sight, TOPICS, Told,
+    channel_alert, is_topic,
 };
 use crate::domain::time::{after, shown};
+use crate::domain::words;
 use crate::port::{BusError, Channel, StoreError};
 
 /// Among what may be at fault.
@@ -125,6 +127,19 @@ impl Notifier {
     }
 }
 
+/// What a mute came to.
+#[derive(Debug, Serialize)]
+pub struct Muting {
+    /// The mute.
+    #[serde(flatten)]
+    pub mute: Mute,
+    /// How many of the alerts that are on it covers.
+    pub on: usize,
+    /// Until when nothing is told: an older mute may last longer.
+    #[serde(rename = "muted_until")]
+    pub until: Timestamp,
+}
+
 /// The alerts that are on, as operators see them.
 #[derive(Debug, Serialize)]
 pub struct Board {
@@ -152,6 +167,8 @@ pub struct Standing {
     pub told: BTreeMap<ChannelId, Told>,
     /// Channels over which it has still to go out.
     pub waiting: BTreeSet<ChannelId>,
+    /// Channels that refused to tell of it, and when it is told anew over them.
+    pub refused: BTreeMap<ChannelId, Timestamp>,
     /// Why nothing is told of it.
     pub muted: Option<Mute>,
 }
@@ -435,22 +452,47 @@ impl Engine {
         Err(Error::Contended)
     }
 
-    /// Mutes something.
+    /// Mutes something. Says what of it is on, and until when nothing is told of it, which an older mute may decide.
     ///
     /// # Errors
-    /// If the mute is not a sound one, or cannot be kept.
-    pub async fn mute(&self, mute: &Mute) -> Result<(), Error> {
-        self.change(|ledger| ledger.mute(mute.clone())).await??;
+    /// If the mute is not a sound one, no alert could be of that topic, or it cannot be kept.
+    pub async fn mute(&self, mute: &Mute) -> Result<Muting, Error> {
+        words::subject(mute.what.as_str()).map_err(MuteError::from)?;
+        self.is_topic(&mute.what)?;
+        let on = self.bus.alerts().await?.iter().filter(|alert| mute.what.covers(&alert.key)).count();
+        let held = self.change(|ledger| {
+            ledger.mute(mute.clone())?;
+            Ok::<_, MuteError>(ledger.holding(&mute.what, mute.from).map_or(mute.until, |held| held.until))
+        });
+        let until = held.await??;
         tracing::info!(actor = mute.actor, reason = mute.reason, until = %mute.until, "{} is muted", mute.what);
         self.notifier.wake();
-        Ok(())
+        Ok(Muting { mute: mute.clone(), on, until })
+    }
+
+    fn is_topic(&self, what: &Muted) -> Result<(), MuteError> {
+        let topic = what.topic();
+        let classes = || self.declarations.failure_classes();
+        if is_topic(topic, classes()) {
+            return Ok(());
+        }
+        let hint = match what {
+            Muted::Topic(key) if key.contains(':') => {
+                "; that is a key, and its topic is what stands before the colon".to_owned()
+            }
+            Muted::Topic(_) | Muted::Key(_) => {
+                suggestion(topic, TOPICS.iter().map(|(known, ..)| *known).chain(classes()))
+            }
+        };
+        Err(MuteError::NoTopic(topic.to_owned(), hint))
     }
 
     /// Ends every mute of exactly this. Returns how many there were.
     ///
     /// # Errors
-    /// If that cannot be kept.
+    /// If who asks has no name, or it cannot be kept.
     pub async fn unmute(&self, what: &Muted, actor: &str) -> Result<usize, Error> {
+        let actor = &*words::actor(actor).map_err(MuteError::from)?;
         let now = self.clock.now();
         let ended = self.change(|ledger| ledger.unmute(what, actor, now)).await?;
         tracing::info!(actor, ended, "{what} is not muted any more");
@@ -468,14 +510,18 @@ impl Engine {
         let alerts = self.bus.alerts().await?;
         let standing = |alert: Alert| {
             let known = ledger.alerts.get(&alert.key);
-            let waits = |channel: &ChannelState| {
-                channel.queue.iter().any(|notice| notice.items.iter().any(|item| item.key == alert.key))
+            let is_told_in = |id: &ChannelId, notice: &Notice| {
+                let told = known.and_then(|known| known.told.get(id));
+                told.is_some_and(|told| told.notice == notice.id)
+                    || notice.items.iter().any(|item| item.key == alert.key)
             };
-            let waiting = ledger.channels.iter().filter(|(_, channel)| waits(channel));
+            let waiting =
+                ledger.channels.iter().filter(|(id, channel)| channel.queue.iter().any(|waits| is_told_in(id, waits)));
             Standing {
                 since: known.map_or(alert.at, |known| known.since),
                 told_as: known.map_or(alert.severity, |known| known.told_as().max(alert.severity)),
                 told: known.map(|known| known.told.clone()).unwrap_or_default(),
+                refused: known.map(|known| known.refused.clone()).unwrap_or_default(),
                 waiting: waiting.map(|(id, _)| id.clone()).collect(),
                 muted: ledger.muted(&alert.key, now).cloned(),
                 alert,

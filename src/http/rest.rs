@@ -56,10 +56,18 @@ pub(super) fn invalid(message: impl Into<String>) -> Response {
 /// Reads a body, within bounds of size, time and memory in use. Room is taken for what has come, not for what is
 /// announced: who announces much and sends nothing holds up nobody.
 pub(super) async fn read(app: &App, body: Body) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Response> {
-    let large = || {
-        refuse(StatusCode::PAYLOAD_TOO_LARGE, "INVALID_ARGUMENT", format!("the body may have at most {BODY_MAX} bytes"))
-    };
-    if axum::body::HttpBody::size_hint(&body).lower() > BODY_MAX as u64 {
+    read_within(app, body, BODY_MAX).await
+}
+
+/// The same, of a body that has no reason to be long.
+pub(super) async fn read_within(
+    app: &App,
+    body: Body,
+    most: usize,
+) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Response> {
+    let large =
+        || refuse(StatusCode::PAYLOAD_TOO_LARGE, "INVALID_ARGUMENT", format!("the body may have at most {most} bytes"));
+    if axum::body::HttpBody::size_hint(&body).lower() > most as u64 {
         return Err(large());
     }
     let mut chunks = body.into_data_stream();
@@ -67,7 +75,7 @@ pub(super) async fn read(app: &App, body: Body) -> Result<(Vec<u8>, Option<Owned
     let reading = async {
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|_| invalid("the body could not be read"))?;
-            if bytes.len() + chunk.len() > BODY_MAX {
+            if bytes.len() + chunk.len() > most {
                 return Err(large());
             }
             bytes.extend_from_slice(&chunk);

@@ -17,7 +17,7 @@ use serde_json::Value;
 use tipoff::adapter::channel;
 use tipoff::configuration::Configuration;
 use tipoff::domain::effect::Severity;
-use tipoff::domain::id::{ChannelId, PartitionKey};
+use tipoff::domain::id::{ChannelId, PartitionKey, PipelineId};
 use tipoff::domain::notify::{ITEMS_MAX, Item, News, Notice, NoticeKind, Sent};
 use tipoff::port::Channel;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -342,7 +342,11 @@ async fn what_a_mail_server_says_means_one_of_four_things() {
     for (refuses, answer, meant) in [
         ("RCPT", "450 mailbox busy", "later"),
         ("RCPT", "550 no such user", "dead"),
-        ("DATA", "554 this looks like spam", "refused"),
+        ("DATA", "554 5.7.1 relay denied", "dead"),
+        ("RCPT", "550 5.7.1 sender blocked", "dead"),
+        ("MAIL", "521 no mail here", "dead"),
+        ("DATA", "552 5.3.4 too big", "refused"),
+        ("RCPT", "552 5.2.2 mailbox full", "dead"),
         ("MAIL", "421 going down", "later"),
     ] {
         let (port, _) = mail_sink(refuses, answer).await;
@@ -390,4 +394,36 @@ fn what_cannot_work_is_refused_before_the_start_and_by_its_key() {
     assert!(!format!("{read:?} {}", read.shown()).contains("hunter2"));
     let why = channel::declared(&read.alerts).err().unwrap().to_string();
     assert!(why.contains("alerts.routes[0]: there is no channel `ti`"), "{why}");
+}
+
+#[test]
+fn a_route_names_topics_and_pipelines_that_there_are() {
+    let declarations = tipoff::pipeline::shipped().unwrap();
+    let routed = |route: &str| {
+        let text = format!(
+            "alerts: {{ channels: {{ it: {{ kind: webhook, url: 'https://a.org/x' }} }}, routes: [{{ channels: [it]{route} }}] }}"
+        );
+        let read = Configuration::read("tipoff.yaml", &text).unwrap();
+        let known = channel::known(&read.alerts, &declarations).map_err(|error| error.to_string());
+        (known, channel::declared(&read.alerts).unwrap().0)
+    };
+    for (route, word) in [
+        (", topics: [dead, faild]", "alerts.routes[0].topics: no alert is of topic `faild`; did you mean `failed`?"),
+        (", pipeline: nbaa", "alerts.routes[0].pipeline: there is no pipeline `nbaa`; did you mean `nba`?"),
+    ] {
+        let why = routed(route).0.unwrap_err();
+        assert!(why.contains(word), "{why}");
+    }
+    // A class of failures that pipeline.yaml names is a topic, too.
+    let (known, settings) = routed(", severity_min: critical, topics: [dead, quota]");
+    known.unwrap();
+    let pipelines = || declarations.pipelines.keys();
+    assert!(!settings.unheard(Severity::Critical, pipelines()).contains(&"dead"));
+    assert!(settings.unheard(Severity::Critical, pipelines()).contains(&"failed"));
+    assert!(settings.unheard(Severity::Warning, pipelines()).contains(&"dead"));
+    // What is about the service is of no pipeline.
+    let nba = PipelineId::from("nba");
+    let unheard = routed(", pipeline: nba").1.unheard(Severity::Critical, std::iter::once(&nba));
+    assert!(unheard.contains(&"target") && !unheard.contains(&"failed"), "{unheard:?}");
+    assert!(routed("").1.unheard(Severity::Critical, pipelines()).is_empty());
 }

@@ -32,6 +32,14 @@ fn tipoff(service: &Service, config: &str, args: &[&str]) -> (Option<i32>, Value
     (output.status.code(), serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}: {text}")))
 }
 
+/// How a call ends that says what is wrong with it.
+fn refused(service: &Service, config: &str, args: &[&str]) -> Option<i32> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tipoff"));
+    let output = command.args(["--config", config, "--data"]).arg(&service.data).args(args).output().unwrap();
+    assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{args:?}");
+    output.status.code()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_alert_reaches_people_once() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -78,7 +86,33 @@ async fn an_alert_reaches_people_once() {
     let answer = call.header("content-type", "application/json").send().await.unwrap();
     assert_eq!(answer.json::<Value>().await.unwrap()["ended"], 1);
     assert_eq!(tipoff(&service, config, &["unmute", key]).0, Some(1));
-    assert_eq!(tipoff(&service, config, &["mute", key, "--for", "8d", "--reason", "x"]).0, Some(2));
+    for wrong in [
+        ["mute", key, "--for", "8d", "--reason", "x"],
+        ["mute", "--topic=faild", "--for", "1h", "--reason", "x"],
+        ["mute", "--topic=failed:x", "--for", "1h", "--reason", "x"],
+        ["mute", "faild:x", "--for", "1h", "--reason", "x"],
+        ["mute", "", "--for", "1h", "--reason", "x"],
+        ["mute", key, "--for", "1h", "--reason", " "],
+    ] {
+        assert_eq!(refused(&service, config, &wrong), Some(2), "{wrong:?}");
+    }
+    // A key that is not on may be muted for later; an older mute that lasts longer decides.
+    let quiet = ["mute", "failed:x:nba/2026-01-24", "--for", "2h", "--reason", "x"];
+    assert_eq!(tipoff(&service, config, &quiet).1["on"], 0);
+    let (_, shorter) = tipoff(&service, config, &["mute", "--topic", "failed", "--for", "1h", "--reason", "x"]);
+    assert_eq!(shorter["muted_until"], shorter["until"]);
+    let (_, shorter) = tipoff(&service, config, &["mute", "failed:x:nba/2026-01-24", "--for", "1h", "--reason", "x"]);
+    assert!(shorter["muted_until"].as_str() > shorter["until"].as_str(), "{shorter}");
+    for (body, status) in [
+        (json!({ "what": { "key": key }, "for": "1h", "reason": "x".repeat(70_000), "actor": "ann" }), 413),
+        (json!({ "what": { "key": key }, "for": "1h", "reason": "x".repeat(1_001), "actor": "ann" }), 400),
+        (json!({ "what": { "key": key }, "for": "1h", "reason": "x", "actor": "a".repeat(201) }), 400),
+        (json!({ "what": { "topic": "nosuch" }, "for": "1h", "reason": "x", "actor": "ann" }), 400),
+    ] {
+        let url = format!("{}/v1/alerts/mute", service.url);
+        let answer = service.client.post(url).body(body.to_string()).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{body:.100}");
+    }
 
     let (code, tried) = tipoff(&service, config, &["alerts", "test"]);
     assert_eq!((code, &tried["ops"]["taken"]), (Some(0), &json!(true)));

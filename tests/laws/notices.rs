@@ -8,9 +8,11 @@ use tipoff::domain::effect::{About, Alert, Severity, Turn};
 use tipoff::domain::graph::Graph;
 use tipoff::domain::id::{AlertKey, ChannelId, PartitionKey, PipelineId};
 use tipoff::domain::notify::{
-    Ledger, MUTE_MAX, Mute, MuteError, Muted, News, Notice, NoticeKind, Route, Sent, Settings, Sight,
+    Ledger, MUTE_MAX, MUTES_MAX, MUTES_OVER_MAX, Mute, MuteError, Muted, News, Notice, NoticeKind, Route, Sent,
+    Settings, Sight,
 };
 use tipoff::domain::time::after;
+use tipoff::domain::words;
 
 use crate::graphs::{at, graph, hard, minutes, source, task};
 
@@ -193,7 +195,15 @@ fn a_mute_has_an_end_and_a_reason() {
     };
     assert_eq!(ledger.mute(mute(SignedDuration::ZERO, "why")), Err(MuteError::Past(at(0))));
     assert_eq!(ledger.mute(mute(MUTE_MAX + minutes(1), "why")), Err(MuteError::TooLong));
-    assert_eq!(ledger.mute(mute(minutes(1), " ")), Err(MuteError::Unreasoned));
+    for reason in [" ".to_owned(), "why".repeat(words::REASON_MAX)] {
+        assert!(matches!(ledger.mute(mute(minutes(1), &reason)), Err(MuteError::Words(_))));
+    }
+    for (what, actor) in
+        [(Muted::Key("".into()), "ann".to_owned()), (Muted::Topic("failed".to_owned()), "a".repeat(201))]
+    {
+        let mute = Mute { what, actor, ..mute(minutes(1), "why") };
+        assert!(matches!(ledger.mute(mute), Err(MuteError::Words(_))));
+    }
     assert_eq!(ledger.mute(mute(minutes(1), "why")), Ok(()));
     let key = AlertKey::from("failed:t:laws/2026-01-20");
     assert!(ledger.muted(&key, at(59)).is_some() && ledger.muted(&key, at(60)).is_none());
@@ -206,7 +216,21 @@ fn a_mute_has_an_end_and_a_reason() {
         let outcome = ledger.mute(mute(minutes(60), "why"));
         assert!(matches!(outcome, Ok(()) | Err(MuteError::TooMany)));
     }
-    assert!(ledger.mutes.len() <= 200);
+    assert_eq!(ledger.mutes.len(), MUTES_MAX);
+    // An older mute that lasts longer decides.
+    let what = Muted::Key(key.clone());
+    assert_eq!(ledger.holding(&what, at(1)).map(|mute| mute.until), Some(at(3_600)));
+    // What is over is kept for a week, and not all of it.
+    let later = Mute { from: at(3_601), until: at(3_700), ..mute(minutes(60), "why") };
+    assert_eq!(ledger.mute(later), Ok(()));
+    assert_eq!(ledger.mutes.len(), MUTES_OVER_MAX + 1);
+    let none = BTreeMap::new();
+    let week = after(at(3_700), MUTE_MAX);
+    ledger.round(
+        &settings(),
+        &Sight { on: &[], ended: &none, tips: &BTreeMap::new(), graphs: &BTreeMap::new(), now: week },
+    );
+    assert!(ledger.mutes.is_empty());
 }
 
 #[test]
@@ -231,4 +255,158 @@ fn a_sign_of_life_goes_out_and_does_not_pile_up() {
         assert_eq!(ledger.trouble(&watchdog, now).is_some(), !is_there);
     }
     assert_eq!(beats, [30, 35, 40, 45, 50, 55]);
+}
+
+/// Looks once at what is on, and sends everything that waits; `answer` says how each sending ends.
+fn look(
+    ledger: &mut Ledger,
+    settings: &Settings,
+    on: &[Alert],
+    now: Timestamp,
+    mut answer: impl FnMut(&Notice) -> Sent,
+) -> Vec<Notice> {
+    let (none, tips, graphs) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    ledger.round(settings, &Sight { on, ended: &none, tips: &tips, graphs: &graphs, now });
+    let mut tried = Vec::new();
+    while let Some((channel, notice)) = ledger.to_send(now).pop() {
+        ledger.sent(&channel, &notice.id, answer(&notice), now);
+        tried.push(notice);
+    }
+    tried
+}
+
+fn failed(nth: usize, severity: Severity, now: Timestamp) -> Alert {
+    let date = date(nth);
+    Alert::new(AlertKey::new(format!("failed:s:{date}")), severity, Turn::Raised, format!("text {nth}"), now)
+        .about(About::node(&date, &"s".into()))
+}
+
+#[test]
+fn what_is_refused_in_every_form_is_untold_and_told_anew_a_quarter_of_an_hour_later() {
+    let (settings, channel) = (settings(), ChannelId::from(CHANNEL));
+    let mut ledger = Ledger::default();
+    let first = failed(0, Severity::Critical, at(0));
+    let key = first.key.clone();
+    let refuse = |_: &Notice| Sent::Refused("552".to_owned());
+    let mut tried = Vec::new();
+    for second in (0..=900).step_by(30) {
+        tried.extend(look(&mut ledger, &settings, std::slice::from_ref(&first), at(second), refuse));
+        assert_eq!(ledger.trouble(&channel, at(second)).is_some(), !tried.is_empty());
+        assert!(ledger.alerts[&key].told.is_empty());
+    }
+    let [long, short] = tried.as_slice() else { panic!("{tried:?}") };
+    assert_eq!((long.kind, short.kind), (NoticeKind::Alerts, NoticeKind::Short));
+    assert_eq!(short.title, "critical: failed:s:laws/2026-01-20; see `tipoff alerts`");
+    assert!(short.items.is_empty() && short.left_out == 1 && short.id != long.id);
+    // Another notice gets through. What was refused has not.
+    let both = [first, failed(1, Severity::Critical, at(905))];
+    assert_eq!(look(&mut ledger, &settings, &both[1..], at(905), |_| Sent::Taken).len(), 0);
+    let other = look(&mut ledger, &settings, &both[1..], at(936), |_| Sent::Taken);
+    assert_eq!(other.len(), 1);
+    let told: Vec<&AlertKey> = other[0].items.iter().map(|item| &item.key).collect();
+    assert!(!told.contains(&&key) && ledger.trouble(&channel, at(936)).is_some(), "{told:?}");
+    // Its short form is enough.
+    let short = |notice: &Notice| match notice.kind {
+        NoticeKind::Short => Sent::Taken,
+        _ => Sent::Refused("413".to_owned()),
+    };
+    let again = look(&mut ledger, &settings, &both, at(965), short);
+    let ids: Vec<&str> = again.iter().map(|notice| notice.id.as_str()).collect();
+    assert_eq!(ledger.alerts[&key].told[&channel].notice, ids[1]);
+    assert!(ledger.trouble(&channel, at(965)).is_none());
+    // A repetition that is refused takes away nothing of what was told before.
+    let repeated = 965 + 6 * 3_600;
+    let still = look(&mut ledger, &settings, &both, at(repeated + 60), refuse);
+    assert_eq!(still.len(), 2, "{still:?}");
+    let told = &ledger.alerts[&key].told[&channel];
+    assert_eq!((told.notice.as_str(), told.at), (ids[1], at(965)));
+}
+
+#[test]
+fn what_is_told_names_the_notice_that_was_sent_and_when() {
+    let (settings, channel) = (settings(), ChannelId::from(CHANNEL));
+    let mut ledger = Ledger::default();
+    let mut on = Vec::new();
+    for nth in 0..4 {
+        let now = at(60 * nth as i64);
+        on.push(failed(nth, Severity::Critical, now));
+        let later = |_: &Notice| Sent::Later { wait: None, why: "503".to_owned() };
+        look(&mut ledger, &settings, &on, now, later);
+        look(&mut ledger, &settings, &on, after(now, SignedDuration::from_secs(31)), later);
+    }
+    let sent = look(&mut ledger, &settings, &on, at(3_600), |_| Sent::Taken);
+    assert_eq!(sent.iter().map(|notice| notice.kind).collect::<Vec<_>>(), [NoticeKind::Alerts, NoticeKind::Waited]);
+    for (nth, alert) in on.iter().enumerate() {
+        let known = &ledger.alerts[&alert.key];
+        let told = &known.told[&channel];
+        assert_eq!((&told.notice, told.at), (&sent[nth.min(1)].id, at(3_600)));
+        assert!(told.before.is_none());
+        assert_eq!(known.since, alert.at);
+    }
+}
+
+#[test]
+fn a_sign_of_life_goes_behind_what_people_are_told_and_is_new_when_it_goes_out() {
+    let channel = ChannelId::from(CHANNEL);
+    let settings = Settings { heartbeat: Some((channel, minutes(5))), ..settings() };
+    let mut ledger = Ledger::default();
+    let dead = |_: &Notice| Sent::Dead("404".to_owned());
+    look(&mut ledger, &settings, &[], at(0), dead);
+    let on = [failed(0, Severity::Critical, at(10))];
+    for second in (10..600).step_by(30) {
+        look(&mut ledger, &settings, &on, at(second), dead);
+    }
+    let sent = look(&mut ledger, &settings, &on, at(1_000), |_| Sent::Taken);
+    let sent: Vec<_> = sent.iter().map(|notice| (notice.kind, notice.at == at(1_000))).collect();
+    assert_eq!(sent, [(NoticeKind::Alerts, false), (NoticeKind::Heartbeat, true)]);
+}
+
+#[test]
+fn a_channel_that_stays_dead_is_tried_with_fewer_words() {
+    let (settings, mut ledger) = (settings(), Ledger::default());
+    let on = [failed(0, Severity::Critical, at(0))];
+    let mut taken = Vec::new();
+    for minute in 0..90 {
+        let tried = look(&mut ledger, &settings, &on, at(60 * minute), |notice| match notice.kind {
+            NoticeKind::Short => Sent::Taken,
+            _ => Sent::Dead("554 5.7.1 looks like spam".to_owned()),
+        });
+        taken.extend(tried.into_iter().filter(|notice| notice.kind == NoticeKind::Short).map(|_| minute));
+    }
+    assert!(matches!(taken[..], [50..=70]), "{taken:?}");
+}
+
+#[test]
+fn a_line_is_never_shown_as_less_than_it_is_and_an_end_says_what_was() {
+    let graph = graph(vec![source("s"), task("t", vec![hard("s")])]);
+    let graphs: BTreeMap<PipelineId, &Graph> = BTreeMap::from([(PipelineId::from("laws"), &graph)]);
+    let mut ledger = Ledger::default();
+    let mut round = |on: &[Alert], ended: &[Alert], now: Timestamp| {
+        let ended = ended.iter().map(|alert| (alert.key.clone(), alert.clone())).collect();
+        ledger.round(&settings(), &Sight { on, ended: &ended, tips: &BTreeMap::new(), graphs: &graphs, now });
+        let mut sent = Vec::new();
+        while let Some((channel, notice)) = ledger.to_send(now).pop() {
+            ledger.sent(&channel, &notice.id, Sent::Taken, now);
+            sent.push(notice);
+        }
+        sent
+    };
+    let root = failed(0, Severity::Critical, at(0));
+    let below =
+        Alert { key: AlertKey::new(format!("failed:t:{}", date(0))), severity: Severity::Warning, ..root.clone() };
+    let below = below.about(About::node(&date(0), &"t".into()));
+    round(std::slice::from_ref(&root), &[], at(0));
+    assert_eq!(round(std::slice::from_ref(&root), &[], at(30)).len(), 1);
+    let on = [root.clone(), below];
+    round(&on, &[], at(600));
+    let [notice] = round(&on, &[], at(640)).try_into().unwrap();
+    let [item] = &*notice.items else { panic!("{notice:?}") };
+    assert_eq!((item.news, item.severity, item.downstream), (News::Still, Severity::Critical, 1));
+    // What is new is the warning.
+    assert_eq!(notice.severity, Severity::Warning);
+    let over = Alert { turn: Turn::Resolved, text: root.key.to_string(), ..root.clone() };
+    round(&on[1..], std::slice::from_ref(&over), at(700));
+    let notices = round(&on[1..], &[over], at(1_000));
+    let ended = notices.iter().flat_map(|notice| &notice.items).find(|item| item.news == News::Over).unwrap();
+    assert_eq!((&ended.key, ended.text.as_str()), (&root.key, "over: text 0"));
 }

@@ -106,3 +106,25 @@ fn every_invariant_has_its_place_in_the_architecture() {
         assert!(page.contains(&format!("`{slug}`")), "ARCHITECTURE.md does not explain {slug}");
     }
 }
+
+#[test]
+fn every_topic_of_an_alert_is_known_and_explained() {
+    let begins =
+        ["condition(\"", "AlertKey::new(format!(\"", "key = format!(\"", "turn(format!(\"", "fails(&format!(\""];
+    let is_topic = |name: &str| name.len() > 1 && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    let mut raised = std::collections::BTreeSet::new();
+    for (_, text) in ["src/domain/plan", "src/engine", "src/monitor"].into_iter().flat_map(sources) {
+        for begin in begins {
+            let words = text.split(begin).skip(1).filter_map(|rest| rest.split([':', '"']).next());
+            raised.extend(words.filter(|word| is_topic(word)).map(str::to_owned));
+        }
+    }
+    assert!(raised.len() > 25, "the topics were not found: {raised:?}");
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/alerts.md")).unwrap();
+    for topic in &raised {
+        assert!(tipoff::domain::notify::is_topic(topic, []), "domain/notify/topics.rs does not list {topic}");
+    }
+    for (topic, _, says) in tipoff::domain::notify::TOPICS {
+        assert!(page.contains(&format!("| `{topic}` | {says} |")), "docs/alerts.md does not explain {topic}: {says}");
+    }
+}

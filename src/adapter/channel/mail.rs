@@ -106,8 +106,10 @@ impl Channel for Mail {
             Ok(Ok(_)) => Sent::Taken,
             Ok(Err(error)) => {
                 let why = words(&error);
-                // What the server says of this mail, and not of us or of the addresses.
-                let of_mail = error.status().is_some_and(|code| matches!(u16::from(code), 552 | 554));
+                // What the server says of this mail, its size, and not of us or of the addresses: 554 is "relay denied" and
+                // "sender blocked" more often than not, and 552 is a full mailbox where its text says 5.2.2.
+                let of_mail =
+                    error.status().is_some_and(|code| matches!(u16::from(code), 523 | 552)) && !why.contains("5.2.2");
                 match (error.is_permanent(), of_mail) {
                     (true, true) => Sent::Refused(why),
                     (true, false) => Sent::Dead(why),

@@ -15,9 +15,11 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use crate::configuration::{Alerts, Channel as Declared, ChannelKind, Secret};
+use crate::diagnostic::suggestion;
 use crate::domain::effect::Severity;
-use crate::domain::id::ChannelId;
-use crate::domain::notify::{Route, Settings};
+use crate::domain::id::{ChannelId, PipelineId};
+use crate::domain::notify::{Route, Settings, TOPICS, is_topic};
+use crate::pipeline::Declarations;
 use crate::port::Channel;
 
 /// Every channel, by name.
@@ -50,7 +52,7 @@ pub fn declared(alerts: &Alerts) -> Result<(Settings, Channels), Error> {
         channels.insert(ChannelId::from(name.as_str()), open(&key, channel)?);
     }
     let known = |key: &str, name: &str| {
-        let hint = || crate::diagnostic::suggestion(name, alerts.channels.keys().map(String::as_str));
+        let hint = || suggestion(name, alerts.channels.keys().map(String::as_str));
         match alerts.channels.contains_key(name) {
             true => Ok(ChannelId::from(name)),
             false => Err(wrong(key, format!("there is no channel `{name}`{}", hint()))),
@@ -97,6 +99,30 @@ pub fn declared(alerts: &Alerts) -> Result<(Settings, Channels), Error> {
         heartbeat: heartbeat.transpose()?,
     };
     Ok((settings, channels))
+}
+
+/// Whether every route names topics and a pipeline that there are; of another one nobody would ever be told.
+///
+/// # Errors
+/// The first that names what there is not, by its key, with what may have been meant.
+pub fn known(alerts: &Alerts, declarations: &Declarations) -> Result<(), Error> {
+    let topics = || TOPICS.iter().map(|(topic, ..)| *topic).chain(declarations.failure_classes());
+    let pipelines = || declarations.pipelines.keys().map(PipelineId::as_str);
+    for (index, route) in alerts.routes.iter().enumerate() {
+        if let Some(name) = route.topics.iter().find(|name| !is_topic(name, declarations.failure_classes())) {
+            let hint = suggestion(name, topics());
+            let list = "docs/alerts.md lists the topics";
+            return Err(wrong(
+                format!("routes[{index}].topics"),
+                format!("no alert is of topic `{name}`{hint}; {list}"),
+            ));
+        }
+        if let Some(name) = route.pipeline.as_deref().filter(|name| !pipelines().any(|known| known == *name)) {
+            let hint = suggestion(name, pipelines());
+            return Err(wrong(format!("routes[{index}].pipeline"), format!("there is no pipeline `{name}`{hint}")));
+        }
+    }
+    Ok(())
 }
 
 fn open(key: &str, declared: &Declared) -> Result<Arc<dyn Channel>, Error> {

@@ -69,8 +69,8 @@ fn body(notice: &Notice) -> Value {
             blocks.push(json!({ "type": "context", "elements": [mrkdwn(&commands, SECTION_MAX)] }));
         }
     }
-    let more =
-        if notice.left_out > 0 { format!("and {} more: `tipoff alerts` · ", notice.left_out) } else { String::new() };
+    let is_part = notice.left_out > 0 && !notice.items.is_empty();
+    let more = if is_part { format!("and {} more: `tipoff alerts` · ", notice.left_out) } else { String::new() };
     let foot = format!("{more}{} · {}", notice.id, shown(notice.at));
     blocks.push(json!({ "type": "context", "elements": [mrkdwn(&foot, SECTION_MAX)] }));
     let first = notice.items.first().map(|item| format!(": {}", line(&item.text))).unwrap_or_default();
@@ -79,10 +79,11 @@ fn body(notice: &Notice) -> Value {
 }
 
 fn mrkdwn(text: &str, most: usize) -> Value {
-    json!({ "type": "mrkdwn", "text": limited(text, most) })
+    json!({ "type": "mrkdwn", "verbatim": true, "text": limited(text, most) })
 }
 
-/// The three characters that mean something to Slack: without them nobody is mentioned and nothing is a link.
+/// The three characters that mean something to Slack. Bare addresses and names are left alone because the text is `verbatim`;
+/// `*`, `_` and `~` still are marks.
 fn escaped(text: &str) -> String {
     let lines = text.chars().map(|character| if character.is_control() { ' ' } else { character });
     lines.collect::<String>().replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")

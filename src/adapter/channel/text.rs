@@ -14,7 +14,7 @@ pub(super) fn plain(notice: &Notice) -> String {
         lines.extend(item.act.iter().map(|command| format!("  act:  {}", line(command))));
         lines.push(String::new());
     }
-    if notice.left_out > 0 {
+    if notice.left_out > 0 && !notice.items.is_empty() {
         lines.push(format!("and {} more: tipoff alerts", notice.left_out));
     }
     lines.push(format!("notice {}, made {}", notice.id, shown(notice.at)));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::Timestamp;
 
-use super::super::effect::Severity;
+use super::super::effect::{Alert, Severity};
 use super::super::graph::Graph;
 use super::super::id::{AlertKey, NodeId, PartitionKey, PipelineId};
 use super::super::time::shown;
@@ -17,6 +17,10 @@ const TEXT_MAX: usize = 1_000;
 const KEY_MAX: usize = 200;
 /// Characters of the text of an alert that is folded into another.
 const AFFECTED_MAX: usize = 150;
+/// Characters of a key in a short notice.
+const SHORT_KEY_MAX: usize = 120;
+/// Characters of what an alert said that is over.
+const WAS_MAX: usize = 300;
 
 /// One alert to be told.
 #[derive(Clone, Copy, Debug)]
@@ -71,10 +75,7 @@ pub(super) fn notice(
             Some(items.len() - 1)
         });
         if let Some(root) = place.and_then(|place| items.get_mut(place)) {
-            let worst = below.iter().map(|line| line.known.told_as()).max();
-            // What has been told of the root before is no news; what hangs on it is.
-            root.severity =
-                if root.news == News::Still { worst } else { worst.max(Some(root.severity)) }.unwrap_or(root.severity);
+            root.severity = below.iter().map(|line| line.known.told_as()).fold(root.severity, Severity::max);
             root.downstream = below.len();
             let name = |line: &&Line<'_>| {
                 let node = line.known.about.node.as_ref().map(NodeId::as_str).unwrap_or_default();
@@ -84,11 +85,42 @@ pub(super) fn notice(
         }
     }
     items.sort_by_key(|item| (item.news == News::Over, std::cmp::Reverse(item.severity), item.since));
-    let severity = worst(&items);
-    let title = title(kind, &items);
+    // A root that has been told before is no news; what hangs on it is.
+    let on = lines.iter().filter(|line| line.news != News::Over);
+    let severity = on.map(|line| line.known.told_as()).max().unwrap_or(Severity::Info);
+    let title = title(kind, severity, &items);
     let left_out = items.len().saturating_sub(ITEMS_MAX);
     items.truncate(ITEMS_MAX);
     Notice { id: id.to_owned(), at, kind, severity, title, items, left_out }
+}
+
+/// A notice in a form that every channel takes: how many alerts, and the key of the worst, in plain letters.
+pub(super) fn short(notice: &Notice) -> Notice {
+    let count = notice.items.len() + notice.left_out;
+    let severity = notice.severity.as_str();
+    let title = match (notice.items.first(), count) {
+        (Some(only), 1) => format!("{severity}: {}; see `tipoff alerts`", plain(&only.key)),
+        (Some(worst), _) => format!("{count} alerts, the worst {severity}: {}; see `tipoff alerts`", plain(&worst.key)),
+        (None, _) => format!("{count} alerts, the worst {severity}; see `tipoff alerts`"),
+    };
+    let (id, kind, items) = (format!("{}-short", notice.id), NoticeKind::Short, Vec::new());
+    Notice { id, at: notice.at, kind, severity: notice.severity, title, items, left_out: count }
+}
+
+/// A key in letters that nobody refuses; others become `?`.
+fn plain(key: &AlertKey) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "_-.:/".contains(letter);
+    let letters = key.as_str().chars().map(|letter| if is_plain(letter) { letter } else { '?' });
+    limited(&letters.collect::<String>(), SHORT_KEY_MAX)
+}
+
+/// What is said of an alert that is over: what it was, and what came of it where the end says that.
+pub(super) fn over(was: &str, ended: &Alert) -> String {
+    let was = limited(was, WAS_MAX);
+    match &*ended.text {
+        nothing if nothing == ended.key.as_str() || nothing == was => format!("over: {was}"),
+        now => format!("{now}; it was: {was}"),
+    }
 }
 
 /// One notice of all that waited. What is told twice of an alert is told as it was last.
@@ -113,7 +145,8 @@ pub(super) fn waited(notices: Vec<Notice>, since: Timestamp) -> Option<Notice> {
     items.sort_by_key(|item| (item.news == News::Over, std::cmp::Reverse(item.severity), item.since));
     let severity = worst(&items);
     let count = items.len() + left_out;
-    let title = format!("{count} alerts waited, for this channel could not be reached since {}", shown(since));
+    let alerts = if count == 1 { "alert" } else { "alerts" };
+    let title = format!("{count} {alerts} waited, for this channel could not be reached since {}", shown(since));
     items.truncate(ITEMS_MAX);
     left_out = count - items.len();
     Some(Notice { id, at, kind: NoticeKind::Waited, severity, title, items, left_out })
@@ -241,7 +274,7 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-fn title(kind: NoticeKind, items: &[Item]) -> String {
+fn title(kind: NoticeKind, severity: Severity, items: &[Item]) -> String {
     let on = || items.iter().filter(|item| item.news != News::Over);
     let over = items.len() - on().count();
     let below: usize = items.iter().map(|item| item.downstream).sum();
@@ -249,8 +282,8 @@ fn title(kind: NoticeKind, items: &[Item]) -> String {
     if let ([only], NoticeKind::Alerts) = (items, kind) {
         let what = match only.news {
             News::Over => "over".to_owned(),
-            News::Still if below == 0 => format!("still {}", only.severity.as_str()),
-            News::Still | News::On | News::Worse | News::Unmuted => only.severity.as_str().to_owned(),
+            News::Still if below == 0 => format!("still {}", severity.as_str()),
+            News::Still | News::On | News::Worse | News::Unmuted => severity.as_str().to_owned(),
         };
         let whose = match (&only.node, &only.partition) {
             (Some(node), Some(partition)) => format!("{} {node} of {partition}", only.key.topic()),

@@ -9,7 +9,7 @@ use super::super::graph::Graph;
 use super::super::id::{AlertKey, ChannelId, PartitionKey, PipelineId};
 use super::super::time::after;
 use super::compose::{self, Line};
-use super::{HOUR, KEYS_MAX, Known, Ledger, News, Notice, NoticeKind, Settings, Told};
+use super::{Failing, HOUR, KEYS_MAX, Known, Ledger, News, Notice, NoticeKind, Settings, Told};
 
 /// How often a round notes that it has looked.
 const NOTE_EVERY: SignedDuration = SignedDuration::from_mins(2);
@@ -83,6 +83,7 @@ impl Ledger {
             self.beat(channel, *every, now, &mut next);
         }
         self.forget(&channels);
+        self.forget_mutes(now);
         for channel in self.channels.values() {
             match channel.next_try() {
                 Some(at) => next.at(at),
@@ -98,7 +99,7 @@ impl Ledger {
         let now = sight.now;
         for alert in sight.on.iter().take(KEYS_MAX) {
             let known = self.alerts.entry(alert.key.clone()).or_insert_with(|| Known {
-                since: now,
+                since: alert.at.min(now),
                 severity: alert.severity,
                 as_bad_since: now,
                 escalated: None,
@@ -106,6 +107,7 @@ impl Ledger {
                 about: alert.about.clone(),
                 over_since: None,
                 told: BTreeMap::new(),
+                refused: BTreeMap::new(),
             });
             // What ended for a moment has not ended.
             known.over_since = None;
@@ -136,7 +138,7 @@ impl Ledger {
                 && known.over_since.is_none()
             {
                 known.over_since = Some(now);
-                known.text.clone_from(&ended.text);
+                known.text = compose::over(&known.text, ended);
             }
         }
         // What ended before anybody was told is nobody's news.
@@ -228,6 +230,9 @@ impl Ledger {
                 },
             };
             if let Some((news, since)) = found {
+                // What the channel refused is not offered again at once.
+                let anew = known.refused.get(channel).filter(|_| news != News::Over);
+                let since = anew.map_or(since, |anew| since.max(*anew));
                 let urgent = as_bad == Severity::Critical && matches!(news, News::On | News::Worse | News::Unmuted);
                 let group = known.about.partition.as_ref().map_or_else(|| SERVICE.to_owned(), ToString::to_string);
                 pending.push(Pending { key: key.clone(), news, since, urgent, group });
@@ -255,7 +260,9 @@ impl Ledger {
                 known.told.remove(channel);
             } else {
                 let (severity, by_itself) = (known.told_as(), known.severity);
-                known.told.insert(channel.clone(), Told { severity, by_itself, at: now, notice: id.clone() });
+                let before = known.told.remove(channel).map(Box::new);
+                let told = Told { severity, by_itself, at: now, notice: id.clone(), before };
+                known.told.insert(channel.clone(), told);
             }
         }
         self.alerts.retain(|_, known| known.over_since.is_none() || !known.told.is_empty());
@@ -268,7 +275,7 @@ impl Ledger {
         for pending in batch {
             standing.groups.insert(pending.group, now);
         }
-        standing.push(notice, now);
+        self.push(channel, notice, now);
     }
 
     /// A name that no other notice has, also where the ledger of a failing store is begun anew.
@@ -277,20 +284,22 @@ impl Ledger {
         format!("{channel}-{}-{}", now.strftime("%Y%m%dT%H%M%SZ"), self.made)
     }
 
-    /// Queues a sign of life where one is due. One that waits is enough.
+    /// Queues a sign of life where one is due. One that waits is enough; when it may be sent, it is made anew, for it says
+    /// how things are then.
     fn beat(&mut self, channel: &ChannelId, every: SignedDuration, now: Timestamp, next: &mut Earliest) {
         let known = self.channels.entry(channel.clone()).or_default();
-        let due = known.beat_at.map_or(now, |last| after(last, every));
-        if due > now {
-            return next.at(due);
+        let is_due = known.beat_at.is_none_or(|last| after(last, every) <= now);
+        if is_due {
+            known.beat_at = Some(now);
         }
-        known.beat_at = Some(now);
-        next.at(after(now, every));
-        if !known.queue.iter().any(|waiting| waiting.kind == NoticeKind::Heartbeat) {
+        next.at(after(known.beat_at.unwrap_or(now), every));
+        let is_beat = |waiting: &Notice| waiting.kind == NoticeKind::Heartbeat;
+        let is_open = known.failing.as_ref().is_none_or(|Failing { next, .. }| *next <= now);
+        let is_stale = is_open && known.queue.iter().any(|waiting| is_beat(waiting) && waiting.at < now);
+        if is_due || is_stale {
+            known.queue.retain(|waiting| !is_beat(waiting));
             let id = self.next_id(channel, now);
-            if let Some(known) = self.channels.get_mut(channel) {
-                known.push(Notice::heartbeat(id, now), now);
-            }
+            self.push(channel, Notice::heartbeat(id, now), now);
         }
     }
 
@@ -298,6 +307,7 @@ impl Ledger {
     fn forget(&mut self, channels: &[ChannelId]) {
         for known in self.alerts.values_mut() {
             known.told.retain(|channel, _| channels.contains(channel));
+            known.refused.retain(|channel, _| channels.contains(channel));
         }
         self.channels.retain(|channel, known| channels.contains(channel) || known.beat_at.is_some());
         self.alerts.retain(|_, known| known.over_since.is_none() || !known.told.is_empty());
