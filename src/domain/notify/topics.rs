@@ -12,7 +12,7 @@ pub enum Whose {
 use Whose::{Date, Service};
 
 /// Every topic of ours, with what it says. The classes of failures that pipeline.yaml names are topics as well.
-pub const TOPICS: [(&str, Whose, &str); 48] = [
+pub const TOPICS: [(&str, Whose, &str); 49] = [
     ("always-empty", Date, "a source has had no data for several game days in a row"),
     ("backfill-proposed", Service, "something of a past date is missing, and a plan to make it waits for somebody"),
     ("backlog", Service, "a subscription has more waiting than is taken"),
@@ -24,6 +24,7 @@ pub const TOPICS: [(&str, Whose, &str); 48] = [
     ("coverage-check", Date, "games of a date have too few predictions"),
     ("day-off", Date, "processors failed on a date without games"),
     ("dead", Date, "a run has fallen silent and counts as dead"),
+    ("dead-letter", Service, "messages that a broker gave up on wait for somebody, or cannot be kept"),
     ("double-run", Date, "a node has more than one execution alive at once"),
     ("exhausted", Date, "a node is not tried any more: it waits for new inputs, or for `tipoff retry`"),
     ("failed", Date, "a node's last run failed, and said so"),
