@@ -105,12 +105,13 @@ async fn an_alert_reaches_people_once() {
     assert!(shorter["muted_until"].as_str() > shorter["until"].as_str(), "{shorter}");
     for (body, status) in [
         (json!({ "what": { "key": key }, "for": "1h", "reason": "x".repeat(70_000), "actor": "ann" }), 413),
-        (json!({ "what": { "key": key }, "for": "1h", "reason": "x".repeat(1_001), "actor": "ann" }), 400),
-        (json!({ "what": { "key": key }, "for": "1h", "reason": "x", "actor": "a".repeat(201) }), 400),
-        (json!({ "what": { "topic": "nosuch" }, "for": "1h", "reason": "x", "actor": "ann" }), 400),
+        (json!({ "what": { "key": key }, "for": "1h", "reason": "x".repeat(1_001), "actor": "ann" }), 422),
+        (json!({ "what": { "key": key }, "for": "1h", "reason": "x", "actor": "a".repeat(201) }), 422),
+        (json!({ "what": { "topic": "nosuch" }, "for": "1h", "reason": "x", "actor": "ann" }), 422),
     ] {
         let url = format!("{}/v1/alerts/mute", service.url);
-        let answer = service.client.post(url).body(body.to_string()).send().await.unwrap();
+        let call = service.client.post(url).header("content-type", "application/json").body(body.to_string());
+        let answer = call.send().await.unwrap();
         assert_eq!(answer.status().as_u16(), status, "{body:.100}");
     }
 
