@@ -173,8 +173,9 @@ async fn poisoned() -> Running {
     let hold = json!({ "command": "hold", "node": "predictions", "actor": script, "reason": reason });
     let (code, answer) = service.post("/v1/pipelines/nba/dates/today/requests", None, &hold).await;
     assert_eq!(code, 200, "{answer}");
-    let mute = json!({ "what": { "topic": script }, "for": "1h", "actor": turned, "reason": reason });
-    assert_eq!(service.post("/v1/alerts/mute", None, &mute).await.0, 200);
+    let mute = json!({ "what": { "key": format!("late:{script}") }, "for": "1h", "actor": turned, "reason": reason });
+    let (code, answer) = service.post("/v1/alerts/mute", None, &mute).await;
+    assert_eq!(code, 200, "{answer}");
     service
 }
 
