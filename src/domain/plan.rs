@@ -611,6 +611,8 @@ impl Walk<'_> {
                     }
                     let text = format!("{} was not done before its pass over the date ended", node.id);
                     self.condition("missed", node, partition, Severity::Warning, text);
+                    let done = "nothing is sent for it any more; backfill plans it where the date is recent enough";
+                    self.done("missed", node, partition, done);
                 }
             }
             State::Succeeded { .. } if blockers.iter().any(|blocker| matches!(blocker, Blocker::Budget { .. })) => {

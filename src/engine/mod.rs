@@ -42,6 +42,7 @@ pub mod run;
 pub mod step;
 pub mod stop;
 pub mod sweep;
+mod waiting;
 pub mod watch;
 
 use std::sync::Arc;
@@ -84,7 +85,7 @@ pub struct Engine {
     pub notifier: notify::Notifier,
     opened: PerMinute,
     history: PerMinute,
-    targets: relay::Targets,
+    targets: waiting::Targets,
     pace: pace::Pace,
     backlog: backlog::Backlog,
     breakers: breaker::Breakers,
@@ -184,7 +185,7 @@ impl Engine {
             notifier: notify::Notifier::default(),
             opened: PerMinute::default(),
             history: PerMinute::default(),
-            targets: relay::Targets::default(),
+            targets: waiting::Targets::default(),
             pace: pace::Pace::default(),
             backlog: backlog::Backlog::default(),
             breakers: breaker::Breakers::default(),

@@ -45,10 +45,6 @@ const TRIES_BEFORE_ALERT: u32 = 3;
 const WAIT_BEFORE_ALERT: SignedDuration = SignedDuration::from_mins(5);
 /// How the reason begins for which a dispatch that had to wait is not sent.
 pub(super) const UNWANTED: &str = "not wanted any more";
-/// Dates that the alert about a target names.
-const WAITING_SHOWN: usize = 20;
-/// What is known of each target: what waits for it, or that it works.
-pub(super) type Targets = std::sync::Mutex<BTreeMap<String, Option<BTreeSet<PartitionKey>>>>;
 
 /// Where effects that must not overtake, or hold up, each other go.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -280,7 +276,7 @@ impl Engine {
         for target in targets.iter().map(ToString::to_string) {
             if let Err(rest) = self.breakers.ask(&target, &entry.id, now) {
                 if rest.dead || is_long(entry, now) {
-                    self.target_fails(&target, &dispatch.key, &rest.reason, now).await;
+                    self.target_fails(&target, dispatch, &rest.reason, now).await;
                     self.tell_of_way(dispatch, Some(format!("{target}: {}", rest.reason).into()), now).await;
                 }
                 return Err(Failure::Until(rest.until, format!("{target} rests after it failed: {}", rest.reason)));
@@ -315,7 +311,7 @@ impl Engine {
                     Failure::Later(_) | Failure::Until(..) | Failure::Unwanted(_) | Failure::Never(_) => None,
                 };
                 if let Some(reason) = reason {
-                    self.target_fails(&target, &dispatch.key, reason, now).await;
+                    self.target_fails(&target, dispatch, reason, now).await;
                     // Its words stay with the node, for whoever asks why.
                     let refused = Some(format!("{target}: {reason}").into());
                     self.tell_of_way(dispatch, refused, now).await;
@@ -350,7 +346,7 @@ impl Engine {
         };
         let words = |waiting: &str| format!("{stop}; these wait: {waiting}");
         let told = (Severity::Warning, "dates decide on; what waits leaves within a minute of the end of the hold");
-        self.fails(&key, &dispatch.key, words, told, now).await;
+        self.fails(&key, dispatch, words, told, now).await;
         self.tell_of_way(dispatch, Some(stop.to_string().into()), now).await;
         Err(Failure::Until(self.look_again(&stop, now), stop.to_string()))
     }
@@ -377,7 +373,7 @@ impl Engine {
                 let reason = format!("{whose}the {most} dispatches that may leave an hour have left");
                 let words = |waiting: &str| format!("{reason}; until {} these wait: {waiting}", shown(until));
                 let told = (Severity::Warning, "what waits leaves when the hour is over, live dates first");
-                self.fails(&key, &dispatch.key, words, told, now).await;
+                self.fails(&key, dispatch, words, told, now).await;
                 self.tell_of_way(dispatch, Some(reason.clone().into()), now).await;
                 Err(Failure::Until(until, reason))
             }
@@ -423,7 +419,7 @@ impl Engine {
         }
     }
 
-    async fn target_fails(&self, target: &str, waiting: &PartitionKey, reason: &str, at: Timestamp) {
+    async fn target_fails(&self, target: &str, waiting: &Dispatch, reason: &str, at: Timestamp) {
         let words = |waiting: &str| format!("{target} does not take what is sent: {reason}; waiting: {waiting}");
         let told = (Severity::Critical, "what waits is sent again with growing pauses until it is taken");
         self.fails(&format!("target:{target}"), waiting, words, told, at).await;
@@ -437,20 +433,18 @@ impl Engine {
     async fn fails(
         &self,
         key: &str,
-        waiting: &PartitionKey,
+        waiting: &Dispatch,
         words: impl FnOnce(&str) -> String,
         (severity, done): (Severity, &str),
         at: Timestamp,
     ) {
-        let told = |known: &mut BTreeMap<String, Option<BTreeSet<PartitionKey>>>| {
-            let keys = known.entry(key.to_owned()).or_default().get_or_insert_with(BTreeSet::new);
-            let news = keys.insert(waiting.clone());
-            news.then(|| keys.iter().rev().take(WAITING_SHOWN).map(ToString::to_string).collect::<Vec<_>>())
+        let told = {
+            let mut known = self.targets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            known.entry(key.to_owned()).or_default().get_or_insert_default().add(waiting)
         };
-        let waiting = told(&mut self.targets.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-        let Some(waiting) = waiting else { return };
-        let (key, text) = (AlertKey::new(key), words(&waiting.join(", ")));
-        let about = About::default().done(done);
+        let Some(waiting) = told else { return };
+        let (key, text) = (AlertKey::new(key), words(&waiting.shown));
+        let about = About::date(&waiting.newest).done(done);
         self.alert(Alert::new(key, severity, Turn::Raised, text, at).about(about)).await;
     }
 

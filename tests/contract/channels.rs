@@ -115,7 +115,8 @@ async fn an_answer_to_a_post_means_one_of_four_things_and_shows_no_secret() {
         };
         let words = |status: &str| match status {
             "404 Not Found" => format!("{status} asked at (hidden), and there is nothing"),
-            _ => format!("{status} asked at /404/T0/B0/hunter2, and there is nothing"),
+            // Of another place, it is still the same secret.
+            _ => format!("{status} asked at /404/T0/B0/(hidden), and there is nothing"),
         };
         for (status, meant) in [
             ("200", Sent::Taken),

@@ -10,7 +10,9 @@ use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 
+use super::hidden::Hidden;
 use super::text::{limited, line, plain};
+use crate::adapter::call;
 use crate::configuration::{Channel as Declared, MailSecurity, Secret};
 use crate::domain::notify::{Notice, Sent};
 use crate::port::Channel;
@@ -29,6 +31,7 @@ pub(super) struct Mail {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
     to: Vec<Mailbox>,
+    hidden: Hidden,
 }
 
 impl Mail {
@@ -46,9 +49,13 @@ impl Mail {
             .tls(tls)
             .port(declared.port.unwrap_or(port))
             .timeout(Some(STEP));
+        let mut hidden = Hidden::of([]);
         match (&declared.user, password) {
             (Some(user), Some(password)) => {
-                transport = transport.credentials(Credentials::new(user.clone(), password.reveal().to_owned()));
+                let password = password.reveal();
+                // The second is what AUTH PLAIN says.
+                hidden = Hidden::of([password.to_owned(), format!("\0{user}\0{password}")]);
+                transport = transport.credentials(Credentials::new(user.clone(), password.to_owned()));
             }
             (None, None) => {}
             (Some(_), None) => return Err("say the user's password: password_env or password_file".to_owned()),
@@ -60,7 +67,7 @@ impl Mail {
         if to.is_empty() {
             return Err("say to whom the mail goes: to".to_owned());
         }
-        Ok(Self { transport: transport.build(), from, to })
+        Ok(Self { transport: transport.build(), from, to, hidden })
     }
 
     fn message(&self, notice: &Notice) -> Result<Message, String> {
@@ -74,6 +81,11 @@ impl Mail {
             message = message.to(to.clone());
         }
         message.body(plain(notice)).map_err(|error| error.to_string())
+    }
+
+    /// What the server said, which may repeat what it was told.
+    fn words(&self, error: &lettre::transport::smtp::Error) -> String {
+        limited(&line(&self.hidden.clean(&call::chain(error))), WORDS_MAX)
     }
 }
 
@@ -105,7 +117,7 @@ impl Channel for Mail {
         match tokio::time::timeout(TIMEOUT, self.transport.send(message)).await {
             Ok(Ok(_)) => Sent::Taken,
             Ok(Err(error)) => {
-                let why = words(&error);
+                let why = self.words(&error);
                 // What the server says of this mail, its size, and not of us or of the addresses: 554 is "relay denied" and
                 // "sender blocked" more often than not, and 552 is a full mailbox where its text says 5.2.2.
                 let of_mail =
@@ -124,12 +136,8 @@ impl Channel for Mail {
         match tokio::time::timeout(TIMEOUT, self.transport.test_connection()).await {
             Ok(Ok(true)) => Ok(()),
             Ok(Ok(false)) => Err("the server does not answer".to_owned()),
-            Ok(Err(error)) => Err(words(&error)),
+            Ok(Err(error)) => Err(self.words(&error)),
             Err(_) => Err(format!("no answer within {} s", TIMEOUT.as_secs())),
         }
     }
-}
-
-fn words(error: &lettre::transport::smtp::Error) -> String {
-    limited(&line(&crate::adapter::call::chain(error)), WORDS_MAX)
 }

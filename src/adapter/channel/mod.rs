@@ -2,6 +2,7 @@
 //!
 //! URLs, tokens and passwords are secrets: they are in no error, no log and no configuration that is shown.
 
+mod hidden;
 mod mail;
 mod post;
 mod slack;

@@ -9,6 +9,7 @@ use reqwest::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Url};
 use tokio::net::TcpStream;
 
+use super::hidden::Hidden;
 use crate::adapter::call::{self, Meaning};
 use crate::configuration::Secret;
 use crate::domain::notify::Sent;
@@ -22,11 +23,13 @@ const WORDS_MAX: usize = 200;
 pub(super) struct Poster {
     client: Client,
     url: Url,
+    hidden: Hidden,
 }
 
 impl Poster {
-    /// Prepares it. Only loopback may be spoken to in the clear where `secrecy` is asked for.
-    pub fn new(url: &Secret, secrecy: bool) -> Result<Self, String> {
+    /// Prepares it. Only loopback may be spoken to in the clear where `secrecy` is asked for. `others` are secrets as the URL
+    /// is, which headers carry.
+    pub fn new(url: &Secret, secrecy: bool, others: &[&str]) -> Result<Self, String> {
         // The parser's own error may repeat what it was given.
         let url: Url = url.reveal().parse().map_err(|_| "its URL cannot be read as one".to_owned())?;
         let host = url.host_str().ok_or("its URL names no host")?.trim_matches(['[', ']']);
@@ -38,7 +41,8 @@ impl Poster {
             other => return Err(format!("its URL is {other}, and only http and https are spoken")),
         }
         let client = call::client().map_err(|error| format!("set up TLS: {error}"))?;
-        Ok(Self { client, url })
+        let hidden = Hidden::of_url(&url, others);
+        Ok(Self { client, url, hidden })
     }
 
     pub async fn post(&self, headers: HeaderMap, body: Vec<u8>) -> Sent {
@@ -54,23 +58,12 @@ impl Poster {
             return Sent::Taken;
         }
         let words = tokio::time::timeout(TIMEOUT, call::first_words(answer)).await.unwrap_or_default();
-        let why = format!("{status} {}", self.without_secrets(&words)).trim_end().to_owned();
+        let why = format!("{status} {}", shown(&self.hidden.clean(&words))).trim_end().to_owned();
         match meaning {
             Meaning::Accepted | Meaning::Passing => Sent::Later { wait, why },
             Meaning::Dead => Sent::Dead(why),
             Meaning::Refused => Sent::Refused(why),
         }
-    }
-
-    /// An answer may repeat where it was asked.
-    fn without_secrets(&self, words: &str) -> String {
-        let mut words = words.to_owned();
-        for secret in [self.url.path(), self.url.query().unwrap_or_default()] {
-            if secret.len() > 1 {
-                words = words.replace(secret, "(hidden)");
-            }
-        }
-        words.chars().filter(|character| !character.is_control()).take(WORDS_MAX).collect()
     }
 
     /// Whether somebody listens there. Nothing is said.
@@ -85,6 +78,10 @@ impl Poster {
             Err(_) => Err(format!("{host} takes no connection within {} s", TIMEOUT.as_secs())),
         }
     }
+}
+
+fn shown(words: &str) -> String {
+    words.chars().filter(|character| !character.is_control()).take(WORDS_MAX).collect()
 }
 
 /// How long an answer asks to wait: seconds, or an instant by the clock that is in the answer as well.

@@ -25,7 +25,7 @@ pub(super) struct Slack(Poster);
 
 impl Slack {
     pub fn new(url: &Secret) -> Result<Self, String> {
-        Ok(Self(Poster::new(url, true)?))
+        Ok(Self(Poster::new(url, true, &[])?))
     }
 }
 

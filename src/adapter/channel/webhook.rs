@@ -34,7 +34,8 @@ pub(super) struct Webhook {
 
 impl Webhook {
     pub fn new(url: &Secret, token: Option<Secret>, signing: Option<Secret>) -> Result<Self, String> {
-        let poster = Poster::new(url, token.is_some())?;
+        let others: Vec<&str> = [&token, &signing].into_iter().flatten().map(Secret::reveal).collect();
+        let poster = Poster::new(url, token.is_some(), &others)?;
         let token = token.map(|token| {
             let mut value = HeaderValue::try_from(format!("Bearer {}", token.reveal()))
                 .map_err(|_| "its token has characters that no header may have".to_owned())?;

@@ -249,8 +249,19 @@ fn commands(
             act.push(format!("tipoff hold {date} {node} --reason WHY -p {pipeline}"));
         }
         (Some(PartitionKey { pipeline, date }), None) => look.push(format!("tipoff status {date} -p {pipeline}")),
-        (None, _) if key.topic() == "self" => look.push("tipoff doctor".to_owned()),
-        (None, _) => look.push("tipoff alerts".to_owned()),
+        (None, _) => {}
+    }
+    match key.topic() {
+        "self" => look.push("tipoff doctor".to_owned()),
+        "parked" => look.push("tipoff dlq list --kind parked".to_owned()),
+        "dead-letter" => look.push("tipoff dlq list".to_owned()),
+        "backfill-proposed" | "source-down" => look.push("tipoff backfill status".to_owned()),
+        "stopped" if partition.is_some() => {
+            let pipeline = partition.map(|partition| partition.pipeline.as_str()).unwrap_or_default();
+            act.push(format!("tipoff resume all --reason WHY -p {pipeline}"));
+        }
+        _ if partition.is_none() => look.push("tipoff alerts".to_owned()),
+        _ => {}
     }
     if news == News::Over {
         act.clear();

@@ -75,9 +75,12 @@ impl Walk<'_> {
 
     /// What is done about what was just said to hold of `node` under `topic`.
     pub(super) fn done(&mut self, topic: &str, node: &Node, partition: &Partition, done: impl Into<String>) {
-        let key = AlertKey::new(format!("{topic}:{}:{}", node.id, partition.key));
-        if let Some(condition) = self.conditions.get_mut(&key) {
-            condition.about.done = Some(done.into());
+        self.done_about(&AlertKey::new(format!("{topic}:{}:{}", node.id, partition.key)), done.into());
+    }
+
+    fn done_about(&mut self, key: &AlertKey, done: String) {
+        if let Some(condition) = self.conditions.get_mut(key) {
+            condition.about.done = Some(done);
         }
     }
 
@@ -218,9 +221,22 @@ impl Walk<'_> {
         }
         // A source's producer goes on by its own schedule, and what is late or short of it is told of as that.
         if matches!(facts.state, State::Exhausted { .. }) && node.task().is_some() {
-            let text = format!("{} is exhausted: it waits for new inputs or for `tipoff retry`", node.id);
+            let last = facts.failure.as_ref().map(|failure| format!("; its last failure: {}", failure.text));
+            let text = format!(
+                "{} is exhausted: it waits for new inputs or for `tipoff retry`{}",
+                node.id,
+                last.unwrap_or_default()
+            );
             self.condition("exhausted", node, partition, Severity::Critical, text);
-            self.done("exhausted", node, partition, format!("it was tried up to {attempt}; nothing more is done"));
+            self.done(
+                "exhausted",
+                node,
+                partition,
+                format!(
+                    "it was dispatched {} times for this date, up to {attempt}; nothing more is done",
+                    facts.dispatches
+                ),
+            );
         }
         self.storm(partition, node, facts);
         if facts.double_run {
@@ -440,7 +456,7 @@ impl Walk<'_> {
 
     /// A phase in which nobody shows a sign of life.
     pub(super) fn silent_phases(&mut self, partition: &Partition) {
-        for Silent { phase, since, unheard, last_sign, .. } in self.silent.values().cloned().collect::<Vec<_>>() {
+        for Silent { phase, since, unheard, last_sign, probe } in self.silent.values().cloned().collect::<Vec<_>>() {
             let key = AlertKey::new(format!("phase-silent:{phase}:{}", partition.key));
             let last = last_sign.map_or("none for this date".to_owned(), shown);
             let text = format!(
@@ -449,7 +465,11 @@ impl Walk<'_> {
                 clock(since),
                 unheard.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ")
             );
-            self.holds_of(key, Severity::Critical, BTreeSet::new(), text);
+            let done = probe.map_or("nobody of it is asked again until somebody is heard".to_owned(), |probe| {
+                format!("only {probe} is asked again, as a probe; the others wait until somebody is heard")
+            });
+            self.holds_of(key.clone(), Severity::Critical, BTreeSet::new(), text);
+            self.done_about(&key, done);
         }
     }
 
