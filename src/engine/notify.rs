@@ -490,9 +490,10 @@ impl Engine {
     /// Ends every mute of exactly this. Returns how many there were.
     ///
     /// # Errors
-    /// If who asks has no name, or it cannot be kept.
+    /// If who asks has no name, nothing can have that key or topic, or it cannot be kept.
     pub async fn unmute(&self, what: &Muted, actor: &str) -> Result<usize, Error> {
         let actor = &*words::actor(actor).map_err(MuteError::from)?;
+        words::subject(what.as_str()).map_err(MuteError::from)?;
         let now = self.clock.now();
         let ended = self.change(|ledger| ledger.unmute(what, actor, now)).await?;
         tracing::info!(actor, ended, "{what} is not muted any more");
