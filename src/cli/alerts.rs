@@ -16,7 +16,8 @@ use super::say::say;
 use super::{Common, Fault, Verdict};
 use crate::adapter::channel;
 use crate::clock::Clock;
-use crate::domain::id::{AlertKey, ChannelId};
+use crate::diagnostic::suggestion;
+use crate::domain::id::AlertKey;
 use crate::domain::notify::{Mute, Muted, Notice, Sent};
 use crate::domain::time::{after, shown};
 use crate::engine::notify::{Board, Error};
@@ -164,16 +165,30 @@ fn print(board: &Board, paint: Paint) {
 }
 
 async fn test(common: &Common, only: Option<&str>, actor: &str) -> Result<Verdict, Fault> {
-    let (_, channels) = channel::declared(&common.configuration()?.alerts).map_err(Fault::usage)?;
-    let is_meant = |id: &ChannelId| only.is_none_or(|only| only == id.as_str());
-    if !channels.keys().any(is_meant) {
-        let known: Vec<&str> = channels.keys().map(ChannelId::as_str).collect();
-        let advice = if known.is_empty() { "tipoff.yaml declares none; see docs/alerts.md" } else { &known.join(", ") };
-        return Err(Fault::usage(anyhow::anyhow!("no such channel: {advice}")));
+    let mut alerts = common.configuration()?.alerts;
+    let known: Vec<&str> = alerts.channels.keys().map(String::as_str).collect();
+    match only {
+        None if known.is_empty() => {
+            return Err(Fault::usage(anyhow::anyhow!("tipoff.yaml declares no channel; see docs/alerts.md")));
+        }
+        Some(only) if !known.contains(&only) => {
+            let list = if known.is_empty() { "tipoff.yaml declares none".to_owned() } else { known.join(", ") };
+            let hint = suggestion(only, known);
+            let only = harmless(only);
+            return Err(Fault::usage(anyhow::anyhow!("there is no channel `{only}`{hint}; there are: {list}")));
+        }
+        Some(only) => {
+            // What is wrong with another one, or with who is told what, says nothing of this one.
+            alerts.channels.retain(|name, _| name == only);
+            alerts.routes.clear();
+            alerts.heartbeat = None;
+        }
+        None => {}
     }
+    let (_, channels) = channel::declared(&alerts).map_err(Fault::usage)?;
     let now = Clock::System.now();
     let mut outcomes = BTreeMap::new();
-    for (id, channel) in channels.iter().filter(|(id, _)| is_meant(id)) {
+    for (id, channel) in &channels {
         let notice = Notice::test(format!("{id}-test-{}", uuid::Uuid::new_v4()), now, actor);
         let outcome = match channel.send(&notice).await {
             Sent::Taken => Ok(()),

@@ -118,6 +118,16 @@ async fn an_alert_reaches_people_once() {
     let (code, tried) = tipoff(&service, config, &["alerts", "test"]);
     assert_eq!((code, &tried["ops"]["taken"]), (Some(0), &json!(true)));
     assert!(heard.lock().unwrap().iter().any(|notice| notice["kind"] == "test"));
+    // A channel that is not set up keeps nobody from trying another one.
+    let two = folder.path().join("two.yaml");
+    let other = "mail: { kind: slack, url_env: TIPOFF_TEST_IS_NOT_SET }";
+    std::fs::write(&two, format!("alerts: {{ channels: {{ ops: {{ kind: webhook, url: '{url}' }}, {other} }} }}\n"))
+        .unwrap();
+    let two = two.to_str().unwrap();
+    assert_eq!(tipoff(&service, two, &["alerts", "test", "ops"]).0, Some(0));
+    for wrong in [&["alerts", "test"][..], &["alerts", "test", "mail"], &["alerts", "test", "opps"]] {
+        assert_eq!(refused(&service, two, wrong), Some(2), "{wrong:?}");
+    }
     let (_, shown) = tipoff(&service, config, &["config"]);
     assert!(!shown.to_string().contains("hunter2"), "{shown}");
 }

@@ -15,6 +15,9 @@ const TEXT_MAX: usize = 1_000;
 
 /// Bytes of a key that a command shows; what is longer carries a name that nobody would type.
 const KEY_MAX: usize = 200;
+/// Topics that say something of a node, and of which nothing that is wrong downstream comes.
+const NO_CAUSE: [&str; 9] =
+    ["double-run", "other-date", "outdated", "overdue", "quorum", "reconciled", "storm", "unknown-name", "wrong-topic"];
 /// Characters of the text of an alert that is folded into another.
 const AFFECTED_MAX: usize = 150;
 /// Characters of a key in a short notice.
@@ -154,7 +157,7 @@ pub(super) fn waited(notices: Vec<Notice>, since: Timestamp) -> Option<Notice> {
 
 /// Which of the alerts that are on are upstream of which.
 struct Roots<'a> {
-    /// By date and node, the worst alert about it.
+    /// By date and node, the worst alert about it that may be the cause of others.
     worst: BTreeMap<(&'a PartitionKey, &'a NodeId), (&'a AlertKey, Severity)>,
     graphs: &'a BTreeMap<PipelineId, &'a Graph>,
 }
@@ -166,7 +169,8 @@ impl<'a> Roots<'a> {
         graphs: &'a BTreeMap<PipelineId, &'a Graph>,
     ) -> Self {
         let mut worst: BTreeMap<_, (&AlertKey, Severity)> = BTreeMap::new();
-        for (key, known) in alerts.iter().filter(|(key, _)| standing.contains(key)) {
+        for (key, known) in alerts.iter().filter(|(key, _)| standing.contains(key) && !NO_CAUSE.contains(&key.topic()))
+        {
             if let (Some(partition), Some(node)) = (&known.about.partition, &known.about.node) {
                 let found = worst.entry((partition, node)).or_insert((key, known.severity));
                 if known.severity > found.1 {

@@ -5,7 +5,7 @@
 pub enum Whose {
     /// A date of a pipeline.
     Date,
-    /// The service, or a pipeline as a whole: no route that names a pipeline takes it.
+    /// The service, or a pipeline as a whole. A route that names a pipeline takes it only where the alert names a date of it.
     Service,
 }
 
