@@ -27,13 +27,13 @@ use crate::engine::{Engine, Settings};
 
 /// What every request says.
 #[derive(Args)]
-struct Words {
+pub(super) struct Words {
     /// Why; it is journaled and shown by `why`
     #[arg(long, short, required = true, value_parser = words::reason)]
-    reason: String,
+    pub reason: String,
     /// Who asks
     #[arg(long, env = "USER", default_value = "operator", value_parser = words::actor)]
-    actor: String,
+    pub actor: String,
 }
 
 /// A date, and perhaps one node of it.
@@ -235,7 +235,7 @@ impl Target {
     }
 
     async fn stop(&self, common: &Common, until: Option<Timestamp>) -> Result<Verdict, Fault> {
-        let (engine, pipeline) = whole(common).await?;
+        let (engine, pipeline) = whole(common, Access::Write).await?;
         let (actor, reason) = (self.words.actor.clone(), self.words.reason.clone());
         let stop = Stop { pipeline, actor, reason, from: engine.clock.now(), until, ended_by: None };
         engine.stop(&stop).await.map_err(Fault::unusable)?;
@@ -249,7 +249,7 @@ impl Target {
     }
 
     async fn go_on(&self, common: &Common) -> Result<Verdict, Fault> {
-        let (engine, pipeline) = whole(common).await?;
+        let (engine, pipeline) = whole(common, Access::Write).await?;
         let held = engine.go_on(&pipeline, &self.words.actor, &self.words.reason).await.map_err(Fault::unusable)?;
         if common.json {
             say!("{}", json!({ "pipeline": pipeline, "was_held": held }));
@@ -263,13 +263,13 @@ impl Target {
 }
 
 /// An engine at the store of a pipeline that is spoken of as a whole.
-async fn whole(common: &Common) -> Result<(Engine, PipelineId), Fault> {
+pub(super) async fn whole(common: &Common, access: Access) -> Result<(Engine, PipelineId), Fault> {
     let declarations = Arc::new(common.declarations()?);
     let pipeline = PipelineId::from(common.pipeline.as_str());
     if !declarations.pipelines.contains_key(&pipeline) {
         return Err(graph::no_pipeline(&declarations, &common.pipeline));
     }
-    let Opened { store, bus, warehouse } = backend::open(common, &declarations, Access::Write).await?;
+    let Opened { store, bus, warehouse } = backend::open(common, &declarations, access).await?;
     let engine = Engine::new(declarations, store, bus, warehouse, Clock::System, Settings::default());
     Ok((engine, pipeline))
 }
@@ -290,7 +290,7 @@ impl NodeTarget {
 }
 
 /// A date that no message could be about is a slip of the finger.
-fn within_reach(graph: &Graph, date: Date, now: Timestamp) -> Result<(), Fault> {
+pub(super) fn within_reach(graph: &Graph, date: Date, now: Timestamp) -> Result<(), Fault> {
     let days = graph.limits.behind_max.days();
     let today = graph.date_at(now);
     if (today.saturating_sub(days)..=today.saturating_add(days)).contains(&date) {
@@ -299,7 +299,7 @@ fn within_reach(graph: &Graph, date: Date, now: Timestamp) -> Result<(), Fault> 
     Err(Fault::usage(anyhow::anyhow!("{date} is too far from today, {today}: is that what you mean?")))
 }
 
-async fn request(common: &Common, date: &str, asked: &Asked<'_>, words: &Words) -> Result<Verdict, Fault> {
+pub(super) async fn request(common: &Common, date: &str, asked: &Asked<'_>, words: &Words) -> Result<Verdict, Fault> {
     ask_of(common, date, words, |graph, date, now| asked.command(graph, date, now).map_err(Fault::usage)).await
 }
 

@@ -95,7 +95,8 @@ fn cause(late: &Late) -> String {
     format!("{} is {} minutes late", late.node, late.by.as_mins())
 }
 
-fn clock(at: Timestamp, zone: &TimeZone) -> String {
+/// The hour of an instant, as the pipeline's zone has it.
+pub(super) fn clock(at: Timestamp, zone: &TimeZone) -> String {
     zone.to_datetime(at).strftime("%H:%M").to_string()
 }
 

@@ -10,10 +10,12 @@ mod check;
 mod command;
 mod dates;
 mod demo;
+mod dispatch;
 mod dlq;
 mod doctor;
 mod effective;
 mod forecast;
+mod games;
 mod graph;
 mod impact;
 mod inspect;
@@ -22,6 +24,7 @@ mod monitor;
 mod paint;
 mod replay;
 mod run;
+mod runs;
 mod say;
 mod serve;
 mod show;
@@ -133,6 +136,10 @@ enum Command {
     Replay(replay::Replay),
     /// What a node holds up that is late or never comes: nodes, dates, games, and the time left until a deadline
     Impact(impact::NodeImpact),
+    /// The games of a date: when they begin, how they stand, who says so, and what each is short of
+    Games(games::Games),
+    /// Who is at work; with --stuck, --failed or --storm: what wants somebody's eye, and exits 1 where something does
+    Runs(runs::Runs),
     /// Whether every game of a date has enough predictions; exits 1 where one has not
     Coverage(monitor::GameCoverage),
     /// When each node of a date will be ready, and what will stand at each game's deadline; exits 1 where too little will
@@ -163,6 +170,8 @@ enum Command {
     Force(command::Force),
     /// Run a node again, whatever its budget, as soon as its dependencies allow
     Retry(command::NodeTarget),
+    /// Send a node what it is sent, checked: shows the messages and what follows, and sends with --apply
+    Dispatch(dispatch::DispatchNode),
     /// Count a node as not required for a date
     Skip(command::NodeTarget),
     /// Know a game better than the schedule does: its status or its hour, for a while
@@ -173,6 +182,12 @@ enum Command {
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
+    },
+    /// Write manual pages, one for each command, into a directory; without one, print the first to standard output
+    Man {
+        /// Where to
+        #[arg(value_name = "DIR")]
+        into: Option<PathBuf>,
     },
 }
 
@@ -232,6 +247,7 @@ pub fn main() -> ExitCode {
             say::print_with(|out| out.write_all(&script));
             Ok(Verdict::Holds)
         }
+        Command::Man { into } => manual(into.as_deref()),
         Command::Check => check::check(&cli.common),
         Command::Config(door) => config(&door, &cli.common),
         Command::Graph(graph) => graph.run(&cli.common),
@@ -253,6 +269,20 @@ pub fn main() -> ExitCode {
             ExitCode::from(fault.code)
         }
     }
+}
+
+/// The manual, as `man` reads it.
+fn manual(into: Option<&std::path::Path>) -> Result<Verdict, Fault> {
+    let Some(into) = into else {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(Fault::unusable)?;
+        say::print_with(|out| out.write_all(&page));
+        return Ok(Verdict::Holds);
+    };
+    let told = |error| Fault::usage(anyhow::anyhow!("write manual pages to {}: {error}", into.display()));
+    std::fs::create_dir_all(into).map_err(told)?;
+    clap_mangen::generate_to(Cli::command(), into).map_err(told)?;
+    Ok(Verdict::Holds)
 }
 
 fn config(door: &Door, common: &Common) -> Result<Verdict, Fault> {
@@ -281,6 +311,9 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Capsule(capsule) => capsule.run(common).await,
         Command::Replay(replay) => replay.run(common).await,
         Command::Impact(impact) => impact.run(common).await,
+        Command::Games(games) => games.run(common).await,
+        Command::Runs(runs) => runs.run(common).await,
+        Command::Dispatch(dispatch) => dispatch.run(common).await,
         Command::Coverage(coverage) => coverage.run(common).await,
         Command::Forecast(forecast) => forecast.run(common).await,
         Command::Gaps(gaps) => gaps.run(common).await,
@@ -297,7 +330,9 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Retry(target) => target.retry(common).await,
         Command::Skip(target) => target.skip(common).await,
         Command::Game(game) => game.run(common).await,
-        Command::Check | Command::Config(_) | Command::Graph(_) | Command::Completions { .. } => Ok(Verdict::Holds),
+        Command::Check | Command::Config(_) | Command::Graph(_) | Command::Completions { .. } | Command::Man { .. } => {
+            Ok(Verdict::Holds)
+        }
     }
 }
 

@@ -11,5 +11,6 @@
 pub mod ask;
 pub mod course;
 pub mod day;
+pub mod runs;
 pub mod season;
 pub mod words;

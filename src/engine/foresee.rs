@@ -6,9 +6,10 @@ use serde::Serialize;
 use super::Engine;
 use super::step::StepError;
 use crate::domain::decide::decide;
-use crate::domain::effect::{Cause, Effect, Turn};
-use crate::domain::event::{Event, Request};
-use crate::domain::id::{AlertKey, DispatchId, NodeId, PartitionKey};
+use crate::domain::effect::{Cause, Dispatch, Effect, Turn};
+use crate::domain::event::{Completed, Event, Outcome, Request};
+use crate::domain::evidence::Extent;
+use crate::domain::id::{AlertKey, DispatchId, NodeId, PartitionKey, RunId};
 use crate::domain::partition::Recorded;
 use crate::domain::stop::Stop;
 use crate::domain::view::{Blocker, view, words};
@@ -71,12 +72,43 @@ pub struct Standing {
     pub blocked_by: Vec<String>,
 }
 
+/// What would follow, and then.
+#[derive(Debug)]
+pub struct Ahead {
+    /// At once.
+    pub foreseen: Foreseen,
+    /// What would be sent, in full.
+    pub sent: Vec<Dispatch>,
+    /// What would be asked for as soon as all of that has succeeded, as far as their words alone decide it.
+    pub then: Vec<Asked>,
+}
+
+impl Asked {
+    fn of(sent: &Dispatch) -> Self {
+        Self {
+            id: sent.id.clone(),
+            node: sent.node.clone(),
+            cause: sent.manifest.cause,
+            degraded: sent.manifest.degraded,
+            missing: sent.manifest.missing.iter().cloned().collect(),
+        }
+    }
+}
+
 impl Engine {
     /// Foresees what `request` would do to the date `key`.
     ///
     /// # Errors
     /// If the store cannot be read, or the decision would break an invariant.
     pub async fn foresee(&self, key: &PartitionKey, request: &Request) -> Result<Foreseen, StepError> {
+        Ok(self.look_ahead(key, request).await?.foreseen)
+    }
+
+    /// Foresees what `request` would do to the date `key`, and what would come of that.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or the decision would break an invariant.
+    pub async fn look_ahead(&self, key: &PartitionKey, request: &Request) -> Result<Ahead, StepError> {
         let graph = self.graph(&key.pipeline).ok_or_else(|| StepError::NoPipeline(key.pipeline.to_string()))?;
         let stored = self.store.load(key).await?;
         let now = self.now();
@@ -87,16 +119,13 @@ impl Engine {
             let (from, to) = (without.node(id).state.name(), decision.next.node(id).state.name());
             (from != to).then(|| Moved { node: id.clone(), from, to })
         });
-        let (mut dispatches, mut alerts) = (Vec::new(), Vec::new());
+        let (mut dispatches, mut alerts, mut sent) = (Vec::new(), Vec::new(), Vec::new());
         for effect in &decision.effects {
             match effect {
-                Effect::Dispatch(sent) | Effect::Close(sent) => dispatches.push(Asked {
-                    id: sent.id.clone(),
-                    node: sent.node.clone(),
-                    cause: sent.manifest.cause,
-                    degraded: sent.manifest.degraded,
-                    missing: sent.manifest.missing.iter().cloned().collect(),
-                }),
+                Effect::Dispatch(asked) | Effect::Close(asked) => {
+                    dispatches.push(Asked::of(asked));
+                    sent.push(asked.clone());
+                }
                 Effect::Alert(alert) => alerts.push((alert.key.clone(), alert.turn)),
                 Effect::Observe { .. }
                 | Effect::Check { .. }
@@ -112,7 +141,7 @@ impl Engine {
         });
         let recorded = decision.recorded.first().copied().unwrap_or(Recorded::Rejected);
         let stopped = self.stopped(&key.pipeline).await?;
-        Ok(Foreseen {
+        let foreseen = Foreseen {
             partition: key.clone(),
             recorded,
             moved: moved.collect(),
@@ -121,6 +150,27 @@ impl Engine {
             node,
             stopped,
             at: now.at,
-        })
+        };
+        let done: Vec<Event> =
+            sent.iter().filter(|sent| sent.manifest.closes.is_none()).map(|sent| succeeded(sent, now.at)).collect();
+        let then = if done.is_empty() { Vec::new() } else { decide(graph, &decision.next, &done, now)?.effects };
+        let then = then.iter().filter_map(|effect| match effect {
+            Effect::Dispatch(asked) => Some(Asked::of(asked)),
+            _ => None,
+        });
+        Ok(Ahead { foreseen, sent, then: then.collect() })
     }
+}
+
+fn succeeded(sent: &Dispatch, at: Timestamp) -> Event {
+    Event::Completed(Completed {
+        node: sent.node.clone(),
+        run: RunId::from(sent.id.as_str()),
+        outcome: Outcome::Done(Extent::Whole),
+        records: None,
+        published: at,
+        correlation: None,
+        dispatch: Some(sent.id.clone()),
+        unit: None,
+    })
 }

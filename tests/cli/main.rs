@@ -1,7 +1,10 @@
 //! The program as somebody types it: what it prints, and with which exit code it ends.
 
+mod commands;
 mod dlq;
 mod replay;
+#[path = "../support/running.rs"]
+mod running;
 
 use std::process::{Command, Output, Stdio};
 

@@ -1,0 +1,174 @@
+//! `runs`, `games`, `dispatch`, `man`: on a running service, with what processors and a schedule have told it.
+
+use serde_json::{Value, json};
+
+use super::run;
+use crate::running::{Running, completion, heartbeat, today};
+
+/// A service that has heard of one run at work, one failure, a storm and a schedule.
+async fn prepared() -> Running {
+    let mut service = Running::serve(&["--heartbeat-flush", "0s"]);
+    service.publish("nba-processor-heartbeats", &heartbeat("PlayerDailyCacheProcessor", "alive-1", 3, 9)).await;
+    let failed = completion("PlayerGameSummaryProcessor", "phase_3_analytics", "failed-1", "failed");
+    assert!(service.publish("nba-phase3-analytics-complete", &failed).await.is_success());
+    for nth in 0..60 {
+        let beat = heartbeat("TeamDefenseZoneAnalysisProcessor", &format!("again-{nth}"), 0, 9);
+        service.publish("nba-processor-heartbeats", &beat).await;
+    }
+    let tip = |hours: i64| json!(tipoff::clock::Clock::System.now() + jiff::SignedDuration::from_hours(hours));
+    let game = |id: &str, (away, home): (&str, &str), tip: Value, status: &str| json!({ "game_id": id, "away": away, "home": home, "tip": tip, "status": status });
+    let games = [
+        game("0022500001", ("BOS", "NYK"), tip(2), "scheduled"),
+        game("0022500002", ("LAL", "GSW"), tip(4), "scheduled"),
+    ];
+    let rows = json!({ "pipeline": "nba", "report": "schedule", "date": today().to_string(), "rows": games });
+    let answer = service.client.post(format!("{}/v1/reports", service.url)).body(rows.to_string());
+    let answer = answer.header("content-type", "application/json").send().await.unwrap();
+    assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    // It reads schedules every few minutes, and when it starts.
+    service.killed_and_started();
+    service
+}
+
+fn at(service: &Running, arguments: &[&str]) -> (Option<i32>, String, String) {
+    run(&[arguments, &["--data", service.data.to_str().unwrap()]].concat())
+}
+
+fn json_at(service: &Running, arguments: &[&str]) -> (Option<i32>, Value) {
+    let (code, said, errors) = at(service, &[arguments, &["--json"]].concat());
+    (code, serde_json::from_str(&said).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {said}{errors}")))
+}
+
+#[tokio::test]
+async fn runs_are_those_at_work_and_by_filter_those_that_want_an_eye() {
+    let service = prepared().await;
+    let (code, found) = json_at(&service, &["runs"]);
+    assert_eq!(code, Some(0));
+    let alive = found["runs"].as_array().unwrap();
+    let run = alive.iter().find(|run| run["run"] == "alive-1").unwrap_or_else(|| panic!("{found}"));
+    assert_eq!((&run["node"], &run["done"], &run["total"]), (&json!("player_daily_cache"), &json!(3), &json!(9)));
+    let (_, text, _) = at(&service, &["runs", "--node", "PlayerDailyCacheProcessor"]);
+    assert!(text.contains("alive-1") && text.contains("at 3 of 9") && !text.contains("again-"), "{text}");
+
+    let (code, found) = json_at(&service, &["runs", "today", "--failed"]);
+    assert_eq!(code, Some(1));
+    let failure = &found["failed"][0];
+    assert_eq!((&failure["node"], &failure["run"]), (&json!("player_game_summary"), &json!("failed-1")), "{found}");
+    assert_eq!((&failure["kind"], &failure["text"]), (&json!("reported"), &json!("it did not work")));
+
+    let (code, found) = json_at(&service, &["runs", "--storm"]);
+    assert_eq!(code, Some(1), "{found}");
+    let storm = &found["storms"][0];
+    assert_eq!((&storm["node"], &storm["begun"]), (&json!("team_defense_zone_analysis"), &json!(60)), "{found}");
+    let (_, text, _) = at(&service, &["runs", "--storm"]);
+    assert!(text.contains("60 runs within the hour, more than 50 are a warning"), "{text}");
+
+    let (code, found) = json_at(&service, &["runs", "--stuck"]);
+    assert_eq!((code, &found["stuck"]), (Some(0), &json!([])), "everybody beats");
+    for (wrong, words) in [
+        (&["runs", "--node", "predictons"][..], "predictions"),
+        (&["runs", "--stuck", "--failed"], "cannot be used with"),
+        (&["runs", "someday"], "someday"),
+    ] {
+        let (code, _, errors) = at(&service, wrong);
+        assert!(code == Some(2) && errors.contains(words), "{wrong:?}: {errors}");
+    }
+}
+
+#[test]
+fn a_run_that_fell_silent_is_stuck() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("silent.yaml");
+    let story = "title: silent\nstory: It beats once.\nstart: 2026-01-23T15:00:00Z\nrun_on: 1m\ntimeline:\n  - { at: +1m, \
+        heartbeats: { processor: PlayerDailyCacheProcessor, run: hangs, date: 2026-01-23, times: 1 } }\n\
+        expect:\n  - never: { dispatch: {} }\n";
+    std::fs::write(&file, story).unwrap();
+    let kept = folder.path().join("kept");
+    let (code, said, errors) = run(&["simulate", file.to_str().unwrap(), "--keep", kept.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}{errors}");
+    let data = ["--data", kept.to_str().unwrap()];
+    let (code, text, errors) = run(&[&["runs", "2026-01-23", "--stuck"], &data[..]].concat());
+    assert!(code == Some(1) && text.contains("player_daily_cache: hangs"), "{text}{errors}");
+    assert!(text.contains("it counts as dead"), "{text}");
+}
+
+#[tokio::test]
+async fn games_say_when_they_begin_who_knows_better_and_what_they_are_short_of() {
+    let service = prepared().await;
+    let word = ["game", "today", "LAL@GSW", "--status", "postponed", "--reason", "the roof leaks", "--actor", "ann"];
+    assert_eq!(at(&service, &word).0, Some(0));
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while at(&service, &["games"]).0 != Some(0) {
+        assert!(std::time::Instant::now() < patience, "the schedule is never read");
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    let (_, text, _) = at(&service, &["games"]);
+    assert!(text.contains("1 of 2 games are played"), "{text}");
+    assert!(text.contains("BOS @ NYK") && text.contains("in 1 h 59 min"), "{text}");
+    assert!(text.contains("short of") && text.contains("predictions nothing"), "{text}");
+    assert!(text.contains("as ann says until") && text.contains("the roof leaks"), "{text}");
+    assert!(text.contains("the schedule has it as scheduled"), "{text}");
+    let (_, found) = json_at(&service, &["games", "today"]);
+    let status: Vec<&Value> = found["games"].as_array().unwrap().iter().map(|game| &game["status"]).collect();
+    assert_eq!(status, [&json!("scheduled"), &json!("postponed")], "{found}");
+    let (code, text, _) = at(&service, &["games", "tomorrow"]);
+    assert!(code == Some(1) && text.contains("no schedule of this date is known"), "{text}");
+}
+
+#[tokio::test]
+async fn a_dispatch_is_shown_before_it_is_sent_and_sent_once() {
+    let service = prepared().await;
+    // Nothing has come in that predictions are made of.
+    let (code, text, errors) = at(&service, &["dispatch", "predictions", "today"]);
+    assert!(code == Some(1) && text.contains("nothing would be sent"), "{text}{errors}");
+    assert!(text.contains("ml_feature_store") && text.contains("tipoff why predictions"), "{text}");
+    let blocked = ["dispatch", "predictions", "today", "--apply", "--reason", "try"];
+    assert_eq!(at(&service, &blocked).0, Some(1));
+    let journal = service.journal().len();
+
+    // A scraper needs nothing.
+    let scraper = ["dispatch", "nbac_gamebook_pdf", "today"];
+    let (code, found) = json_at(&service, &scraper);
+    assert_eq!((code, &found["would_send"]), (Some(0), &json!(true)), "{found}");
+    let message = &found["messages"][0];
+    assert!(message["target"].as_str().unwrap().contains("nba-"), "{message}");
+    assert_eq!(
+        message["body"]["game_date"].as_str().or(message["body"]["date"].as_str()),
+        Some(&*today().to_string()),
+        "{message}"
+    );
+    let (_, text, _) = at(&service, &scraper);
+    assert!(text.contains("a dry run, nothing is sent") && text.contains("--apply --reason WHY"), "{text}");
+    assert_eq!(service.journal().len(), journal, "a dry run is journaled");
+
+    let apply = [&scraper[..], &["--apply", "--reason", "the file was moved", "--actor", "ann"]].concat();
+    let (code, sent) = json_at(&service, &apply);
+    assert_eq!((code, &sent["recorded"]), (Some(0), &json!("applied")), "{sent}");
+    assert!(service.journal().iter().any(|entry| entry.contains("the file was moved") && entry.contains("ann")));
+    // It is under way now: nothing more would leave.
+    let (code, text, _) = at(&service, &scraper);
+    assert!(code == Some(1) && text.contains("it is dispatched"), "{text}");
+    for (wrong, words) in [
+        (&["dispatch", "predictons", "today"][..], "predictions"),
+        (&["dispatch", "predictions", "today", "--apply"], "--reason"),
+        (&["dispatch", "predictions", "2035-01-01"], "too far from today"),
+    ] {
+        let (code, _, errors) = at(&service, wrong);
+        assert!(code == Some(2) && errors.contains(words), "{wrong:?}: {errors}");
+    }
+}
+
+#[test]
+fn there_is_a_manual_page_for_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, _, errors) = run(&["man", folder.path().to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{errors}");
+    for name in ["tipoff.1", "tipoff-status.1", "tipoff-dispatch.1", "tipoff-dlq-replay.1"] {
+        let page = std::fs::read_to_string(folder.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(page.contains(".TH") && page.contains(".SH SYNOPSIS"), "{name}: {page}");
+    }
+    let (code, page, _) = run(&["man"]);
+    assert!(code == Some(0) && page.contains(".TH tipoff"), "{page}");
+    let (code, _, errors) = run(&["man", "/dev/null/x"]);
+    assert!(code == Some(2) && errors.contains("/dev/null/x"), "{errors}");
+}
