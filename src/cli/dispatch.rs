@@ -68,18 +68,20 @@ impl DispatchNode {
                 json!({ "sent": false, "would_send": is_sent, "messages": messages, "foreseen": foreseen, "then": then })
             );
         } else {
-            self.print(&key, &ahead, &messages, is_sent);
+            let node = ahead.foreseen.node.as_ref().map(|standing| &standing.node);
+            let needing = node.into_iter().flat_map(|node| graph.dependents(node)).map(|(id, _)| id.as_str()).collect();
+            self.print(&key, &ahead, &messages, needing);
         }
         Ok(verdict)
     }
 
-    fn print(&self, key: &PartitionKey, ahead: &Ahead, messages: &[Value], is_sent: bool) {
+    fn print(&self, key: &PartitionKey, ahead: &Ahead, messages: &[Value], needing: Vec<&str>) {
         let (paint, date) = (Paint::stdout(), key.date);
         let Ahead { foreseen, then, .. } = ahead;
         let standing = foreseen.node.as_ref();
         let node = standing.map_or(self.node.as_str(), |standing| standing.node.as_str());
         let head = paint.strong(&format!("{node} {date}"));
-        if !is_sent {
+        if messages.is_empty() || foreseen.stopped.is_some() {
             say!("{head}: {}", paint.bad("nothing would be sent"));
             if let Some(stop) = &foreseen.stopped {
                 say!("  {}", harmless(&stop.to_string()));
@@ -115,7 +117,14 @@ impl DispatchNode {
             say!("  {}: {} → {}", moved.node, moved.from, moved.to);
         }
         match names(then).as_slice() {
-            [] => say!("  once it has succeeded, nothing follows at once"),
+            [] => {
+                let needing = if needing.is_empty() {
+                    "nothing needs it".to_owned()
+                } else {
+                    format!("what needs it: {}", needing.join(", "))
+                };
+                say!("  once it has succeeded, nothing follows at once; {needing}");
+            }
             follow => say!("  once it has succeeded, these follow: {}", follow.join(", ")),
         }
         say!("To send it: tipoff dispatch {node} {date} --apply --reason WHY");

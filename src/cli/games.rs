@@ -1,5 +1,7 @@
 //! `games`: the games of a date, how the schedule and operators know them, and what each is short of.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -60,6 +62,7 @@ impl Games {
             games.len(),
             shown(read_at)
         );
+        let all = short_of_all(&games);
         for game in &games {
             say!("  {}", line(game, &graph.zone, now));
             if let Some(word) = day.partition.overrides.get(&game.game).filter(|word| now < word.until) {
@@ -71,14 +74,34 @@ impl Games {
             {
                 say!("      the schedule has it as {}", word(schedule.status));
             }
-            let short = game.short_of.iter().filter_map(|(node, short)| Some(format!("{node} {}", short.as_ref()?)));
-            let short: Vec<String> = short.collect();
+            let short: Vec<String> = shortages(game).filter(|short| !all.contains(short)).collect();
             if !short.is_empty() && game.status.is_played() {
                 say!("      short of {}", paint.dim(&short.join(", ")));
             }
         }
+        if !all.is_empty() {
+            let all: Vec<String> = all.into_iter().collect();
+            say!("  each of them is short of {}", paint.dim(&all.join(", ")));
+        }
         Ok(verdict)
     }
+}
+
+/// What a game is short of, in words.
+fn shortages(game: &GameView) -> impl Iterator<Item = String> {
+    game.short_of.iter().filter_map(|(node, short)| Some(format!("{node} {}", short.as_ref()?)))
+}
+
+/// What every game that is played is short of to the same degree, where there is more than one.
+fn short_of_all(games: &[GameView]) -> BTreeSet<String> {
+    let mut played = games.iter().filter(|game| game.status.is_played());
+    let (Some(first), true) = (played.next(), games.iter().filter(|game| game.status.is_played()).count() > 1) else {
+        return BTreeSet::new();
+    };
+    played.fold(shortages(first).collect(), |all, game| {
+        let own: BTreeSet<String> = shortages(game).collect();
+        all.intersection(&own).cloned().collect()
+    })
 }
 
 fn word(status: crate::domain::event::GameStatus) -> String {

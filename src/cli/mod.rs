@@ -60,6 +60,7 @@ struct Cli {
 
 /// Options every command understands.
 #[derive(Args, Clone)]
+#[command(next_help_heading = "Common options")]
 struct Common {
     /// The messaging topology [default: ./topics.yaml if there, else the built-in one]
     #[arg(long, global = true, env = "TIPOFF_TOPICS", value_name = "FILE")]

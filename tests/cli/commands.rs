@@ -1,4 +1,4 @@
-//! `runs`, `games`, `dispatch`, `man`: on a running service, with what processors and a schedule have told it.
+//! `runs`, `games`, `dispatch`, `force`, `skip`, `retry`, `gaps`, `backfill`, `man`: on a running service, with what processors and a schedule have told it.
 
 use serde_json::{Value, json};
 
@@ -156,6 +156,66 @@ async fn a_dispatch_is_shown_before_it_is_sent_and_sent_once() {
         let (code, _, errors) = at(&service, wrong);
         assert!(code == Some(2) && errors.contains(words), "{wrong:?}: {errors}");
     }
+}
+
+#[tokio::test]
+async fn a_word_of_an_operator_is_journaled_shown_and_taken_back() {
+    let service = prepared().await;
+    let said = |arguments: &[&str]| at(&service, &[arguments, &["--reason", "ann knows", "--actor", "ann"]].concat());
+    let why = || json_at(&service, &["why", "predictions", "today"]).1;
+    let forced = said(&["force", "today", "predictions", "--past", "ml_feature_store", "--for", "2h"]);
+    assert!(forced.0 == Some(0) && forced.1.contains("no longer stands in the way of predictions until"), "{forced:?}");
+    assert_eq!(why()["node"]["forced"][0][0], "ml_feature_store", "{}", why());
+    assert_eq!(why()["node"]["forced"][0][1]["reason"], "ann knows");
+    assert_eq!(said(&["resume", "today", "predictions", "--input", "ml_feature_store"]).0, Some(0));
+    assert_eq!(why()["node"]["forced"], Value::Null);
+    let (code, _, errors) = said(&["force", "today", "predictions", "--past", "ml_feature_stor"]);
+    assert!(code == Some(2) && errors.contains("ml_feature_store"), "{errors}");
+
+    assert_eq!(said(&["skip", "today", "predictions"]).0, Some(0));
+    assert_eq!(
+        (&why()["node"]["state"], &why()["node"]["skipped_for"]),
+        (&json!("skipped"), &json!("ann knows, by ann"))
+    );
+    assert_eq!(said(&["resume", "today", "predictions"]).0, Some(0));
+    assert_eq!(why()["node"]["state"], "waiting");
+    let (code, text, _) = said(&["retry", "today", "predictions"]);
+    assert!(code == Some(0) && text.contains("predictions waits"), "{text}");
+    assert_eq!(service.journal().iter().filter(|entry| entry.contains("ann knows")).count(), 5);
+}
+
+#[tokio::test]
+async fn what_is_missing_is_listed_planned_started_and_ended() {
+    let service = Running::serve(&[]);
+    for (day, there) in [("2026-01-20", 1), ("2026-01-21", 0), ("2026-01-22", 0), ("2026-01-23", 1)] {
+        let game = json!({ "game_id": "0022500001", "away": "BOS", "home": "NYK", "tip": format!("{day}T23:00:00Z"), "status": "final" });
+        let rows = json!({ "pipeline": "nba", "report": "schedule", "date": day, "rows": [game] });
+        assert_eq!(service.post("/v1/reports", None, &rows).await.0, 200);
+        let told = json!({ "pipeline": "nba", "node": "p2_nbacom_gamebook_pdf", "date": day, "observed": there, "expected": 1 });
+        assert_eq!(service.post("/v1/coverage", None, &told).await.0, 200);
+    }
+    let span = ["--from", "2026-01-20", "--until", "2026-01-23", "--node", "p2_nbacom_gamebook_pdf"];
+    let (code, found) = json_at(&service, &[&["gaps"][..], &span].concat());
+    assert_eq!(code, Some(1), "{found}");
+    let gap = &found["gaps"][0];
+    assert_eq!(
+        (&gap["from"], &gap["until"], &gap["days"]),
+        (&json!("2026-01-21"), &json!("2026-01-22"), &json!(2)),
+        "{found}"
+    );
+    let words = ["--reason", "the files were late", "--actor", "ann"];
+    let (code, planned) = json_at(&service, &[&["backfill", "plan"][..], &span, &["--actor", "ann"]].concat());
+    assert_eq!(code, Some(0), "{planned}");
+    let plan = planned["plan"]["id"].as_str().or(planned["id"].as_str()).unwrap_or_else(|| panic!("{planned}"));
+    assert_eq!(at(&service, &["backfill", "status", plan]).0, Some(0));
+    assert_eq!(at(&service, &[&["backfill", "run", plan][..], &words].concat()).0, Some(0));
+    let (_, text, _) = at(&service, &["backfill", "status", plan]);
+    assert!(text.contains("running"), "{text}");
+    assert_eq!(at(&service, &[&["backfill", "cancel", plan][..], &words].concat()).0, Some(0));
+    let (code, _, errors) = at(&service, &[&["backfill", "run", plan][..], &words].concat());
+    assert!(code == Some(2) && errors.contains("cancelled"), "what is cancelled is not run: {errors}");
+    let (code, _, errors) = at(&service, &["gaps", "--node", "p2_nbacom_gamebok_pdf"]);
+    assert!(code == Some(2) && errors.contains("p2_nbacom_gamebook_pdf"), "{errors}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod commands;
 mod dlq;
+mod operations;
 mod replay;
 #[path = "../support/running.rs"]
 mod running;
