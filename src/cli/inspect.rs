@@ -1,7 +1,9 @@
 //! `status`, `why`, `timeline`: read straight from the store, so they work whether or not the service runs.
 
 use std::io::IsTerminal;
+use std::iter::Peekable;
 use std::sync::Arc;
+use std::vec::IntoIter;
 
 use clap::Args;
 use jiff::Timestamp;
@@ -18,8 +20,8 @@ use crate::desk::{ask, course, day, words};
 use crate::domain::effect::Alert;
 use crate::domain::graph::Graph;
 use crate::domain::id::{NodeId, PartitionKey, PipelineId};
-use crate::domain::stop::Stops;
-use crate::domain::time::{Now, after, shown};
+use crate::domain::stop::{BELONGS_FOR, Stops};
+use crate::domain::time::{self, Now, after, shown};
 use crate::domain::view::{self, PartitionView};
 pub use crate::domain::words::harmless;
 use crate::engine::watch::ABSENT_AFTER;
@@ -357,12 +359,27 @@ impl Timeline {
         if !common.json {
             say!("{}", paint.strong(&format!("{key} ({})", zone(desk.graph()))));
         }
-        let mut after = 0;
+        let (_, stops) = desk.store.kept::<Stops>().await.map_err(Fault::unusable)?;
+        let mut turns = Vec::new().into_iter().peekable();
+        let tell_until = |until: Timestamp, turns: &mut Peekable<IntoIter<(Timestamp, String)>>| {
+            while let Some((at, line)) = turns.next_if(|(at, _)| *at <= until) {
+                if common.json {
+                    say!("{}", json!({ "at": at, "line": line }));
+                } else {
+                    say!("{}  {}", paint.dim(&shown(at)), harmless(&line));
+                }
+            }
+        };
+        let (mut after, mut last_at) = (0, None);
         loop {
             let entries = desk.store.journal(Some(&key), after, PAGE).await.map_err(Fault::unusable)?;
-            let Some(last) = entries.last() else { break };
-            after = last.seq;
+            let (Some(first), Some(last)) = (entries.first(), entries.last()) else { break };
+            if last_at.is_none() {
+                turns = stops.turns(&desk.pipeline, first.now.at, desk.now.at).into_iter().peekable();
+            }
+            (after, last_at) = (last.seq, Some(last.now.at));
             for entry in &entries {
+                tell_until(entry.now.at, &mut turns);
                 if common.json {
                     say!("{}", json!(entry));
                 } else {
@@ -371,6 +388,10 @@ impl Timeline {
                     }
                 }
             }
+        }
+        // What is held after the last that happened may be why nothing happens.
+        if let Some(last) = last_at {
+            tell_until(time::after(last, BELONGS_FOR), &mut turns);
         }
         Ok(Verdict::Holds)
     }

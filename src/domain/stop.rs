@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::id::PipelineId;
@@ -13,6 +13,9 @@ use super::time::shown;
 
 /// Past stops that are kept, for whoever asks later who it was.
 const PAST_MAX: usize = 100;
+
+/// How long after the last that happened on a date a hold of the whole pipeline still belongs to it.
+pub const BELONGS_FOR: SignedDuration = SignedDuration::from_hours(24);
 
 /// One stop.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -72,6 +75,23 @@ impl Stops {
         &self.past
     }
 
+    /// What began and what ended to hold a pipeline between two instants, both included, in words, the earliest first.
+    #[must_use]
+    pub fn turns(&self, pipeline: &PipelineId, from: Timestamp, until: Timestamp) -> Vec<(Timestamp, String)> {
+        let mut turns = Vec::new();
+        for stop in self.past.iter().chain(self.standing.values()).filter(|stop| stop.pipeline == *pipeline) {
+            turns.push((stop.from, format!("held      the whole pipeline: {stop}")));
+            let end = stop.until.map(|at| match &stop.ended_by {
+                Some((actor, reason)) => (at, format!("resumed   the whole pipeline by {actor}: {reason}")),
+                None => (at, format!("resumed   the whole pipeline: the hold of {} is over", stop.actor)),
+            });
+            turns.extend(end);
+        }
+        turns.retain(|(at, _)| (from..=until).contains(at));
+        turns.sort_by_key(|(at, _)| *at);
+        turns
+    }
+
     /// Holds a pipeline; what held it before is replaced.
     pub fn hold(&mut self, stop: Stop) {
         self.end(&stop.pipeline.clone(), (&stop.actor, &stop.reason), stop.from);
@@ -90,5 +110,38 @@ impl Stops {
         let surplus = self.past.len().saturating_sub(PAST_MAX);
         self.past.drain(..surplus);
         held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(hour: &str) -> Timestamp {
+        format!("2026-01-23T{hour}:00Z").parse().unwrap()
+    }
+
+    fn stop(from: &str, until: Option<&str>) -> Stop {
+        let (actor, reason) = ("ann".to_owned(), "services are deployed".to_owned());
+        Stop { pipeline: "nba".into(), actor, reason, from: at(from), until: until.map(at), ended_by: None }
+    }
+
+    #[test]
+    fn what_held_a_pipeline_is_told_in_order_with_who_ended_it() {
+        let mut stops = Stops::default();
+        stops.hold(stop("15:00", Some("16:00")));
+        // It ends by itself, and nobody says so; the next one is ended by hand.
+        stops.hold(stop("17:00", None));
+        assert!(stops.end(&"nba".into(), ("bob", "done"), at("17:20")));
+        let told = |from, until| -> Vec<String> {
+            stops.turns(&"nba".into(), at(from), at(until)).into_iter().map(|(_, line)| line).collect()
+        };
+        let all = told("15:00", "18:00");
+        assert_eq!(all.len(), 4, "{all:?}");
+        assert!(all[0].starts_with("held ") && all[0].contains("ann until 2026-01-23 16:00:00Z"), "{all:?}");
+        assert_eq!(all[1], "resumed   the whole pipeline: the hold of ann is over");
+        assert_eq!(all[3], "resumed   the whole pipeline by bob: done");
+        assert_eq!(told("15:30", "16:30"), &all[1..2]);
+        assert_eq!(stops.turns(&"mlb".into(), at("15:00"), at("18:00")), []);
     }
 }

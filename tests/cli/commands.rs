@@ -182,6 +182,13 @@ async fn a_word_of_an_operator_is_journaled_shown_and_taken_back() {
     let (code, text, _) = said(&["retry", "today", "predictions"]);
     assert!(code == Some(0) && text.contains("predictions waits"), "{text}");
     assert_eq!(service.journal().iter().filter(|entry| entry.contains("ann knows")).count(), 5);
+    // The whole pipeline is held beside the dates, and shows in the course of each.
+    assert_eq!(said(&["hold", "all", "--for", "1h"]).0, Some(0));
+    let (_, text, _) = at(&service, &["timeline", "today"]);
+    assert!(
+        text.contains("requested skip predictions by ann") && text.contains("held      the whole pipeline"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use super::{Frame, Named, Refresh, Shown, Tab, opened};
 use crate::desk::course::{Course, Span};
 use crate::desk::day::{self, Day};
 use crate::domain::id::NodeId;
+use crate::domain::stop::{BELONGS_FOR, Stops};
 use crate::domain::time::after;
 use crate::http::App;
 
@@ -27,6 +28,8 @@ pub async fn page(State(app): State<App>, named: Named<(String, String)>) -> Sho
     let (frame, date) = opened(&app, named).await?;
     let day = frame.day(date).await?;
     let course = app.screen.courses.of(&*app.engine.store, &frame.key(date)).await?;
+    let (_, stops) = app.engine.store.kept::<Stops>().await?;
+    let lines = lines(&course, &stops, &frame);
     let rows: Vec<(&NodeId, &Vec<Span>)> =
         frame.graph.order.iter().filter_map(|id| course.spans.get_key_value(id)).collect();
     let body = html! {
@@ -52,16 +55,26 @@ pub async fn page(State(app): State<App>, named: Named<(String, String)>) -> Sho
             h2 id="lines" { "What happened, the latest first" }
             @if course.is_cut { p class="warn" { "There is more than is shown: the day's journal is longer than what is followed." } }
             ol class="log" reversed {
-                @for (at, line) in course.lines.iter().rev().take(LINES_SHOWN) {
+                @for (at, line) in lines.iter().rev().take(LINES_SHOWN) {
                     li { (moment(&frame.graph.zone, *at, frame.now)) " " span class="line" { (text(line, 500)) } }
                 }
             }
-            @if course.lines.len() > LINES_SHOWN {
+            @if lines.len() > LINES_SHOWN {
                 p class="dim" { "Earlier: " code { "tipoff timeline " (date) } " or " code { "/v1/pipelines/…/timeline" } }
             }
         }
     };
     Ok(frame.page((Tab::Timeline, Refresh::Live), (&format!("Timeline {date}"), Some(date)), &body))
+}
+
+/// What happened on the date, and what held its whole pipeline meanwhile, the earliest first.
+fn lines(course: &Course, stops: &Stops, frame: &Frame<'_>) -> Vec<(Timestamp, String)> {
+    let mut lines: Vec<(Timestamp, String)> = course.lines.iter().cloned().collect();
+    if let (Some(from), Some((last, _))) = (course.begun, lines.last()) {
+        lines.extend(stops.turns(&frame.pipeline, from, after(*last, BELONGS_FOR)));
+        lines.sort_by_key(|(at, _)| *at);
+    }
+    lines
 }
 
 /// From when until when, and the way from an instant to a place.
