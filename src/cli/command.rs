@@ -15,14 +15,14 @@ use super::say::say;
 use super::{Common, Fault, Verdict, backend, dates, graph};
 use crate::clock::Clock;
 use crate::desk::ask::{self, Asked, Verb};
-use crate::domain::event::{Command, EdgeRule, Event, GameStatus, Request};
+use crate::domain::event::{Command, EdgeRule, Event, GameStatus, Request, RunWord};
 use crate::domain::graph::{DayTime, Graph};
 use crate::domain::id::{NodeId, PartitionKey, PipelineId, UnitId};
 use crate::domain::partition::Recorded;
 use crate::domain::stop::Stop;
 use crate::domain::time::{Now, after, shown};
 use crate::domain::view::{self, PartitionView};
-use crate::domain::words;
+use crate::domain::words::{self, harmless};
 use crate::engine::{Engine, Settings};
 
 /// What every request says.
@@ -303,7 +303,7 @@ pub(super) async fn request(common: &Common, date: &str, asked: &Asked<'_>, word
     ask_of(common, date, words, |graph, date, now| asked.command(graph, date, now).map_err(Fault::usage)).await
 }
 
-async fn ask_of(
+pub(super) async fn ask_of(
     common: &Common,
     date: &str,
     words: &Words,
@@ -365,6 +365,16 @@ fn report(key: &PartitionKey, request: &Request, recorded: Recorded) {
                 None => format!("{input} counts for {node} as declared"),
             }
         }
+        Command::Execution { node, run, word } => {
+            let run = harmless(run.as_str());
+            match word {
+                RunWord::GiveUp => {
+                    format!("{run} is given up: {node} may be tried again, and nothing that run still says counts")
+                }
+                RunWord::Finalize => format!("{run} of {node} is to be closed with what it has done"),
+                RunWord::Continue => format!("{run} of {node} has its whole patience again"),
+            }
+        }
         Command::Override { game, until, .. } if *until <= request.at => {
             format!("{game} is as the schedule says")
         }
@@ -377,7 +387,12 @@ fn report(key: &PartitionKey, request: &Request, recorded: Recorded) {
         Recorded::Superseded => {
             say!("{key}: nothing changed; something newer is known, see `tipoff timeline {}`", key.date)
         }
-        Recorded::Rejected => say!("{key}: refused; tipoff does not run sources, their producers do"),
+        Recorded::Rejected => match &request.command {
+            Command::Execution { node, .. } => {
+                say!("{key}: refused; the progress of {node} is not watched, so nothing of it is closed or continued")
+            }
+            _ => say!("{key}: refused; tipoff does not run sources, their producers do"),
+        },
         Recorded::Duplicate | Recorded::Fenced | Recorded::Future => say!("{key}: nothing changed"),
     }
 }

@@ -20,8 +20,10 @@ mod graph;
 mod impact;
 mod inspect;
 mod load;
+mod locks;
 mod monitor;
 mod paint;
+mod reconcile;
 mod replay;
 mod run;
 mod runs;
@@ -141,6 +143,12 @@ enum Command {
     Games(games::Games),
     /// Who is at work; with --stuck, --failed or --storm: what wants somebody's eye, and exits 1 where something does
     Runs(runs::Runs),
+    /// What is believed of a date beside what the warehouse says of it; exits 1 where they differ
+    Reconcile(reconcile::Reconcile),
+    /// Who occupies a node, and until when that is believed
+    Locks(locks::Locks),
+    /// Batches that stand still: how far they are, and a word on how they go on
+    Batch(locks::Batch),
     /// Whether every game of a date has enough predictions; exits 1 where one has not
     Coverage(monitor::GameCoverage),
     /// When each node of a date will be ready, and what will stand at each game's deadline; exits 1 where too little will
@@ -315,6 +323,9 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Games(games) => games.run(common).await,
         Command::Runs(runs) => runs.run(common).await,
         Command::Dispatch(dispatch) => dispatch.run(common).await,
+        Command::Reconcile(reconcile) => reconcile.run(common).await,
+        Command::Locks(locks) => locks.run(common).await,
+        Command::Batch(batch) => batch.run(common).await,
         Command::Coverage(coverage) => coverage.run(common).await,
         Command::Forecast(forecast) => forecast.run(common).await,
         Command::Gaps(gaps) => gaps.run(common).await,

@@ -317,6 +317,15 @@ pub enum Command {
         /// When that ends by itself.
         until: Option<Timestamp>,
     },
+    /// Know of an execution what its heartbeats do not say.
+    Execution {
+        /// Whose.
+        node: NodeId,
+        /// Which.
+        run: RunId,
+        /// What.
+        word: RunWord,
+    },
     /// Know a game better than the schedule does, until the feed says that it is over.
     Override {
         /// Which game.
@@ -328,6 +337,29 @@ pub enum Command {
         /// When this ends by itself.
         until: Timestamp,
     },
+}
+
+/// What an operator says of an execution that is alive as far as its heartbeats tell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunWord {
+    /// It is dead: it is fenced, its lock is let go, and its node may be tried again.
+    GiveUp,
+    /// It will not come on: its processor is asked to close it, as at its threshold.
+    Finalize,
+    /// It will come on: its patience begins anew.
+    Continue,
+}
+
+impl RunWord {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::GiveUp => "give up",
+            Self::Finalize => "finalize",
+            Self::Continue => "continue",
+        }
+    }
 }
 
 /// What an operator says of one of a node's inputs.
@@ -349,6 +381,7 @@ impl Command {
             | Self::Backfill { node, .. }
             | Self::Withdraw { node, .. }
             | Self::Skip { node }
+            | Self::Execution { node, .. }
             | Self::Edge { node, .. } => Some(node),
             Self::Override { .. } => None,
         }
@@ -367,6 +400,7 @@ impl std::fmt::Display for Command {
             Self::Edge { rule: Some(EdgeRule::Hold), .. } => "hold",
             Self::Edge { rule: Some(EdgeRule::Force), .. } => "force",
             Self::Edge { rule: None, .. } => "resume",
+            Self::Execution { word, .. } => word.as_str(),
             Self::Override { .. } => "override",
         })?;
         match (self.node(), self) {
@@ -379,6 +413,7 @@ impl std::fmt::Display for Command {
         }
         match self {
             Self::Backfill { plan, .. } => write!(f, " for {plan}"),
+            Self::Execution { run, .. } => write!(f, " run {run}"),
             Self::Hold { until: Some(until), .. }
             | Self::Edge { until: Some(until), .. }
             | Self::Override { until, .. } => write!(f, " until {until}"),

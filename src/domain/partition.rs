@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::calendar::{Override, Schedule};
 use super::effect::{Cause, Severity};
-use super::event::{CheckAnswer, EdgeRule, Foretold, Note, Request, Upstream};
+use super::event::{CheckAnswer, EdgeRule, Foretold, Note, Request, RunWord, Upstream};
 use super::evidence::{Evidence, Version};
 use super::id::{AlertKey, Attempt, CheckId, DispatchId, NodeId, PartitionKey, PlanId, RequestId, RunId, UnitId};
 use super::rate::Rate;
@@ -333,6 +333,29 @@ pub struct Run {
     /// When its processor was asked to close it, because it did not come on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closing_at: Option<Timestamp>,
+    /// What an operator knows of it that its heartbeats do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word: Option<Word>,
+}
+
+/// An operator's word on an execution.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Word {
+    /// What.
+    pub word: RunWord,
+    /// Who says so.
+    pub actor: Arc<str>,
+    /// Why.
+    pub reason: Arc<str>,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Run {
+    /// Whether an operator has said that of it.
+    pub fn is_said(&self, word: RunWord) -> bool {
+        self.word.as_ref().is_some_and(|said| said.word == word)
+    }
 }
 
 /// How an execution ended.

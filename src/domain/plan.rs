@@ -23,7 +23,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::calendar::overlong;
 use super::effect::{Cause, Dispatch, Effect, Manifest, Severity};
-use super::event::Upstream;
+use super::event::{RunWord, Upstream};
 use super::evidence::Extant;
 use super::failure;
 use super::graph::{Graph, Heartbeats, Kind, Node, Offset, Rebuild, Task, Unit};
@@ -365,14 +365,14 @@ impl Walk<'_> {
         })
     }
 
-    /// Fences runs that have been silent too long.
+    /// Fences runs that have been silent too long, and those that an operator gives up.
     fn silence(&mut self, facts: &mut Facts, node: &Node) {
         let dead: Vec<RunId> = facts
             .runs
             .iter()
             .filter(|(_, run)| {
                 let deadline = after(run.last, node.liveness.dead_after);
-                let silent = self.now.silent_until(deadline);
+                let silent = self.now.silent_until(deadline) || run.is_said(RunWord::GiveUp);
                 if !silent {
                     let stale = after(run.last, node.liveness.stale_after);
                     self.wake.at(if self.now.silent_until(stale) { deadline } else { stale });
@@ -393,7 +393,9 @@ impl Walk<'_> {
                 continue;
             }
             let silence = self.now.at.duration_since(lost.last).as_secs() / 60;
-            let text = if lost.ended_unreported {
+            let text = if let Some(word) = lost.word.as_ref().filter(|word| word.word == RunWord::GiveUp) {
+                format!("given up by {}: {}", word.actor, word.reason)
+            } else if lost.ended_unreported {
                 format!("it ended {silence} minutes ago without a completion, and its rows are not there")
             } else {
                 format!("no heartbeat for {silence} minutes")

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::calendar::{Override, Schedule};
-use super::event::{Command, Completed, Delivery, EdgeRule, Event, Heartbeat, Outcome, Pulse, Request, Scheduled};
+use super::event::{
+    Command, Completed, Delivery, EdgeRule, Event, Heartbeat, Outcome, Pulse, Request, RunWord, Scheduled,
+};
 use super::evidence::{Claim, Extent};
 use super::graph::{Graph, Kind};
 use super::id::{Attempt, DispatchId, NodeId, RunId};
 use super::partition::{
     CheckTaken, EdgeWord, End, Failure, FailureKind, Hold, LIVE_RUNS_MAX, NOTES_MAX, Node, OVERRIDES_MAX, Partition,
-    REQUESTS_MAX, Recorded, Run, Starter, State, Way, Wish, end,
+    REQUESTS_MAX, Recorded, Run, Starter, State, Way, Wish, Word, end,
 };
 
 /// Why a node is skipped on a date without games.
@@ -406,6 +408,7 @@ fn pulse(graph: &Graph, partition: &mut Partition, heartbeat: &Heartbeat, is_tas
                 progressed_at: at,
                 ended_unreported,
                 closing_at: None,
+                word: None,
             };
             node.runs.insert(heartbeat.run.clone(), run);
             if node.runs.len() > LIVE_RUNS_MAX {
@@ -487,6 +490,7 @@ fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recor
         Command::Retry { node }
         | Command::Backfill { node, .. }
         | Command::Withdraw { node, .. }
+        | Command::Execution { node, .. }
         | Command::Skip { node } => Some(node),
         // A gate has inputs like any other node.
         Command::Edge { node, input, rule, .. } => {
@@ -507,6 +511,12 @@ fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recor
     }
     if let Command::Retry { node } | Command::Backfill { node, .. } = &request.command
         && graph.node(node.as_str()).is_some_and(|node| node.dispatchable().is_none())
+    {
+        return Recorded::Rejected;
+    }
+    // Only a run whose progress is watched can be closed, or given more time.
+    if let Command::Execution { node, word: RunWord::Finalize | RunWord::Continue, .. } = &request.command
+        && graph.node(node.as_str()).is_some_and(|node| node.liveness.stall.is_none())
     {
         return Recorded::Rejected;
     }
@@ -579,6 +589,17 @@ fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recor
             let by =
                 Hold { actor: request.actor.clone(), reason: request.reason.clone(), at: request.at, until: *until };
             edges.insert(input.clone(), EdgeWord { rule: *rule, by });
+        }
+        Command::Execution { node, run, word } => {
+            let Some(run) = partition.node_mut(node).runs.get_mut(run) else { return Recorded::Superseded };
+            if run.word.as_ref().is_some_and(|said| said.at > request.at) {
+                return Recorded::Superseded;
+            }
+            if *word == RunWord::Continue {
+                run.progressed_at = run.progressed_at.max(request.at);
+            }
+            let (actor, reason) = (request.actor.clone(), request.reason.clone());
+            run.word = Some(Word { word: *word, actor, reason, at: request.at });
         }
         Command::Override { game, status, tip, until } => {
             let known = Override {

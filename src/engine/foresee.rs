@@ -84,7 +84,7 @@ pub struct Ahead {
 }
 
 impl Asked {
-    fn of(sent: &Dispatch) -> Self {
+    pub(super) fn of(sent: &Dispatch) -> Self {
         Self {
             id: sent.id.clone(),
             node: sent.node.clone(),

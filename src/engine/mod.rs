@@ -37,6 +37,7 @@ pub mod notify;
 pub mod once;
 pub mod pace;
 pub mod recipient;
+pub mod reconcile;
 pub mod relay;
 pub mod run;
 pub mod step;

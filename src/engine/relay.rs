@@ -21,7 +21,7 @@ use crate::domain::id::{AlertKey, CheckId, NodeId, PartitionKey};
 use crate::domain::partition::State;
 use crate::domain::time::{after, shown};
 use crate::pipeline::Pipeline;
-use crate::port::{Answer, BusError, Delivered, OutboxEntry, StoreError};
+use crate::port::{Answer, BusError, Delivered, OutboxEntry, StoreError, Warehouse};
 use crate::wire::dispatch::{Target, render};
 
 /// Entries looked at in one round.
@@ -187,15 +187,7 @@ impl Engine {
             Effect::Alert(alert) => self.bus.alert(alert).await.map_err(Failure::from),
             Effect::Observe { date, node } => {
                 let key = PartitionKey { pipeline: entry.key.pipeline.clone(), date: *date };
-                let (coverage, units, not_kept) = match self.warehouse.coverage(&key.pipeline, node, *date, now).await {
-                    Answer::Known { coverage, units } => (Some(coverage), units, false),
-                    Answer::Unknown(why) => {
-                        tracing::warn!(partition = %key, node = %node, "coverage unknown: {why}");
-                        (None, Default::default(), false)
-                    }
-                    Answer::NotKept => (None, Default::default(), true),
-                };
-                let observed = Observed { node: node.clone(), coverage, units, not_kept, at: now };
+                let observed = observed(&*self.warehouse, &key, node, now).await;
                 self.tell(&key, Event::Observed(observed)).await
             }
             Effect::Check { node, check } => {
@@ -470,6 +462,19 @@ impl Engine {
         };
         self.alert(alert).await;
     }
+}
+
+/// What the warehouse says of a node's output.
+pub(super) async fn observed(warehouse: &dyn Warehouse, key: &PartitionKey, node: &NodeId, now: Timestamp) -> Observed {
+    let (coverage, units, not_kept) = match warehouse.coverage(&key.pipeline, node, key.date, now).await {
+        Answer::Known { coverage, units } => (Some(coverage), units, false),
+        Answer::Unknown(why) => {
+            tracing::warn!(partition = %key, node = %node, "coverage unknown: {why}");
+            (None, Default::default(), false)
+        }
+        Answer::NotKept => (None, Default::default(), true),
+    };
+    Observed { node: node.clone(), coverage, units, not_kept, at: now }
 }
 
 /// Whether an effect has been refused for so long that people should know.

@@ -141,6 +141,7 @@ mod tests {
             progressed_at: last,
             ended_unreported: false,
             closing_at: None,
+            word: None,
         };
         let mut partition = Partition::new(PartitionKey::new("nba", "2026-01-23".parse().unwrap()));
         let node = partition.nodes.entry("player_game_summary".into()).or_default();

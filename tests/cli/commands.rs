@@ -1,4 +1,4 @@
-//! `runs`, `games`, `dispatch`, `force`, `skip`, `retry`, `gaps`, `backfill`, `man`: on a running service, with what processors and a schedule have told it.
+//! `runs`, `games`, `dispatch`, `force`, `skip`, `retry`, `gaps`, `backfill`, `reconcile`, `locks`, `batch`, `man`: on a running service, with what processors and a schedule have told it.
 
 use serde_json::{Value, json};
 
@@ -223,6 +223,93 @@ async fn what_is_missing_is_listed_planned_started_and_ended() {
     assert!(code == Some(2) && errors.contains("cancelled"), "what is cancelled is not run: {errors}");
     let (code, _, errors) = at(&service, &["gaps", "--node", "p2_nbacom_gamebok_pdf"]);
     assert!(code == Some(2) && errors.contains("p2_nbacom_gamebook_pdf"), "{errors}");
+}
+
+#[tokio::test]
+async fn what_is_believed_is_compared_with_what_is_there() {
+    let service = Running::serve(&[]);
+    let day = today().to_string();
+    let there = async |node: &str, observed: u32| {
+        let told = json!({ "pipeline": "nba", "node": node, "date": day, "observed": observed, "expected": 10 });
+        assert_eq!(service.post("/v1/coverage", None, &told).await.0, 200);
+    };
+    let done = completion("PlayerGameSummaryProcessor", "phase_3_analytics", "r1", "success");
+    assert!(service.publish("nba-phase3-analytics-complete", &done).await.is_success());
+    assert_eq!(json_at(&service, &["status"]).1["nodes"].as_array().map(Vec::is_empty), Some(false));
+    // It said that it was done, and hardly anything is there; of another one all is there, and nobody said so.
+    there("player_game_summary", 1).await;
+    there("p2_nbacom_gamebook_pdf", 10).await;
+    let journal = service.journal().len();
+    let (code, found) = json_at(&service, &["reconcile", "today"]);
+    assert_eq!(code, Some(1), "{found}");
+    let differences = found["reconciled"]["differences"].as_array().unwrap();
+    let of = |node: &str| differences.iter().find(|found| found["node"] == node).unwrap_or_else(|| panic!("{found}"));
+    assert_eq!(of("player_game_summary")["is_short"], true, "{found}");
+    assert_eq!(service.journal().len(), journal, "a comparison changes nothing");
+    let (_, text, _) = at(&service, &["reconcile", "today"]);
+    assert!(text.contains("player_game_summary: believed succeeded") && text.contains("With --apply"), "{text}");
+    let (code, text, errors) = at(&service, &["reconcile", "today", "--apply"]);
+    assert!(code == Some(0) && text.contains("The date follows what is there"), "{text}{errors}");
+    let (code, text, _) = at(&service, &["reconcile", "today"]);
+    assert!(code == Some(0) && text.contains("what is believed of them is so"), "{text}");
+    let (code, _, errors) = at(&service, &["reconcile", "2035-01-01"]);
+    assert!(code == Some(2) && errors.contains("too far from today"), "{errors}");
+}
+
+#[tokio::test]
+async fn a_lock_is_let_go_with_its_run_and_not_while_it_is_at_work() {
+    let service = Running::serve(&["--heartbeat-flush", "0s"]);
+    service.publish("nba-processor-heartbeats", &heartbeat("PlayerDailyCacheProcessor", "wedged", 3, 9)).await;
+    let (code, found) = json_at(&service, &["locks"]);
+    assert_eq!((code, &found["locks"][0]["run"]), (Some(0), &json!("wedged")), "{found}");
+    assert!(found["locks"][0]["dead_at"].as_str() > found["locks"][0]["stale_at"].as_str(), "{found}");
+    let words = ["--reason", "its machine is gone", "--actor", "ann"];
+    let release = ["locks", "release", "PlayerDailyCacheProcessor", "today"];
+    let (code, _, errors) = at(&service, &[&release[..], &words].concat());
+    assert!(code == Some(1) && errors.contains("may be at work") && errors.contains("--force"), "{errors}");
+    let (code, text, errors) = at(&service, &[&release[..], &words, &["--force"]].concat());
+    assert!(code == Some(0) && text.contains("wedged is given up"), "{text}{errors}");
+    assert_eq!(json_at(&service, &["locks", "today"]).1["locks"], json!([]));
+    let (_, failed) = json_at(&service, &["runs", "--failed"]);
+    assert_eq!(failed["failed"][0]["text"], "given up by ann: its machine is gone", "{failed}");
+    let (_, text, _) = at(&service, &["timeline", "today"]);
+    assert!(text.contains("requested give up player_daily_cache run wedged by ann: its machine is gone"), "{text}");
+    let (code, _, errors) = at(&service, &[&release[..], &words].concat());
+    assert!(code == Some(1) && errors.contains("nobody is at work on player_daily_cache"), "{errors}");
+    // What that run still says counts for nothing.
+    service.publish("nba-processor-heartbeats", &heartbeat("PlayerDailyCacheProcessor", "wedged", 9, 9)).await;
+    assert_eq!(json_at(&service, &["locks"]).1["locks"], json!([]));
+}
+
+#[tokio::test]
+async fn a_batch_is_listed_closed_and_given_time() {
+    let service = Running::serve(&["--heartbeat-flush", "0s"]);
+    for (name, run) in [("PredictionCoordinator", "batch_1"), ("PlayerDailyCacheProcessor", "no-batch")] {
+        service.publish("nba-processor-heartbeats", &heartbeat(name, run, 119, 136)).await;
+    }
+    let (_, found) = json_at(&service, &["batch", "list"]);
+    let [batch] = found["batches"].as_array().unwrap().as_slice() else { panic!("{found}") };
+    assert_eq!(
+        (&batch["run"], &batch["done"], &batch["batch"]["asked_at"]),
+        (&json!("batch_1"), &json!(119), &Value::Null)
+    );
+    let words = ["--reason", "they have no lines", "--actor", "ann"];
+    let of = |what: &'static str, node: &'static str| [&["batch", what, node, "today"][..], &words].concat();
+    assert_eq!(at(&service, &of("continue", "predictions")).0, Some(0));
+    let (code, text, errors) = at(&service, &of("finalize", "predictions"));
+    assert!(code == Some(0) && text.contains("batch_1 of predictions is to be closed"), "{text}{errors}");
+    let (_, found) = json_at(&service, &["batch", "list", "today"]);
+    assert!(found["batches"][0]["batch"]["asked_at"].is_string(), "its processor is asked at once: {found}");
+    let (_, text, _) = at(&service, &["batch", "list"]);
+    assert!(text.contains("asked to close at") && text.contains("ann said `finalize`"), "{text}");
+    for (wrong, words) in [
+        (of("finalize", "player_daily_cache"), "has no batches"),
+        (of("finalize", "export"), "nobody is at work on export"),
+        ([&of("continue", "predictions")[..], &["--run", "batch_2"]].concat(), "at work are batch_1"),
+    ] {
+        let (code, _, errors) = at(&service, &wrong);
+        assert!(code == Some(1) && errors.contains(words), "{wrong:?}: {errors}");
+    }
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use tipoff::domain::coverage::Coverage;
-use tipoff::domain::event::{Command, Completed, Delivery, Event, Heartbeat, Observed, Outcome, Pulse, Request};
+use tipoff::domain::event::{
+    Command, Completed, Delivery, Event, Heartbeat, Observed, Outcome, Pulse, Request, RunWord,
+};
 use tipoff::domain::evidence::Extent;
 use tipoff::domain::id::Attempt;
 use tipoff::domain::partition::{End, Ended, Node, Run, Starter, State};
@@ -82,7 +84,15 @@ fn states() -> Vec<(&'static str, Node)> {
         let mut node = Node { state, ..Node::default() };
         if matches!(node.state, State::Running { .. }) {
             let (first, last, progressed_at) = (since, since, since);
-            let run = Run { first, last, progress: (0, 0), progressed_at, ended_unreported: false, closing_at: None };
+            let run = Run {
+                first,
+                last,
+                progress: (0, 0),
+                progressed_at,
+                ended_unreported: false,
+                closing_at: None,
+                word: None,
+            };
             node.runs.insert("r1".into(), run);
         }
         if node.state != State::Waiting {
@@ -168,6 +178,10 @@ fn events() -> Vec<(&'static str, Event)> {
         ("request: resume", asked(Command::Resume { node: Some(node()) })),
         ("request: retry", asked(Command::Retry { node: node() })),
         ("request: skip", asked(Command::Skip { node: node() })),
+        (
+            "request: give its run up",
+            asked(Command::Execution { node: node(), run: "r1".into(), word: RunWord::GiveUp }),
+        ),
         ("the target refuses the dispatch", delivery(Some("404".into()))),
         ("the target takes the dispatch at last", delivery(None)),
         ("tick", Event::Tick),

@@ -4,6 +4,7 @@
 
 use super::super::coverage::Coverage;
 use super::super::effect::{Cause, Dispatch, Effect, Manifest, Severity};
+use super::super::event::RunWord;
 use super::super::evidence::{Claim, Extant, Extent};
 use super::super::graph::{Node, Stall};
 use super::super::id::RunId;
@@ -22,11 +23,20 @@ impl Walk<'_> {
         for (id, run) in standing {
             let close_at = after(run.progressed_at, stall.close_after);
             let over_at = after(run.progressed_at, stall.over_after);
-            if !self.now.silent_until(close_at) {
+            let is_finalized = run.is_said(RunWord::Finalize);
+            if !is_finalized && !self.now.silent_until(close_at) {
                 self.wake.at(close_at);
                 continue;
             }
-            if self.now.silent_until(over_at) {
+            let over_at = match (&run.word, run.closing_at) {
+                (Some(word), Some(asked_at)) if is_finalized && asked_at < word.at => self.now.at,
+                // It is left as long to close it as it has at the threshold.
+                (_, asked_at) if is_finalized => {
+                    after(asked_at.unwrap_or(self.now.at), stall.over_after.saturating_sub(stall.close_after))
+                }
+                _ => over_at,
+            };
+            if self.now.silent_until(over_at) || is_finalized && self.now.reached(over_at) {
                 self.end_stalled(partition, node, &id, &run);
                 continue;
             }
