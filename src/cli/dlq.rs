@@ -453,6 +453,7 @@ impl Replay {
             reason: self.reason.clone(),
             with: self.with.as_deref().map(file).transpose()?,
             per_second: self.per_second,
+            asked_at: None,
         })
     }
 

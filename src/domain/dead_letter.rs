@@ -173,7 +173,7 @@ pub struct Discarded {
 }
 
 /// Where a letter stands.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Somebody has to decide.
@@ -416,7 +416,7 @@ pub enum Reader {
 }
 
 /// Whether what a letter asked for is still wanted.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "standing", content = "why", rename_all = "snake_case")]
 pub enum Standing {
     /// It has not been done.

@@ -27,7 +27,7 @@ use crate::port::StoreError;
 use crate::wire::envelope::Content;
 
 pub(super) use keep::Keeping;
-pub use look::shown;
+pub use look::{read, shown};
 
 /// Letters read at once.
 const PAGE: usize = 500;
@@ -90,7 +90,7 @@ pub struct Selection {
 }
 
 /// A letter as people see it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Seen {
     /// What is kept of it.
     #[serde(flatten)]
@@ -109,7 +109,7 @@ pub struct Seen {
 }
 
 /// Letters that failed alike.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Group {
     /// The fingerprint of the cause.
     pub cause: String,
@@ -128,7 +128,7 @@ pub struct Group {
 }
 
 /// The ledger, as far as it was asked for.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Board {
     /// How many letters were meant.
     pub count: usize,
@@ -168,10 +168,12 @@ pub struct Order {
     pub with: Option<Vec<u8>>,
     /// Messages a second at most; 0 is no bound.
     pub per_second: u32,
+    /// When it was first asked for, where it may be asked for twice: what has been replayed since is not replayed once more.
+    pub asked_at: Option<Timestamp>,
 }
 
 /// What would be done with a letter, or was.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "result", content = "why", rename_all = "snake_case")]
 pub enum Verdict {
     /// It is to be replayed.
@@ -219,7 +221,7 @@ impl Verdict {
 }
 
 /// What became, or would become, of one letter.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outcome {
     /// Which.
     pub id: LetterId,
@@ -235,7 +237,7 @@ pub struct Outcome {
 }
 
 /// What a replay would do to one date.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Consequence {
     /// Which date.
     pub partition: PartitionKey,
@@ -250,7 +252,7 @@ pub struct Consequence {
 }
 
 /// What a replay would come to.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
     /// Each letter that is meant, the oldest first.
     pub letters: Vec<Outcome>,

@@ -1,17 +1,19 @@
-//! The dead letters, as `tipoff dlq` shows them. Looking changes nothing.
+//! The dead letters, as `tipoff dlq` shows them, and what is to become of them. Looking changes nothing.
 
+use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::response::Json;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Json, Response};
 use jiff::Timestamp;
-use jiff::civil::Date;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::App;
 use super::problem::Problem;
+use super::{App, requests};
+use crate::desk::ask;
+use crate::desk::letters::{self, Correcting, Discarding, Refusal, Replaying, Wanted};
 use crate::domain::dead_letter::Kind;
-use crate::domain::id::{NodeId, PipelineId};
 use crate::engine::dead_letter::{Error, Selection, shown};
 
 /// Letters of a page where nobody says how many,
@@ -26,9 +28,9 @@ const GROUPS_MAX: usize = 100;
 #[serde(default, deny_unknown_fields)]
 pub struct Asked {
     topic: Option<String>,
-    pipeline: Option<PipelineId>,
-    node: Option<NodeId>,
-    date: Option<Date>,
+    pipeline: Option<String>,
+    node: Option<String>,
+    date: Option<String>,
     cause: Option<String>,
     kind: Option<Kind>,
     before: Option<Timestamp>,
@@ -45,8 +47,23 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
             Error::NoSuch(_) => Self::unknown(error.to_string()),
-            Error::Several(..) | Error::Refused(..) | Error::Wrong(..) => Self::invalid(error.to_string()),
+            Error::Several(..) | Error::Wrong(..) => Self::invalid(error.to_string()),
+            Error::Refused(..) => Self::new(StatusCode::CONFLICT, "state", error.to_string()),
             Error::Store(_) | Error::Contended(_) => Self::unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Ask(refusal) => refusal.into(),
+            Refusal::Words(error) => ask::Refusal::from(error).into(),
+            Refusal::Ledger(error) => error.into(),
+            Refusal::NoTopic(..) => Self::unknown(refusal.to_string()),
+            Refusal::Standing | Refusal::Unsaid | Refusal::Both | Refusal::NotOne | Refusal::NoReason => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", refusal.to_string())
+            }
         }
     }
 }
@@ -55,14 +72,13 @@ impl From<Error> for Problem {
 pub async fn list(State(app): State<App>, asked: Result<Query<Asked>, QueryRejection>) -> Result<Json<Value>, Problem> {
     let Query(asked) = asked?;
     let Asked { topic, pipeline, node, date, cause, kind, before, since, standing, all, after, limit, groups } = asked;
-    if standing.as_deref().is_some_and(|word| !matches!(word, "wanted" | "unneeded" | "unclear")) {
-        return Err(Problem::invalid("`standing` is wanted, unneeded or unclear"));
-    }
     if limit.is_some_and(|limit| !(1..=LIMIT_MAX).contains(&limit)) {
         return Err(Problem::invalid(format!("`limit` is 1 to {LIMIT_MAX}")));
     }
     let ids = Vec::new();
-    let selection = Selection { ids, topic, pipeline, node, date, cause, kind, before, since, standing, all };
+    let wanted = Wanted { ids, topic, pipeline, node, date, cause, kind, before, since, standing, every: false };
+    let selection = wanted.selection(&app.engine.declarations, app.engine.clock.now())?;
+    let selection = Selection { all, ..selection };
     let page = (after.as_deref(), limit.unwrap_or(LIMIT));
     let groups = if groups.unwrap_or(true) { GROUPS_MAX } else { 0 };
     Ok(Json(json!(app.engine.dead_letters(&selection, page, groups).await?)))
@@ -72,4 +88,43 @@ pub async fn list(State(app): State<App>, asked: Result<Query<Asked>, QueryRejec
 pub async fn letter(State(app): State<App>, id: Result<Path<String>, PathRejection>) -> Result<Json<Value>, Problem> {
     let Path(id) = id?;
     Ok(Json(shown(&app.engine.dead_letter(&id).await?)))
+}
+
+/// `POST /v1/dead-letters/replay`: what a replay would come to, or with `apply` what it has. One call does so much of it;
+/// `left` says how many letters are meant for the next.
+pub async fn replay(State(app): State<App>, headers: HeaderMap, uri: Uri, body: Body) -> Result<Response, Problem> {
+    let (asked, bytes) = requests::taken::<Replaying>(&headers, &uri, body).await?;
+    if !asked.apply {
+        return Ok(Json(letters::plan(&app.engine, &asked).await?).into_response());
+    }
+    let act = async |at, _| Ok(json!(letters::replay(&app.engine, &asked, at).await?));
+    requests::keyed(&app, (&headers, &uri, &bytes), act).await
+}
+
+/// `POST /v1/dead-letters/discard`: which letters would be discarded, or with `apply` which were.
+pub async fn discard(State(app): State<App>, headers: HeaderMap, uri: Uri, body: Body) -> Result<Response, Problem> {
+    let (asked, bytes) = requests::taken::<Discarding>(&headers, &uri, body).await?;
+    if !asked.apply {
+        return Ok(Json(letters::discard(&app.engine, &asked).await?).into_response());
+    }
+    let act = async |_, _| Ok(json!(letters::discard(&app.engine, &asked).await?));
+    requests::keyed(&app, (&headers, &uri, &bytes), act).await
+}
+
+/// `POST /v1/dead-letters/{id}/correct`: has a letter say something else from now on; what it said is kept.
+pub async fn correct(
+    State(app): State<App>,
+    id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Path(id) = id?;
+    let (asked, bytes) = requests::taken::<Correcting>(&headers, &uri, body).await?;
+    let (actor, reason) = ask::words(&asked.actor, &asked.reason)?;
+    let act = async |_, _| {
+        let data = asked.with.clone().into_bytes();
+        Ok(json!(app.engine.correct(&id, data, (&actor, &reason)).await?))
+    };
+    requests::keyed(&app, (&headers, &uri, &bytes), act).await
 }

@@ -136,6 +136,9 @@ fn asking() -> Routes {
         .post("/v1/pipelines/{pipeline}/resume", requests::resume)
         .post("/v1/pipelines/{pipeline}/plans/{plan}/run", requests::run_plan)
         .post("/v1/pipelines/{pipeline}/plans/{plan}/cancel", requests::cancel_plan)
+        .post("/v1/dead-letters/replay", dead_letters::replay)
+        .post("/v1/dead-letters/discard", dead_letters::discard)
+        .post("/v1/dead-letters/{id}/correct", dead_letters::correct)
         .post("/v1/alerts/mute", requests::mute)
         .post("/v1/alerts/unmute", requests::unmute)
 }

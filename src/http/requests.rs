@@ -21,7 +21,7 @@ use crate::domain::backfill::{Said, Status};
 use crate::domain::event::{Event, Request};
 use crate::domain::id::{PartitionKey, PipelineId, PlanId, RequestId};
 use crate::domain::notify::{Mute, Muted};
-use crate::domain::once::Entered;
+use crate::domain::once::{ANSWER_MAX, Entered};
 use crate::domain::partition::Recorded;
 use crate::domain::stop::Stop;
 use crate::domain::time::after;
@@ -86,19 +86,26 @@ async fn once<T: DeserializeOwned>(
     (headers, uri, body): (&HeaderMap, &Uri, Body),
     act: impl AsyncFnOnce(Call<T>) -> Result<Value, Problem>,
 ) -> Result<Response, Problem> {
+    let (parsed, bytes) = taken::<T>(headers, uri, body).await?;
+    keyed(app, (headers, uri, &bytes), async |at, key| act(Call { body: parsed, at, key }).await).await
+}
+
+/// What a call asks for, and its bytes.
+pub async fn taken<T: DeserializeOwned>(headers: &HeaderMap, uri: &Uri, body: Body) -> Result<(T, Vec<u8>), Problem> {
     let Nothing {} = parameters(uri)?;
     let bytes = read(headers, body).await?;
-    let parsed = parse::<T>(&bytes)?;
-    if app.screen.mode == Mode::Recording {
-        return Err(Problem::new(
-            StatusCode::CONFLICT,
-            "recording",
-            "this is a recorded day: nothing can be changed in it",
-        ));
-    }
-    let now = app.engine.clock.now();
+    Ok((parse::<T>(&bytes)?, bytes))
+}
+
+/// Carries out what was asked for with these bytes, once under the key of its headers, where they have one.
+pub async fn keyed(
+    app: &App,
+    (headers, uri, bytes): (&HeaderMap, &Uri, &[u8]),
+    act: impl AsyncFnOnce(Timestamp, Option<(String, RequestId)>) -> Result<Value, Problem>,
+) -> Result<Response, Problem> {
+    changeable(app)?;
     let Some(given) = headers.get(IDEMPOTENCY_KEY) else {
-        return Ok(Json(act(Call { body: parsed, at: now, key: None }).await?).into_response());
+        return Ok(Json(act(app.engine.clock.now(), None).await?).into_response());
     };
     let is_sound =
         |key: &&str| !key.is_empty() && key.len() <= KEY_MAX && key.bytes().all(|byte| byte.is_ascii_graphic());
@@ -106,15 +113,58 @@ async fn once<T: DeserializeOwned>(
         return Err(Problem::invalid(format!("Idempotency-Key has 1 to {KEY_MAX} visible ASCII characters")));
     };
     let key = digest(&[given.as_bytes()]);
-    let content = digest(&[uri.path().as_bytes(), &bytes]);
-    let request = RequestId::new(format!("api-{}", &digest(&[key.as_bytes(), content.as_bytes()])[..32]));
-    let at = match app.engine.enter(&key, &content, now).await? {
-        Entered::New(at) => at,
-        Entered::Answered(code, body) => {
+    let content = digest(&[uri.path().as_bytes(), bytes]);
+    Ok(match under(app, key, content, act).await? {
+        Carried::Out(answer) => Json(answer).into_response(),
+        Carried::Before(code, body) => {
             let code = StatusCode::from_u16(code).unwrap_or(StatusCode::OK);
             let kind = [(header::CONTENT_TYPE, "application/json")];
-            return Ok((code, kind, [("idempotent-replayed", "true")], body).into_response());
+            (code, kind, [("idempotent-replayed", "true")], body).into_response()
         }
+    })
+}
+
+/// Carries out what a form of ours asks for, once however often the form is sent.
+pub async fn once_of_form(
+    app: &App,
+    form: uuid::Uuid,
+    content: &str,
+    act: impl AsyncFnOnce(Timestamp) -> Result<Value, Problem>,
+) -> Result<Value, Problem> {
+    changeable(app)?;
+    let key = digest(&[b"form", form.as_bytes()]);
+    let content = digest(&[content.as_bytes()]);
+    Ok(match under(app, key, content, async |at, _| act(at).await).await? {
+        Carried::Out(answer) => answer,
+        Carried::Before(_, body) => serde_json::from_str(&body).unwrap_or_default(),
+    })
+}
+
+fn changeable(app: &App) -> Result<(), Problem> {
+    if app.screen.mode == Mode::Recording {
+        let why = "this is a recorded day: nothing can be changed in it";
+        return Err(Problem::new(StatusCode::CONFLICT, "recording", why));
+    }
+    Ok(())
+}
+
+/// What became of a call under a key.
+enum Carried {
+    Out(Value),
+    /// It was before, with this code and answer.
+    Before(u16, String),
+}
+
+async fn under(
+    app: &App,
+    key: String,
+    content: String,
+    act: impl AsyncFnOnce(Timestamp, Option<(String, RequestId)>) -> Result<Value, Problem>,
+) -> Result<Carried, Problem> {
+    let request = RequestId::new(format!("api-{}", &digest(&[key.as_bytes(), content.as_bytes()])[..32]));
+    let at = match app.engine.enter(&key, &content, app.engine.clock.now()).await? {
+        Entered::New(at) => at,
+        Entered::Answered(code, body) => return Ok(Carried::Before(code, body)),
         Entered::Other => {
             let why = "this Idempotency-Key was given to another request; take a new one";
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "key-reused", why));
@@ -124,13 +174,27 @@ async fn once<T: DeserializeOwned>(
             return Err(Problem::new(StatusCode::CONFLICT, "under-way", why));
         }
     };
-    let done = act(Call { body: parsed, at, key: Some((key.clone(), request)) }).await;
-    let kept = done.as_ref().ok().map(|answer| (StatusCode::OK.as_u16(), answer.to_string()));
+    let done = act(at, Some((key.clone(), request))).await;
+    let kept = done.as_ref().ok().map(|answer| (StatusCode::OK.as_u16(), brief(answer)));
     if let Err(error) = app.engine.answered(&key, kept).await {
         // The same call made again is the same request, so that nothing is done twice.
         tracing::warn!("an answer is not kept: {error}");
     }
-    Ok(Json(done?).into_response())
+    Ok(Carried::Out(done?))
+}
+
+/// An answer as it is kept: one that is too long without what it lists.
+fn brief(answer: &Value) -> String {
+    let whole = answer.to_string();
+    match answer.as_object() {
+        Some(members) if whole.len() > ANSWER_MAX => {
+            let without = |(name, value): (&String, &Value)| {
+                (name.clone(), if value.is_array() { json!([]) } else { value.clone() })
+            };
+            Value::Object(members.iter().map(without).collect()).to_string()
+        }
+        _ => whole,
+    }
 }
 
 /// A request about a date, as it is written.

@@ -6,7 +6,7 @@ use super::keep::waiting;
 use super::look::Desk;
 use super::{Error, Order, Outcome, PAGE, TRIES_MAX, Verdict};
 use crate::domain::dead_letter::{Discarded, Kind};
-use crate::domain::effect::{Alert, Severity, Turn};
+use crate::domain::effect::{Alert, Turn};
 use crate::engine::Engine;
 use crate::port::{Letters, StoreError};
 
@@ -49,25 +49,38 @@ impl Engine {
 
     /// What people were told of a topic's letters is over once none of them waits.
     pub(super) async fn end_alerts(&self, topics: &BTreeSet<String>) -> Result<(), StoreError> {
-        let mut over: BTreeSet<&String> = topics.iter().collect();
+        let of_topic = |topic: &String| [(Kind::Dead, topic.clone()), (Kind::Parked, topic.clone())];
+        let mut over: BTreeSet<(Kind, String)> = topics.iter().flat_map(of_topic).collect();
         let mut place: Option<String> = None;
         while !over.is_empty() {
             let page = self.store.letters(Letters::Open, place.as_deref(), PAGE).await?;
             let Some((last, _)) = page.last() else { break };
             place = Some(crate::port::place(last));
-            for topic in
-                page.iter().filter(|(letter, _)| letter.kind == Kind::Dead).filter_map(|(it, _)| it.topic.as_ref())
-            {
-                over.remove(topic);
+            for (letter, _) in &page {
+                if let Some(topic) = &letter.topic {
+                    over.remove(&(letter.kind, topic.clone()));
+                }
             }
         }
-        for topic in over {
-            let key = waiting(topic);
-            if matches!(self.bus.alert_of(&key).await, Ok(Some(alert)) if alert.turn == Turn::Raised) {
+        // What cannot be read now is told on; the next letter that is settled ends it.
+        let Ok(alerts) = self.bus.alerts().await else { return Ok(()) };
+        for alert in alerts.iter().filter(|alert| alert.turn == Turn::Raised) {
+            let told = over.iter().find(|(kind, topic)| match kind {
+                Kind::Dead => alert.key == waiting(topic),
+                Kind::Parked => is_about_parked(alert.key.as_str(), topic),
+                Kind::Undeliverable => false,
+            });
+            if let Some((_, topic)) = told {
                 let text = format!("no letter of {topic} waits any more");
-                self.alert(Alert::new(key, Severity::Warning, Turn::Resolved, text, self.clock.now())).await;
+                let over = Alert::new(alert.key.clone(), alert.severity, Turn::Resolved, text, self.clock.now());
+                self.alert(over).await;
             }
         }
         Ok(())
     }
+}
+
+/// Whether an alert is about inputs of a topic that were parked, for whatever reason.
+fn is_about_parked(key: &str, topic: &str) -> bool {
+    key.strip_prefix("parked:").and_then(|rest| rest.split_once(':')).is_some_and(|(_, of)| of == topic)
 }

@@ -279,3 +279,18 @@ pub fn shown(opened: &Opened) -> Value {
     shown["versions"] = json!(contents);
     shown
 }
+
+/// The letter that [`shown`] shows.
+///
+/// # Errors
+/// If it is none.
+pub fn read(shown: &Value) -> Result<Opened, serde_json::Error> {
+    let seen: Seen = serde_json::from_value(shown.clone())?;
+    let content = |version: &Value| {
+        let bytes = version["body_base64"].as_str().and_then(|body| STANDARD.decode(body).ok());
+        let bytes = bytes.unwrap_or_else(|| version["body"].as_str().unwrap_or_default().as_bytes().to_vec());
+        serde_json::from_value(version["attributes"].clone()).map(|attributes| (bytes, attributes))
+    };
+    let contents = shown["versions"].as_array().into_iter().flatten().map(content).collect::<Result<_, _>>()?;
+    Ok(Opened { seen, contents })
+}

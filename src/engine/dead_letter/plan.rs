@@ -190,6 +190,14 @@ impl Engine {
         Ok(meant)
     }
 
+    /// The letters of an order, the oldest first.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or one that is named is not there.
+    pub async fn chosen(&self, order: &Order) -> Result<Vec<LetterId>, Error> {
+        Ok(self.meant(&mut Desk::new(self), order).await?.into_iter().map(|(id, _)| id).collect())
+    }
+
     /// Looks at a letter as it stands now.
     pub(super) async fn candidate(
         &self,

@@ -100,7 +100,9 @@ impl Engine {
             }
             let candidate = self.candidate(&mut desk, id, order).await?;
             // Of two who chose it at the same time one replays it, whatever both insist on.
-            if letter.replays.len() > *replays && letter.stage() != Stage::Asked {
+            let has_been = |at| letter.replays.last().is_some_and(|replay| replay.sent_at.is_some() && replay.at >= at);
+            let is_done = letter.replays.len() > *replays || order.asked_at.is_some_and(has_been);
+            if is_done && letter.stage() != Stage::Asked {
                 let verdict = Verdict::Unneeded("somebody else has replayed it meanwhile".to_owned());
                 outcomes.push(Outcome { verdict, ..candidate.outcome() });
                 continue;
