@@ -47,6 +47,9 @@ pub enum Refusal {
     /// A correction is of one letter.
     #[error("a correction is of one letter: name one")]
     NotOne,
+    /// No letters at most.
+    #[error("`limit` is 1 or more")]
+    NoLimit,
     /// A replay that is applied has a reason.
     #[error("say why; it is kept with the letters")]
     NoReason,
@@ -163,6 +166,10 @@ impl Wanted {
     }
 }
 
+fn at_least_one(limit: Option<usize>) -> Result<(), Refusal> {
+    if limit == Some(0) { Err(Refusal::NoLimit) } else { Ok(()) }
+}
+
 /// A replay, as a person asks for it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -202,6 +209,7 @@ impl Replaying {
     /// Why it makes no sense.
     pub fn order(&self, declarations: &Declarations, now: Timestamp) -> Result<Order, Refusal> {
         self.letters.is_said()?;
+        at_least_one(self.limit)?;
         if self.with.is_some() && self.letters.ids.len() != 1 {
             return Err(Refusal::NotOne);
         }
@@ -243,6 +251,7 @@ impl Discarding {
     /// Why it makes no sense.
     pub fn order(&self, declarations: &Declarations, now: Timestamp) -> Result<(Order, String), Refusal> {
         self.letters.is_said()?;
+        at_least_one(self.limit)?;
         let order = Order {
             selection: self.letters.selection(declarations, now)?,
             limit: self.limit,

@@ -61,9 +61,12 @@ impl From<Refusal> for Problem {
             Refusal::Words(error) => ask::Refusal::from(error).into(),
             Refusal::Ledger(error) => error.into(),
             Refusal::NoTopic(..) => Self::unknown(refusal.to_string()),
-            Refusal::Standing | Refusal::Unsaid | Refusal::Both | Refusal::NotOne | Refusal::NoReason => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", refusal.to_string())
-            }
+            Refusal::Standing
+            | Refusal::Unsaid
+            | Refusal::Both
+            | Refusal::NotOne
+            | Refusal::NoLimit
+            | Refusal::NoReason => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", refusal.to_string()),
         }
     }
 }
@@ -95,6 +98,7 @@ pub async fn letter(State(app): State<App>, id: Result<Path<String>, PathRejecti
 pub async fn replay(State(app): State<App>, headers: HeaderMap, uri: Uri, body: Body) -> Result<Response, Problem> {
     let (asked, bytes) = requests::taken::<Replaying>(&headers, &uri, body).await?;
     if !asked.apply {
+        requests::key_of(&headers)?;
         return Ok(Json(letters::plan(&app.engine, &asked).await?).into_response());
     }
     let act = async |at, _| Ok(json!(letters::replay(&app.engine, &asked, at).await?));
@@ -105,6 +109,7 @@ pub async fn replay(State(app): State<App>, headers: HeaderMap, uri: Uri, body: 
 pub async fn discard(State(app): State<App>, headers: HeaderMap, uri: Uri, body: Body) -> Result<Response, Problem> {
     let (asked, bytes) = requests::taken::<Discarding>(&headers, &uri, body).await?;
     if !asked.apply {
+        requests::key_of(&headers)?;
         return Ok(Json(letters::discard(&app.engine, &asked).await?).into_response());
     }
     let act = async |_, _| Ok(json!(letters::discard(&app.engine, &asked).await?));

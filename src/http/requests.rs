@@ -97,6 +97,20 @@ pub async fn taken<T: DeserializeOwned>(headers: &HeaderMap, uri: &Uri, body: Bo
     Ok((parse::<T>(&bytes)?, bytes))
 }
 
+/// The key of a call's headers, where they have one.
+///
+/// # Errors
+/// If it is none.
+pub fn key_of(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let Some(given) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let is_sound =
+        |key: &&str| !key.is_empty() && key.len() <= KEY_MAX && key.bytes().all(|byte| byte.is_ascii_graphic());
+    match given.to_str().ok().filter(is_sound) {
+        Some(given) => Ok(Some(given)),
+        None => Err(Problem::invalid(format!("Idempotency-Key has 1 to {KEY_MAX} visible ASCII characters"))),
+    }
+}
+
 /// Carries out what was asked for with these bytes, once under the key of its headers, where they have one.
 pub async fn keyed(
     app: &App,
@@ -104,13 +118,8 @@ pub async fn keyed(
     act: impl AsyncFnOnce(Timestamp, Option<(String, RequestId)>) -> Result<Value, Problem>,
 ) -> Result<Response, Problem> {
     changeable(app)?;
-    let Some(given) = headers.get(IDEMPOTENCY_KEY) else {
+    let Some(given) = key_of(headers)? else {
         return Ok(Json(act(app.engine.clock.now(), None).await?).into_response());
-    };
-    let is_sound =
-        |key: &&str| !key.is_empty() && key.len() <= KEY_MAX && key.bytes().all(|byte| byte.is_ascii_graphic());
-    let Some(given) = given.to_str().ok().filter(is_sound) else {
-        return Err(Problem::invalid(format!("Idempotency-Key has 1 to {KEY_MAX} visible ASCII characters")));
     };
     let key = digest(&[given.as_bytes()]);
     let content = digest(&[uri.path().as_bytes(), bytes]);

@@ -74,6 +74,14 @@ async fn a_blocked_node_is_explained_beside_the_graph_and_without_scripts_on_its
     assert_eq!(browser.js("return document.activeElement.tagName").await, "H1");
     let text = browser.js("return document.activeElement.innerText").await;
     assert!(text.as_str().unwrap().contains("predictions"), "{text}");
+    // A refresh moves neither.
+    browser.js("document.querySelector('#panel h1').same = true").await;
+    for _ in 0..2 {
+        browser.js("document.dispatchEvent(new Event('visibilitychange'))").await;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+    }
+    assert_eq!(browser.js("return document.activeElement.same === true").await, true);
+    assert_eq!(browser.js("return document.querySelectorAll('body body, #panel aside').length").await, 0);
     browser.press(Key::Escape).await;
     assert_eq!(browser.js("return document.getElementById('panel').hidden").await, true);
     assert!(
@@ -153,6 +161,62 @@ async fn a_hold_is_foreseen_set_seen_and_lifted() {
     browser.close().await;
 }
 
+#[tokio::test]
+async fn a_dead_letter_is_foreseen_replayed_once_and_one_is_discarded() {
+    let Some(browser) = Browser::open(true).await else { return };
+    let service = Running::serve(&["--heartbeat-flush", "0s"]);
+    // No pipeline is called that: two inputs are parked, and are letters with one cause each.
+    for (topic, body) in [
+        (
+            "nba-phase3-analytics-complete",
+            json!({ "processor_name": "PlayerGameSummaryProcessor", "status": "success" }),
+        ),
+        ("nba-phase2-raw-complete", json!({ "processor_name": "NobodyProcessor", "status": "success" })),
+    ] {
+        assert!(service.publish(topic, &body).await.is_success());
+    }
+    let letters = service.get("/v1/dead-letters").await;
+    assert_eq!(letters["count"], 2, "{letters}");
+    let replays = async || {
+        let all = service.get("/v1/dead-letters?all=true").await;
+        let letters = all["letters"].as_array().unwrap().clone();
+        letters.iter().map(|letter| letter["replays"].as_array().map_or(0, Vec::len)).sum::<usize>()
+    };
+    browser.goto(&format!("{}/ui/nba/letters", service.url)).await;
+    browser.shot("letters-by-cause").await;
+    browser.click("#causes a[href*='act=replay']").await;
+    let foreseen = browser.text(".foreseen").await;
+    assert!(foreseen.contains("1 "), "{foreseen}");
+    browser.shot("a-replay-foreseen").await;
+    assert_eq!(replays().await, 0, "a preview replayed it");
+    // What cannot be applied even now is not wanted: somebody insists.
+    if browser.js("return document.querySelector(\"a[href*='force=true']\") !== null").await == true {
+        browser.click("a[href*='force=true']").await;
+    }
+    browser.type_into("input[name=reason]", "the alias is known now").await;
+    browser.click("button.primary").await;
+    browser.until("[role=status].banner", |text| text.contains("Replayed")).await;
+    assert_eq!(replays().await, 1);
+    let settled = browser.until("#settled", |text| text.contains("the alias is known now")).await;
+    assert!(settled.contains("replayed by operator"), "{settled}");
+    // Who goes back and sends the same form again has asked once.
+    browser.js("history.back()").await;
+    browser.until("button.primary", |text| text.contains("Replay 1 letter")).await;
+    browser.js("document.querySelector('input[name=reason]').value = 'the alias is known now'").await;
+    browser.click("button.primary").await;
+    browser.until("[role=status].banner", |text| !text.is_empty()).await;
+    assert_eq!(replays().await, 1, "one form replayed twice");
+
+    browser.goto(&format!("{}/ui/nba/letters", service.url)).await;
+    browser.click("#causes a[href*='act=discard']").await;
+    browser.type_into("input[name=reason]", "nobody needs it").await;
+    browser.click("button.primary").await;
+    browser.until("[role=status].banner", |text| text.contains("Discarded")).await;
+    browser.until("#settled", |text| text.contains("discarded by operator") && text.contains("nobody needs it")).await;
+    browser.is_quiet().await;
+    browser.close().await;
+}
+
 /// Names, reasons and bodies that mean harm, wherever a producer or an operator can put one.
 async fn poisoned() -> Running {
     let service = Running::serve(&["--heartbeat-flush", "0s"]);
@@ -193,6 +257,7 @@ fn pages(date: &str) -> Vec<(&'static str, String)> {
         ("calendar", "/ui/nba/calendar".to_owned()),
         ("alerts", "/ui/nba/alerts".to_owned()),
         ("letters", "/ui/nba/letters".to_owned()),
+        ("settle", "/ui/nba/letters/settle?act=replay&cause=none".to_owned()),
         ("stop", "/ui/nba/stop".to_owned()),
     ]
 }

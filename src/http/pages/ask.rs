@@ -84,7 +84,7 @@ pub async fn page(State(app): State<App>, named: Named<(String, String)>, header
     Ok(frame.page((Tab::None, Refresh::Still), (&title, Some(date)), &body))
 }
 
-fn who_and_why(actor: Option<&str>) -> Markup {
+pub(super) fn who_and_why(actor: Option<&str>) -> Markup {
     html! {
         label { "Why " input name="reason" required maxlength=(words::REASON_MAX) autocomplete="off" autofocus; }
         label { "Who " input name="actor" required maxlength=(words::ACTOR_MAX) autocomplete="username" value=(clean(actor.unwrap_or("operator"), 100)); }
@@ -204,6 +204,8 @@ pub fn told(uri: &Uri) -> Markup {
         Some("applied") => ("ok", "✓ Done. What follows is below."),
         Some("held") => ("ok", "✓ The whole pipeline is held."),
         Some("resumed") => ("ok", "✓ The pipeline is no longer held; what waits leaves within a minute."),
+        Some("replayed") => ("ok", "✓ Replayed. What came of it is below."),
+        Some("discarded") => ("ok", "✓ Discarded. Who and why is kept with them."),
         Some("muted") => ("ok", "✓ Muted. The state and the pages still show it."),
         Some("unmuted") => ("ok", "✓ Not muted any more."),
         Some("rejected") => ("warn", "! Refused: tipoff does not run this node, its producer does."),

@@ -1,32 +1,43 @@
-//! What could not be used or delivered: parked inputs, and what was decided and cannot be delivered as it is.
+//! What could not be used or delivered, and what became of it: dead letters, parked inputs, and what was decided and cannot be delivered as it is.
 
 use axum::extract::{Path, State};
+use axum::http::Uri;
 use maud::{Markup, html};
 
-use super::parts::{ago, moment, text};
+use super::parts::{ago, moment, path, text};
 use super::{Frame, Named, Refresh, Shown, Tab};
-use crate::domain::dead_letter::Kind;
+use crate::domain::dead_letter::{Kind, Stage};
 use crate::domain::effect::Effect;
-use crate::engine::dead_letter::{Seen, Selection};
+use crate::engine::dead_letter::{Board, Seen, Selection};
 use crate::http::App;
 use crate::http::problem::Problem;
 use crate::port::{OutboxEntry, Parked};
 
 /// Letters shown of each kind.
 const SHOWN_MAX: usize = 100;
+/// Causes shown.
+const GROUPS_MAX: usize = 20;
+/// Letters shown that were replayed or discarded.
+const SETTLED_MAX: usize = 20;
 /// Characters of a body that are shown.
 const HEAD_MAX: usize = 1_024;
 
 /// `/ui/{pipeline}/letters`
-pub async fn page(State(app): State<App>, named: Named<String>) -> Shown {
+pub async fn page(State(app): State<App>, named: Named<String>, uri: Uri) -> Shown {
     let Path(name) = named.map_err(Problem::from)?;
     let frame = Frame::open(&app, &name).await?;
     let parked = app.engine.store.parked(SHOWN_MAX).await?;
     let undeliverable = app.engine.store.undeliverable(SHOWN_MAX).await?;
     let board = app.engine.dead_letters(&of_broker(), (None, SHOWN_MAX), 0).await?;
+    let causes = app.engine.dead_letters(&Selection::default(), (None, 1), GROUPS_MAX).await?;
+    let settled =
+        app.engine.dead_letters(&Selection { all: true, ..Selection::default() }, (None, SHOWN_MAX), 0).await?;
+    let settled: Vec<&Seen> = settled.letters.iter().filter(|seen| !is_open(seen)).take(SETTLED_MAX).collect();
     let body = html! {
+        (super::ask::told(&uri))
         h1 { "Letters" }
         p class="dim" { "Looking changes nothing, and acknowledges nothing." }
+        @if !causes.groups.is_empty() { (by_cause(&frame, &causes)) }
         (section("dead", "Dead letters: messages the broker gave up on", board.letters.len(), &html! {
             @for seen in &board.letters { (of_broker_card(&frame, seen)) }
         }))
@@ -37,6 +48,15 @@ pub async fn page(State(app): State<App>, named: Named<String>) -> Shown {
             @for (entry, reason) in &undeliverable { (of_entry(&frame, entry, reason)) }
         }))
     };
+    let body = html! {
+        (body)
+        @if !settled.is_empty() {
+            section id="settled" aria-labelledby="settled-title" {
+                h2 id="settled-title" { "Replayed or discarded lately" }
+                ul class="rows" { @for seen in settled { li { (settled_line(&frame, seen)) } } }
+            }
+        }
+    };
     Ok(frame.page((Tab::Letters, Refresh::Live), ("Letters", None), &body))
 }
 
@@ -46,6 +66,55 @@ fn section(id: &str, title: &str, count: usize, cards: &Markup) -> Markup {
         section id=(id) aria-labelledby=(format!("{id}-title")) {
             h2 id=(format!("{id}-title")) { (title) @if count > 0 { " (" (count) @if count >= SHOWN_MAX { "+" } ")" } }
             @if count == 0 { p class="dim" { "None." } } @else { ul class="cards" { (cards) } }
+        }
+    }
+}
+
+/// Whether somebody has to decide about it yet.
+fn is_open(seen: &Seen) -> bool {
+    matches!(seen.stage, Stage::Waiting | Stage::Asked)
+}
+
+/// All that waits, by what went wrong, with what may be done about it.
+fn by_cause(frame: &Frame<'_>, board: &Board) -> Markup {
+    html! {
+        section id="causes" aria-labelledby="causes-title" {
+            h2 id="causes-title" { "What waits, by cause" }
+            ul class="cards" {
+                @for group in &board.groups {
+                    li class=(if group.wanted > 0 { "card critical" } else { "card warning" }) {
+                        p { strong { (group.count) } " × " (text(&group.words, 400)) }
+                        p class="dim" {
+                            (group.wanted) " wanted, " (group.unneeded) " not wanted any more · the oldest "
+                            (moment(&frame.graph.zone, group.oldest, frame.now)) " (" (ago(group.oldest, frame.now)) ")"
+                        }
+                        (actions(frame, "cause", &group.cause))
+                    }
+                }
+            }
+            @if board.groups_left_out > 0 { p class="dim" { "and " (board.groups_left_out) " more causes" } }
+        }
+    }
+}
+
+/// What may be done about a letter, or about all of a cause: each is shown before it is done.
+fn actions(frame: &Frame<'_>, which: &str, name: &str) -> Markup {
+    let to = |act: &str| frame.link(&format!("/letters/settle?act={act}&{which}={}", path(name)));
+    html! {
+        p class="actions" { a class="button" href=(to("replay")) { "Replay…" } " " a class="button" href=(to("discard")) { "Discard…" } }
+    }
+}
+
+fn settled_line(frame: &Frame<'_>, seen: &Seen) -> Markup {
+    let letter = &seen.letter;
+    html! {
+        code { (text(letter.id.as_str(), 100)) } " "
+        @if let Some(discarded) = &letter.discarded {
+            "discarded by " (text(&discarded.actor, 80)) " " (moment(&frame.graph.zone, discarded.at, frame.now)) ": " (text(&discarded.reason, 300))
+        } @else if let Some(replay) = letter.replays.last() {
+            "replayed by " (text(&replay.actor, 80)) " " (moment(&frame.graph.zone, replay.at, frame.now))
+            @if let Some(reason) = &replay.reason { ": " (text(reason, 300)) }
+            @if let Some(words) = &seen.came_of_it { " · " (text(words, 200)) }
         }
     }
 }
@@ -71,7 +140,8 @@ fn of_broker_card(frame: &Frame<'_>, seen: &Seen) -> Markup {
                 @if !letter.replays.is_empty() { " · replayed " (letter.replays.len()) " times" }
                 @if let Some(words) = &seen.came_of_it { " · " (text(words, 200)) }
             }
-            p class="dim" { "look: " code { "tipoff dlq show " (text(letter.id.as_str(), 100)) } " · again: " code { "tipoff dlq replay " (text(letter.id.as_str(), 100)) } }
+            p class="dim" { "look: " code { "tipoff dlq show " (text(letter.id.as_str(), 100)) } }
+            (actions(frame, "id", letter.id.as_str()))
         }
     }
 }

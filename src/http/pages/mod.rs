@@ -11,6 +11,7 @@ mod letters;
 mod node;
 mod parts;
 mod runs;
+mod settle;
 mod timeline;
 mod today;
 
@@ -54,6 +55,8 @@ pub fn routes() -> Routes {
         .get("/ui/{pipeline}/alerts", alerts::page)
         .post("/ui/{pipeline}/alerts", alerts::change)
         .get("/ui/{pipeline}/letters", letters::page)
+        .get("/ui/{pipeline}/letters/settle", settle::page)
+        .post("/ui/{pipeline}/letters/settle", settle::carry_out)
         .get("/ui/{pipeline}/stop", ask::whole)
         .post("/ui/{pipeline}/stop", ask::turn_whole)
         .get("/ui/{pipeline}/{date}", today::page)

@@ -24,7 +24,8 @@
   // What a reader has opened or is writing stays as it is.
   const kept = new Set(["live", "panel"]);
   const change = (old, fresh) =>
-    Idiomorph.morph(old, fresh, {
+    // An element as such would be put inside the old one.
+    Idiomorph.morph(old, [...fresh.childNodes], {
       morphStyle: "innerHTML",
       ignoreActiveValue: true,
       callbacks: {
