@@ -324,6 +324,41 @@ fn what_is_refused_in_every_form_is_untold_and_told_anew_a_quarter_of_an_hour_la
 }
 
 #[test]
+fn repetitions_of_one_date_come_together() {
+    let settings = settings();
+    let every = settings.repeat_interval.as_secs();
+    let mut ledger = Ledger::default();
+    let of = |node: &str, nth: usize, begun: i64| {
+        let date = date(nth);
+        Alert::new(
+            AlertKey::new(format!("failed:{node}:{date}")),
+            Severity::Critical,
+            Turn::Raised,
+            node.to_owned(),
+            at(begun),
+        )
+        .about(About::node(&date, &node.into()))
+    };
+    // Two of one date begin a quarter of the interval apart, one of another date in between.
+    let on = [of("a", 0, 0), of("b", 0, every / 4), of("c", 1, every / 8)];
+    let mut told: Vec<(i64, Vec<String>)> = Vec::new();
+    for second in (0..3 * every).step_by(30) {
+        let begun: Vec<Alert> = on.iter().filter(|alert| alert.at <= at(second)).cloned().collect();
+        for notice in look(&mut ledger, &settings, &begun, at(second), |_| Sent::Taken) {
+            told.push((second, notice.items.iter().map(|item| item.text.clone()).collect()));
+        }
+    }
+    let of_date: Vec<&(i64, Vec<String>)> = told.iter().filter(|(_, items)| !items.contains(&"c".to_owned())).collect();
+    // Each is news once; from the first repetition on they come as one.
+    let [first, second, repeats @ ..] = of_date.as_slice() else { panic!("{told:?}") };
+    assert_eq!((&first.1, &second.1), (&vec!["a".to_owned()], &vec!["b".to_owned()]));
+    assert!(!repeats.is_empty() && repeats.iter().all(|(_, items)| items.len() == 2), "{told:?}");
+    assert!(repeats.iter().all(|(second, _)| *second >= every), "none is repeated too soon: {told:?}");
+    let others = told.iter().filter(|(_, items)| items.contains(&"c".to_owned()));
+    assert!(others.clone().count() > 1 && others.clone().all(|(_, items)| items.len() == 1), "{told:?}");
+}
+
+#[test]
 fn what_is_told_names_the_notice_that_was_sent_and_when() {
     let (settings, channel) = (settings(), ChannelId::from(CHANNEL));
     let mut ledger = Ledger::default();

@@ -2,4 +2,5 @@
 
 mod decode;
 mod letters;
+mod producer;
 mod support;
