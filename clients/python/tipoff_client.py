@@ -33,6 +33,17 @@ __version__ = "0.1.0"
 
 _log = logging.getLogger("tipoff")
 
+#: What completions call a phase.
+_PHASES = {
+    "scrapers": "phase_1_scrapers",
+    "raw": "phase_2_raw",
+    "analytics": "phase_3_analytics",
+    "precompute": "phase_4_precompute",
+    "predictions": "phase_5_predictions",
+    "grading": "phase_5b_grading",
+    "export": "phase_6_publishing",
+}
+
 #: Topics of completions by phase, behind the name of the pipeline; see topics.yaml.
 _COMPLETIONS = {
     "scrapers": "phase1-scrapers-complete",
@@ -171,7 +182,7 @@ class Run:
         failed = error is not None and not (isinstance(error, SystemExit) and error.code in (None, 0))
         body = {
             "processor_name": self.node,
-            "phase": self.phase,
+            "phase": _PHASES.get(self.phase, self.phase),
             "execution_id": self.run_id,
             "correlation_id": self.correlation_id,
             "game_date": self.date,

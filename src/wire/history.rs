@@ -9,6 +9,7 @@
 use serde_json::{Map, Value, json};
 
 use super::dispatch::manifest;
+use super::producer::phase_word;
 use crate::domain::effect::{Alert, Dispatch, Effect, Turn};
 use crate::domain::event::{Completed, Event, Outcome};
 use crate::domain::evidence::Extent;
@@ -27,17 +28,6 @@ pub const EVENT_LOG: &str = "pipeline_event_log";
 pub const DECISIONS: &str = "tipoff_decisions";
 /// One row per dispatch.
 pub const DISPATCHES: &str = "tipoff_dispatches";
-
-/// The phases by the label of their nodes, in the words of the tables' readers. Another label stands for itself.
-const PHASES: [(&str, &str); 7] = [
-    ("scrapers", "phase_1_scrapers"),
-    ("raw", "phase_2_raw"),
-    ("analytics", "phase_3_analytics"),
-    ("precompute", "phase_4_precompute"),
-    ("predictions", "phase_5_predictions"),
-    ("grading", "phase_5b_grading"),
-    ("export", "phase_6_publishing"),
-];
 
 /// A row to append: its table, its insert id, its columns.
 pub type Appended = (&'static str, String, Row);
@@ -89,7 +79,7 @@ struct Telling<'a> {
 impl Telling<'_> {
     fn phase(&self, node: &NodeId) -> &str {
         let label = self.pipeline.graph.node(node.as_str()).map_or("", |node| node.phase.as_str());
-        PHASES.iter().find(|(known, _)| *known == label).map_or(label, |(_, word)| *word)
+        phase_word(label)
     }
 
     /// The id names the run and how it ended, not the entry: what a run says again about an end adds no row.

@@ -11,12 +11,29 @@ use crate::domain::id::NodeId;
 /// The longest message of a failure that is sent; readers keep no more.
 const WORDS_MAX: usize = 1000;
 
+/// The phases by the label of their nodes, in the words of producers and of the tables' readers. Another label stands for itself.
+const PHASES: [(&str, &str); 7] = [
+    ("scrapers", "phase_1_scrapers"),
+    ("raw", "phase_2_raw"),
+    ("analytics", "phase_3_analytics"),
+    ("precompute", "phase_4_precompute"),
+    ("predictions", "phase_5_predictions"),
+    ("grading", "phase_5b_grading"),
+    ("export", "phase_6_publishing"),
+];
+
+/// What producers call the phase whose nodes have this label.
+#[must_use]
+pub fn phase_word(label: &str) -> &str {
+    PHASES.iter().find(|(known, _)| *known == label).map_or(label, |(_, word)| *word)
+}
+
 /// One run, by whoever carries it out.
 #[derive(Clone, Debug)]
 pub struct Producer {
     /// Which node.
     pub node: NodeId,
-    /// Its phase.
+    /// Its phase, by the label of its node.
     pub phase: String,
     /// Which date.
     pub date: Date,
@@ -67,7 +84,7 @@ impl Producer {
     pub fn completion(&self, ending: &Ending, records: Option<u64>, at: Timestamp) -> Value {
         let mut body = json!({
             "processor_name": self.node,
-            "phase": self.phase,
+            "phase": phase_word(&self.phase),
             "execution_id": self.run,
             "correlation_id": self.correlation,
             "game_date": self.date,

@@ -16,7 +16,7 @@ fn at(second: i64) -> Timestamp {
 fn producer(dispatch: Option<&str>) -> Producer {
     Producer {
         node: "player_game_summary".into(),
-        phase: "phase_3_analytics".to_owned(),
+        phase: "analytics".to_owned(),
         date: "2026-01-23".parse().unwrap(),
         run: "r1".to_owned(),
         dispatch: dispatch.map(str::to_owned),
