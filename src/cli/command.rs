@@ -103,7 +103,7 @@ fn ends(span: Option<&str>) -> Result<Option<Timestamp>, Fault> {
 impl Force {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
         let (target, until) = (&self.target, ends(self.span.as_deref())?);
-        let asked = Asked { verb: Verb::Force, node: Some(&target.node), input: Some(&self.past), until };
+        let asked = Asked { verb: Verb::Force, node: Some(&target.node), input: Some(&self.past), until, run: None };
         request(common, &target.date, &asked, &target.words).await
     }
 }
@@ -116,7 +116,7 @@ impl Hold {
             return target.stop(common, until).await;
         }
         let (node, input) = (target.node.as_deref(), self.input.as_deref());
-        request(common, &target.date, &Asked { verb: Verb::Hold, node, input, until }, &target.words).await
+        request(common, &target.date, &Asked { verb: Verb::Hold, node, input, until, run: None }, &target.words).await
     }
 }
 
@@ -216,7 +216,8 @@ impl Resume {
             return target.go_on(common).await;
         }
         let (node, input) = (target.node.as_deref(), self.input.as_deref());
-        request(common, &target.date, &Asked { verb: Verb::Resume, node, input, until: None }, &target.words).await
+        request(common, &target.date, &Asked { verb: Verb::Resume, node, input, until: None, run: None }, &target.words)
+            .await
     }
 }
 
@@ -284,7 +285,7 @@ impl NodeTarget {
     }
 
     async fn ask(&self, common: &Common, verb: Verb) -> Result<Verdict, Fault> {
-        let asked = Asked { verb, node: Some(&self.node), input: None, until: None };
+        let asked = Asked { verb, node: Some(&self.node), input: None, until: None, run: None };
         request(common, &self.date, &asked, &self.words).await
     }
 }

@@ -48,7 +48,7 @@ impl DispatchNode {
         let graph = &declared.graph;
         let date = dates::resolve(&self.date, graph, now)?;
         within_reach(graph, date, now)?;
-        let asked = Asked { verb: Verb::Retry, node: Some(&self.node), input: None, until: None };
+        let asked = Asked { verb: Verb::Retry, node: Some(&self.node), input: None, until: None, run: None };
         let command = asked.command(graph, date, now).map_err(Fault::usage)?;
         let reason = self.reason.as_deref().unwrap_or("a dry run");
         let wish = ask::request(None, (self.actor.as_str().into(), reason.into()), now, command);

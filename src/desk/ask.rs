@@ -8,9 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::suggestion;
-use crate::domain::event::{Command, EdgeRule, Request};
+use crate::domain::event::{Command, EdgeRule, Request, RunWord};
 use crate::domain::graph::{Graph, Kind};
-use crate::domain::id::{NodeId, PipelineId, RequestId};
+use crate::domain::id::{NodeId, PipelineId, RequestId, RunId};
 use crate::domain::time::after;
 use crate::domain::words;
 use crate::pipeline::{Declarations, Pipeline};
@@ -68,6 +68,12 @@ pub enum Refusal {
     /// Forcing names one thing.
     #[error("say what to go past: one input, gate or check of the node")]
     PastWhat,
+    /// It is about one run.
+    #[error("say which run of the node")]
+    NoRun,
+    /// The progress of its runs is not watched.
+    #[error("{0} has no batches: its progress is not watched. A run of it can be given up")]
+    NoBatch(NodeId),
     /// That is no duration, or none that may be asked for.
     #[error("{0}")]
     Span(String),
@@ -154,11 +160,18 @@ pub enum Verb {
     Skip,
     /// Go on past one named thing.
     Force,
+    /// Count one of its runs as dead.
+    GiveUp,
+    /// Close one of its runs with what it has done.
+    Finalize,
+    /// Give one of its runs its whole patience again.
+    Continue,
 }
 
 impl Verb {
     /// Every one.
-    pub const ALL: [Self; 5] = [Self::Hold, Self::Resume, Self::Retry, Self::Skip, Self::Force];
+    pub const ALL: [Self; 8] =
+        [Self::Hold, Self::Resume, Self::Retry, Self::Skip, Self::Force, Self::GiveUp, Self::Finalize, Self::Continue];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
@@ -168,6 +181,9 @@ impl Verb {
             Self::Retry => "retry",
             Self::Skip => "skip",
             Self::Force => "force",
+            Self::GiveUp => "give_up",
+            Self::Finalize => "finalize",
+            Self::Continue => "continue",
         }
     }
 }
@@ -183,6 +199,8 @@ pub struct Asked<'a> {
     pub input: Option<&'a str>,
     /// When it ends by itself.
     pub until: Option<Timestamp>,
+    /// Which execution of the node, where it is about one.
+    pub run: Option<&'a str>,
 }
 
 impl Asked<'_> {
@@ -196,8 +214,28 @@ impl Asked<'_> {
         if self.until.is_some() && !matches!(self.verb, Verb::Hold | Verb::Force) {
             return surplus("duration");
         }
-        if self.input.is_some() && matches!(self.verb, Verb::Retry | Verb::Skip) {
+        if self.input.is_some() && !matches!(self.verb, Verb::Hold | Verb::Resume | Verb::Force) {
             return surplus("input");
+        }
+        let word = match self.verb {
+            Verb::GiveUp => Some(RunWord::GiveUp),
+            Verb::Finalize => Some(RunWord::Finalize),
+            Verb::Continue => Some(RunWord::Continue),
+            Verb::Hold | Verb::Resume | Verb::Retry | Verb::Skip | Verb::Force => None,
+        };
+        if self.run.is_some() && word.is_none() {
+            return surplus("run");
+        }
+        if let Some(word) = word {
+            let (node, run) = (found.ok_or(Refusal::Whole)?, words::subject(self.run.ok_or(Refusal::NoRun)?)?);
+            if is_gate(graph, &node) {
+                return Err(Refusal::Gate(node));
+            }
+            let is_watched = graph.node(node.as_str()).is_some_and(|node| node.liveness.stall.is_some());
+            if word != RunWord::GiveUp && !is_watched {
+                return Err(Refusal::NoBatch(node));
+            }
+            return Ok(Command::Execution { node, run: RunId::from(run.as_str()), word });
         }
         if self.verb == Verb::Force && self.input.is_none() {
             return Err(if found.is_none() { Refusal::Whole } else { Refusal::PastWhat });
@@ -207,7 +245,7 @@ impl Asked<'_> {
             let rule = match self.verb {
                 Verb::Force => Some(EdgeRule::Force),
                 Verb::Hold => Some(EdgeRule::Hold),
-                Verb::Resume | Verb::Retry | Verb::Skip => None,
+                _ => None,
             };
             return edge(graph, node, input, rule, self.until);
         }
@@ -220,6 +258,7 @@ impl Asked<'_> {
             Verb::Retry => Command::Retry { node: found.ok_or(Refusal::Whole)? },
             Verb::Skip => Command::Skip { node: found.ok_or(Refusal::Whole)? },
             Verb::Force => return Err(Refusal::PastWhat),
+            Verb::GiveUp | Verb::Finalize | Verb::Continue => return Err(Refusal::NoRun),
         })
     }
 }
@@ -291,7 +330,7 @@ mod tests {
     use crate::pipeline::shipped;
 
     fn asked<'a>(verb: Verb, node: Option<&'a str>, input: Option<&'a str>) -> Asked<'a> {
-        Asked { verb, node, input, until: None }
+        Asked { verb, node, input, until: None, run: None }
     }
 
     #[test]
@@ -309,6 +348,11 @@ mod tests {
             (asked(Verb::Skip, Some("predictions"), Some("phase4_quorum")), "takes no input"),
             (asked(Verb::Hold, None, Some("phase4_quorum")), "say which node"),
             (Asked { until: Some(now), ..asked(Verb::Skip, Some("predictions"), None) }, "takes no duration"),
+            (Asked { run: Some("r"), ..asked(Verb::Skip, Some("predictions"), None) }, "takes no run"),
+            (asked(Verb::GiveUp, Some("predictions"), None), "say which run"),
+            (Asked { run: Some("r"), ..asked(Verb::GiveUp, None, None) }, "say which node"),
+            (Asked { run: Some(" "), ..asked(Verb::GiveUp, Some("predictions"), None) }, "blank"),
+            (Asked { run: Some("r"), ..asked(Verb::Finalize, Some("export"), None) }, "has no batches"),
         ];
         for (asked, words) in cases {
             let said = refused(asked.clone());

@@ -216,6 +216,9 @@ struct About {
     /// The input, gate or check of the node; for `force` what to go past.
     #[serde(default)]
     input: Option<String>,
+    /// The execution of the node, where it is about one.
+    #[serde(default)]
+    run: Option<String>,
     /// How long, as `90m` or `4h`.
     #[serde(default)]
     r#for: Option<String>,
@@ -233,7 +236,13 @@ impl About {
     ) -> Result<Request, Problem> {
         let words = ask::words(&self.actor, &self.reason)?;
         let until = self.r#for.as_deref().map(|span| ask::ends(span, at)).transpose()?;
-        let asked = Asked { verb: self.command, node: self.node.as_deref(), input: self.input.as_deref(), until };
+        let asked = Asked {
+            verb: self.command,
+            node: self.node.as_deref(),
+            input: self.input.as_deref(),
+            until,
+            run: self.run.as_deref(),
+        };
         let command = asked.command(graph, key.date, app.engine.clock.now())?;
         Ok(ask::request(id, words, at, command))
     }

@@ -220,6 +220,27 @@ async fn so_many_listen_and_one_who_leaves_makes_room() {
     }
 }
 
+#[tokio::test]
+async fn a_run_is_given_up_after_it_was_seen_what_that_does() {
+    let service = Running::serve(&["--heartbeat-flush", "0s"]);
+    service.publish("nba-processor-heartbeats", &heartbeat("PlayerDailyCacheProcessor", "wedged", 1, 9)).await;
+    let asked = json!({ "command": "give_up", "node": "player_daily_cache", "run": "wedged", "actor": "ann", "reason": "gone" });
+    let (code, seen) = service.post("/v1/pipelines/nba/dates/today/preview", None, &asked).await;
+    assert_eq!((code, &seen["recorded"]), (200, &json!("applied")), "{seen}");
+    assert_eq!(service.get("/v1/pipelines/nba/runs").await["runs"][0]["run"], "wedged", "a preview gave it up");
+    let (code, done) = service.post(ASK, Some("k"), &asked).await;
+    assert_eq!((code, &done["recorded"]), (200, &json!("applied")), "{done}");
+    assert_eq!(service.get("/v1/pipelines/nba/runs").await["runs"], json!([]));
+    let (code, again) = service.post(ASK, Some("k2"), &asked).await;
+    assert_eq!((code, &again["recorded"]), (200, &json!("superseded")), "{again}");
+    for (name, value) in [("node", "predictions_gate"), ("run", ""), ("command", "finalize")] {
+        let mut wrong = asked.clone();
+        wrong[name] = json!(value);
+        let (code, answer) = service.post(ASK, None, &wrong).await;
+        assert!(matches!(code, 404 | 422), "{name}: {code} {answer}");
+    }
+}
+
 /// The fuzzer that `tests/support/schemathesis.sh` has installed, if it has.
 fn schemathesis() -> Option<PathBuf> {
     let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/schemathesis/bin/schemathesis");

@@ -32,6 +32,8 @@ struct Parameters {
     node: Option<String>,
     #[serde(default)]
     input: Option<String>,
+    #[serde(default)]
+    run: Option<String>,
 }
 
 /// What is asked, as a sentence begins with it.
@@ -44,6 +46,9 @@ fn sentence(verb: Verb, node: Option<&str>, input: Option<&str>, date: Date) -> 
         (Verb::Resume, Some(input)) => format!("Have {input} count for {what} as declared on {date}"),
         (Verb::Retry, _) => format!("Run {what} again on {date}"),
         (Verb::Skip, _) => format!("Skip {what} on {date}"),
+        (Verb::GiveUp, run) => format!("Give up {} of {what} on {date}", run.unwrap_or("…")),
+        (Verb::Finalize, run) => format!("Close {} of {what} on {date} now", run.unwrap_or("…")),
+        (Verb::Continue, run) => format!("Give {} of {what} on {date} its whole time again", run.unwrap_or("…")),
         (Verb::Force, input) => format!("Let {what} go past {} on {date}", input.unwrap_or("…")),
     }
 }
@@ -53,11 +58,12 @@ pub async fn page(State(app): State<App>, named: Named<(String, String)>, header
     let asked: Parameters = api::parameters(&uri)?;
     let (frame, date) = opened(&app, named).await?;
     let (node, input) = (asked.node.as_deref(), asked.input.as_deref());
-    let meant = Asked { verb: asked.command, node, input, until: None };
+    let run = asked.run.as_deref();
+    let meant = Asked { verb: asked.command, node, input, until: None, run };
     let command = meant.command(frame.graph, date, frame.now)?;
     let request = ask::request(None, ("operator".into(), "a preview".into()), frame.now, command);
     let foreseen = app.engine.foresee(&frame.key(date), &request).await?;
-    let title = sentence(asked.command, node, input, date);
+    let title = sentence(asked.command, node, input.or(run), date);
     let has_span = matches!(asked.command, Verb::Hold | Verb::Force);
     let body = html! {
         h1 { (text(&title, 200)) "?" }
@@ -67,6 +73,7 @@ pub async fn page(State(app): State<App>, named: Named<(String, String)>, header
             input type="hidden" name="command" value=(asked.command.as_str());
             @if let Some(node) = node { input type="hidden" name="node" value=(clean(node, 200)); }
             @if let Some(input) = input { input type="hidden" name="input" value=(clean(input, 200)); }
+            @if let Some(run) = run { input type="hidden" name="run" value=(run); }
             input type="hidden" name="key" value=(uuid::Uuid::new_v4());
             @if has_span {
                 label { "For " select name="for" {
@@ -156,6 +163,8 @@ pub struct Sent {
     #[serde(default)]
     input: Option<String>,
     #[serde(default)]
+    run: Option<String>,
+    #[serde(default)]
     r#for: String,
     key: String,
     reason: String,
@@ -178,8 +187,8 @@ pub async fn carry_out(
     let until =
         Some(sent.r#for.as_str()).filter(|span| !span.is_empty()).map(|span| ask::ends(span, now)).transpose()?;
     let node = sent.node.as_deref();
-    let command =
-        Asked { verb: sent.command, node, input: sent.input.as_deref(), until }.command(graph, key.date, now)?;
+    let command = Asked { verb: sent.command, node, input: sent.input.as_deref(), until, run: sent.run.as_deref() }
+        .command(graph, key.date, now)?;
     // A form that is sent twice asks once.
     let form: uuid::Uuid = sent.key.parse().map_err(|_| Problem::invalid("the form is damaged; open it again"))?;
     let request = ask::request(Some(RequestId::new(format!("page-{form}"))), words, now, command);

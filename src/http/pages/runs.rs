@@ -3,12 +3,15 @@
 use axum::extract::{Path, State};
 use maud::{Markup, html};
 
-use super::parts::{ago, moment, progress, span, text, until};
+use super::parts::{ago, moment, path, progress, span, text, until};
 use super::{Frame, Named, Refresh, Shown, Tab};
-use crate::desk::day::{self, Health};
+use crate::desk::day::{self, Health, RunView};
+use crate::domain::graph::Graph;
 use crate::http::App;
 use crate::http::problem::Problem;
 
+/// Bytes of a run's name that an address takes.
+const RUN_MAX: usize = 500;
 /// Runs shown.
 const RUNS_SHOWN: usize = 200;
 
@@ -20,6 +23,14 @@ pub fn health(health: Health) -> Markup {
         Health::Dead => ("✕", "bad"),
     };
     html! { span class=(format!("state {class}")) { span aria-hidden="true" { (sign) } " " (health.as_str()) } }
+}
+
+/// What may be said of a run: requests, with the words for them.
+fn words_on(graph: &Graph, run: &RunView) -> Vec<(&'static str, &'static str)> {
+    let is_batch = run.total > 0 && graph.node(run.node.as_str()).is_some_and(|node| node.liveness.stall.is_some());
+    let of_batch = [("finalize", "close…"), ("continue", "give time…")];
+    let of_batch = of_batch.into_iter().filter(|_| is_batch);
+    [("give_up", "give up…")].into_iter().filter(|_| run.run.as_str().len() <= RUN_MAX).chain(of_batch).collect()
 }
 
 /// `/ui/{pipeline}/runs`
@@ -64,6 +75,9 @@ pub async fn page(State(app): State<App>, named: Named<String>) -> Shown {
                                     td class="id" {
                                         (text(run.run.as_str(), 60))
                                         @if run.ended_unreported { " " span class="warn" { "ended, no result" } }
+                                        @for (verb, words) in words_on(graph, run) {
+                                            " " a href=(frame.of_date(run.date, &format!("/ask?command={verb}&node={}&run={}", path(run.node.as_str()), path(run.run.as_str())))) { (words) }
+                                        }
                                     }
                                 }
                             }
