@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::backend::{Access, Opened};
 use super::say::say;
+use super::whole::Whole;
 use super::{Common, Fault, Verdict, backend, dates, graph};
 use crate::clock::Clock;
 use crate::desk::ask::{self, Asked, Verb};
@@ -236,7 +237,7 @@ impl Target {
     }
 
     async fn stop(&self, common: &Common, until: Option<Timestamp>) -> Result<Verdict, Fault> {
-        let (engine, pipeline) = whole(common, Access::Write).await?;
+        let Whole { engine, pipeline, .. } = Whole::open(common, Access::Write).await?;
         let (actor, reason) = (self.words.actor.clone(), self.words.reason.clone());
         let stop = Stop { pipeline, actor, reason, from: engine.clock.now(), until, ended_by: None };
         engine.stop(&stop).await.map_err(Fault::unusable)?;
@@ -250,7 +251,7 @@ impl Target {
     }
 
     async fn go_on(&self, common: &Common) -> Result<Verdict, Fault> {
-        let (engine, pipeline) = whole(common, Access::Write).await?;
+        let Whole { engine, pipeline, .. } = Whole::open(common, Access::Write).await?;
         let held = engine.go_on(&pipeline, &self.words.actor, &self.words.reason).await.map_err(Fault::unusable)?;
         if common.json {
             say!("{}", json!({ "pipeline": pipeline, "was_held": held }));
@@ -261,18 +262,6 @@ impl Target {
         }
         Ok(if held { Verdict::Holds } else { Verdict::Fails })
     }
-}
-
-/// An engine at the store of a pipeline that is spoken of as a whole.
-pub(super) async fn whole(common: &Common, access: Access) -> Result<(Engine, PipelineId), Fault> {
-    let declarations = Arc::new(common.declarations()?);
-    let pipeline = PipelineId::from(common.pipeline.as_str());
-    if !declarations.pipelines.contains_key(&pipeline) {
-        return Err(graph::no_pipeline(&declarations, &common.pipeline));
-    }
-    let Opened { store, bus, warehouse } = backend::open(common, &declarations, access).await?;
-    let engine = Engine::new(declarations, store, bus, warehouse, Clock::System, Settings::default());
-    Ok((engine, pipeline))
 }
 
 impl NodeTarget {

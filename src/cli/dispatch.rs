@@ -4,11 +4,12 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::backend::Access;
-use super::command::{Words, request, whole, within_reach};
+use super::command::{Words, request, within_reach};
 use super::inspect::harmless;
 use super::paint::Paint;
 use super::say::say;
-use super::{Common, Fault, Verdict, dates};
+use super::whole::Whole;
+use super::{Common, Fault, Verdict};
 use crate::desk::ask::{self, Asked, Verb};
 use crate::domain::id::PartitionKey;
 use crate::domain::words;
@@ -41,19 +42,16 @@ pub struct DispatchNode {
 
 impl DispatchNode {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
-        let (engine, pipeline) = whole(common, Access::Read).await?;
-        let now = engine.clock.now();
-        let declared = engine.declarations.pipelines.get(&pipeline);
-        let declared = declared.ok_or_else(|| Fault::usage(anyhow::anyhow!("no pipeline {pipeline}")))?;
-        let graph = &declared.graph;
-        let date = dates::resolve(&self.date, graph, now)?;
+        let whole = Whole::open(common, Access::Read).await?;
+        let (declared, graph, now) = (whole.declared(), whole.graph(), whole.now);
+        let key = whole.key(&self.date)?;
+        let date = key.date;
         within_reach(graph, date, now)?;
         let asked = Asked { verb: Verb::Retry, node: Some(&self.node), input: None, until: None, run: None };
         let command = asked.command(graph, date, now).map_err(Fault::usage)?;
         let reason = self.reason.as_deref().unwrap_or("a dry run");
         let wish = ask::request(None, (self.actor.as_str().into(), reason.into()), now, command);
-        let key = PartitionKey { pipeline, date };
-        let ahead = engine.look_ahead(&key, &wish).await.map_err(Fault::unusable)?;
+        let ahead = whole.engine.look_ahead(&key, &wish).await.map_err(Fault::unusable)?;
         let is_sent = ahead.foreseen.stopped.is_none() && !ahead.sent.is_empty();
         let messages = messages(declared, &ahead)?;
         if self.apply && is_sent {

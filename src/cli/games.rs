@@ -8,14 +8,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::backend::Access;
-use super::command::whole;
 use super::forecast::clock;
 use super::inspect::{harmless, zone};
 use super::paint::Paint;
 use super::say::say;
-use super::{Common, Fault, Verdict, dates};
-use crate::desk::day::{self, Day, GameView};
-use crate::domain::id::PartitionKey;
+use super::whole::Whole;
+use super::{Common, Fault, Verdict};
+use crate::desk::day::{self, GameView};
 use crate::domain::time::shown;
 
 /// `tipoff games [DATE]`
@@ -32,11 +31,10 @@ pub struct Games {
 
 impl Games {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
-        let (engine, pipeline) = whole(common, Access::Read).await?;
-        let now = engine.clock.now();
-        let graph = engine.graph(&pipeline).ok_or_else(|| Fault::usage(anyhow::anyhow!("no pipeline {pipeline}")))?;
-        let key = PartitionKey { pipeline, date: dates::resolve(&self.date, graph, now)? };
-        let day = Day::load(&engine, graph, &key).await.map_err(Fault::unusable)?;
+        let whole = Whole::open(common, Access::Read).await?;
+        let (graph, now) = (whole.graph(), whole.now);
+        let key = whole.key(&self.date)?;
+        let day = whole.day(&key).await?;
         let games = day::games(graph, &day);
         let read_at = day.partition.schedule.as_ref().map(|schedule| schedule.at);
         let verdict = if read_at.is_some() { Verdict::Holds } else { Verdict::Fails };

@@ -8,15 +8,16 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::backend::Access;
-use super::command::{Words, ask_of, whole};
+use super::command::{Words, ask_of};
 use super::inspect::{harmless, node};
 use super::paint::Paint;
 use super::say::say;
-use super::{Common, Fault, Verdict, dates};
-use crate::desk::day::{Day, Health};
+use super::whole::Whole;
+use super::{Common, Fault, Verdict};
+use crate::desk::day::Health;
 use crate::desk::occupied::{Occupied, by_node, occupied};
 use crate::domain::event::{Command, RunWord};
-use crate::domain::id::{NodeId, PartitionKey};
+use crate::domain::id::NodeId;
 use crate::domain::time::shown;
 
 /// `tipoff locks [DATE]`
@@ -108,17 +109,9 @@ async fn list(
     is_meant: impl Fn(&Occupied) -> bool,
     line: impl Fn(&Occupied, Timestamp) -> String,
 ) -> Result<Verdict, Fault> {
-    let (engine, pipeline) = whole(common, Access::Read).await?;
-    let now = engine.clock.now();
-    let graph = engine.graph(&pipeline).ok_or_else(|| Fault::usage(anyhow::anyhow!("no pipeline {pipeline}")))?;
-    let days = match date {
-        None => Day::live(&engine, graph, &pipeline).await,
-        Some(word) => {
-            let key = PartitionKey { pipeline: pipeline.clone(), date: dates::resolve(word, graph, now)? };
-            Day::load(&engine, graph, &key).await.map(|day| vec![day])
-        }
-    };
-    let days = days.map_err(Fault::unusable)?;
+    let whole = Whole::open(common, Access::Read).await?;
+    let (graph, pipeline, now) = (whole.graph(), &whole.pipeline, whole.now);
+    let days = whole.days(date).await?;
     let found: Vec<Occupied> = days.iter().flat_map(|day| occupied(graph, day)).filter(is_meant).collect();
     if common.json {
         say!("{}", json!({ "pipeline": pipeline, "at": now, name: found }));
@@ -169,12 +162,11 @@ fn batch(found: &Occupied, now: Timestamp) -> String {
 
 impl Whose {
     async fn say(&self, common: &Common, word: RunWord, also_alive: bool) -> Result<Verdict, Fault> {
-        let (engine, pipeline) = whole(common, Access::Read).await?;
-        let now = engine.clock.now();
-        let graph = engine.graph(&pipeline).ok_or_else(|| Fault::usage(anyhow::anyhow!("no pipeline {pipeline}")))?;
-        let date = dates::resolve(&self.date, graph, now)?;
-        let node = node(graph, &self.node, date, now)?;
-        let day = Day::load(&engine, graph, &PartitionKey { pipeline, date }).await.map_err(Fault::unusable)?;
+        let whole = Whole::open(common, Access::Read).await?;
+        let (graph, key) = (whole.graph(), whole.key(&self.date)?);
+        let date = key.date;
+        let node = node(graph, &self.node, date, whole.now)?;
+        let day = whole.day(&key).await?;
         let all = occupied(graph, &day);
         let found = self.meant(&by_node(&all, date, node.as_str()), &node)?;
         if word != RunWord::GiveUp && graph.node(node.as_str()).is_some_and(|node| node.liveness.stall.is_none()) {

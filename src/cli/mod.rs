@@ -33,6 +33,7 @@ mod show;
 mod simulate;
 mod tables;
 mod topics;
+mod whole;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -4,11 +4,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::backend::Access;
-use super::command::{whole, within_reach};
+use super::command::within_reach;
 use super::paint::Paint;
 use super::say::say;
-use super::{Common, Fault, Verdict, dates};
-use crate::domain::id::{NodeId, PartitionKey};
+use super::whole::Whole;
+use super::{Common, Fault, Verdict};
+use crate::domain::id::NodeId;
 use crate::engine::reconcile::Reconciled;
 
 /// `tipoff reconcile DATE`
@@ -29,12 +30,11 @@ pub struct Reconcile {
 impl Reconcile {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
         let access = if self.apply { Access::Write } else { Access::Read };
-        let (engine, pipeline) = whole(common, access).await?;
-        let now = engine.clock.now();
-        let graph = engine.graph(&pipeline).ok_or_else(|| Fault::usage(anyhow::anyhow!("no pipeline {pipeline}")))?;
-        let date = dates::resolve(&self.date, graph, now)?;
-        within_reach(graph, date, now)?;
-        let found = engine.compare(&PartitionKey { pipeline, date }).await.map_err(Fault::unusable)?;
+        let whole = Whole::open(common, access).await?;
+        let key = whole.key(&self.date)?;
+        within_reach(whole.graph(), key.date, whole.now)?;
+        let engine = &whole.engine;
+        let found = engine.compare(&key).await.map_err(Fault::unusable)?;
         let applied = if self.apply { engine.reconcile(&found).await.map_err(Fault::unusable)? } else { 0 };
         let nothing_told = !found.unknown.is_empty() && found.unknown.len() + found.not_kept == found.asked;
         if common.json {

@@ -6,14 +6,14 @@ use jiff::civil::Date;
 use serde_json::{Value, json};
 
 use super::backend::Access;
-use super::command::whole;
 use super::inspect::{harmless, node};
 use super::paint::Paint;
 use super::say::say;
-use super::{Common, Fault, Verdict, dates};
-use crate::desk::day::{self, Day, Health};
+use super::whole::Whole;
+use super::{Common, Fault, Verdict};
+use crate::desk::day::{self, Health};
 use crate::desk::runs::{Failed, Storm, Stuck, failed, storms, stuck};
-use crate::domain::id::{NodeId, PartitionKey};
+use crate::domain::id::NodeId;
 use crate::domain::time::shown;
 
 /// Characters of a producer's words on one line.
@@ -42,17 +42,9 @@ pub struct Runs {
 
 impl Runs {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
-        let (engine, pipeline) = whole(common, Access::Read).await?;
-        let now = engine.clock.now();
-        let graph = engine.graph(&pipeline).ok_or_else(|| Fault::usage(anyhow::anyhow!("no pipeline {pipeline}")))?;
-        let days = match &self.date {
-            None => Day::live(&engine, graph, &pipeline).await,
-            Some(word) => {
-                let key = PartitionKey { pipeline: pipeline.clone(), date: dates::resolve(word, graph, now)? };
-                Day::load(&engine, graph, &key).await.map(|day| vec![day])
-            }
-        };
-        let days = days.map_err(Fault::unusable)?;
+        let whole = Whole::open(common, Access::Read).await?;
+        let (graph, now) = (whole.graph(), whole.now);
+        let days = whole.days(self.date.as_deref()).await?;
         let only = |date: Date| self.node.as_ref().map(|name| node(graph, name, date, now)).transpose();
         let mut wanted = Vec::new();
         for day in &days {
@@ -94,7 +86,7 @@ impl Runs {
             }
         };
         let dates: Vec<Date> = days.iter().map(|day| day.partition.key.date).collect();
-        self.print(common, (name, found, &lines), (&pipeline.to_string(), &dates, now));
+        self.print(common, (name, found, &lines), (whole.pipeline.as_str(), &dates, now));
         let is_filtered = self.stuck || self.failed || self.storm;
         Ok(if is_filtered && !lines.is_empty() { Verdict::Fails } else { Verdict::Holds })
     }
