@@ -70,7 +70,6 @@ pub fn plan(graph: &Graph, partition: &mut Partition, now: Now) -> Plan {
     if let Some(expires) = partition.lapse(now.at) {
         wake.at(expires);
     }
-    let silent = silence::phases(graph, partition, now, &mut wake);
     let mut walk = Walk {
         graph,
         now,
@@ -80,10 +79,12 @@ pub fn plan(graph: &Graph, partition: &mut Partition, now: Now) -> Plan {
         closings: BTreeMap::new(),
         off_day: BTreeSet::new(),
         late: BTreeMap::new(),
-        silent,
+        silent: BTreeMap::new(),
         verdicts: BTreeMap::new(),
         standings: BTreeMap::new(),
     };
+    walk.lose(partition);
+    walk.silent = silence::phases(graph, partition, now, &mut walk.wake);
     for id in &graph.order {
         let Some(node) = graph.node(id.as_str()) else { continue };
         let standing = match &node.kind {
@@ -365,14 +366,28 @@ impl Walk<'_> {
         })
     }
 
-    /// Fences runs that have been silent too long, and those that an operator gives up.
+    /// Fences the runs that an operator gives up, before anything is made of who is alive.
+    fn lose(&mut self, partition: &mut Partition) {
+        let is_lost = |facts: &Facts| facts.runs.values().any(|run| run.is_said(RunWord::GiveUp));
+        let losing: Vec<NodeId> =
+            partition.nodes.iter().filter(|(_, facts)| is_lost(facts)).map(|(id, _)| id.clone()).collect();
+        for id in losing {
+            let Some(node) = self.graph.node(id.as_str()) else { continue };
+            let facts = partition.node_mut(&id);
+            let lost = facts.runs.iter().filter(|(_, run)| run.is_said(RunWord::GiveUp)).map(|(run, _)| run.clone());
+            let lost: Vec<RunId> = lost.collect();
+            self.fence(facts, node, &lost);
+        }
+    }
+
+    /// Fences runs that have been silent too long.
     fn silence(&mut self, facts: &mut Facts, node: &Node) {
         let dead: Vec<RunId> = facts
             .runs
             .iter()
             .filter(|(_, run)| {
                 let deadline = after(run.last, node.liveness.dead_after);
-                let silent = self.now.silent_until(deadline) || run.is_said(RunWord::GiveUp);
+                let silent = self.now.silent_until(deadline);
                 if !silent {
                     let stale = after(run.last, node.liveness.stale_after);
                     self.wake.at(if self.now.silent_until(stale) { deadline } else { stale });
@@ -381,7 +396,22 @@ impl Walk<'_> {
             })
             .map(|(id, _)| id.clone())
             .collect();
-        for run in &dead {
+        self.fence(facts, node, &dead);
+        if let State::Running { since, .. } = facts.state
+            && facts.runs.is_empty()
+        {
+            let deadline = after(since, node.liveness.dead_after);
+            if self.now.silent_until(deadline) {
+                self.fail(facts, None, FailureKind::Silent, "its run is no longer heard of".to_owned());
+            } else {
+                self.wake.at(deadline);
+            }
+        }
+    }
+
+    /// Ends runs that are dead, and lets go of what they hold.
+    fn fence(&mut self, facts: &mut Facts, node: &Node, dead: &[RunId]) {
+        for run in dead {
             let Some(lost) = facts.runs.remove(run) else { continue };
             end(facts, run, self.now.at, End::Fenced);
             self.effects.push(Effect::ReleaseLock { node: node.id.clone(), run: run.clone() });
@@ -401,16 +431,6 @@ impl Walk<'_> {
                 format!("no heartbeat for {silence} minutes")
             };
             self.fail(facts, Some(run.clone()), FailureKind::Silent, text);
-        }
-        if let State::Running { since, .. } = facts.state
-            && facts.runs.is_empty()
-        {
-            let deadline = after(since, node.liveness.dead_after);
-            if self.now.silent_until(deadline) {
-                self.fail(facts, None, FailureKind::Silent, "its run is no longer heard of".to_owned());
-            } else {
-                self.wake.at(deadline);
-            }
         }
     }
 
