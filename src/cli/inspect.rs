@@ -380,9 +380,10 @@ impl Timeline {
             (after, last_at) = (last.seq, Some(last.now.at));
             for entry in &entries {
                 tell_until(entry.now.at, &mut turns);
-                if common.json {
+                let is_meant = node.is_none() || !words::lines(entry, node.as_ref()).is_empty();
+                if common.json && is_meant {
                     say!("{}", json!(entry));
-                } else {
+                } else if !common.json {
                     for line in words::lines(entry, node.as_ref()) {
                         say!("{}  {line}", paint.dim(&shown(entry.now.at)));
                     }

@@ -42,6 +42,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::configuration::{self, Backend, Configuration};
+use crate::domain::words;
 use crate::pipeline::{self, Declarations};
 
 /// The orchestrator that a daily data pipeline runs on.
@@ -237,7 +238,15 @@ impl Fault {
 pub fn main() -> ExitCode {
     // Two are linked, by different clients, and without a choice TLS would have none. A second choice is refused.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version are our own words; a complaint repeats what was typed.
+        Err(error) if !error.use_stderr() => error.exit(),
+        Err(error) => {
+            eprint!("{}", words::harmless_lines(&error.render().to_string()));
+            return ExitCode::from(2);
+        }
+    };
     let level = match (&cli.common.log, &cli.command) {
         (Some(filter), _) => filter.clone(),
         (None, Command::Serve(_)) => "info,firestore=warn,gcloud_sdk=warn,google_cloud_pubsub=warn".to_owned(),
@@ -247,7 +256,7 @@ pub fn main() -> ExitCode {
     };
     let machine = matches!(&cli.command, Command::Serve(serve) if serve.log_json);
     if let Err(error) = start_log(&level, machine) {
-        eprintln!("tipoff: --log {level}: {error}");
+        eprintln!("tipoff: --log {}: {}", words::harmless(&level), words::harmless(&error.to_string()));
         return ExitCode::from(2);
     }
     let result = match cli.command {
@@ -275,7 +284,7 @@ pub fn main() -> ExitCode {
             if cli.common.json {
                 say::say!("{}", serde_json::json!({ "error": format!("{:#}", fault.error), "code": fault.code }));
             }
-            eprintln!("tipoff: {:#}", fault.error);
+            eprintln!("tipoff: {}", words::harmless_lines(&format!("{:#}", fault.error)));
             ExitCode::from(fault.code)
         }
     }

@@ -36,7 +36,8 @@ impl Reconcile {
         let engine = &whole.engine;
         let found = engine.compare(&key).await.map_err(Fault::unusable)?;
         let applied = if self.apply { engine.reconcile(&found).await.map_err(Fault::unusable)? } else { 0 };
-        let nothing_told = !found.unknown.is_empty() && found.unknown.len() + found.not_kept == found.asked;
+        // What nobody has looked at is not so.
+        let nothing_told = found.unknown.len() + found.not_kept == found.asked;
         if common.json {
             say!("{}", json!({ "reconciled": found, "applied": applied }));
         } else {
@@ -57,6 +58,10 @@ fn print(found: &Reconciled, applied: bool) {
     if !found.unknown.is_empty() {
         let names: Vec<&str> = found.unknown.iter().map(NodeId::as_str).collect();
         say!("  {}", paint.bad(&format!("it could not tell of {}", names.join(", "))));
+    }
+    if told == 0 {
+        say!("  nothing can be said of what is believed: the warehouse keeps nothing of this date, or does not answer");
+        return;
     }
     if found.differences.is_empty() {
         say!("  what is believed of them is so");

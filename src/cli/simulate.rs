@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
+use super::inspect::harmless;
 use super::paint::Paint;
 use super::say::say;
 use super::{Common, Fault, Verdict};
@@ -83,7 +84,7 @@ impl Simulate {
                     }
                 }
                 let word = if report.misses.is_empty() { "holds".to_owned() } else { paint.bad("MISSED") };
-                say!("{word}  {}  {name}", scenario.title);
+                say!("{word}  {}  {name}", harmless(&scenario.title));
                 for miss in &report.misses {
                     say!("  {name}:{}: {}", miss.line, miss.text);
                 }

@@ -358,6 +358,13 @@ impl Letter {
         true
     }
 
+    /// Notes that its last replay could not be read, and came to nothing.
+    pub fn returned(&mut self, now: Timestamp) {
+        if let Some(replay) = self.replays.last_mut() {
+            replay.returned_at.get_or_insert(now);
+        }
+    }
+
     /// Adds a corrected version.
     ///
     /// # Errors
@@ -374,9 +381,12 @@ impl Letter {
     /// Has nothing more be done about it.
     ///
     /// # Errors
-    /// If it is not waiting.
+    /// If a replay of it is under way, or it was discarded before.
     pub fn discard(&mut self, discarded: Discarded) -> Result<(), Refusal> {
-        self.waits()?;
+        // What was replayed and came to nothing waits for nobody, and may be laid aside.
+        if self.stage() != Stage::Replayed {
+            self.waits()?;
+        }
         self.discarded = Some(discarded);
         Ok(())
     }

@@ -80,8 +80,18 @@ impl Stops {
     pub fn turns(&self, pipeline: &PipelineId, from: Timestamp, until: Timestamp) -> Vec<(Timestamp, String)> {
         let mut turns = Vec::new();
         for stop in self.past.iter().chain(self.standing.values()).filter(|stop| stop.pipeline == *pipeline) {
-            turns.push((stop.from, format!("held      the whole pipeline: {stop}")));
+            // Where somebody ended it before its time, that is what is known of its end.
+            let until = stop.until.filter(|_| stop.ended_by.is_none());
+            let until = until.map(|until| format!(" until {}", shown(until))).unwrap_or_default();
+            turns.push((stop.from, format!("held      the whole pipeline by {}{until}: {}", stop.actor, stop.reason)));
+            let replaced = |at| {
+                self.past
+                    .iter()
+                    .chain(self.standing.values())
+                    .any(|next| next.pipeline == *pipeline && next.from == at && next.from > stop.from)
+            };
             let end = stop.until.map(|at| match &stop.ended_by {
+                Some((actor, _)) if replaced(at) => (at, format!("replaced  that hold by another one of {actor}")),
                 Some((actor, reason)) => (at, format!("resumed   the whole pipeline by {actor}: {reason}")),
                 None => (at, format!("resumed   the whole pipeline: the hold of {} is over", stop.actor)),
             });
@@ -133,15 +143,21 @@ mod tests {
         // It ends by itself, and nobody says so; the next one is ended by hand.
         stops.hold(stop("17:00", None));
         assert!(stops.end(&"nba".into(), ("bob", "done"), at("17:20")));
-        let told = |from, until| -> Vec<String> {
+        let told = |stops: &Stops, from, until| -> Vec<String> {
             stops.turns(&"nba".into(), at(from), at(until)).into_iter().map(|(_, line)| line).collect()
         };
-        let all = told("15:00", "18:00");
+        let all = told(&stops, "15:00", "18:00");
         assert_eq!(all.len(), 4, "{all:?}");
-        assert!(all[0].starts_with("held ") && all[0].contains("ann until 2026-01-23 16:00:00Z"), "{all:?}");
+        assert!(all[0].starts_with("held ") && all[0].contains("by ann until 2026-01-23 16:00:00Z"), "{all:?}");
         assert_eq!(all[1], "resumed   the whole pipeline: the hold of ann is over");
         assert_eq!(all[3], "resumed   the whole pipeline by bob: done");
-        assert_eq!(told("15:30", "16:30"), &all[1..2]);
+        assert_eq!(told(&stops, "15:30", "16:30"), &all[1..2]);
         assert_eq!(stops.turns(&"mlb".into(), at("15:00"), at("18:00")), []);
+        // A second hold while one stands replaces it: nobody resumed.
+        stops.hold(stop("19:00", Some("20:00")));
+        stops.hold(stop("19:10", None));
+        let replaced = told(&stops, "19:00", "19:30");
+        assert!(replaced.contains(&"replaced  that hold by another one of ann".to_owned()), "{replaced:?}");
+        assert!(!replaced.iter().any(|line| line.starts_with("resumed")), "{replaced:?}");
     }
 }

@@ -56,6 +56,12 @@ pub fn harmless(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
+/// The same of a text of several lines, which stay lines.
+#[must_use]
+pub fn harmless_lines(text: &str) -> String {
+    text.split('\n').map(harmless).collect::<Vec<_>>().join("\n")
+}
+
 fn within(what: &'static str, text: &str, most: usize) -> Result<String, Error> {
     let text = text.trim();
     if text.is_empty() {
@@ -75,6 +81,11 @@ mod tests {
     fn what_would_be_obeyed_is_shown_as_it_is_written() {
         let text = "\u{1b}[31mred\nnext\u{202e}evil\u{2066} José 🏀";
         assert_eq!(harmless(text), "\\u{1b}[31mred\\nnext\\u{202e}evil\\u{2066} José 🏀");
+    }
+
+    #[test]
+    fn lines_stay_lines() {
+        assert_eq!(harmless_lines("a\u{1b}[31m\n\tb\u{202e}"), "a\\u{1b}[31m\n\\tb\\u{202e}");
     }
 
     #[test]

@@ -376,12 +376,17 @@ fn without_numbers(text: &str) -> String {
         let taken = if is_id { hex } else { digits };
         match taken {
             0 => plain.push(*next),
-            STATUS if !is_id => plain.extend(&rest[..taken]),
+            STATUS if !is_id && !is_place(&plain) => plain.extend(&rest[..taken]),
             _ => plain.push('#'),
         }
         rest = &rest[taken.max(1)..];
     }
     plain
+}
+
+/// Whether a number that follows is a place in a text, as parsers tell it.
+fn is_place(before: &str) -> bool {
+    ["line ", "column ", "char ", "byte ", "offset ", "position "].iter().any(|word| before.ends_with(word))
 }
 
 /// A name made of what it stands for.

@@ -10,6 +10,7 @@ use tipoff::port::Store as _;
 use tipoff::wire::letter;
 
 use super::run;
+use crate::running::{Running, completion};
 
 struct Desk {
     home: tempfile::TempDir,
@@ -202,4 +203,54 @@ fn what_is_done_is_left_and_what_is_discarded_needs_a_reason() {
     assert_eq!((code, &board["count"]), (Some(0), &json!(3)));
     let (code, said, _) = desk.dlq(&["replay", "dd10", "--force", "--apply"]);
     assert!(code == Some(1) && said.contains("discarded by ann"), "{said}");
+}
+
+#[tokio::test]
+async fn what_would_be_parked_again_is_said_so_and_comes_back_and_may_be_laid_aside() {
+    let service = Running::serve(&[]);
+    let mut body = completion("PlayerGameSummaryProcessor", "phase_3_analytics", "r1", "success");
+    body["status"] = json!("no-such-status");
+    assert!(service.publish("nba-phase3-analytics-complete", &body).await.is_success());
+    let dlq = |arguments: &[&str]| run(&[&["dlq"], arguments, &["--data", service.data.to_str().unwrap()]].concat());
+    let waiting = || -> Value { serde_json::from_str(&dlq(&["list", "--json"]).1).unwrap() };
+    let id = waiting()["letters"][0]["id"].as_str().unwrap().to_owned();
+    let (code, said, _) = dlq(&["replay", &id]);
+    assert!(code == Some(1) && said.contains("tipoff would park it again") && said.contains("is no status"), "{said}");
+    for times in 1..=3 {
+        let (_, said, errors) = dlq(&["replay", &id, "--force", "--apply", "--reason", "try"]);
+        assert!(said.contains("1 replayed"), "{said}{errors}");
+        // Nobody could read it: it waits again, and is told of as before.
+        let letters = waiting();
+        assert_eq!((&letters["count"], &letters["letters"][0]["stage"]), (&json!(1), &json!("waiting")), "{letters}");
+        assert_eq!(letters["letters"][0]["replays"].as_array().unwrap().len(), times);
+    }
+    let (code, said, _) = dlq(&["replay", &id, "--force", "--apply", "--reason", "again"]);
+    assert!(code == Some(1) && said.contains("replayed 3 times"), "{said}");
+    let (code, said, errors) = dlq(&["discard", &id, "--reason", "its producer is gone", "--apply"]);
+    assert!(code == Some(0) && said.contains("1 discarded"), "{said}{errors}");
+    assert_eq!(waiting()["count"], 0);
+}
+
+#[test]
+fn what_was_typed_moves_no_cursor_and_turns_no_text() {
+    let evil = "\u{1b}[31mX\u{202e}";
+    let desk = Desk::new();
+    for arguments in [
+        &["dlq", "show", evil][..],
+        &["why", evil],
+        &["status", evil],
+        &["hold", "today", "predictions", "--reason", "x", "--for", evil],
+        &["mute", evil, "--for", "1h", "--reason", "x"],
+        &["status", "-p", evil],
+        &["dlq", "list", "--kind", evil],
+        &[evil],
+        &["check", "--log", evil],
+        &["check", "--config", evil],
+    ] {
+        let data = desk.data();
+        let (code, said, errors) = run(&[arguments, &["--data", data.to_str().unwrap()]].concat());
+        assert!(matches!(code, Some(1..=3)), "{arguments:?}: {code:?}");
+        assert!(!format!("{said}{errors}").contains(['\u{1b}', '\u{202e}']), "{arguments:?}: {said}{errors}");
+        assert!(!errors.is_empty(), "{arguments:?}");
+    }
 }

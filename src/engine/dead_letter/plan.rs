@@ -29,6 +29,8 @@ pub(super) struct Candidate {
     pub(super) message: Result<Option<Outgoing>, String>,
     /// What tipoff itself takes the message for.
     pub(super) takes: Option<(PartitionKey, Vec<Event>)>,
+    /// Whether tipoff would park it.
+    pub(super) is_unreadable: bool,
     /// What it is to say from now on, where that is new.
     pub(super) corrected: Option<Content>,
     pub(super) verdict: Verdict,
@@ -246,13 +248,19 @@ impl Engine {
             (Ok(()), Err(why), _) => Verdict::Refused(why.clone()),
             (Ok(()), Ok(_), _) if order.force => Verdict::Ready,
             (Ok(()), Ok(_), Standing::Unneeded(why)) => Verdict::Unneeded(why),
-            (Ok(()), Ok(_), Standing::Unclear(why)) => match unreadable {
+            (Ok(()), Ok(_), Standing::Unclear(why)) => match &unreadable {
                 Some(reason) => Verdict::Unclear(format!("{why}; tipoff would park it again: {reason}")),
                 None => Verdict::Unclear(why),
             },
-            (Ok(()), Ok(_), Standing::Wanted(_)) => Verdict::Ready,
+            (Ok(()), Ok(_), Standing::Wanted(why)) => match &unreadable {
+                Some(reason) if letter.kind == Kind::Parked => {
+                    Verdict::Unclear(format!("{why}; tipoff would park it again: {reason}"))
+                }
+                _ => Verdict::Ready,
+            },
         };
-        Ok(Candidate { letter, expected, about, execution, message, takes, corrected, verdict })
+        let is_unreadable = unreadable.is_some();
+        Ok(Candidate { letter, expected, about, execution, message, takes, is_unreadable, corrected, verdict })
     }
 
     /// What tipoff takes a message for that is about to leave; an error is why it would be parked.

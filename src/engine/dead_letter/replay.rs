@@ -178,6 +178,10 @@ impl Engine {
             if let Ok(Some(message)) = &candidate.message {
                 let mut letter = candidate.letter.clone();
                 letter.sent(now);
+                // Where our own broker brings us nothing, what we could not read comes back all the same.
+                if candidate.is_unreadable && !self.bus.reaches_us() {
+                    letter.returned(now);
+                }
                 partings.push(Parting { letter, expected: candidate.expected, message: message.clone() });
             }
         }

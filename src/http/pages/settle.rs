@@ -64,18 +64,18 @@ pub async fn page(State(app): State<App>, named: Named<String>, headers: HeaderM
     let asked: Parameters = api::parameters(&uri)?;
     let Path(name) = named.map_err(Problem::from)?;
     let frame = Frame::open(&app, &name).await?;
-    let (title, button, foreseen, meant) = match asked.act {
+    let (title, button, foreseen, meant, any) = match asked.act {
         Act::Replay => {
             let replaying = asked.replaying(false, "operator", None);
             let plan = letters::plan(&app.engine, &replaying).await.map_err(Problem::from)?.plan;
             let ready = plan.letters.iter().filter(|letter| letter.verdict.as_str() == "ready").count();
-            ("Replay dead letters", "Replay", of_replay(&frame, &plan), ready)
+            ("Replay dead letters", "Replay", of_replay(&frame, &plan), ready, !plan.letters.is_empty())
         }
         Act::Discard => {
             let discarding = asked.discarding(false, "operator", "a preview");
             let found = letters::discard(&app.engine, &discarding).await.map_err(Problem::from)?.letters;
             let count = found.iter().filter(|letter| letter.verdict.as_str() == "ready").count();
-            ("Discard dead letters", "Discard", verdicts(&found), count)
+            ("Discard dead letters", "Discard", verdicts(&found), count, !found.is_empty())
         }
     };
     let link = |act: &str, force: bool| {
@@ -91,7 +91,7 @@ pub async fn page(State(app): State<App>, named: Named<String>, headers: HeaderM
             (foreseen)
             @if asked.act == Act::Replay {
                 @if asked.force { p class="warn" { "! Also what is not wanted any more, and what was replayed already." } }
-                @else if meant == 0 { p { a href=(link("replay", true)) { "Replay them all the same" } } }
+                @else if meant == 0 && any { p { a href=(link("replay", true)) { "Replay them all the same" } } }
             }
         }
         @if meant == 0 { p class="actions" { a class="button" href=(frame.link("/letters")) { "Back to the letters" } } }
@@ -117,7 +117,8 @@ pub async fn page(State(app): State<App>, named: Named<String>, headers: HeaderM
 /// How many letters come to what, and why.
 fn verdicts(outcomes: &[Outcome]) -> Markup {
     html! {
-        p { @for (index, (word, count)) in counts(outcomes).iter().enumerate() { @if index > 0 { ", " } (count) " " (word) } "." }
+        @if outcomes.is_empty() { p { "No letter is meant: none waits any more." } }
+        @else { p { @for (index, (word, count)) in counts(outcomes).iter().enumerate() { @if index > 0 { ", " } (count) " " (word) } "." } }
         ul class="rows" {
             @for outcome in outcomes.iter().take(SHOWN_MAX) {
                 li {
