@@ -165,18 +165,24 @@ async fn a_hold_is_foreseen_set_seen_and_lifted() {
 async fn a_dead_letter_is_foreseen_replayed_once_and_one_is_discarded() {
     let Some(browser) = Browser::open(true).await else { return };
     let service = Running::serve(&["--heartbeat-flush", "0s"]);
-    // No pipeline is called that: two inputs are parked, and are letters with one cause each.
+    // Two inputs are parked, and are letters with one cause each; one of them is put right.
+    let mut wrong = completion("PlayerGameSummaryProcessor", "phase_3_analytics", "r1", "success");
+    wrong["status"] = json!("no-such-status");
     for (topic, body) in [
-        (
-            "nba-phase3-analytics-complete",
-            json!({ "processor_name": "PlayerGameSummaryProcessor", "status": "success" }),
-        ),
-        ("nba-phase2-raw-complete", json!({ "processor_name": "NobodyProcessor", "status": "success" })),
+        ("nba-phase3-analytics-complete", &wrong),
+        ("nba-phase2-raw-complete", &json!({ "processor_name": "NobodyProcessor", "status": "success" })),
     ] {
-        assert!(service.publish(topic, &body).await.is_success());
+        assert!(service.publish(topic, body).await.is_success());
     }
     let letters = service.get("/v1/dead-letters").await;
     assert_eq!(letters["count"], 2, "{letters}");
+    let all = letters["letters"].as_array().unwrap();
+    let letter = all.iter().find(|letter| letter["topic"] == "nba-phase3-analytics-complete").unwrap();
+    let (id, cause) = (letter["id"].as_str().unwrap(), letter["cause"]["fingerprint"].as_str().unwrap());
+    wrong["status"] = json!("success");
+    let words = json!({ "with": wrong.to_string(), "actor": "ann", "reason": "the word is success" });
+    let (code, answer) = service.post(&format!("/v1/dead-letters/{id}/correct"), Some("c"), &words).await;
+    assert_eq!(code, 200, "{answer}");
     let replays = async || {
         let all = service.get("/v1/dead-letters?all=true").await;
         let letters = all["letters"].as_array().unwrap().clone();
@@ -184,25 +190,21 @@ async fn a_dead_letter_is_foreseen_replayed_once_and_one_is_discarded() {
     };
     browser.goto(&format!("{}/ui/nba/letters", service.url)).await;
     browser.shot("letters-by-cause").await;
-    browser.click("#causes a[href*='act=replay']").await;
+    browser.click(&format!("#causes a[href*='act=replay'][href*='{cause}']")).await;
     let foreseen = browser.text(".foreseen").await;
-    assert!(foreseen.contains("1 "), "{foreseen}");
+    assert!(foreseen.contains("1 ready") && foreseen.contains("player_game_summary"), "{foreseen}");
     browser.shot("a-replay-foreseen").await;
     assert_eq!(replays().await, 0, "a preview replayed it");
-    // What cannot be applied even now is not wanted: somebody insists.
-    if browser.js("return document.querySelector(\"a[href*='force=true']\") !== null").await == true {
-        browser.click("a[href*='force=true']").await;
-    }
-    browser.type_into("input[name=reason]", "the alias is known now").await;
+    browser.type_into("input[name=reason]", "the word is known now").await;
     browser.click("button.primary").await;
     browser.until("[role=status].banner", |text| text.contains("Replayed")).await;
     assert_eq!(replays().await, 1);
-    let settled = browser.until("#settled", |text| text.contains("the alias is known now")).await;
+    let settled = browser.until("#settled", |text| text.contains("the word is known now")).await;
     assert!(settled.contains("replayed by operator"), "{settled}");
     // Who goes back and sends the same form again has asked once.
     browser.js("history.back()").await;
     browser.until("button.primary", |text| text.contains("Replay 1 letter")).await;
-    browser.js("document.querySelector('input[name=reason]').value = 'the alias is known now'").await;
+    browser.js("document.querySelector('input[name=reason]').value = 'the word is known now'").await;
     browser.click("button.primary").await;
     browser.until("[role=status].banner", |text| !text.is_empty()).await;
     assert_eq!(replays().await, 1, "one form replayed twice");
