@@ -26,7 +26,8 @@ use crate::wire::inbound::Delivery;
 use crate::wire::report;
 
 /// Why a store did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StoreError {
     /// Somebody else committed first: load and decide again.
     #[error("{0} was changed by somebody else")]
@@ -55,7 +56,7 @@ pub enum StoreError {
 }
 
 /// A partition as stored. A date nobody has written about is a new partition at version 0.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stored {
     /// The partition.
     pub partition: Partition,
@@ -336,7 +337,8 @@ pub const PARKED_MAX: u64 = 10_000;
 pub const LETTERS_MAX: usize = 50_000;
 
 /// Which letters are asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Letters {
     /// Those about which something is to be done.
     Open,
@@ -366,7 +368,8 @@ pub struct Parting {
 pub const PLANS_MAX: usize = 64;
 
 /// Why a message was not taken.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BusError {
     /// Not now.
     #[error("{0}")]
@@ -476,7 +479,8 @@ pub trait Recipient: Send + Sync {
 }
 
 /// A probe's answer.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// So much is there.
     Known {
@@ -492,7 +496,8 @@ pub enum Answer {
 }
 
 /// A report's answer.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reported {
     /// These rows, as [`report`] reads them; none where there is nothing of the date, as on a day without games.
     Rows(Vec<Row>),

@@ -9,3 +9,4 @@ pub mod embedded;
 pub mod firestore;
 pub mod google;
 pub mod pubsub;
+pub mod service;

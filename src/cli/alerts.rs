@@ -1,27 +1,24 @@
 //! `alerts`, `mute`, `unmute`: what is on, who was told of it, and what is not to be told for a while.
-//!
-//! They read and change the store themselves, beside a running service or without one.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use jiff::SignedDuration;
 use serde_json::json;
 
-use super::backend::{self, Access, Opened};
+use super::backend::{self, Access};
 use super::inspect::harmless;
 use super::paint::Paint;
 use super::say::say;
-use super::{Common, Fault, Verdict};
+use super::{Common, Fault, Verdict, carry};
 use crate::adapter::channel;
 use crate::clock::Clock;
 use crate::diagnostic::suggestion;
 use crate::domain::id::AlertKey;
 use crate::domain::notify::{Mute, Muted, Notice, Sent};
 use crate::domain::time::{after, shown};
-use crate::engine::notify::{Board, Error};
-use crate::engine::{Engine, Settings};
+use crate::engine::Engine;
+use crate::engine::notify::Board;
 
 /// `tipoff alerts`
 #[derive(Args)]
@@ -92,20 +89,17 @@ pub struct Unmute {
     actor: String,
 }
 
+/// An engine at the store.
 async fn engine(common: &Common, access: Access) -> Result<Engine, Fault> {
-    let declarations = Arc::new(common.declarations()?);
-    let Opened { store, bus, warehouse } = backend::open(common, &declarations, access).await?;
-    Ok(Engine::new(declarations, store, bus, warehouse, Clock::System, Settings::default()))
-}
-
-fn fault(error: Error) -> Fault {
-    match error {
-        Error::Mute(error) => Fault::usage(error),
-        Error::Store(_) | Error::Alerts(_) | Error::Contended => Fault::unusable(error),
-    }
+    backend::engine(common, common.declarations()?, access).await
 }
 
 impl Alerts {
+    /// Whether it is about what this machine's configuration declares.
+    pub fn is_here(&self) -> bool {
+        matches!(self.command, Some(What::Test { .. }))
+    }
+
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
         match &self.command {
             None | Some(What::List) => list(common).await,
@@ -115,7 +109,7 @@ impl Alerts {
 }
 
 async fn list(common: &Common) -> Result<Verdict, Fault> {
-    let board = engine(common, Access::Read).await?.board().await.map_err(fault)?;
+    let board = engine(common, Access::Read).await?.board().await.map_err(carry::of_alerts)?;
     if common.json {
         say!("{}", json!(board));
     } else {
@@ -216,11 +210,12 @@ impl MuteFor {
         let what = self.subject.what()?;
         let span = crate::topology::duration(&self.span);
         let span = span.map_err(|error| Fault::usage(anyhow::anyhow!("--for: {error}")))?;
-        let from = Clock::System.now();
+        let from = common.clock().now();
         let until = after(from, SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX));
         let (actor, reason) = (self.actor.clone(), self.reason.clone());
         let mute = Mute { what, from, until, actor, reason, ended_by: None };
-        let muting = engine(common, Access::Write).await?.mute(&mute).await.map_err(fault)?;
+        let engine = engine(common, Access::Write).await?;
+        let muting = carry::mute(common, &engine, &mute, &self.span).await?;
         if common.json {
             say!("{}", json!(muting));
             return Ok(Verdict::Holds);
@@ -245,7 +240,8 @@ impl MuteFor {
 impl Unmute {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
         let what = self.subject.what()?;
-        let ended = engine(common, Access::Write).await?.unmute(&what, &self.actor).await.map_err(fault)?;
+        let engine = engine(common, Access::Write).await?;
+        let ended = carry::unmute(common, &engine, &what, &self.actor).await?;
         if common.json {
             say!("{}", json!({ "what": what, "ended": ended }));
         } else if ended == 0 {

@@ -15,8 +15,10 @@ use crate::adapter::google::bus::GoogleBus;
 use crate::adapter::google::services::Services;
 use crate::adapter::pubsub::Connection;
 use crate::adapter::pubsub::publisher::Publisher;
+use crate::adapter::service;
 use crate::configuration::{Backend, Configuration};
 use crate::domain::id::{CheckId, NodeId, PipelineId};
+use crate::engine::{self, Engine};
 use crate::pipeline::Declarations;
 use crate::port::{Answer, Bus, Reported, Row, Store, Warehouse};
 use crate::wire::report;
@@ -46,8 +48,19 @@ pub struct Google {
     pub warehouse: Arc<dyn Warehouse>,
 }
 
-/// Opens the store that the configuration names, and what belongs to it.
+/// An engine at the store that is asked about, which runs no loop. Of a running service it only reads.
+pub async fn engine(common: &Common, declarations: Declarations, access: Access) -> Result<Engine, Fault> {
+    let declarations = Arc::new(declarations);
+    let Opened { store, bus, warehouse } = open(common, &declarations, access).await?;
+    Ok(Engine::new(declarations, store, bus, warehouse, common.clock(), engine::Settings::default()))
+}
+
+/// Opens the service that is asked, or the store that the configuration names, and what belongs to it.
 pub async fn open(common: &Common, declarations: &Declarations, access: Access) -> Result<Opened, Fault> {
+    if let Some(service) = &common.served {
+        let (store, bus, warehouse) = service::ports(service);
+        return Ok(Opened { store, bus, warehouse });
+    }
     let configuration = common.configuration()?;
     match configuration.backend {
         Backend::Embedded => {

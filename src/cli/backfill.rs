@@ -3,7 +3,6 @@
 //! Plans are kept in the store, and a running service carries them out: these commands look, decide and show.
 
 use std::io::{IsTerminal, Write};
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -11,19 +10,17 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde_json::json;
 
-use super::backend::{Access, Opened};
+use super::backend::Access;
 use super::paint::Paint;
 use super::say::say;
-use super::{Common, Fault, Verdict, backend, dates, graph, inspect};
-use crate::clock::Clock;
+use super::whole::Whole;
+use super::{Common, Fault, Verdict, carry, dates, inspect};
 use crate::domain::backfill::{Gap, Item, ItemState, Plan, Said, Status, Survey};
 use crate::domain::graph::Graph;
-use crate::domain::id::{NodeId, PipelineId, PlanId};
+use crate::domain::id::{NodeId, PlanId};
 use crate::domain::time::shown;
 use crate::domain::words;
 use crate::engine::backfill::Turned;
-use crate::engine::{Engine, Settings};
-use crate::pipeline::Declarations;
 
 /// How often a plan that is watched is read.
 const WATCH_EVERY: Duration = Duration::from_secs(5);
@@ -113,30 +110,20 @@ struct Watching {
 
 /// What every command has at hand.
 struct Desk {
-    engine: Engine,
-    pipeline: PipelineId,
-    declarations: Arc<Declarations>,
+    whole: Whole,
 }
 
 impl Desk {
     async fn open(common: &Common, access: Access) -> Result<Self, Fault> {
-        let declarations = Arc::new(common.declarations()?);
-        let pipeline = PipelineId::from(common.pipeline.as_str());
-        if !declarations.pipelines.contains_key(&pipeline) {
-            return Err(graph::no_pipeline(&declarations, &common.pipeline));
-        }
-        let Opened { store, bus, warehouse } = backend::open(common, &declarations, access).await?;
-        let clock = Clock::System;
-        let engine = Engine::new(declarations.clone(), store, bus, warehouse, clock, Settings::default());
-        Ok(Self { engine, pipeline, declarations })
+        Ok(Self { whole: Whole::open(common, access).await? })
     }
 
     fn graph(&self) -> &Graph {
-        &self.declarations.pipelines[&self.pipeline].graph
+        self.whole.graph()
     }
 
     async fn survey(&self, scope: &Scope, is_quiet: bool) -> Result<(Survey, (Date, Date)), Fault> {
-        let (graph, now) = (self.graph(), self.engine.clock.now());
+        let (graph, now) = (self.graph(), self.whole.engine.clock.now());
         let span = scope.span(graph, now)?;
         let nodes: Vec<NodeId> =
             scope.node.iter().map(|name| inspect::node(graph, name, span.0, now)).collect::<Result<_, Fault>>()?;
@@ -149,12 +136,12 @@ impl Desk {
                 let _ = write!(std::io::stderr(), "\rlooking {} {done}/{all} dates {end}", bar(done, all));
             }
         };
-        let survey = self.engine.survey(&self.pipeline, graph, span, only, &progress).await;
+        let survey = self.whole.engine.survey(&self.whole.pipeline, graph, span, only, &progress).await;
         Ok((survey.map_err(Fault::unusable)?, span))
     }
 
     async fn plans(&self) -> Result<Vec<Plan>, Fault> {
-        let plans = self.engine.store.plans(&self.pipeline).await.map_err(Fault::unusable)?;
+        let plans = self.whole.engine.store.plans(&self.whole.pipeline).await.map_err(Fault::unusable)?;
         Ok(plans.into_iter().map(|(plan, _)| plan).collect())
     }
 
@@ -199,12 +186,12 @@ impl Gaps {
         let (missing, known) = survey.counts();
         if common.json {
             let days = (survey.game_days.len(), &survey.unknown_days);
-            let shown = json!({ "pipeline": desk.pipeline, "from": from, "until": until, "game_days": days.0,
+            let shown = json!({ "pipeline": desk.whole.pipeline, "from": from, "until": until, "game_days": days.0,
                 "unknown_days": days.1, "known": known, "missing": missing, "gaps": gaps, "unknown": unknown });
             say!("{shown}");
         } else {
             let paint = Paint::stdout();
-            let head = paint.strong(&format!("{} {from} to {until}", desk.pipeline));
+            let head = paint.strong(&format!("{} {from} to {until}", desk.whole.pipeline));
             let days = survey.game_days.len();
             say!("{head}: {days} game days; {missing} of {known} outputs are missing, in {} ranges", gaps.len());
             for gap in &gaps {
@@ -243,11 +230,11 @@ impl Planning {
     async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
         let desk = Desk::open(common, Access::Write).await?;
         let (survey, (from, until)) = desk.survey(&self.scope, common.json).await?;
-        let at = desk.engine.clock.now();
+        let at = desk.whole.engine.clock.now();
         let text = format!("planned what is missing from {from} to {until}");
         let said = Said { at, actor: self.actor.as_str().into(), text: text.into() };
-        let made = desk.engine.plan_backfill(&desk.pipeline, desk.graph(), &survey, self.cascade, said).await;
-        let plan = made.map_err(Fault::unusable)?;
+        let asked = ((from, until), self.scope.node.as_slice(), self.cascade);
+        let plan = carry::plan(common, &desk.whole, &survey, asked, said).await?;
         if common.json {
             say!("{}", json!(plan));
             return Ok(Verdict::Holds);
@@ -322,10 +309,12 @@ impl Deciding {
             say!("nothing changed");
             return Ok(Verdict::Fails);
         }
-        let said =
-            Said { at: desk.engine.clock.now(), actor: self.actor.as_str().into(), text: self.reason.as_str().into() };
-        let turned = desk.engine.turn_plan(&desk.pipeline, &PlanId::from(self.plan.as_str()), status, said).await;
-        match turned.map_err(Fault::unusable)? {
+        let said = Said {
+            at: desk.whole.engine.clock.now(),
+            actor: self.actor.as_str().into(),
+            text: self.reason.as_str().into(),
+        };
+        match carry::turn(common, &desk.whole, &PlanId::from(self.plan.as_str()), status, said).await? {
             Turned::Done(plan) => {
                 if common.json {
                     say!("{}", json!(plan));

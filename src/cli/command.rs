@@ -1,30 +1,20 @@
-//! `hold`, `resume`, `retry`, `skip`, `game`: an operator's requests, committed straight to the store.
-//!
-//! The commit protocol makes that safe beside a running service, which then delivers what follows from them. Every
-//! request is in the journal with who and why.
-
-use std::sync::Arc;
+//! `hold`, `resume`, `retry`, `skip`, `force`, `game`: an operator's requests. Every one is in the journal with who and why.
 
 use clap::Args;
-use jiff::civil::{Date, Time};
-use jiff::{SignedDuration, Timestamp, ToSpan as _};
+use jiff::Timestamp;
 use serde_json::json;
 
-use super::backend::{Access, Opened};
+use super::backend::Access;
 use super::say::say;
 use super::whole::Whole;
-use super::{Common, Fault, Verdict, backend, dates, graph};
-use crate::clock::Clock;
-use crate::desk::ask::{self, Asked, Verb};
-use crate::domain::event::{Command, EdgeRule, Event, GameStatus, Request, RunWord};
-use crate::domain::graph::{DayTime, Graph};
-use crate::domain::id::{NodeId, PartitionKey, PipelineId, UnitId};
+use super::{Common, Fault, Verdict, carry};
+use crate::desk::ask::{self, GameWord, Refusal, Verb, Wish};
+use crate::domain::event::{Command, EdgeRule, GameStatus, Request, RunWord};
+use crate::domain::id::{NodeId, PartitionKey};
 use crate::domain::partition::Recorded;
-use crate::domain::stop::Stop;
-use crate::domain::time::{Now, after, shown};
+use crate::domain::time::{Now, shown};
 use crate::domain::view::{self, PartitionView};
 use crate::domain::words::{self, harmless};
-use crate::engine::{Engine, Settings};
 
 /// What every request says.
 #[derive(Args)]
@@ -95,35 +85,32 @@ pub struct Force {
     span: Option<String>,
 }
 
-/// When a span that was typed ends.
-fn ends(span: Option<&str>) -> Result<Option<Timestamp>, Fault> {
-    let ends = span.map(|span| ask::ends(span, Clock::System.now())).transpose();
-    ends.map_err(|error| Fault::usage(anyhow::anyhow!("--for: {error}")))
+impl Words {
+    /// A wish in these words.
+    pub fn wish(&self, verb: Verb) -> Wish {
+        Wish::new(verb, &self.actor, &self.reason)
+    }
 }
 
 impl Force {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
-        let (target, until) = (&self.target, ends(self.span.as_deref())?);
-        let asked = Asked { verb: Verb::Force, node: Some(&target.node), input: Some(&self.past), until, run: None };
-        request(common, &target.date, &asked, &target.words).await
+        let NodeTarget { date, node, words } = &self.target;
+        let (node, input) = (Some(node.clone()), Some(self.past.clone()));
+        request(common, date, Wish { node, input, r#for: self.span.clone(), ..words.wish(Verb::Force) }).await
     }
 }
 
 impl Hold {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
-        let until = ends(self.span.as_deref())?;
         let target = &self.target;
         if target.is_all()? {
-            return target.stop(common, until).await;
+            return target.stop(common, self.span.as_deref()).await;
         }
-        let (node, input) = (target.node.as_deref(), self.input.as_deref());
-        request(common, &target.date, &Asked { verb: Verb::Hold, node, input, until, run: None }, &target.words).await
+        let (node, input) = (target.node.clone(), self.input.clone());
+        let wish = Wish { node, input, r#for: self.span.clone(), ..target.words.wish(Verb::Hold) };
+        request(common, &target.date, wish).await
     }
 }
-
-/// The least time for which an operator's word about a game outweighs the schedule where no time is given: a past date is
-/// corrected for good enough within it.
-const OVERRIDE_MIN: SignedDuration = SignedDuration::from_hours(24);
 
 /// `tipoff game DATE AWAY@HOME`
 #[derive(Args)]
@@ -131,8 +118,8 @@ pub struct Game {
     /// Which date
     date: String,
     /// Which game, as `SAS@GSW`
-    #[arg(value_parser = matchup)]
-    teams: (String, String),
+    #[arg(value_parser = teams)]
+    teams: String,
     /// How it stands
     #[arg(long, value_enum)]
     status: Option<Status>,
@@ -177,11 +164,8 @@ impl From<Status> for GameStatus {
     }
 }
 
-fn matchup(text: &str) -> Result<(String, String), String> {
-    let is_team = |team: &&str| team.len() == 3 && team.bytes().all(|byte| byte.is_ascii_alphabetic());
-    let teams = text.split_once('@').filter(|(away, home)| is_team(away) && is_team(home));
-    let (away, home) = teams.ok_or("write the visitors and the hosts, as SAS@GSW")?;
-    Ok((away.to_ascii_uppercase(), home.to_ascii_uppercase()))
+fn teams(text: &str) -> Result<String, Refusal> {
+    ask::matchup(text).map(|(away, home)| format!("{away}@{home}"))
 }
 
 impl Game {
@@ -191,22 +175,10 @@ impl Game {
                 "say what you know better: --status, --tip, or both; or --clear"
             )));
         }
-        let now = Clock::System.now();
-        let given = ends(self.span.as_deref())?;
-        if given.is_some_and(|until| until <= now) {
-            return Err(Fault::usage(anyhow::anyhow!(
-                "--for: that is over at once; --clear ends what was said before"
-            )));
-        }
-        let (status, tip) = (self.status.map(GameStatus::from), self.tip);
-        let (away, home) = &self.teams;
-        ask_of(common, &self.date, &self.words, |graph, date, now| {
-            let noon = DayTime { days: 1, time: Time::constant(12, 0, 0, 0) }.on(date, &graph.zone);
-            let until = if self.clear { now } else { given.unwrap_or(noon.max(after(now, OVERRIDE_MIN))) };
-            let game = UnitId::new(format!("{}_{away}_{home}", date.strftime("%Y%m%d")));
-            Ok(Command::Override { game, status, tip, until })
-        })
-        .await
+        let status = self.status.map(GameStatus::from);
+        let game = GameWord { teams: self.teams.clone(), status, tip: self.tip, clear: self.clear };
+        let wish = Wish { game: Some(game), r#for: self.span.clone(), ..self.words.wish(Verb::Game) };
+        request(common, &self.date, wish).await
     }
 }
 
@@ -216,9 +188,8 @@ impl Resume {
         if target.is_all()? {
             return target.go_on(common).await;
         }
-        let (node, input) = (target.node.as_deref(), self.input.as_deref());
-        request(common, &target.date, &Asked { verb: Verb::Resume, node, input, until: None, run: None }, &target.words)
-            .await
+        let (node, input) = (target.node.clone(), self.input.clone());
+        request(common, &target.date, Wish { node, input, ..target.words.wish(Verb::Resume) }).await
     }
 }
 
@@ -236,11 +207,9 @@ impl Target {
         }
     }
 
-    async fn stop(&self, common: &Common, until: Option<Timestamp>) -> Result<Verdict, Fault> {
-        let Whole { engine, pipeline, .. } = Whole::open(common, Access::Write).await?;
-        let (actor, reason) = (self.words.actor.clone(), self.words.reason.clone());
-        let stop = Stop { pipeline, actor, reason, from: engine.clock.now(), until, ended_by: None };
-        engine.stop(&stop).await.map_err(Fault::unusable)?;
+    async fn stop(&self, common: &Common, span: Option<&str>) -> Result<Verdict, Fault> {
+        let whole = Whole::open(common, Access::Write).await?;
+        let stop = carry::stop(common, &whole, &self.words, span).await?;
         if common.json {
             say!("{}", json!(stop));
         } else {
@@ -251,8 +220,9 @@ impl Target {
     }
 
     async fn go_on(&self, common: &Common) -> Result<Verdict, Fault> {
-        let Whole { engine, pipeline, .. } = Whole::open(common, Access::Write).await?;
-        let held = engine.go_on(&pipeline, &self.words.actor, &self.words.reason).await.map_err(Fault::unusable)?;
+        let whole = Whole::open(common, Access::Write).await?;
+        let held = carry::go_on(common, &whole, &self.words).await?;
+        let pipeline = &whole.pipeline;
         if common.json {
             say!("{}", json!({ "pipeline": pipeline, "was_held": held }));
         } else if held {
@@ -274,67 +244,36 @@ impl NodeTarget {
     }
 
     async fn ask(&self, common: &Common, verb: Verb) -> Result<Verdict, Fault> {
-        let asked = Asked { verb, node: Some(&self.node), input: None, until: None, run: None };
-        request(common, &self.date, &asked, &self.words).await
+        request(common, &self.date, Wish { node: Some(self.node.clone()), ..self.words.wish(verb) }).await
     }
 }
 
-/// A date that no message could be about is a slip of the finger.
-pub(super) fn within_reach(graph: &Graph, date: Date, now: Timestamp) -> Result<(), Fault> {
-    let days = graph.limits.behind_max.days();
-    let today = graph.date_at(now);
-    if (today.saturating_sub(days)..=today.saturating_add(days)).contains(&date) {
-        return Ok(());
-    }
-    Err(Fault::usage(anyhow::anyhow!("{date} is too far from today, {today}: is that what you mean?")))
-}
-
-pub(super) async fn request(common: &Common, date: &str, asked: &Asked<'_>, words: &Words) -> Result<Verdict, Fault> {
-    ask_of(common, date, words, |graph, date, now| asked.command(graph, date, now).map_err(Fault::usage)).await
-}
-
-pub(super) async fn ask_of(
-    common: &Common,
-    date: &str,
-    words: &Words,
-    command: impl FnOnce(&Graph, Date, Timestamp) -> Result<Command, Fault>,
-) -> Result<Verdict, Fault> {
-    let declarations = Arc::new(common.declarations()?);
-    let pipeline = PipelineId::from(common.pipeline.as_str());
-    let Some(declared) = declarations.pipelines.get(&pipeline) else {
-        return Err(graph::no_pipeline(&declarations, &common.pipeline));
-    };
-    let now = Clock::System.now();
-    let date = dates::resolve(date, &declared.graph, now)?;
-    within_reach(&declared.graph, date, now)?;
-    let command = command(&declared.graph, date, now)?;
-    let request = ask::request(None, (words.actor.as_str().into(), words.reason.as_str().into()), now, command);
-    let Opened { store, bus, warehouse } = backend::open(common, &declarations, Access::Write).await?;
-    let engine = Engine::new(declarations.clone(), store, bus, warehouse, Clock::System, Settings::default());
-    let key = PartitionKey { pipeline, date };
-    let stepped = engine.step(&key, &[Event::Requested(request.clone())]).await.map_err(Fault::unusable)?;
-    let recorded = stepped.recorded.first().copied().unwrap_or(Recorded::Rejected);
+/// Asks it, and says what came of it.
+pub(super) async fn request(common: &Common, date: &str, wish: Wish) -> Result<Verdict, Fault> {
+    let whole = Whole::open(common, Access::Write).await?;
+    let key = whole.key(date)?;
+    let (request, recorded) = carry::request(common, &whole, &key, &wish).await?;
+    let verdict = if recorded == Recorded::Applied { Verdict::Holds } else { Verdict::Fails };
     if common.json {
-        say!("{}", json!({ "partition": key, "request": request, "recorded": recorded, "at": now }));
-    } else {
-        report(&key, &request, recorded);
-        let stored = engine.store.load(&key).await.map_err(Fault::unusable)?;
-        if let (Command::Override { game, until, .. }, Recorded::Applied) = (&request.command, recorded)
-            && *until > request.at
-        {
-            match &stored.partition.schedule {
-                None => say!("No schedule of {date} is known yet; it counts as soon as one is."),
-                Some(schedule) if !schedule.games.contains_key(game) => {
-                    say!(
-                        "The schedule of {date} does not list it; it counts as a game that is played beside the others."
-                    );
-                }
-                Some(_) => {}
-            }
-        }
-        follow(&view::view(&declared.graph, &stored.partition, Now::caught_up(now)), &request);
+        say!("{}", json!({ "partition": key, "request": request, "recorded": recorded, "at": whole.now }));
+        return Ok(verdict);
     }
-    Ok(if recorded == Recorded::Applied { Verdict::Holds } else { Verdict::Fails })
+    report(&key, &request, recorded);
+    let stored = whole.engine.store.load(&key).await.map_err(Fault::unusable)?;
+    if let (Command::Override { game, until, .. }, Recorded::Applied) = (&request.command, recorded)
+        && *until > request.at
+    {
+        let date = key.date;
+        match &stored.partition.schedule {
+            None => say!("No schedule of {date} is known yet; it counts as soon as one is."),
+            Some(schedule) if !schedule.games.contains_key(game) => {
+                say!("The schedule of {date} does not list it; it counts as a game that is played beside the others.");
+            }
+            Some(_) => {}
+        }
+    }
+    follow(&view::view(whole.graph(), &stored.partition, Now::caught_up(whole.now)), &request);
+    Ok(verdict)
 }
 
 fn report(key: &PartitionKey, request: &Request, recorded: Recorded) {

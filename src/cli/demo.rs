@@ -39,6 +39,7 @@ use crate::scenario::file::Scenario;
 use crate::scenario::run::{declarations, run};
 use crate::scenario::seen::{Entry, What};
 use crate::scenario::world::{Moment, Regime};
+use crate::wire::kept::Text;
 
 const GAME_DAY: (&str, &str) = ("game-day.yaml", include_str!("../../demo/game-day.yaml"));
 const JANUARY_23: (&str, &str) = ("jan-23.yaml", include_str!("../../demo/jan-23.yaml"));
@@ -168,7 +169,7 @@ impl Demo {
             Err(_) if self.listen.is_none() => TcpListener::bind((address.ip(), 0)).await.map_err(Fault::unusable)?,
             Err(error) => return Err(Fault::unusable(anyhow::anyhow!("listen on {address}: {error}"))),
         };
-        let pages = Pages::serve(listener).map_err(Fault::unusable)?;
+        let pages = Pages::serve(listener, common.declared()?).map_err(Fault::unusable)?;
         if common.json {
             say!("{}", json!({ "entry": "listening", "url": pages.url }));
         } else {
@@ -189,11 +190,13 @@ struct Pages {
     current: Arc<RwLock<Router>>,
     /// The store that is shown; a day that is killed opens another, and so does the next day.
     shown: Option<Arc<dyn Store>>,
+    /// What the days are played on, before what a scenario changes of it.
+    declared: Arc<(Text, Text)>,
     stop: watch::Sender<bool>,
 }
 
 impl Pages {
-    fn serve(listener: TcpListener) -> std::io::Result<Self> {
+    fn serve(listener: TcpListener, declared: (Text, Text)) -> std::io::Result<Self> {
         let url = format!("http://{}", listener.local_addr()?);
         let begins =
             || async { (StatusCode::SERVICE_UNAVAILABLE, [("refresh", "1")], "The day begins in a moment.\n") };
@@ -205,7 +208,7 @@ impl Pages {
         });
         // It ends with the process.
         tokio::spawn(async move { axum::serve(listener, every).await });
-        Ok(Self { url, current, shown: None, stop: watch::Sender::new(false) })
+        Ok(Self { url, current, shown: None, declared: Arc::new(declared), stop: watch::Sender::new(false) })
     }
 
     fn show(&mut self, moment: &Moment<'_>) {
@@ -229,6 +232,7 @@ impl Pages {
             inbox: Inbox::closed(),
             local: None,
             effective: Arc::default(),
+            declared: Arc::clone(&self.declared),
             guard: Arc::new(Guard::new(None)),
             retold: Arc::default(),
             room: Arc::new(Semaphore::new(0)),

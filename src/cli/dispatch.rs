@@ -4,13 +4,13 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::backend::Access;
-use super::command::{Words, request, within_reach};
+use super::command::request;
 use super::inspect::harmless;
 use super::paint::Paint;
 use super::say::say;
 use super::whole::Whole;
 use super::{Common, Fault, Verdict};
-use crate::desk::ask::{self, Asked, Verb};
+use crate::desk::ask::{Verb, Wish};
 use crate::domain::id::PartitionKey;
 use crate::domain::words;
 use crate::engine::foresee::{self, Ahead};
@@ -46,17 +46,14 @@ impl DispatchNode {
         let (declared, graph, now) = (whole.declared(), whole.graph(), whole.now);
         let key = whole.key(&self.date)?;
         let date = key.date;
-        within_reach(graph, date, now)?;
-        let asked = Asked { verb: Verb::Retry, node: Some(&self.node), input: None, until: None, run: None };
-        let command = asked.command(graph, date, now).map_err(Fault::usage)?;
         let reason = self.reason.as_deref().unwrap_or("a dry run");
-        let wish = ask::request(None, (self.actor.as_str().into(), reason.into()), now, command);
-        let ahead = whole.engine.look_ahead(&key, &wish).await.map_err(Fault::unusable)?;
+        let wish = Wish { node: Some(self.node.clone()), ..Wish::new(Verb::Retry, &self.actor, reason) };
+        let asked = wish.request(graph, date, now, None).map_err(Fault::usage)?;
+        let ahead = whole.engine.look_ahead(&key, &asked).await.map_err(Fault::unusable)?;
         let is_sent = ahead.foreseen.stopped.is_none() && !ahead.sent.is_empty();
         let messages = messages(declared, &ahead)?;
         if self.apply && is_sent {
-            let words = Words { reason: reason.to_owned(), actor: self.actor.clone() };
-            return request(common, &self.date, &asked, &words).await;
+            return request(common, &self.date, wish).await;
         }
         let verdict = if is_sent { Verdict::Holds } else { Verdict::Fails };
         if common.json {

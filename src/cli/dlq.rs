@@ -1,29 +1,29 @@
 //! `dlq`: what nobody could process, and what is to become of it.
 //!
-//! It reads and changes the store itself, beside a running service or without one. Looking takes nothing off any
-//! subscription; only `correct`, and `replay` and `discard` with `--apply`, change anything.
+//! Looking takes nothing off any subscription; only `correct`, and `replay` and `discard` with `--apply`, change anything.
 
-use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand, ValueEnum};
+use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::backend::{self, Access, Opened};
+use super::backend::{self, Access};
+use super::carry::{self, of_ledger};
 use super::inspect::harmless;
 use super::paint::Paint;
 use super::say::say;
-use super::{Common, Fault, Verdict, dates, graph, inspect};
-use crate::clock::Clock;
+use super::{Common, Fault, Verdict, dates};
+use crate::desk::ask;
+use crate::desk::letters::{self as desk, Correcting, Discarding, PER_SECOND, Replaying, Wanted};
 use crate::domain::dead_letter::{About, Kind};
 use crate::domain::id::PipelineId;
 use crate::domain::time::{after, shown};
-use crate::engine::dead_letter::{self as letters, Board, Error, Order, Outcome, Plan, Progress, Seen, Selection};
-use crate::engine::{Engine, Settings};
+use crate::engine::Engine;
+use crate::engine::dead_letter::{self as letters, Board, Outcome, Plan, Progress, Seen, Selection};
 use crate::wire::letter::BODY_MAX;
 
 /// Causes that are shown where nobody asked for JSON.
@@ -34,8 +34,6 @@ const SHOWN_MAX: usize = 20;
 const BODY_SHOWN: usize = 4_000;
 /// Letters of one page at most.
 const PAGE_MAX: usize = 10_000;
-/// Messages a second where nobody says otherwise: a consumer that has just been mended is not to be overrun.
-const PER_SECOND: u32 = 20;
 /// How often the progress is told where it is no terminal.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
 
@@ -158,7 +156,7 @@ struct Replay {
     #[arg(long, value_name = "FILE", requires = "ids")]
     with: Option<PathBuf>,
     /// Do it
-    #[arg(long)]
+    #[arg(long, requires = "reason")]
     apply: bool,
     /// Messages a second at most; 0 is no bound
     #[arg(long, value_name = "NUMBER", default_value_t = PER_SECOND)]
@@ -194,43 +192,31 @@ struct Discard {
     actor: String,
 }
 
-fn fault(error: Error) -> Fault {
-    match error {
-        Error::Store(_) | Error::Contended(_) => Fault::unusable(error),
-        Error::NoSuch(_) | Error::Several(..) | Error::Refused(..) | Error::Wrong(..) => Fault::usage(error),
-    }
-}
-
 async fn engine(common: &Common, access: Access) -> Result<Engine, Fault> {
-    let declarations = Arc::new(common.declarations()?);
-    let Opened { store, bus, warehouse } = backend::open(common, &declarations, access).await?;
-    Ok(Engine::new(declarations, store, bus, warehouse, Clock::System, Settings::default()))
+    backend::engine(common, common.declarations()?, access).await
 }
 
 impl Filter {
-    fn selection(&self, common: &Common, ids: &[String]) -> Result<Selection, Fault> {
-        let now = Clock::System.now();
-        let declarations = common.declarations()?;
-        let pipeline = PipelineId::from(common.pipeline.as_str());
-        let Some(declared) = declarations.pipelines.get(&pipeline) else {
-            return Err(graph::no_pipeline(&declarations, &common.pipeline));
+    /// These letters, or those that the filters leave.
+    fn wanted(&self, engine: &Engine, common: &Common, ids: &[String], every: bool) -> Result<Wanted, Fault> {
+        let now = engine.clock.now();
+        // Every pipeline is meant, unless one was named, or is needed to understand the name of a node.
+        let is_named = common.typed.pipeline || self.node.is_some();
+        let date = match &self.date {
+            // A word for a date is in a pipeline's zone.
+            Some(word) => match ask::pipeline(&engine.declarations, &common.pipeline) {
+                Ok(declared) => Some(dates::resolve(word, &declared.graph, now)?.to_string()),
+                Err(refusal) => {
+                    word.parse::<Date>().map(|date| Some(date.to_string())).map_err(|_| Fault::usage(refusal))?
+                }
+            },
+            None => None,
         };
-        if let Some(topic) = &self.topic
-            && declarations.topology.topic(topic).is_none()
-        {
-            let known = declarations.topology.topics().map(|(name, _)| name.as_str());
-            let hint = crate::diagnostic::suggestion(topic, known);
-            return Err(Fault::usage(anyhow::anyhow!("topics.yaml has no topic `{topic}`{hint}")));
-        }
-        let date = self.date.as_deref().map(|word| dates::resolve(word, &declared.graph, now)).transpose()?;
-        let today = declared.graph.date_at(now);
-        let node = self.node.as_deref().map(|name| inspect::node(&declared.graph, name, date.unwrap_or(today), now));
-        let node = node.transpose()?;
-        Ok(Selection {
+        Ok(Wanted {
             ids: ids.to_vec(),
             topic: self.topic.clone(),
-            pipeline: node.as_ref().map(|_| pipeline),
-            node,
+            pipeline: is_named.then(|| common.pipeline.clone()),
+            node: self.node.clone(),
             date,
             cause: self.cause.clone(),
             kind: self.kind.map(|kind| match kind {
@@ -248,26 +234,9 @@ impl Filter {
                 };
                 word.to_owned()
             }),
-            all: false,
+            every,
         })
     }
-
-    fn is_empty(&self) -> bool {
-        let texts = [&self.topic, &self.node, &self.date, &self.cause, &self.older_than, &self.newer_than];
-        texts.into_iter().all(Option::is_none) && self.kind.is_none() && self.standing.is_none()
-    }
-}
-
-/// Nobody means every letter by saying nothing.
-fn is_meant(ids: &[String], filter: &Filter, every: bool) -> Result<(), Fault> {
-    if ids.is_empty() && filter.is_empty() && !every {
-        let words = "say which letters: their names, a filter such as --cause or --topic, or --every";
-        return Err(Fault::usage(anyhow::anyhow!(words)));
-    }
-    if !ids.is_empty() && !filter.is_empty() {
-        return Err(Fault::usage(anyhow::anyhow!("letters are named or filtered, not both")));
-    }
-    Ok(())
 }
 
 fn ago(flag: &str, span: Option<&str>, now: Timestamp) -> Result<Option<Timestamp>, Fault> {
@@ -276,7 +245,8 @@ fn ago(flag: &str, span: Option<&str>, now: Timestamp) -> Result<Option<Timestam
     Ok(span.map(|span| after(now, -SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX))))
 }
 
-fn file(path: &Path) -> Result<Vec<u8>, Fault> {
+/// What a letter is to say, out of a file.
+fn file(path: &Path) -> Result<String, Fault> {
     let wrong = |error: std::io::Error| Fault::usage(anyhow::anyhow!("read {}: {error}", path.display()));
     let source: Box<dyn Read> = if path == Path::new("-") {
         Box::new(std::io::stdin())
@@ -288,7 +258,7 @@ fn file(path: &Path) -> Result<Vec<u8>, Fault> {
     if data.len() > BODY_MAX {
         return Err(Fault::usage(anyhow::anyhow!("{} has more than {BODY_MAX} bytes", path.display())));
     }
-    Ok(data)
+    String::from_utf8(data).map_err(|_| Fault::usage(anyhow::anyhow!("{} is not text in UTF-8", path.display())))
 }
 
 impl Dlq {
@@ -298,9 +268,9 @@ impl Dlq {
             What::Show { id } => show(common, id).await,
             What::Replay(replay) => replay.run(common).await,
             What::Correct { id, with, reason, actor } => {
-                let data = file(with)?;
+                let correcting = Correcting { with: file(with)?, actor: actor.clone(), reason: reason.clone() };
                 let engine = engine(common, Access::Write).await?;
-                let letter = engine.correct(id, data, (actor, reason)).await.map_err(fault)?;
+                let letter = carry::correct(common, &engine, id, &correcting).await?;
                 if common.json {
                     say!("{}", json!(letter));
                 } else {
@@ -316,11 +286,13 @@ impl Dlq {
 
 impl List {
     async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
-        let selection = Selection { all: self.all, ..self.filter.selection(common, &[])? };
         let engine = engine(common, Access::Read).await?;
+        let wanted = self.filter.wanted(&engine, common, &[], false)?;
+        let selection = wanted.selection(&engine.declarations, engine.clock.now()).map_err(carry::of_letters)?;
+        let selection = Selection { all: self.all, ..selection };
         let page = (self.after.as_deref(), self.limit.min(PAGE_MAX));
         let groups = if common.json { PAGE_MAX } else { GROUPS_SHOWN };
-        let board = engine.dead_letters(&selection, page, groups).await.map_err(fault)?;
+        let board = engine.dead_letters(&selection, page, groups).await.map_err(of_ledger)?;
         if common.json {
             say!("{}", json!(board));
         } else {
@@ -386,7 +358,7 @@ fn age(seconds: i64) -> String {
 }
 
 async fn show(common: &Common, id: &str) -> Result<Verdict, Fault> {
-    let opened = engine(common, Access::Read).await?.dead_letter(id).await.map_err(fault)?;
+    let opened = engine(common, Access::Read).await?.dead_letter(id).await.map_err(of_ledger)?;
     if common.json {
         say!("{}", letters::shown(&opened));
         return Ok(Verdict::Holds);
@@ -440,27 +412,20 @@ fn body(data: &[u8]) {
 }
 
 impl Replay {
-    fn order(&self, common: &Common) -> Result<Order, Fault> {
-        is_meant(&self.ids, &self.filter, self.every)?;
-        if self.with.is_some() && self.ids.len() != 1 {
-            return Err(Fault::usage(anyhow::anyhow!("--with corrects one letter: name one")));
-        }
-        Ok(Order {
-            selection: self.filter.selection(common, &self.ids)?,
+    async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
+        let engine = engine(common, if self.apply { Access::Write } else { Access::Read }).await?;
+        let asked = Replaying {
+            letters: self.filter.wanted(&engine, common, &self.ids, self.every)?,
             limit: self.limit,
             force: self.force,
-            actor: self.actor.clone(),
-            reason: self.reason.clone(),
             with: self.with.as_deref().map(file).transpose()?,
             per_second: self.per_second,
-            asked_at: None,
-        })
-    }
-
-    async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
-        let order = self.order(common)?;
+            apply: self.apply,
+            actor: self.actor.clone(),
+            reason: self.reason.clone(),
+        };
         if !self.apply {
-            let plan = engine(common, Access::Read).await?.plan_replay(&order).await.map_err(fault)?;
+            let plan = desk::plan(&engine, &asked).await.map_err(carry::of_letters)?.plan;
             if common.json {
                 say!("{}", json!({ "applied": false, "plan": plan }));
             } else {
@@ -468,11 +433,10 @@ impl Replay {
             }
             return Ok(verdict(&plan.letters));
         }
-        let engine = engine(common, Access::Write).await?;
         let mut bar = Bar::new();
-        let outcomes = engine.replay(&order, &mut |progress| bar.tell(progress)).await;
+        let outcomes = carry::replay(common, &engine, &asked, &mut |progress| bar.tell(progress)).await;
         bar.end();
-        let outcomes = outcomes.map_err(fault)?;
+        let outcomes = outcomes?;
         if common.json {
             say!("{}", json!({ "applied": true, "letters": outcomes }));
         } else {
@@ -485,17 +449,11 @@ impl Replay {
 
 /// What was not done for a reason that somebody has to look at fails; what is not wanted does not.
 fn verdict(outcomes: &[Outcome]) -> Verdict {
-    let sound = |outcome: &Outcome| {
-        matches!(outcome.verdict, letters::Verdict::Ready | letters::Verdict::Replayed | letters::Verdict::Unneeded(_))
-    };
-    if outcomes.iter().all(sound) { Verdict::Holds } else { Verdict::Fails }
+    if desk::is_sound(outcomes) { Verdict::Holds } else { Verdict::Fails }
 }
 
 fn counted(outcomes: &[Outcome]) -> String {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for outcome in outcomes {
-        *counts.entry(outcome.verdict.as_str()).or_default() += 1;
-    }
+    let counts = desk::counts(outcomes);
     if counts.is_empty() {
         return "no letter is meant".to_owned();
     }
@@ -544,19 +502,11 @@ fn would(plan: &Plan) {
 
 impl Discard {
     async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
-        is_meant(&self.ids, &self.filter, self.every)?;
-        if self.reason.trim().is_empty() {
-            return Err(Fault::usage(anyhow::anyhow!("--reason: say why; it is all that is left of them later")));
-        }
-        let order = Order {
-            selection: self.filter.selection(common, &self.ids)?,
-            limit: self.limit,
-            actor: self.actor.clone(),
-            ..Order::default()
-        };
-        let access = if self.apply { Access::Write } else { Access::Read };
-        let engine = engine(common, access).await?;
-        let outcomes = engine.discard(&order, &self.reason, self.apply).await.map_err(fault)?;
+        let engine = engine(common, if self.apply { Access::Write } else { Access::Read }).await?;
+        let letters = self.filter.wanted(&engine, common, &self.ids, self.every)?;
+        let (limit, apply) = (self.limit, self.apply);
+        let asked = Discarding { letters, limit, apply, actor: self.actor.clone(), reason: self.reason.clone() };
+        let outcomes = carry::discard(common, &engine, &asked).await?;
         let refused = |outcome: &Outcome| matches!(outcome.verdict, letters::Verdict::Refused(_));
         let done = outcomes.iter().filter(|outcome| !refused(outcome)).count();
         if common.json {

@@ -15,7 +15,6 @@ use super::backend::Access;
 use super::paint::Paint;
 use super::say::say;
 use super::{Common, Fault, Verdict, backend, dates, graph};
-use crate::clock::Clock;
 use crate::desk::{ask, course, day, words};
 use crate::domain::effect::Alert;
 use crate::domain::graph::Graph;
@@ -82,7 +81,7 @@ impl Desk {
         }
         let opened = backend::open(common, &declarations, Access::Read).await?;
         let file = common.pipelines_from()?;
-        let now = Now::caught_up(Clock::System.now());
+        let now = Now::caught_up(common.clock().now());
         Ok(Self { declarations, file, store: opened.store, bus: opened.bus, pipeline, now })
     }
 

@@ -8,15 +8,16 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::backend::Access;
-use super::command::{Words, ask_of};
+use super::command::{Words, request};
 use super::inspect::{harmless, node};
 use super::paint::Paint;
 use super::say::say;
 use super::whole::Whole;
 use super::{Common, Fault, Verdict};
+use crate::desk::ask::{Verb, Wish};
 use crate::desk::day::Health;
 use crate::desk::occupied::{Occupied, by_node, occupied};
-use crate::domain::event::{Command, RunWord};
+use crate::domain::event::RunWord;
 use crate::domain::id::NodeId;
 use crate::domain::time::shown;
 
@@ -183,8 +184,13 @@ impl Whose {
             );
             return Err(Fault { code: 1, error: anyhow::anyhow!(why) });
         }
-        let command = Command::Execution { node, run: found.run.run.clone(), word };
-        ask_of(common, &self.date, &self.words, |_, _, _| Ok(command)).await
+        let verb = match word {
+            RunWord::GiveUp => Verb::GiveUp,
+            RunWord::Finalize => Verb::Finalize,
+            RunWord::Continue => Verb::Continue,
+        };
+        let (node, run) = (Some(node.to_string()), Some(found.run.run.to_string()));
+        request(common, &self.date, Wish { node, run, ..self.words.wish(verb) }).await
     }
 
     /// The one run that is meant.

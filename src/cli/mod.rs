@@ -6,6 +6,7 @@
 mod alerts;
 mod backend;
 mod backfill;
+mod carry;
 mod check;
 mod command;
 mod dates;
@@ -38,12 +39,18 @@ mod whole;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use reqwest::Url;
 
+use crate::adapter::service::{self, Service};
+use crate::clock::Clock;
 use crate::configuration::{self, Backend, Configuration};
 use crate::domain::words;
 use crate::pipeline::{self, Declarations};
+use crate::wire::kept;
 
 /// The orchestrator that a daily data pipeline runs on.
 #[derive(Parser)]
@@ -87,12 +94,54 @@ struct Common {
     /// The directory in which the embedded store lives [default: tipoff-data]
     #[arg(long, global = true, env = "TIPOFF_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Ask the running service at this address over its API, instead of opening its store
+    #[arg(long, global = true, env = "TIPOFF_SERVER", value_name = "URL", value_parser = address)]
+    server: Option<Url>,
+    /// Open the store, though TIPOFF_SERVER names a service
+    #[arg(long, global = true)]
+    offline: bool,
+    /// A file with the bearer token that every call of the service must carry
+    #[arg(long, global = true, env = "TIPOFF_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// Print JSON
     #[arg(long, global = true)]
     json: bool,
     /// Log filter, as `info` or `tipoff=debug` [default: warn, and info for serve]
     #[arg(long, global = true, env = "TIPOFF_LOG", value_name = "FILTER")]
     log: Option<String>,
+    /// The service that is asked, once it has said what it decides on.
+    #[arg(skip)]
+    served: Option<Arc<Service>>,
+    /// What was typed, and does not come from the environment or by default.
+    #[arg(skip)]
+    typed: Typed,
+}
+
+/// Options of which it matters who gave them.
+#[derive(Clone, Copy, Default)]
+struct Typed {
+    server: bool,
+    pipeline: bool,
+}
+
+impl Typed {
+    fn of(matches: &ArgMatches) -> Self {
+        Self { server: is_typed(matches, "server"), pipeline: is_typed(matches, "pipeline") }
+    }
+}
+
+fn is_typed(matches: &ArgMatches, name: &str) -> bool {
+    matches.value_source(name) == Some(ValueSource::CommandLine)
+        || matches.subcommand().is_some_and(|(_, below)| is_typed(below, name))
+}
+
+/// Where a service is.
+fn address(text: &str) -> Result<Url, String> {
+    let url: Url = text.parse().map_err(|error| format!("{error}; write http://host:port"))?;
+    match url.scheme() {
+        "http" | "https" if url.has_host() => Ok(url),
+        _ => Err("only http and https are spoken; write http://host:port".to_owned()),
+    }
 }
 
 /// Where the service answers, and whom: what it would be told, and what is shown and checked of it.
@@ -101,9 +150,6 @@ struct Door {
     /// Where to listen; anything but loopback needs a token [default: 127.0.0.1:8085]
     #[arg(long, env = "TIPOFF_LISTEN", value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// A file with the bearer token that every call must carry
-    #[arg(long, env = "TIPOFF_TOKEN_FILE", value_name = "FILE")]
-    token_file: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -202,6 +248,38 @@ enum Command {
     },
 }
 
+/// Of what a command speaks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// A store, or a running service over its API.
+    Either,
+    /// A running service, to which it sends messages.
+    Sends,
+    /// What is on this machine, or in a project of Google's.
+    Here,
+}
+
+impl Command {
+    fn reach(&self) -> Reach {
+        match self {
+            Self::Run(_) => Reach::Sends,
+            Self::Alerts(alerts) if alerts.is_here() => Reach::Here,
+            Self::Serve(_)
+            | Self::Demo(_)
+            | Self::Simulate(_)
+            | Self::Check
+            | Self::Config(_)
+            | Self::Topics(_)
+            | Self::Load(_)
+            | Self::Tables
+            | Self::Doctor(_)
+            | Self::Completions { .. }
+            | Self::Man { .. } => Reach::Here,
+            _ => Reach::Either,
+        }
+    }
+}
+
 /// What a command came to.
 enum Verdict {
     Holds,
@@ -228,6 +306,11 @@ impl Fault {
         Self { code: 3, error: error.into() }
     }
 
+    /// What a service has said to a call.
+    fn called(error: service::Error) -> Self {
+        if error.is_refusal() { Self::usage(error) } else { Self::unusable(error) }
+    }
+
     /// Somebody ended it before its end; the code is the one shells give.
     fn interrupted() -> Self {
         Self { code: 130, error: anyhow::anyhow!("interrupted") }
@@ -238,7 +321,12 @@ impl Fault {
 pub fn main() -> ExitCode {
     // Two are linked, by different clients, and without a choice TLS would have none. A second choice is refused.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let cli = match Cli::try_parse() {
+    let parsed = Cli::command().try_get_matches().and_then(|matches| {
+        let mut cli = Cli::from_arg_matches(&matches)?;
+        cli.common.typed = Typed::of(&matches);
+        Ok(cli)
+    });
+    let Cli { mut common, command } = match parsed {
         Ok(cli) => cli,
         // Help and version are our own words; a complaint repeats what was typed.
         Err(error) if !error.use_stderr() => error.exit(),
@@ -247,19 +335,19 @@ pub fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let level = match (&cli.common.log, &cli.command) {
+    let level = match (&common.log, &command) {
         (Some(filter), _) => filter.clone(),
         (None, Command::Serve(_)) => "info,firestore=warn,gcloud_sdk=warn,google_cloud_pubsub=warn".to_owned(),
         // What a simulated day alerts about is on its own screen.
         (None, Command::Demo(_) | Command::Simulate(_) | Command::Replay(_)) => "off".to_owned(),
         (None, _) => "error".to_owned(),
     };
-    let machine = matches!(&cli.command, Command::Serve(serve) if serve.log_json);
+    let machine = matches!(&command, Command::Serve(serve) if serve.log_json);
     if let Err(error) = start_log(&level, machine) {
         eprintln!("tipoff: --log {}: {}", words::harmless(&level), words::harmless(&error.to_string()));
         return ExitCode::from(2);
     }
-    let result = match cli.command {
+    let result = match command {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tipoff", &mut script);
@@ -267,11 +355,11 @@ pub fn main() -> ExitCode {
             Ok(Verdict::Holds)
         }
         Command::Man { into } => manual(into.as_deref()),
-        Command::Check => check::check(&cli.common),
-        Command::Config(door) => config(&door, &cli.common),
-        Command::Graph(graph) => graph.run(&cli.common),
         command => match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(run(command, &cli.common)),
+            Ok(runtime) => runtime.block_on(async {
+                common.connect(&command).await?;
+                run(command, &common).await
+            }),
             Err(error) => Err(Fault::unusable(error)),
         },
     };
@@ -281,7 +369,7 @@ pub fn main() -> ExitCode {
         Ok(Verdict::Stale) => ExitCode::from(3),
         Ok(Verdict::Code(code)) => ExitCode::from(code),
         Err(fault) => {
-            if cli.common.json {
+            if common.json {
                 say::say!("{}", serde_json::json!({ "error": format!("{:#}", fault.error), "code": fault.code }));
             }
             eprintln!("tipoff: {}", words::harmless_lines(&format!("{:#}", fault.error)));
@@ -352,9 +440,10 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Retry(target) => target.retry(common).await,
         Command::Skip(target) => target.skip(common).await,
         Command::Game(game) => game.run(common).await,
-        Command::Check | Command::Config(_) | Command::Graph(_) | Command::Completions { .. } | Command::Man { .. } => {
-            Ok(Verdict::Holds)
-        }
+        Command::Check => check::check(common),
+        Command::Config(door) => config(&door, common),
+        Command::Graph(graph) => graph.run(common),
+        Command::Completions { .. } | Command::Man { .. } => Ok(Verdict::Holds),
     }
 }
 
@@ -393,10 +482,6 @@ impl Door {
         if let Some(listen) = self.listen {
             configuration.listen = listen;
         }
-        if let Some(file) = &self.token_file {
-            configuration.token_file = Some(file.clone());
-            configuration.token = None;
-        }
         Ok(configuration)
     }
 }
@@ -412,6 +497,10 @@ impl Common {
         if let Some(data) = &self.data {
             configuration.data.clone_from(data);
         }
+        if let Some(file) = &self.token_file {
+            configuration.token_file = Some(file.clone());
+            configuration.token = None;
+        }
         // A variable that is set to nothing says nothing.
         if let Some(project) = self.project.as_ref().filter(|project| !project.is_empty()) {
             configuration.google.project = Some(project.clone());
@@ -419,11 +508,56 @@ impl Common {
         Ok(configuration)
     }
 
+    /// Whose time counts: the service's, where one is asked.
+    fn clock(&self) -> Clock {
+        self.served.as_ref().map_or(Clock::System, |service| service.clock.clone())
+    }
+
+    /// Connects to the service that is to be asked, where one is.
+    async fn connect(&mut self, command: &Command) -> Result<(), Fault> {
+        if self.offline && self.typed.server {
+            return Err(Fault::usage(anyhow::anyhow!(
+                "--server asks a service, --offline opens its store: say one of them"
+            )));
+        }
+        let Some(url) = self.server.as_ref().filter(|_| !self.offline) else { return Ok(()) };
+        match command.reach() {
+            Reach::Either => {}
+            // It sends to the service, and reads nothing of it.
+            Reach::Sends => return Ok(()),
+            Reach::Here if self.typed.server => {
+                let why = "--server: this command works on this machine alone, and asks no service";
+                return Err(Fault::usage(anyhow::anyhow!(why)));
+            }
+            Reach::Here => return Ok(()),
+        }
+        let token = serve::token(&self.configuration()?)?;
+        let service = Service::connect(url, token, &Clock::System).await.map_err(Fault::unusable)?;
+        let (theirs, ours) = (&service.declared.version, env!("CARGO_PKG_VERSION"));
+        if theirs != ours {
+            let theirs = words::harmless(theirs);
+            eprintln!("tipoff: {url} is version {theirs}, this is {ours}: what it keeps may be read differently");
+        }
+        self.served = Some(Arc::new(service));
+        Ok(())
+    }
+
     fn texts(&self) -> Result<(File, File), Fault> {
+        if let Some(service) = &self.served {
+            let file = |text: &kept::Text| (text.file.clone(), text.text.clone());
+            return Ok((file(&service.declared.topics), file(&service.declared.pipelines)));
+        }
         Ok((
             text(self.topics.as_ref(), "topics.yaml", pipeline::TOPICS)?,
             text(self.pipeline_file.as_ref(), "pipeline.yaml", pipeline::PIPELINE)?,
         ))
+    }
+
+    /// Both declarations as a service tells them.
+    fn declared(&self) -> Result<(kept::Text, kept::Text), Fault> {
+        let (topics, pipelines) = self.texts()?;
+        let text = |(file, text): File| kept::Text { file, text };
+        Ok((text(topics), text(pipelines)))
     }
 
     fn declarations(&self) -> Result<Declarations, Fault> {

@@ -1,21 +1,19 @@
 //! `coverage`, `rosters`, `health`: the questions of the daily monitors, with the answers that a running service gives.
 //!
-//! They read store and warehouse themselves and raise no alert.
-
-use std::sync::Arc;
+//! They only read, and raise no alert.
 
 use clap::Args;
 use serde_json::json;
 
-use super::backend::{self, Access, Opened};
+use super::backend::Access;
 use super::paint::Paint;
 use super::say::say;
-use super::{Common, Fault, Verdict, dates, graph};
-use crate::clock::Clock;
+use super::whole::Whole;
+use super::{Common, Fault, Verdict};
 use crate::domain::effect::Severity;
-use crate::domain::id::{PartitionKey, PipelineId};
+use crate::domain::id::PartitionKey;
+use crate::engine::Engine;
 use crate::engine::monitor::Error;
-use crate::engine::{Engine, Settings};
 use crate::monitor::coverage::{Coverage, Mode, Status};
 use crate::monitor::health::Health;
 use crate::monitor::rosters::Rosters;
@@ -44,16 +42,11 @@ pub struct PipelineHealth {
     date: String,
 }
 
+/// An engine at the store, and the date that a word means.
 pub(super) async fn open(common: &Common, date: &str) -> Result<(Engine, PartitionKey), Fault> {
-    let declarations = Arc::new(common.declarations()?);
-    let pipeline = PipelineId::from(common.pipeline.as_str());
-    let Some(declared) = declarations.pipelines.get(&pipeline) else {
-        return Err(graph::no_pipeline(&declarations, &common.pipeline));
-    };
-    let date = dates::resolve(date, &declared.graph, Clock::System.now())?;
-    let Opened { store, bus, warehouse } = backend::open(common, &declarations, Access::Read).await?;
-    let engine = Engine::new(declarations.clone(), store, bus, warehouse, Clock::System, Settings::default());
-    Ok((engine, PartitionKey { pipeline, date }))
+    let whole = Whole::open(common, Access::Read).await?;
+    let key = whole.key(date)?;
+    Ok((whole.engine, key))
 }
 
 fn fault(error: Error) -> Fault {

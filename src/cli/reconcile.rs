@@ -4,11 +4,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::backend::Access;
-use super::command::within_reach;
 use super::paint::Paint;
 use super::say::say;
 use super::whole::Whole;
-use super::{Common, Fault, Verdict};
+use super::{Common, Fault, Verdict, carry};
+use crate::desk::ask;
 use crate::domain::id::NodeId;
 use crate::engine::reconcile::Reconciled;
 
@@ -32,10 +32,10 @@ impl Reconcile {
         let access = if self.apply { Access::Write } else { Access::Read };
         let whole = Whole::open(common, access).await?;
         let key = whole.key(&self.date)?;
-        within_reach(whole.graph(), key.date, whole.now)?;
+        ask::within_reach(whole.graph(), key.date, whole.now).map_err(Fault::usage)?;
         let engine = &whole.engine;
         let found = engine.compare(&key).await.map_err(Fault::unusable)?;
-        let applied = if self.apply { engine.reconcile(&found).await.map_err(Fault::unusable)? } else { 0 };
+        let applied = if self.apply { carry::reconcile(common, engine, &found).await? } else { 0 };
         // What nobody has looked at is not so.
         let nothing_told = found.unknown.len() + found.not_kept == found.asked;
         if common.json {

@@ -29,7 +29,6 @@ use crate::configuration::{Backend, Configuration};
 use crate::domain::event::Pulse;
 use crate::domain::graph::Kind;
 use crate::domain::id::PipelineId;
-use crate::pipeline::Declarations;
 use crate::topology::Carries;
 use crate::wire::producer::{Ending, Producer};
 
@@ -55,7 +54,8 @@ const RECORDS: &str = r"(?i)(?:\b(?:records?|record_count|rows?|row_count)\s*[:=
 /// `tipoff run --node NODE --date DATE -- COMMAND…`
 #[derive(Args)]
 #[command(
-    after_help = "Exits with the status of the job: 128 and the signal where it was killed by one, 127 where it could \
+    after_help = "Sends to --server, or where this configuration has tipoff listen; with the backend google, to the broker.\n\
+    Exits with the status of the job: 128 and the signal where it was killed by one, 127 where it could \
     not be started; and with 3 where the job succeeded and its completion could not be delivered."
 )]
 pub struct Run {
@@ -71,9 +71,6 @@ pub struct Run {
     /// The dispatch that asked for it: `tipoff.dispatch_id` of the trigger
     #[arg(long, env = "TIPOFF_DISPATCH_ID", value_name = "ID")]
     dispatch: Option<String>,
-    /// Where tipoff listens, with the embedded backend [default: where this configuration has it listen]
-    #[arg(long, env = "TIPOFF_URL", value_name = "URL")]
-    url: Option<Url>,
     /// How often a heartbeat is sent
     #[arg(long, default_value = "60s", value_name = "DURATION")]
     every: String,
@@ -192,31 +189,26 @@ impl Run {
             dispatch: self.dispatch.clone().filter(|id| !id.is_empty()),
             started_at: now,
         };
-        let road = self.road(&configuration, &declarations).await?;
+        let road = road(common, &configuration).await?;
         Ok(Desk { road, heartbeats, completions, producer, told: Arc::default(), clock: Clock::System })
     }
+}
 
-    async fn road(&self, configuration: &Configuration, _: &Declarations) -> Result<Road, Fault> {
-        match configuration.backend {
-            Backend::Embedded => {
-                let token = serve::token(configuration)?;
-                let listens = format!("http://{}", configuration.listen);
-                let url = match &self.url {
-                    Some(url) if !matches!(url.scheme(), "http" | "https") => {
-                        return Err(Fault::usage(anyhow::anyhow!("--url: {url} is neither http nor https")));
-                    }
-                    Some(url) => url.clone(),
-                    None => listens.parse().map_err(Fault::unusable)?,
-                };
-                Ok(Road::Http { client: call::client().map_err(Fault::unusable)?, url, token })
-            }
-            Backend::Google => {
-                let project = backend::project(configuration)?;
-                let emulators = backend::Emulators::find().map_err(|why| Fault::usage(anyhow::anyhow!(why)))?;
-                let connection = Connection { project, emulator: emulators.pubsub };
-                let publisher = Publisher::connect(connection).await.map_err(Fault::unusable)?;
-                Ok(Road::PubSub(Box::new(publisher)))
-            }
+/// Over HTTP to the service, or to the broker of a Google Cloud project.
+async fn road(common: &Common, configuration: &Configuration) -> Result<Road, Fault> {
+    match configuration.backend {
+        Backend::Embedded => {
+            let token = serve::token(configuration)?;
+            let listens = || format!("http://{}", configuration.listen).parse();
+            let url = common.server.clone().map_or_else(listens, Ok).map_err(Fault::unusable)?;
+            Ok(Road::Http { client: call::client().map_err(Fault::unusable)?, url, token })
+        }
+        Backend::Google => {
+            let project = backend::project(configuration)?;
+            let emulators = backend::Emulators::find().map_err(|why| Fault::usage(anyhow::anyhow!(why)))?;
+            let connection = Connection { project, emulator: emulators.pubsub };
+            let publisher = Publisher::connect(connection).await.map_err(Fault::unusable)?;
+            Ok(Road::PubSub(Box::new(publisher)))
         }
     }
 }

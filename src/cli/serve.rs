@@ -27,6 +27,7 @@ use crate::http::{self, App, Local, Mode, ROOM_KB, Screen, guard::Guard};
 use crate::pipeline::Declarations;
 use crate::port::Recipient;
 use crate::topology::Topology;
+use crate::wire::kept::Text;
 
 /// How long a call that is under way may go on when the service ends.
 const PUSH_DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
@@ -83,13 +84,16 @@ impl Serve {
         channel::known(&configuration.alerts, &declarations).map_err(Fault::usage)?;
         let effective = Effective::of(common, &configuration)?;
         effective.log();
+        let declared = common.declared()?;
         let listener = tokio::net::TcpListener::bind(configuration.listen)
             .await
             .map_err(|error| Fault::unusable(anyhow::anyhow!("listen on {}: {error}", configuration.listen)))?;
         let guard = Arc::new(Guard::new(token.as_deref()));
         match configuration.backend {
-            Backend::Embedded => self.embedded(&configuration, effective, declarations, listener, guard).await,
-            Backend::Google => self.google(&configuration, effective, declarations, listener, guard).await,
+            Backend::Embedded => {
+                self.embedded(&configuration, (effective, declared), declarations, listener, guard).await
+            }
+            Backend::Google => self.google(&configuration, (effective, declared), declarations, listener, guard).await,
         }
     }
 
@@ -108,7 +112,7 @@ impl Serve {
     async fn embedded(
         &self,
         configuration: &Configuration,
-        effective: Effective,
+        (effective, declared): (Effective, (Text, Text)),
         declarations: Arc<Declarations>,
         listener: TcpListener,
         guard: Arc<Guard>,
@@ -146,6 +150,7 @@ impl Serve {
             inbox: running.inbox.clone(),
             local: Some(Local { bus, embedded }),
             effective: Arc::new(json!(effective)),
+            declared: Arc::new(declared),
             guard,
             retold: Arc::default(),
             room: Arc::new(Semaphore::new(ROOM_KB)),
@@ -165,7 +170,7 @@ impl Serve {
     async fn google(
         &self,
         configuration: &Configuration,
-        effective: Effective,
+        (effective, declared): (Effective, (Text, Text)),
         declarations: Arc<Declarations>,
         listener: TcpListener,
         guard: Arc<Guard>,
@@ -203,6 +208,7 @@ impl Serve {
             inbox,
             local: None,
             effective: Arc::new(json!(effective)),
+            declared: Arc::new(declared),
             guard,
             retold: Arc::default(),
             room: Arc::new(Semaphore::new(ROOM_KB)),

@@ -1,16 +1,13 @@
 //! A pipeline at its store, for commands that ask of its dates what the engine would.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 
-use super::backend::{self, Access, Opened};
+use super::backend::{self, Access};
 use super::{Common, Fault, dates, graph};
-use crate::clock::Clock;
 use crate::desk::day::Day;
 use crate::domain::graph::Graph;
 use crate::domain::id::{PartitionKey, PipelineId};
-use crate::engine::{Engine, Settings};
+use crate::engine::Engine;
 use crate::pipeline::Pipeline;
 
 /// A pipeline, and an engine at its store that runs no loop.
@@ -22,13 +19,12 @@ pub struct Whole {
 
 impl Whole {
     pub async fn open(common: &Common, access: Access) -> Result<Self, Fault> {
-        let declarations = Arc::new(common.declarations()?);
+        let declarations = common.declarations()?;
         let pipeline = PipelineId::from(common.pipeline.as_str());
         if !declarations.pipelines.contains_key(&pipeline) {
             return Err(graph::no_pipeline(&declarations, &common.pipeline));
         }
-        let Opened { store, bus, warehouse } = backend::open(common, &declarations, access).await?;
-        let engine = Engine::new(declarations, store, bus, warehouse, Clock::System, Settings::default());
+        let engine = backend::engine(common, declarations, access).await?;
         Ok(Self { now: engine.clock.now(), engine, pipeline })
     }
 

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use jiff::civil::Date;
-use jiff::{SignedDuration, Timestamp};
+use jiff::civil::{Date, Time};
+use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::suggestion;
-use crate::domain::event::{Command, EdgeRule, Request, RunWord};
-use crate::domain::graph::{Graph, Kind};
-use crate::domain::id::{NodeId, PipelineId, RequestId, RunId};
+use crate::domain::event::{Command, EdgeRule, GameStatus, Request, RunWord};
+use crate::domain::graph::{DayTime, Graph, Kind};
+use crate::domain::id::{NodeId, PipelineId, RequestId, RunId, UnitId};
 use crate::domain::time::after;
 use crate::domain::words;
 use crate::pipeline::{Declarations, Pipeline};
@@ -71,6 +71,20 @@ pub enum Refusal {
     /// It is about one run.
     #[error("say which run of the node")]
     NoRun,
+    /// It is about one game.
+    #[error("say which game, as SAS@GSW, and its status, its tip, or that the schedule is to count again")]
+    NoGame,
+    /// That is no game.
+    #[error("write the visitors and the hosts, as SAS@GSW")]
+    NoTeams,
+    /// No message could be about that date: it is a slip of the finger.
+    #[error("{date} is too far from today, {today}: is that what you mean?")]
+    Reach {
+        /// As given.
+        date: Date,
+        /// In the pipeline's zone.
+        today: Date,
+    },
     /// The progress of its runs is not watched.
     #[error("{0} has no batches: its progress is not watched. A run of it can be given up")]
     NoBatch(NodeId),
@@ -166,12 +180,23 @@ pub enum Verb {
     Finalize,
     /// Give one of its runs its whole patience again.
     Continue,
+    /// Know one of its games better than the schedule does.
+    Game,
 }
 
 impl Verb {
     /// Every one.
-    pub const ALL: [Self; 8] =
-        [Self::Hold, Self::Resume, Self::Retry, Self::Skip, Self::Force, Self::GiveUp, Self::Finalize, Self::Continue];
+    pub const ALL: [Self; 9] = [
+        Self::Hold,
+        Self::Resume,
+        Self::Retry,
+        Self::Skip,
+        Self::Force,
+        Self::GiveUp,
+        Self::Finalize,
+        Self::Continue,
+        Self::Game,
+    ];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
@@ -184,8 +209,129 @@ impl Verb {
             Self::GiveUp => "give_up",
             Self::Finalize => "finalize",
             Self::Continue => "continue",
+            Self::Game => "game",
         }
     }
+}
+
+/// The least time for which an operator's word about a game outweighs the schedule where no time is given: a past date is
+/// corrected for good enough within it.
+const OVERRIDE_MIN: SignedDuration = SignedDuration::from_hours(24);
+/// The longest that anything may be asked for: a season, and the summer after it.
+const SPAN_MAX: SignedDuration = SignedDuration::from_hours(400 * 24);
+
+/// A request about a date as a person writes it, in the command line's and the API's one form.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wish {
+    /// What.
+    pub command: Verb,
+    /// Of which node; the whole date where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// The input, gate or check of the node; for `force` what to go past.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<String>,
+    /// The execution of the node, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// What is known of a game.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub game: Option<GameWord>,
+    /// How long, as `90m` or `4h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r#for: Option<String>,
+    /// Who asks.
+    pub actor: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What somebody knows of a game better than the schedule.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GameWord {
+    /// Visitors and hosts, as `SAS@GSW`.
+    pub teams: String,
+    /// How it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<GameStatus>,
+    /// When it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tip: Option<Timestamp>,
+    /// Whether the schedule is to be believed again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clear: bool,
+}
+
+impl Wish {
+    /// A wish of nothing but a verb and its words.
+    pub fn new(command: Verb, actor: &str, reason: &str) -> Self {
+        let (node, input, run, game, r#for) = (None, None, None, None, None);
+        Self { command, node, input, run, game, r#for, actor: actor.to_owned(), reason: reason.to_owned() }
+    }
+
+    /// The request that it is on `date`: asked for at `at`, under `id` or under a new name.
+    ///
+    /// # Errors
+    /// Why it makes no sense.
+    pub fn request(&self, graph: &Graph, date: Date, at: Timestamp, id: Option<RequestId>) -> Result<Request, Refusal> {
+        within_reach(graph, date, at)?;
+        let words = words(&self.actor, &self.reason)?;
+        let command = match (&self.game, self.command) {
+            (Some(game), Verb::Game) => self.override_of(game, graph, date, at)?,
+            (Some(_), verb) => return Err(Refusal::Surplus { verb: verb.as_str(), member: "game" }),
+            (None, verb) => {
+                let until = self.r#for.as_deref().map(|span| ends(span, at)).transpose()?;
+                let (node, input, run) = (self.node.as_deref(), self.input.as_deref(), self.run.as_deref());
+                Asked { verb, node, input, until, run }.command(graph, date, at)?
+            }
+        };
+        Ok(request(id, words, at, command))
+    }
+
+    fn override_of(&self, game: &GameWord, graph: &Graph, date: Date, at: Timestamp) -> Result<Command, Refusal> {
+        let surplus = [("node", &self.node), ("input", &self.input), ("run", &self.run)];
+        if let Some((member, _)) = surplus.into_iter().find(|(_, given)| given.is_some()) {
+            return Err(Refusal::Surplus { verb: Verb::Game.as_str(), member });
+        }
+        let GameWord { teams, status, tip, clear } = game;
+        let says = status.is_some() || tip.is_some();
+        if says == *clear || *clear && self.r#for.is_some() {
+            return Err(Refusal::NoGame);
+        }
+        let noon = DayTime { days: 1, time: Time::constant(12, 0, 0, 0) }.on(date, &graph.zone);
+        let until = match &self.r#for {
+            _ if *clear => at,
+            Some(span) => ends(span, at)?,
+            None => noon.max(after(at, OVERRIDE_MIN)),
+        };
+        let (away, home) = matchup(teams)?;
+        let game = UnitId::new(format!("{}_{away}_{home}", date.strftime("%Y%m%d")));
+        Ok(Command::Override { game, status: *status, tip: *tip, until })
+    }
+}
+
+/// The visitors and the hosts of a game that is written as `SAS@GSW`.
+///
+/// # Errors
+/// If it is written otherwise.
+pub fn matchup(text: &str) -> Result<(String, String), Refusal> {
+    let is_team = |team: &&str| team.len() == 3 && team.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let teams = text.split_once('@').filter(|(away, home)| is_team(away) && is_team(home));
+    let (away, home) = teams.ok_or(Refusal::NoTeams)?;
+    Ok((away.to_ascii_uppercase(), home.to_ascii_uppercase()))
+}
+
+/// Whether a message could be about that date.
+///
+/// # Errors
+/// If none could.
+pub fn within_reach(graph: &Graph, date: Date, now: Timestamp) -> Result<(), Refusal> {
+    let days = graph.limits.behind_max.days();
+    let today = graph.date_at(now);
+    let is_within = (today.saturating_sub(days)..=today.saturating_add(days)).contains(&date);
+    if is_within { Ok(()) } else { Err(Refusal::Reach { date, today }) }
 }
 
 /// A request about a date, as it is written.
@@ -221,7 +367,7 @@ impl Asked<'_> {
             Verb::GiveUp => Some(RunWord::GiveUp),
             Verb::Finalize => Some(RunWord::Finalize),
             Verb::Continue => Some(RunWord::Continue),
-            Verb::Hold | Verb::Resume | Verb::Retry | Verb::Skip | Verb::Force => None,
+            Verb::Hold | Verb::Resume | Verb::Retry | Verb::Skip | Verb::Force | Verb::Game => None,
         };
         if self.run.is_some() && word.is_none() {
             return surplus("run");
@@ -259,6 +405,7 @@ impl Asked<'_> {
             Verb::Skip => Command::Skip { node: found.ok_or(Refusal::Whole)? },
             Verb::Force => return Err(Refusal::PastWhat),
             Verb::GiveUp | Verb::Finalize | Verb::Continue => return Err(Refusal::NoRun),
+            Verb::Game => return Err(Refusal::NoGame),
         })
     }
 }
@@ -300,7 +447,13 @@ pub fn ends(span: &str, now: Timestamp) -> Result<Timestamp, Refusal> {
         (Err(_), Err(error)) => return Err(Refusal::Span(error)),
     };
     if span <= SignedDuration::ZERO {
-        return Err(Refusal::Span("that is over at once; `tipoff resume` ends what was said before".to_owned()));
+        return Err(Refusal::Span("that is over at once; to end what was said before, resume or clear it".to_owned()));
+    }
+    if span > SPAN_MAX {
+        return Err(Refusal::Span(format!(
+            "that is longer than {} days; leave it out for no end",
+            SPAN_MAX.as_hours() / 24
+        )));
     }
     Ok(after(now, span))
 }

@@ -96,7 +96,7 @@ pub async fn letter(State(app): State<App>, id: Result<Path<String>, PathRejecti
 /// `POST /v1/dead-letters/replay`: what a replay would come to, or with `apply` what it has. One call does so much of it;
 /// `left` says how many letters are meant for the next.
 pub async fn replay(State(app): State<App>, headers: HeaderMap, uri: Uri, body: Body) -> Result<Response, Problem> {
-    let (asked, bytes) = requests::taken::<Replaying>(&headers, &uri, body).await?;
+    let (asked, bytes) = requests::taken::<Replaying>(&headers, &uri, body, requests::LETTER_MAX).await?;
     if !asked.apply {
         requests::key_of(&headers)?;
         return Ok(Json(letters::plan(&app.engine, &asked).await?).into_response());
@@ -107,7 +107,7 @@ pub async fn replay(State(app): State<App>, headers: HeaderMap, uri: Uri, body: 
 
 /// `POST /v1/dead-letters/discard`: which letters would be discarded, or with `apply` which were.
 pub async fn discard(State(app): State<App>, headers: HeaderMap, uri: Uri, body: Body) -> Result<Response, Problem> {
-    let (asked, bytes) = requests::taken::<Discarding>(&headers, &uri, body).await?;
+    let (asked, bytes) = requests::taken::<Discarding>(&headers, &uri, body, requests::BODY_MAX).await?;
     if !asked.apply {
         requests::key_of(&headers)?;
         return Ok(Json(letters::discard(&app.engine, &asked).await?).into_response());
@@ -125,7 +125,7 @@ pub async fn correct(
     body: Body,
 ) -> Result<Response, Problem> {
     let Path(id) = id?;
-    let (asked, bytes) = requests::taken::<Correcting>(&headers, &uri, body).await?;
+    let (asked, bytes) = requests::taken::<Correcting>(&headers, &uri, body, requests::LETTER_MAX).await?;
     let (actor, reason) = ask::words(&asked.actor, &asked.reason)?;
     let act = async |_, _| {
         let data = asked.with.clone().into_bytes();

@@ -8,6 +8,7 @@ pub mod api;
 pub mod dead_letters;
 pub mod events;
 pub mod guard;
+pub mod kept;
 pub mod monitor;
 pub mod pages;
 pub mod problem;
@@ -30,6 +31,7 @@ use crate::desk::course::Courses;
 use crate::desk::season::Seasons;
 use crate::engine::Engine;
 use crate::engine::run::Inbox;
+use crate::wire::kept::Text;
 use events::Feed;
 use routes::Routes;
 
@@ -47,6 +49,8 @@ pub struct App {
     pub local: Option<Local>,
     /// The configuration in force: its digest, its sources, and in what it differs from the built-in one.
     pub effective: Arc<Value>,
+    /// Both declarations as they were read: of the topics, and of the pipelines.
+    pub declared: Arc<(Text, Text)>,
     /// Who may call.
     pub guard: Arc<guard::Guard>,
     /// Publish calls that failed and will be told again.
@@ -105,6 +109,8 @@ fn reading() -> Routes {
     Routes::default()
         .get("/openapi.json", api::openapi)
         .get("/v1/config", effective)
+        .get("/v1/declarations", kept::declarations)
+        .post("/v1/kept", kept::kept)
         .get("/v1/pipelines", api::pipelines)
         .get("/v1/pipelines/{pipeline}/dates", api::dates)
         .get("/v1/pipelines/{pipeline}/dates/{date}", api::status)
@@ -132,6 +138,8 @@ fn asking() -> Routes {
     Routes::default()
         .post("/v1/pipelines/{pipeline}/dates/{date}/requests", requests::ask)
         .post("/v1/pipelines/{pipeline}/dates/{date}/preview", requests::preview)
+        .post("/v1/pipelines/{pipeline}/dates/{date}/reconcile", requests::reconcile)
+        .post("/v1/pipelines/{pipeline}/plans", requests::plan)
         .post("/v1/pipelines/{pipeline}/hold", requests::hold)
         .post("/v1/pipelines/{pipeline}/resume", requests::resume)
         .post("/v1/pipelines/{pipeline}/plans/{plan}/run", requests::run_plan)

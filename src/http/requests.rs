@@ -7,6 +7,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Json, Response};
+use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -16,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::api::{self, Named, Nothing, parameters};
 use super::problem::Problem;
 use super::{App, Mode};
-use crate::desk::ask::{self, Asked, Verb};
+use crate::desk::ask::{self, Wish};
 use crate::domain::backfill::{Said, Status};
 use crate::domain::event::{Event, Request};
 use crate::domain::id::{PartitionKey, PipelineId, PlanId, RequestId};
@@ -26,9 +27,15 @@ use crate::domain::partition::Recorded;
 use crate::domain::stop::Stop;
 use crate::domain::time::after;
 use crate::engine::backfill::Turned;
+use crate::engine::notify::Muting;
+use crate::wire::letter;
 
 /// The largest body of a request; it is a few words.
-const BODY_MAX: usize = 64 * 1024;
+pub const BODY_MAX: usize = 64 * 1024;
+/// The largest body of one that says what a letter is to say: every byte may be escaped.
+pub const LETTER_MAX: usize = BODY_MAX + 6 * letter::BODY_MAX;
+/// Dates that one call plans for at most.
+const PLAN_DAYS_MAX: i32 = 400;
 /// A client that takes longer than this to send its body is cut off.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// Characters of an idempotency key.
@@ -58,18 +65,18 @@ fn digest(parts: &[&[u8]]) -> String {
     hex(&digest.finalize())
 }
 
-/// A body of JSON, within bounds of size and time.
-async fn read(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Problem> {
+/// A body of JSON of at most `most` bytes, within a bound of time.
+async fn read(headers: &HeaderMap, body: Body, most: usize) -> Result<Vec<u8>, Problem> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if !kind.eq_ignore_ascii_case("application/json") {
         let why = "the body is application/json; say so in content-type";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", why));
     }
-    match tokio::time::timeout(BODY_WITHIN, to_bytes(body, BODY_MAX)).await {
+    match tokio::time::timeout(BODY_WITHIN, to_bytes(body, most)).await {
         Ok(Ok(bytes)) => Ok(bytes.to_vec()),
         Ok(Err(_)) => {
-            let why = format!("the body could not be read, or has more than {BODY_MAX} bytes");
+            let why = format!("the body could not be read, or has more than {most} bytes");
             Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", why))
         }
         Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "slow", "the body came too slowly")),
@@ -86,14 +93,19 @@ async fn once<T: DeserializeOwned>(
     (headers, uri, body): (&HeaderMap, &Uri, Body),
     act: impl AsyncFnOnce(Call<T>) -> Result<Value, Problem>,
 ) -> Result<Response, Problem> {
-    let (parsed, bytes) = taken::<T>(headers, uri, body).await?;
+    let (parsed, bytes) = taken::<T>(headers, uri, body, BODY_MAX).await?;
     keyed(app, (headers, uri, &bytes), async |at, key| act(Call { body: parsed, at, key }).await).await
 }
 
-/// What a call asks for, and its bytes.
-pub async fn taken<T: DeserializeOwned>(headers: &HeaderMap, uri: &Uri, body: Body) -> Result<(T, Vec<u8>), Problem> {
+/// What a call asks for in at most `most` bytes, and these.
+pub async fn taken<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    uri: &Uri,
+    body: Body,
+    most: usize,
+) -> Result<(T, Vec<u8>), Problem> {
     let Nothing {} = parameters(uri)?;
-    let bytes = read(headers, body).await?;
+    let bytes = read(headers, body, most).await?;
     Ok((parse::<T>(&bytes)?, bytes))
 }
 
@@ -206,48 +218,6 @@ fn brief(answer: &Value) -> String {
     }
 }
 
-/// A request about a date, as it is written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct About {
-    command: Verb,
-    #[serde(default)]
-    node: Option<String>,
-    /// The input, gate or check of the node; for `force` what to go past.
-    #[serde(default)]
-    input: Option<String>,
-    /// The execution of the node, where it is about one.
-    #[serde(default)]
-    run: Option<String>,
-    /// How long, as `90m` or `4h`.
-    #[serde(default)]
-    r#for: Option<String>,
-    actor: String,
-    reason: String,
-}
-
-impl About {
-    fn request(
-        &self,
-        app: &App,
-        (key, graph): (&PartitionKey, &crate::domain::graph::Graph),
-        at: Timestamp,
-        id: Option<RequestId>,
-    ) -> Result<Request, Problem> {
-        let words = ask::words(&self.actor, &self.reason)?;
-        let until = self.r#for.as_deref().map(|span| ask::ends(span, at)).transpose()?;
-        let asked = Asked {
-            verb: self.command,
-            node: self.node.as_deref(),
-            input: self.input.as_deref(),
-            until,
-            run: self.run.as_deref(),
-        };
-        let command = asked.command(graph, key.date, app.engine.clock.now())?;
-        Ok(ask::request(id, words, at, command))
-    }
-}
-
 /// `POST /v1/pipelines/{pipeline}/dates/{date}/requests`: asks it.
 pub async fn ask(
     State(app): State<App>,
@@ -258,9 +228,8 @@ pub async fn ask(
 ) -> Result<Response, Problem> {
     let Path((name, word)) = named?;
     let (key, graph) = api::partition(&app, &name, &word)?;
-    once::<About>(&app, (&headers, &uri, body), async |call| {
-        let id = call.key.map(|(_, id)| id);
-        let request = call.body.request(&app, (&key, graph), call.at, id)?;
+    once::<Wish>(&app, (&headers, &uri, body), async |call| {
+        let request = call.body.request(graph, key.date, call.at, call.key.map(|(_, id)| id))?;
         let recorded = carry_out(&app, &key, &request).await?;
         Ok(json!({ "partition": key, "request": request, "recorded": recorded }))
     })
@@ -284,9 +253,71 @@ pub async fn preview(
 ) -> Result<Json<Value>, Problem> {
     let (Path((name, word)), Nothing {}) = (named?, parameters(&uri)?);
     let (key, graph) = api::partition(&app, &name, &word)?;
-    let about: About = parse(&read(&headers, body).await?)?;
-    let request = about.request(&app, (&key, graph), app.engine.clock.now(), None)?;
+    let wish: Wish = parse(&read(&headers, body, BODY_MAX).await?)?;
+    let request = wish.request(graph, key.date, app.engine.clock.now(), None)?;
     Ok(Json(json!(app.engine.foresee(&key, &request).await?)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nobody {}
+
+/// `POST /v1/pipelines/{pipeline}/dates/{date}/reconcile`: has the date follow what the warehouse says of it now.
+pub async fn reconcile(
+    State(app): State<App>,
+    named: Named<(String, String)>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Path((name, word)) = named?;
+    let (key, graph) = api::partition(&app, &name, &word)?;
+    ask::within_reach(graph, key.date, app.engine.clock.now())?;
+    once::<Nobody>(&app, (&headers, &uri, body), async |_| {
+        let found = app.engine.compare(&key).await?;
+        let applied = app.engine.reconcile(&found).await?;
+        Ok(json!({ "reconciled": found, "applied": applied }))
+    })
+    .await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlanBody {
+    from: Date,
+    until: Date,
+    #[serde(default)]
+    nodes: Vec<String>,
+    #[serde(default)]
+    cascade: bool,
+    actor: String,
+}
+
+/// `POST /v1/pipelines/{pipeline}/plans`: plans what is missing between two dates; nothing is begun.
+pub async fn plan(
+    State(app): State<App>,
+    named: Named<String>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Path(name) = named?;
+    let (pipeline, graph) = api::pipeline(&app, &name)?;
+    once::<PlanBody>(&app, (&headers, &uri, body), async |call| {
+        let PlanBody { from, until, nodes, cascade, actor } = call.body;
+        let days = from.until(until).map_or(-1, |span| span.get_days());
+        if !(0..PLAN_DAYS_MAX).contains(&days) {
+            let why = format!("{from} to {until} are not 1 to {PLAN_DAYS_MAX} dates");
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", why));
+        }
+        let nodes = nodes.iter().map(|name| ask::node(graph, name, from, call.at)).collect::<Result<Vec<_>, _>>()?;
+        let only = (!nodes.is_empty()).then_some(nodes.as_slice());
+        let survey = app.engine.survey(&pipeline, graph, (from, until), only, &|_, _| {}).await?;
+        let (actor, text) = ask::words(&actor, &format!("planned what is missing from {from} to {until}"))?;
+        let said = Said { at: call.at, actor, text };
+        Ok(json!(app.engine.plan_backfill(&pipeline, graph, &survey, cascade, said).await?))
+    })
+    .await
 }
 
 #[derive(Deserialize)]
@@ -440,13 +471,12 @@ pub async fn mute_for(
     (actor, reason): (&str, &str),
     span: &str,
     from: Timestamp,
-) -> Result<Mute, Problem> {
+) -> Result<Muting, Problem> {
     let (actor, reason) = ask::words(actor, reason)?;
     let span = crate::topology::duration(span).map_err(|error| ask::Refusal::Span(format!("for: {error}")))?;
     let until = after(from, SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX));
     let mute = Mute { what, from, until, actor: actor.to_string(), reason: reason.to_string(), ended_by: None };
-    app.engine.mute(&mute).await?;
-    Ok(mute)
+    Ok(app.engine.mute(&mute).await?)
 }
 
 /// `POST /v1/alerts/unmute`: ends every mute of exactly that: `{what, actor}`.

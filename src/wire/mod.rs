@@ -6,6 +6,7 @@ pub mod envelope;
 pub mod heartbeat;
 pub mod history;
 pub mod inbound;
+pub mod kept;
 pub mod letter;
 mod name;
 pub mod parked;

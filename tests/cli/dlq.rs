@@ -122,12 +122,12 @@ fn a_replay_is_dry_until_it_is_applied_and_refused_after_the_third() {
     assert_eq!((code, said.as_str()), (Some(0), "1 replayed\n"), "{errors}");
     let kept = desk.kept("aa10");
     assert_eq!((kept.replays[0].execution.as_str(), kept.replays[0].actor.as_str()), ("replay-aa10-1", "ann"));
-    let (code, said, _) = desk.dlq(&["replay", "aa10", "--apply"]);
+    let (code, said, _) = desk.dlq(&["replay", "aa10", "--apply", "--reason", "it is back"]);
     assert!(code == Some(1) && said.contains("replayed already"), "{said}");
     for _ in 0..2 {
-        assert_eq!(desk.dlq(&["replay", "aa10", "--apply", "--force"]).0, Some(0));
+        assert_eq!(desk.dlq(&["replay", "aa10", "--apply", "--reason", "it is back", "--force"]).0, Some(0));
     }
-    let (code, said, _) = desk.dlq(&["replay", "aa10", "--apply", "--force"]);
+    let (code, said, _) = desk.dlq(&["replay", "aa10", "--apply", "--reason", "it is back", "--force"]);
     assert!(code == Some(1) && said.contains("replayed 3 times"), "{said}");
     let (_, said, _) = desk.dlq(&["show", "aa10"]);
     assert!(said.contains("replay replay-aa10-3") && said.contains("it is back"), "{said}");
@@ -140,11 +140,11 @@ fn what_is_held_is_not_replayed_whoever_insists() {
     let data = desk.data();
     let at = |arguments: &[&str]| run(&[arguments, &["--data", data.to_str().unwrap()]].concat()).0;
     assert_eq!(at(&["hold", "all", "--reason", "services are deployed", "--actor", "ann"]), Some(0));
-    let (code, said, _) = desk.dlq(&["replay", "aa10", "--force", "--apply"]);
+    let (code, said, _) = desk.dlq(&["replay", "aa10", "--force", "--apply", "--reason", "it is back"]);
     assert!(code == Some(1) && said.contains("services are deployed"), "{said}");
     assert!(desk.kept("aa10").replays.is_empty());
     assert_eq!(at(&["resume", "all", "--reason", "done"]), Some(0));
-    assert_eq!(desk.dlq(&["replay", "aa10", "--apply"]).0, Some(0));
+    assert_eq!(desk.dlq(&["replay", "aa10", "--apply", "--reason", "it is back"]).0, Some(0));
 }
 
 #[test]
@@ -164,7 +164,8 @@ fn a_letter_is_corrected_and_both_versions_are_kept() {
     let (code, said, _) = desk.dlq(&["replay", "cc10", "--with", &file]);
     assert!(code == Some(0) && said.contains("1 ready"), "{said}");
     assert_eq!(desk.kept("cc10").versions.len(), 1, "a dry run has changed something");
-    let (code, said, _) = desk.dlq(&["replay", "cc10", "--with", &file, "--apply", "--actor", "ann"]);
+    let (code, said, _) =
+        desk.dlq(&["replay", "cc10", "--with", &file, "--apply", "--reason", "it is back", "--actor", "ann"]);
     assert_eq!((code, said.as_str()), (Some(0), "1 replayed\n"));
     let kept = desk.kept("cc10");
     assert_eq!((kept.versions.len(), kept.replays[0].version), (2, 1));
@@ -183,7 +184,7 @@ fn what_is_done_is_left_and_what_is_discarded_needs_a_reason() {
     let desk = Desk::new();
     desk.letter("aa10", "503", scraped("r1").to_string().as_bytes());
     desk.letter("dd10", "503", b"{}");
-    assert_eq!(desk.dlq(&["replay", "aa10", "--apply"]).0, Some(0));
+    assert_eq!(desk.dlq(&["replay", "aa10", "--apply", "--reason", "it is back"]).0, Some(0));
     let beat = json!({ "processor_name": "x", "run_id": "b", "data_date": today(), "status": "running" });
     desk.letter("ee10", "503", beat.to_string().as_bytes());
     let (code, said, _) = desk.dlq(&["replay", "--every"]);
@@ -201,7 +202,7 @@ fn what_is_done_is_left_and_what_is_discarded_needs_a_reason() {
     let (code, said, _) = desk.dlq(&["list", "--all", "--json"]);
     let board: Value = serde_json::from_str(&said).unwrap();
     assert_eq!((code, &board["count"]), (Some(0), &json!(3)));
-    let (code, said, _) = desk.dlq(&["replay", "dd10", "--force", "--apply"]);
+    let (code, said, _) = desk.dlq(&["replay", "dd10", "--force", "--apply", "--reason", "it is back"]);
     assert!(code == Some(1) && said.contains("discarded by ann"), "{said}");
 }
 

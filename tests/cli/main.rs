@@ -3,6 +3,7 @@
 mod commands;
 mod dlq;
 mod operations;
+mod remote;
 mod replay;
 #[path = "../support/running.rs"]
 mod running;

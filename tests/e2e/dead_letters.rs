@@ -143,7 +143,8 @@ async fn ten_thousand_letters_are_each_replayed_once_whenever_it_is_killed() {
     let theirs = pull(&service, "nba-phase1-scrapers-complete-dlq-sub").await;
     assert!(!theirs.is_empty() && theirs.iter().all(|letter| letter["deliveryAttempt"] == 1));
 
-    let replay = ["replay", "--topic", TOPIC, "--apply", "--per-second", "0", "--actor", "ann"];
+    let replay =
+        ["replay", "--topic", TOPIC, "--apply", "--reason", "it is back", "--per-second", "0", "--actor", "ann"];
     let dice = uuid::Uuid::new_v4().into_bytes();
     println!("dice {dice:?}");
     let mut killed = 0;
@@ -200,7 +201,8 @@ async fn of_three_who_insist_on_the_same_letters_one_replays_each() {
     publish(&service, TOPIC, &bodies).await;
     refuse(&service, CONSUMER).await;
     collected(&service, FEW).await;
-    let replay = ["dlq", "replay", "--topic", TOPIC, "--apply", "--force", "--per-second", "0"];
+    let replay =
+        ["dlq", "replay", "--topic", TOPIC, "--apply", "--reason", "it is back", "--force", "--per-second", "0"];
     let all: Vec<_> =
         (0..3).map(|_| tipoff(&service, topics.path()).args(replay).stdout(Stdio::null()).spawn().unwrap()).collect();
     for mut child in all {

@@ -13,7 +13,7 @@ impl Service {
     /// `tipoff run`, to this service.
     fn job(&self, options: &[&str], job: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tipoff"));
-        command.args(["run", "--url", &self.url]).args(options).arg("--").args(job);
+        command.args(["run", "--server", &self.url]).args(options).arg("--").args(job);
         command.output().unwrap()
     }
 
@@ -72,7 +72,7 @@ async fn a_job_joins_without_code() {
 
     // While it lives it is seen to beat, with what its output told; what ends us reaches it.
     let mut command = Command::new(env!("CARGO_BIN_EXE_tipoff"));
-    command.args(["run", "--url", &service.url]).args(on("team_offense_game_summary", "long")).arg("--");
+    command.args(["run", "--server", &service.url]).args(on("team_offense_game_summary", "long")).arg("--");
     let job = "trap 'echo caught; exit 3' TERM; echo processed 45 of 450; while :; do sleep 0.1; done";
     let child = command.args(["sh", "-c", job]).stdout(Stdio::piped()).spawn().unwrap();
     until("it beats", || {
@@ -91,7 +91,7 @@ async fn a_job_runs_though_nobody_can_be_told() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tipoff"));
     let url = format!("http://{nobody}");
-    command.args(["run", "--url", &url, "--node", "grading", "--", "sh", "-c", "echo did it"]);
+    command.args(["run", "--server", &url, "--node", "grading", "--", "sh", "-c", "echo did it"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // It is tried for minutes; whoever waits no longer is told what was to be said.
     std::thread::sleep(Duration::from_secs(1));

@@ -81,7 +81,8 @@ async fn letters_of_the_broker_are_each_replayed_under_one_id() {
     drop(refusing);
     println!("{LETTERS} letters collected in {:?}", began.elapsed());
 
-    let replay = ["replay", "--topic", TOPIC, "--apply", "--per-second", "0", "--actor", "ann"];
+    let replay =
+        ["replay", "--topic", TOPIC, "--apply", "--reason", "it is back", "--per-second", "0", "--actor", "ann"];
     let dice = uuid::Uuid::new_v4().into_bytes();
     println!("dice {dice:?}");
     for die in dice.iter().take(KILLS) {

@@ -49,6 +49,7 @@ fn sentence(verb: Verb, node: Option<&str>, input: Option<&str>, date: Date) -> 
         (Verb::GiveUp, run) => format!("Give up {} of {what} on {date}", run.unwrap_or("…")),
         (Verb::Finalize, run) => format!("Close {} of {what} on {date} now", run.unwrap_or("…")),
         (Verb::Continue, run) => format!("Give {} of {what} on {date} its whole time again", run.unwrap_or("…")),
+        (Verb::Game, _) => format!("Correct a game of {date}"),
         (Verb::Force, input) => format!("Let {what} go past {} on {date}", input.unwrap_or("…")),
     }
 }
