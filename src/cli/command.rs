@@ -313,6 +313,9 @@ fn report(key: &PartitionKey, request: &Request, recorded: Recorded) {
     };
     match recorded {
         Recorded::Applied => say!("{key}: {asked}"),
+        Recorded::Superseded if matches!(request.command, Command::Resume { .. }) => {
+            say!("{key}: nothing changed; nothing was held or skipped, or it has been held anew since")
+        }
         Recorded::Superseded => {
             say!("{key}: nothing changed; something newer is known, see `tipoff timeline {}`", key.date)
         }

@@ -477,7 +477,8 @@ fn would(plan: &Plan) {
     say!("{}", counted(&plan.letters));
     others(&plan.letters, |_| true);
     for (consumer, count) in &plan.reaches {
-        say!("reaches {}: {count} messages", harmless(consumer));
+        let messages = if *count == 1 { "message" } else { "messages" };
+        say!("reaches {}: {count} {messages}", harmless(consumer));
     }
     for consequence in &plan.consequences {
         let key = &consequence.partition;

@@ -28,6 +28,8 @@ use crate::pipeline::Declarations;
 use crate::port::{Bus, Store};
 use crate::replay::walk::hex;
 
+/// Alerts that are shown above the nodes.
+const ALERTS_SHOWN: usize = 8;
 /// Journal entries read at once.
 const PAGE: usize = 500;
 
@@ -187,9 +189,15 @@ impl Status {
             let end = alert.key.as_str().rsplit(':').next().unwrap_or_default();
             end.parse::<PartitionKey>().is_ok_and(|key| key != view.partition)
         };
-        for alert in alerts.iter().filter(|alert| view.alerts.contains(&alert.key) || !is_of_another_date(alert)) {
+        let of_it = |alert: &&Alert| view.alerts.contains(&alert.key) || !is_of_another_date(alert);
+        let more = alerts.iter().filter(of_it).count().saturating_sub(ALERTS_SHOWN);
+        // The worst come first.
+        for alert in alerts.iter().filter(of_it).take(ALERTS_SHOWN) {
             let severity = alert.severity.as_str();
             say!("{} {}  {}", paint.bad(severity), harmless(&alert.text), paint.dim(alert.key.as_str()));
+        }
+        if more > 0 {
+            say!("{}", paint.dim(&format!("and {more} more alerts: `tipoff alerts`")));
         }
         rows(graph, view, self.all);
         if let Some(wake_at) = view.wake_at {

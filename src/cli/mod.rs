@@ -137,11 +137,18 @@ fn is_typed(matches: &ArgMatches, name: &str) -> bool {
 
 /// Where a service is.
 fn address(text: &str) -> Result<Url, String> {
-    let url: Url = text.parse().map_err(|error| format!("{error}; write http://host:port"))?;
-    match url.scheme() {
-        "http" | "https" if url.has_host() => Ok(url),
-        _ => Err("only http and https are spoken; write http://host:port".to_owned()),
+    let mut url: Url = text.parse().map_err(|error| format!("{error}; write http://host:port"))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err("only http and https are spoken; write http://host:port".to_owned());
     }
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return Err("an address, and nothing that is a secret or a question: --token-file names a token".to_owned());
+    }
+    // It may be served below a path, to which other paths are added.
+    if !url.path().ends_with('/') {
+        url.set_path(&format!("{}/", url.path()));
+    }
+    Ok(url)
 }
 
 /// Where the service answers, and whom: what it would be told, and what is shown and checked of it.

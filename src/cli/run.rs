@@ -260,7 +260,8 @@ impl Desk {
                 return false;
             }
             if wait == BACKOFF {
-                eprintln!("tipoff: the completion is not taken, and is tried again: {error}");
+                let minutes = COMPLETION_WITHIN.as_secs() / 60;
+                eprintln!("tipoff: the completion is not taken, and is tried again for {minutes} minutes: {error}");
             }
             is_wanted = tokio::time::timeout(wait, signals.next()).await.is_err();
             wait = (wait * 2).min(BACKOFF_MAX);

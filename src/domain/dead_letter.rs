@@ -383,6 +383,11 @@ impl Letter {
     /// # Errors
     /// If a replay of it is under way, or it was discarded before.
     pub fn discard(&mut self, discarded: Discarded) -> Result<(), Refusal> {
+        // Said again in the same words it is the same, since an answer may have been lost.
+        let is_same = |before: &Discarded| (&before.actor, &before.reason) == (&discarded.actor, &discarded.reason);
+        if self.stage() == Stage::Discarded && self.discarded.as_ref().is_some_and(is_same) {
+            return Ok(());
+        }
         // What was replayed and came to nothing waits for nobody, and may be laid aside.
         if self.stage() != Stage::Replayed {
             self.waits()?;

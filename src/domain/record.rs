@@ -541,17 +541,22 @@ fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recor
         Command::Resume { node } => {
             let (held, resumed_at) = stop_of(partition, node.as_ref());
             *resumed_at = (*resumed_at).max(Some(request.at));
-            let held_later = held.as_ref().is_some_and(|held| held.at > request.at);
-            if let Some(node) = node.as_ref().and_then(|node| partition.nodes.get_mut(node))
-                && matches!(&node.state, State::Skipped { at, reason } if *at <= request.at && **reason != *NO_GAMES)
-            {
+            let is_earlier = held.as_ref().is_some_and(|held| held.at <= request.at);
+            if is_earlier {
+                *held = None;
+            }
+            let skipped = node.as_ref().and_then(|node| partition.nodes.get_mut(node));
+            let skipped = skipped.filter(|node| {
+                matches!(&node.state, State::Skipped { at, reason } if *at <= request.at && **reason != *NO_GAMES)
+            });
+            let is_lifted = skipped.is_some();
+            if let Some(node) = skipped {
                 node.state = State::Waiting;
             }
-            let (held, _) = stop_of(partition, node.as_ref());
-            if held_later || held.as_ref().is_some_and(|held| held.at > request.at) {
+            // Nothing was held, or somebody has said so since.
+            if !is_earlier && !is_lifted {
                 return Recorded::Superseded;
             }
-            *held = None;
         }
         Command::Retry { node } => {
             let node = partition.node_mut(node);

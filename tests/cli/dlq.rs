@@ -114,7 +114,7 @@ fn a_replay_is_dry_until_it_is_applied_and_refused_after_the_third() {
     desk.letter("aa10", "503", scraped("r1").to_string().as_bytes());
     let (code, said, _) = desk.dlq(&["replay", "aa10"]);
     assert_eq!(code, Some(0));
-    assert!(said.starts_with("1 ready\n") && said.contains("reaches nba-phase2-raw-processors: 1 messages"), "{said}");
+    assert!(said.starts_with("1 ready\n") && said.contains("reaches nba-phase2-raw-processors: 1 message"), "{said}");
     assert!(said.contains("nbac_gamebook_pdf: waiting → succeeded") && said.contains("nothing was done"), "{said}");
     assert!(desk.kept("aa10").replays.is_empty(), "a dry run has changed something");
 
