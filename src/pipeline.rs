@@ -7,6 +7,8 @@
 //! - no node waits for itself, and every task can be reached from a source;
 //! - every message has a live topic with a consumer, or a declared service, and satisfies its receiver's contract.
 
+pub mod difference;
+pub mod in_force;
 mod link;
 mod monitors;
 pub mod probe;

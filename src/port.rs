@@ -20,6 +20,7 @@ use crate::domain::once::Calls;
 use crate::domain::partition::{Partition, Recorded};
 use crate::domain::stop::Stops;
 use crate::domain::time::Now;
+use crate::pipeline::in_force::{InForce, Replicas};
 use crate::wire::dispatch::Outgoing;
 use crate::wire::envelope::Content;
 use crate::wire::inbound::Delivery;
@@ -297,6 +298,14 @@ impl Document for Ledger {
 
 impl Document for Calls {
     const NAME: &str = "calls";
+}
+
+impl Document for InForce {
+    const NAME: &str = "in_force";
+}
+
+impl Document for Replicas {
+    const NAME: &str = "replicas";
 }
 
 impl Document for Stops {

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::{Common, Fault};
 use crate::configuration::{self, Configuration};
 use crate::diagnostic;
-use crate::pipeline;
+use crate::pipeline::{self, difference::differences};
 
 /// Differences that the log shows. Whoever has more has another pipeline, and reads them with `tipoff config`.
 const LOGGED_MAX: usize = 40;
@@ -49,10 +49,11 @@ impl Effective {
             if text != built_in {
                 let here: Value = diagnostic::parse(file, text).map_err(Fault::usage)?;
                 let default: Value = diagnostic::parse(name, built_in).map_err(Fault::usage)?;
-                differences(name, &default, &here, &mut found);
+                found.extend(differences(name, &default, &here).into_iter().map(|difference| difference.path));
             }
         }
-        differences("settings", &Configuration::default().shown(), &shown, &mut found);
+        let settings_of = differences("settings", &Configuration::default().shown(), &shown);
+        found.extend(settings_of.into_iter().map(|difference| difference.path));
         // A map may keep its keys in the order of their writing.
         found.sort();
         Ok(Self {
@@ -81,20 +82,5 @@ impl Effective {
             differences = if differences.is_empty() { "none" } else { &differences },
             "the configuration in force"
         );
-    }
-}
-
-/// The keys below `path` whose values differ. A list is one value.
-fn differences(path: &str, default: &Value, here: &Value, found: &mut Vec<String>) {
-    match (default, here) {
-        (Value::Object(default), Value::Object(here)) => {
-            for (key, value) in default {
-                differences(&format!("{path}.{key}"), value, here.get(key).unwrap_or(&Value::Null), found);
-            }
-            let new = here.keys().filter(|key| !default.contains_key(*key));
-            found.extend(new.map(|key| format!("{path}.{key}")));
-        }
-        (default, here) if default != here => found.push(path.to_owned()),
-        _ => {}
     }
 }

@@ -24,6 +24,7 @@ mod load;
 mod locks;
 mod monitor;
 mod paint;
+mod plan;
 mod reconcile;
 mod replay;
 mod run;
@@ -224,6 +225,8 @@ enum Command {
     Mute(alerts::MuteFor),
     /// End a mute
     Unmute(alerts::Unmute),
+    /// What the declarations here would change in those in force, and in the dates in flight; exits 1 where something is lost
+    Plan(plan::Plan),
     /// The dependency graph
     Graph(graph::Graph),
     /// Stop dispatching a node, a date, or a whole pipeline
@@ -449,6 +452,7 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Game(game) => game.run(common).await,
         Command::Check => check::check(common),
         Command::Config(door) => config(&door, common),
+        Command::Plan(plan) => plan.run(common).await,
         Command::Graph(graph) => graph.run(common),
         Command::Completions { .. } | Command::Man { .. } => Ok(Verdict::Holds),
     }
@@ -554,6 +558,11 @@ impl Common {
             let file = |text: &kept::Text| (text.file.clone(), text.text.clone());
             return Ok((file(&service.declared.topics), file(&service.declared.pipelines)));
         }
+        self.own_texts()
+    }
+
+    /// The declarations of this machine, whatever service is asked.
+    fn own_texts(&self) -> Result<(File, File), Fault> {
         Ok((
             text(self.topics.as_ref(), "topics.yaml", pipeline::TOPICS)?,
             text(self.pipeline_file.as_ref(), "pipeline.yaml", pipeline::PIPELINE)?,

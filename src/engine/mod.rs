@@ -31,6 +31,7 @@ pub mod forecast;
 pub mod foresee;
 pub mod health;
 pub mod hearing;
+pub mod in_force;
 pub mod intake;
 pub mod monitor;
 pub mod notify;
@@ -39,6 +40,7 @@ pub mod pace;
 pub mod recipient;
 pub mod reconcile;
 pub mod relay;
+pub mod revise;
 pub mod run;
 pub mod step;
 pub mod stop;
@@ -84,6 +86,8 @@ pub struct Engine {
     pub watch: watch::Watch,
     /// How people are told.
     pub notifier: notify::Notifier,
+    /// Who this process is among those on the store; nobody where it only looks.
+    identity: Option<in_force::Identity>,
     opened: PerMinute,
     history: PerMinute,
     targets: waiting::Targets,
@@ -184,6 +188,7 @@ impl Engine {
             health: health::Health::default(),
             watch: watch::Watch::default(),
             notifier: notify::Notifier::default(),
+            identity: None,
             opened: PerMinute::default(),
             history: PerMinute::default(),
             targets: waiting::Targets::default(),
@@ -201,6 +206,11 @@ impl Engine {
     /// The same, which tells people over the channels of `notifier`.
     pub fn telling(self, notifier: notify::Notifier) -> Self {
         Self { notifier, ..self }
+    }
+
+    /// The same, known to the others on the store as `identity`.
+    pub fn known_as(self, identity: in_force::Identity) -> Self {
+        Self { identity: Some(identity), ..self }
     }
 
     /// The pipeline called `id`.

@@ -226,6 +226,9 @@ impl Engine {
                     self.alert(self.of_store(Turn::Resolved, "the store takes writes".to_owned())).await;
                 }
                 self.tell_of_backlogs().await;
+                if let Err(error) = self.hear_replicas().await {
+                    tracing::warn!("who else is at work cannot be told: {error}");
+                }
                 if let Err(error) = self.look_for_silence().await {
                     tracing::warn!("what has gone quiet cannot be told: {error}");
                 }

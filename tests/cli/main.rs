@@ -3,6 +3,7 @@
 mod commands;
 mod dlq;
 mod operations;
+mod plan;
 mod remote;
 mod replay;
 #[path = "../support/running.rs"]

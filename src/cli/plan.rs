@@ -1,0 +1,120 @@
+//! `plan`: what the declarations here would change in those in force, and in the dates in flight.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::backend::{self, Access};
+use super::inspect::harmless;
+use super::paint::Paint;
+use super::say::say;
+use super::{Common, Fault, File, Verdict};
+use crate::diagnostic;
+use crate::engine::revise::{Revised, Revision};
+use crate::pipeline;
+use crate::pipeline::difference::{Difference, differences};
+use crate::pipeline::in_force::InForce;
+
+/// Differences that are shown where nobody asked for JSON.
+const SHOWN_MAX: usize = 40;
+
+/// `tipoff plan`
+#[derive(Args)]
+#[command(
+    after_help = "Compares topics.yaml and pipeline.yaml, as --topics and --pipeline-file name them, with what the running \
+    service has, or had when it last ran on this store. Nothing is changed. Exits 1 where facts would lose their node, or \
+    something would stand in the way of what nothing stands in the way of now.\n\
+    Example: tipoff plan --pipeline-file pipeline.yaml --server http://127.0.0.1:8085"
+)]
+pub struct Plan {}
+
+impl Plan {
+    pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
+        let here = common.own_texts()?;
+        let wanted = load(&here)?;
+        let there = in_force(common).await?;
+        let engine = backend::engine(common, load(&there)?, Access::Read).await?;
+        let changed = [("topics.yaml", &there.0, &here.0), ("pipeline.yaml", &there.1, &here.1)];
+        let mut found: Vec<Difference> = Vec::new();
+        for (name, before, after) in changed {
+            let value = |file: &File| diagnostic::parse::<Value>(&file.0, &file.1).map_err(Fault::usage);
+            found.extend(differences(name, &value(before)?, &value(after)?));
+        }
+        let revision = engine.revise(&wanted).await.map_err(Fault::unusable)?;
+        if common.json {
+            let takes_away = revision.takes_away();
+            say!("{}", json!({ "differences": found, "revision": revision, "takes_away": takes_away }));
+        } else {
+            print(&found, &revision, (&there.1.0, &here.1.0));
+        }
+        Ok(if revision.takes_away() { Verdict::Fails } else { Verdict::Holds })
+    }
+}
+
+fn load((topics, pipelines): &(File, File)) -> Result<pipeline::Declarations, Fault> {
+    pipeline::load((&topics.0, &topics.1), (&pipelines.0, &pipelines.1)).map_err(Fault::usage)
+}
+
+/// What the service that is asked has, or what decided last at the store.
+async fn in_force(common: &Common) -> Result<(File, File), Fault> {
+    if common.served.is_some() {
+        return common.texts();
+    }
+    let opened = backend::open(common, &common.declarations()?, Access::Read).await?;
+    let (_, in_force) = opened.store.kept::<InForce>().await.map_err(Fault::unusable)?;
+    let texts =
+        in_force.texts.map(|(topics, pipelines)| ((topics.file, topics.text), (pipelines.file, pipelines.text)));
+    texts.ok_or_else(|| {
+        Fault::unusable(anyhow::anyhow!("no service has said yet what it decides by at this store: start it once"))
+    })
+}
+
+fn print(found: &[Difference], revision: &Revision, (there, here): (&str, &str)) {
+    let paint = Paint::stdout();
+    let head = format!("{} ({}) → {} ({})", revision.from, harmless(there), revision.to, harmless(here));
+    say!("{}", paint.strong(&head));
+    if found.is_empty() {
+        say!("  the declarations are the same");
+    }
+    for difference in found.iter().take(SHOWN_MAX) {
+        say!("  {}", harmless(&difference.to_string()));
+    }
+    if found.len() > SHOWN_MAX {
+        say!("  {}", paint.dim(&format!("and {} more; --json lists them all", found.len() - SHOWN_MAX)));
+    }
+    say!("of {} dates that are known, {} would change", revision.looked_at, revision.dates.len());
+    for revised in &revision.dates {
+        date(revised, paint);
+    }
+}
+
+fn date(revised: &Revised, paint: Paint) {
+    let counts = [
+        ("would dispatch", revised.dispatches.len()),
+        ("un-satisfy", revised.unsatisfied.len()),
+        ("satisfy", revised.satisfied.len()),
+    ];
+    let mut words: Vec<String> =
+        counts.iter().filter(|(_, count)| *count > 0).map(|(word, count)| format!("{word} {count}")).collect();
+    match revised.lost.len() {
+        0 => {}
+        1 => words.push("1 node's facts lose their node".to_owned()),
+        many => words.push(format!("{many} nodes' facts lose their node")),
+    }
+    if let Some(complete) = revised.complete {
+        words.push(if complete { "would be complete".to_owned() } else { "would not be complete".to_owned() });
+    }
+    say!("  {}: {}", paint.strong(&revised.partition.to_string()), words.join(", "));
+    for node in &revised.dispatches {
+        say!("    → {node}");
+    }
+    for unsatisfied in &revised.unsatisfied {
+        say!("    {} {}: {}", paint.bad("waits"), unsatisfied.node, harmless(&unsatisfied.by));
+    }
+    for node in &revised.satisfied {
+        say!("    free {node}");
+    }
+    for lost in &revised.lost {
+        let alive = if lost.alive == 0 { String::new() } else { format!(", {} runs alive", lost.alive) };
+        say!("    {} {} ({}{alive})", paint.bad("loses"), lost.node, lost.state);
+    }
+}
