@@ -6,6 +6,7 @@
 mod alerts;
 mod backend;
 mod backfill;
+mod backup;
 mod carry;
 mod check;
 mod command;
@@ -179,6 +180,12 @@ enum Command {
     Load(load::Load),
     /// Create the history's tables in BigQuery; what is there is left as it is
     Tables,
+    /// Copy the embedded store into a file, beside a running service
+    Backup(backup::Backup),
+    /// Put such a copy in the place of the embedded store
+    Restore(backup::Restore),
+    /// Bring a store of an earlier version to this one's layout, with a copy made first
+    Migrate(backup::Migrate),
     /// Check what the service needs: declarations, store, credentials, topics, indexes; exits 1 on a failure
     Doctor(doctor::Doctor),
     /// Where every node of a date stands; exits 1 unless all that is required is done, 3 if nobody keeps that up to date
@@ -282,6 +289,9 @@ impl Command {
             | Self::Topics(_)
             | Self::Load(_)
             | Self::Tables
+            | Self::Backup(_)
+            | Self::Restore(_)
+            | Self::Migrate(_)
             | Self::Doctor(_)
             | Self::Completions { .. }
             | Self::Man { .. } => Reach::Here,
@@ -420,6 +430,9 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Topics(topics) => topics.run(common).await,
         Command::Load(load) => load.run(common).await,
         Command::Tables => tables::create(common).await,
+        Command::Backup(backup) => backup.run(common).await,
+        Command::Restore(restore) => restore.run(common).await,
+        Command::Migrate(migrate) => migrate.run(common).await,
         Command::Doctor(doctor) => doctor.run(common).await,
         Command::Status(status) => status.run(common).await,
         Command::Why(why) => why.run(common).await,

@@ -1,5 +1,6 @@
 //! The program as somebody types it: what it prints, and with which exit code it ends.
 
+mod backup;
 mod commands;
 mod dlq;
 mod operations;

@@ -57,10 +57,15 @@ impl Running {
         Self { child, url, client: reqwest::Client::new(), data, _folder: folder }
     }
 
-    /// Ends it as a crash does, and starts the service again on what it has stored.
-    pub fn killed_and_started(&mut self) {
+    /// Ends it as a crash does.
+    pub fn killed(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Ends it as a crash does, and starts the service again on what it has stored.
+    pub fn killed_and_started(&mut self) {
+        self.killed();
         let mut child = Command::new(env!("CARGO_BIN_EXE_tipoff"));
         child.args(["serve", "--listen", "127.0.0.1:0", "--log", "error", "--data"]).arg(&self.data);
         let mut child = child.stdout(Stdio::piped()).spawn().unwrap();

@@ -4,6 +4,7 @@
 //! savepoint for each request, and answers them all after the one sync. It knows nothing of what the requests mean.
 
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -21,7 +22,7 @@ pub const FILE: &str = "tipoff.db";
 /// `tipo` in ASCII: tells our file from any other SQLite file.
 const APPLICATION_ID: i32 = 0x7469_706f;
 /// The layout of the tables in this version of the program.
-const SCHEMA: i32 = 6;
+pub const SCHEMA: i32 = 6;
 /// How long a writer waits for another process's transaction: those take milliseconds, a backup may take seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests committed together. More adds latency for the first of them and saves nothing measurable.
@@ -62,6 +63,12 @@ pub enum OpenError {
         /// Its schema.
         found: i32,
     },
+    /// Somebody is putting another file in its place.
+    #[error("{0} is being replaced by a copy; open it again in a moment")]
+    Replaced(PathBuf),
+    /// Somebody writes to it.
+    #[error("a service runs on {0}, or a command writes to it: end it first")]
+    InUse(PathBuf),
     /// There is nothing to look at yet.
     #[error("{0} holds no tipoff database yet")]
     Empty(PathBuf),
@@ -76,6 +83,8 @@ pub(super) struct Database {
     writer: Writer,
     readers: Mutex<Vec<Connection>>,
     places: Semaphore,
+    /// Held as long as anything may be written.
+    _use: Option<File>,
 }
 
 enum Writer {
@@ -127,6 +136,8 @@ impl Database {
     pub(super) fn open(dir: &Path, durability: Durability) -> Result<Self, OpenError> {
         std::fs::create_dir_all(dir).map_err(|error| OpenError::Directory(dir.to_owned(), error))?;
         let path = dir.join(FILE);
+        let used = in_use(dir)?;
+        used.try_lock_shared().map_err(|_| OpenError::Replaced(path.clone()))?;
         let mut db = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         check_identity(&db, &path)?;
         let refused = |error| OpenError::Sqlite(path.clone(), error);
@@ -149,17 +160,14 @@ impl Database {
             }
             Durability::Off => Writer::Inline(Box::new(Mutex::new(db))),
         };
-        Ok(Self { path, writer, readers: Mutex::default(), places: Semaphore::new(READERS_MAX) })
+        let (readers, places) = (Mutex::default(), Semaphore::new(READERS_MAX));
+        Ok(Self { path, writer, readers, places, _use: Some(used) })
     }
 
     pub(super) fn open_read_only(dir: &Path) -> Result<Self, OpenError> {
         let path = dir.join(FILE);
-        let db = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        if check_identity(&db, &path)? == 0 {
-            return Err(OpenError::Empty(path));
-        }
-        let readers = Mutex::new(vec![db]);
-        Ok(Self { path, writer: Writer::None, readers, places: Semaphore::new(READERS_MAX) })
+        let readers = Mutex::new(vec![look_at(&path)?]);
+        Ok(Self { path, writer: Writer::None, readers, places: Semaphore::new(READERS_MAX), _use: None })
     }
 
     /// Does `work` in the writer's next transaction. What it returns is told once that transaction is on disk; an error
@@ -237,6 +245,39 @@ pub(super) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn gone() -> StoreError {
     StoreError::Unavailable("the writer has ended".into())
+}
+
+/// The file that says, by its lock, whether anybody may write to the directory.
+fn in_use(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join("tipoff.lock");
+    let opened = File::options().create(true).truncate(false).write(true).open(&path);
+    opened.map_err(|error| OpenError::Directory(path, error))
+}
+
+/// Keeps everybody else from writing to the directory, until it is dropped.
+///
+/// # Errors
+/// If somebody may be writing.
+pub(super) fn alone(dir: &Path) -> Result<File, OpenError> {
+    let used = in_use(dir)?;
+    used.try_lock().map_err(|_| OpenError::InUse(dir.join(FILE)))?;
+    Ok(used)
+}
+
+/// A database of ours, for looking only.
+pub(super) fn look_at(path: &Path) -> Result<Connection, OpenError> {
+    let db = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    match check_identity(&db, path)? {
+        0 => Err(OpenError::Empty(path.to_owned())),
+        _ => Ok(db),
+    }
+}
+
+/// Has a file that nobody writes to hold everything itself, and nothing in a log beside it.
+pub(super) fn fold(path: &Path) -> Result<(), OpenError> {
+    let db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let folded = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    folded.map_err(|error| OpenError::Sqlite(path.to_owned(), error))
 }
 
 fn connect(path: &Path, access: OpenFlags) -> Result<Connection, OpenError> {

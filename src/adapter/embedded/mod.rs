@@ -9,6 +9,7 @@
 //!
 //! It reads no clock: whatever needs the time is given it.
 
+mod backup;
 mod bus;
 mod collect;
 mod database;
@@ -26,8 +27,9 @@ use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 
+pub use backup::{BackupError, Checked, check};
 pub use bus::{Backlog, EmbeddedBus, Leased};
-pub use database::{Durability, FILE, OpenError};
+pub use database::{Durability, FILE, OpenError, SCHEMA};
 pub use push::{PushTargets, Pusher};
 pub use store::{Lock, Pruned};
 pub use warehouse::question;

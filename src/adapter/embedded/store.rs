@@ -495,6 +495,29 @@ fn mark(db: &Connection, at: Timestamp) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Reads everything that decides: every date, every effect, every decision.
+///
+/// # Errors
+/// The first that cannot be trusted.
+pub(super) fn load_all(db: &Connection) -> Result<(), StoreError> {
+    let mut keys = db.prepare("SELECT pipeline, date FROM partitions")?;
+    let keys = keys.query_map([], |row| Ok(read_key(row, "a partition")))?;
+    for key in keys {
+        load(db, key??)?;
+    }
+    let mut effects = db.prepare("SELECT * FROM outbox")?;
+    let mut rows = effects.query([])?;
+    while let Some(row) = rows.next()? {
+        read_outbox(row)?;
+    }
+    let mut entries = db.prepare("SELECT * FROM journal")?;
+    let mut rows = entries.query([])?;
+    while let Some(row) = rows.next()? {
+        read_journal(row)?;
+    }
+    Ok(())
+}
+
 fn load(db: &Connection, key: PartitionKey) -> Result<Stored, StoreError> {
     let what = format!("partitions/{key}");
     let mut query = db.prepare_cached("SELECT * FROM partitions WHERE pipeline = ?1 AND date = ?2")?;

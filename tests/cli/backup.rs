@@ -1,0 +1,79 @@
+//! `backup`, `restore`, `migrate`: a copy is whole, or is none.
+
+use serde_json::Value;
+
+use super::run;
+use crate::running::{Running, completion};
+
+#[tokio::test]
+async fn a_copy_made_beside_the_service_is_put_back_and_goes_on() {
+    let mut service = Running::serve(&["--heartbeat-flush", "0s"]);
+    let done = completion("PlayerGameSummaryProcessor", "phase_3_analytics", "done-1", "success");
+    assert!(service.publish("nba-phase3-analytics-complete", &done).await.is_success());
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy.db");
+    let (copy, data) = (copy.to_str().unwrap(), service.data.to_str().unwrap().to_owned());
+    let at = |arguments: &[&str]| run(&[arguments, &["--data", &data]].concat());
+
+    let (code, said, errors) = at(&["backup", copy, "--json"]);
+    assert_eq!(code, Some(0), "{said}{errors}");
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert!(said["holds"]["journal"].as_u64() > Some(0), "{said}");
+    let (code, _, errors) = at(&["backup", copy]);
+    assert_eq!((code, errors.contains("is there already")), (Some(2), true), "{errors}");
+
+    // What came after it.
+    let later = completion("TeamOffenseGameSummaryProcessor", "phase_3_analytics", "later-1", "success");
+    assert!(service.publish("nba-phase3-analytics-complete", &later).await.is_success());
+    let (code, _, errors) = at(&["restore", copy, "--replace"]);
+    assert_eq!((code, errors.contains("a service runs on")), (Some(3), true), "{errors}");
+
+    service.killed();
+    let (code, _, errors) = at(&["restore", copy]);
+    assert_eq!((code, errors.contains("--replace")), (Some(2), true), "{errors}");
+    // A copy that is damaged changes nothing.
+    let spoilt = folder.path().join("spoilt.db");
+    let mut bytes = std::fs::read(copy).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 4096].fill(0x5a);
+    std::fs::write(&spoilt, bytes).unwrap();
+    let (code, _, errors) = at(&["restore", spoilt.to_str().unwrap(), "--replace"]);
+    assert_eq!((code, errors.contains("damaged")), (Some(3), true), "{errors}");
+    let (_, said, _) = at(&["timeline", "today"]);
+    assert!(said.contains("later-1"), "{said}");
+
+    let (code, said, errors) = at(&["restore", copy, "--replace"]);
+    assert_eq!(code, Some(0), "{said}{errors}");
+    assert!(said.contains("what was there is"), "{said}");
+    let (_, said, _) = at(&["timeline", "today"]);
+    assert!(said.contains("done-1") && !said.contains("later-1"), "{said}");
+    let (code, said, _) = at(&["migrate"]);
+    assert_eq!((code, said.contains("nothing to do")), (Some(0), true), "{said}");
+
+    // A service goes on from there.
+    service.killed_and_started();
+    assert!(service.publish("nba-phase3-analytics-complete", &later).await.is_success());
+    let (_, said, _) = at(&["timeline", "today"]);
+    assert!(said.contains("later-1"), "{said}");
+}
+
+#[test]
+fn an_earlier_layout_is_brought_up_with_a_copy_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let data = data.to_str().unwrap();
+    drop(tipoff::adapter::embedded::Embedded::open(data.as_ref(), tipoff::adapter::embedded::Durability::Off).unwrap());
+    let database = rusqlite::Connection::open(folder.path().join("data/tipoff.db")).unwrap();
+    // As the version before plans had it.
+    database.execute_batch("DROP TABLE plans; PRAGMA user_version = 5").unwrap();
+    drop(database);
+    let (code, said, errors) = run(&["migrate", "--dry-run", "--data", data]);
+    assert_eq!((code, said.contains("layout 5 becomes 6")), (Some(1), true), "{said}{errors}");
+    let (code, said, errors) = run(&["migrate", "--data", data]);
+    assert_eq!((code, said.contains("layout 5 has become 6")), (Some(0), true), "{said}{errors}");
+    assert!(folder.path().join("data/tipoff.db.layout-5").exists());
+    let (code, said, _) = run(&["migrate", "--data", data]);
+    assert_eq!((code, said.contains("nothing to do")), (Some(0), true), "{said}");
+    let (code, _, errors) = run(&["migrate", "--data", folder.path().join("nowhere").to_str().unwrap()]);
+    assert_eq!(code, Some(3), "{errors}");
+}
