@@ -79,6 +79,8 @@ pub struct Google {
     pub project: Option<String>,
     /// The Firestore database; `(default)` where none is named.
     pub database: Option<String>,
+    /// The database into which processors write their heartbeats and locks; the one above where none is named.
+    pub producers_database: Option<String>,
     /// Comes before the name of every Firestore collection of ours.
     pub prefix: String,
     /// Where queries run, as `us-west2`; where the datasets are if not said.
@@ -94,6 +96,7 @@ impl Default for Google {
         Self {
             project: None,
             database: None,
+            producers_database: None,
             prefix: "tipoff_".to_owned(),
             location: None,
             push_identity: None,

@@ -101,6 +101,7 @@ pub async fn google(
     let locks = declarations.pipelines.iter().map(|(id, pipeline)| (id.clone(), pipeline.classes.clone())).collect();
     let settings = Settings {
         database: configuration.google.database.clone(),
+        producers_database: configuration.google.producers_database.clone(),
         prefix: configuration.google.prefix.clone(),
         keep: span("keep", &configuration.keep)?,
         emulator: emulators.firestore.clone(),

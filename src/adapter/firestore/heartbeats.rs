@@ -152,7 +152,7 @@ impl Heartbeats {
     }
 
     async fn poll(&self, firestore: &Firestore, since: Timestamp) -> Result<Vec<Document>, StoreError> {
-        let query = firestore.db.fluent().select().from(self.collection.as_str());
+        let query = firestore.producers.fluent().select().from(self.collection.as_str());
         let query = query
             .filter(|q| q.for_all([q.field("last_heartbeat").greater_than_or_equal(compared(instant(since)))]))
             .order(|o| o.fields([o.field("last_heartbeat").desc()]))
@@ -170,8 +170,8 @@ impl Heartbeats {
     {
         let (sender, changes) = mpsc::channel(WAITING);
         let listen = async {
-            let mut listener = firestore.db.create_listener(FirestoreMemListenStateStorage::new()).await?;
-            let query = firestore.db.fluent().select().from(self.collection.as_str());
+            let mut listener = firestore.producers.create_listener(FirestoreMemListenStateStorage::new()).await?;
+            let query = firestore.producers.fluent().select().from(self.collection.as_str());
             query
                 .filter(|q| q.for_all([q.field("last_heartbeat").greater_than_or_equal(compared(instant(since)))]))
                 .listen()

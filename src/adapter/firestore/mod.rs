@@ -38,6 +38,8 @@ pub struct Settings {
     pub project: String,
     /// The database; `(default)` where none is named.
     pub database: Option<String>,
+    /// The database into which processors write their heartbeats and locks; the one above where none is named.
+    pub producers_database: Option<String>,
     /// Comes before the name of every collection of ours.
     pub prefix: String,
     /// The longest one request may take. A commit of ten documents takes tens of milliseconds.
@@ -56,6 +58,7 @@ impl Settings {
         Self {
             project: project.into(),
             database: None,
+            producers_database: None,
             prefix: "tipoff_".to_owned(),
             timeout: Duration::from_secs(10),
             keep: SignedDuration::from_hours(30 * 24),
@@ -76,6 +79,8 @@ pub struct ConnectError {
 /// A store in one Firestore database. `FIRESTORE_EMULATOR_HOST` is honoured.
 pub struct Firestore {
     db: FirestoreDb,
+    /// Where processors write; the same where nothing else is said.
+    producers: FirestoreDb,
     settings: Settings,
     /// The change of each partition that was loaded last: its version, and what a conditional write compares.
     loaded: Mutex<BTreeMap<PartitionKey, (u64, prost_types::Timestamp)>>,
@@ -96,19 +101,35 @@ impl std::fmt::Debug for Firestore {
 impl Firestore {
     /// Connects with the credentials of the environment, or none to an emulator.
     pub async fn connect(settings: Settings) -> Result<Self, ConnectError> {
-        let mut options = FirestoreDbOptions::new(settings.project.clone()).with_request_timeout(settings.timeout);
-        if let Some(database) = &settings.database {
-            options = options.with_database_id(database.clone());
-        }
-        let db = match &settings.emulator {
-            Some(emulator) => {
-                let options = options.with_firebase_api_url(format!("http://{emulator}"));
-                FirestoreDb::with_options_auth(options, emulator_credentials()).await
-            }
-            None => FirestoreDb::with_options(options).await,
+        let db = open(&settings, settings.database.as_deref()).await?;
+        let producers = match &settings.producers_database {
+            Some(theirs) if settings.producers_database != settings.database => open(&settings, Some(theirs)).await?,
+            _ => db.clone(),
         };
-        let db = db.map_err(|error| ConnectError { project: settings.project.clone(), error })?;
         let process = uuid::Uuid::new_v4().to_string();
-        Ok(Self { db, settings, loaded: Mutex::default(), seen: Mutex::default(), leases: Mutex::default(), process })
+        Ok(Self {
+            db,
+            producers,
+            settings,
+            loaded: Mutex::default(),
+            seen: Mutex::default(),
+            leases: Mutex::default(),
+            process,
+        })
     }
+}
+
+async fn open(settings: &Settings, database: Option<&str>) -> Result<FirestoreDb, ConnectError> {
+    let mut options = FirestoreDbOptions::new(settings.project.clone()).with_request_timeout(settings.timeout);
+    if let Some(database) = database {
+        options = options.with_database_id(database.to_owned());
+    }
+    let db = match &settings.emulator {
+        Some(emulator) => {
+            let options = options.with_firebase_api_url(format!("http://{emulator}"));
+            FirestoreDb::with_options_auth(options, emulator_credentials()).await
+        }
+        None => FirestoreDb::with_options(options).await,
+    };
+    db.map_err(|error| ConnectError { project: settings.project.clone(), error })
 }

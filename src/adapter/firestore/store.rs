@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use firestore::FirestoreResult;
+use firestore::{FirestoreDb, FirestoreResult};
 use gcloud_sdk::google::firestore::v1::write::Operation;
 use gcloud_sdk::google::firestore::v1::{CommitRequest, CommitResponse, Document, GetDocumentRequest, Write};
 use gcloud_sdk::prost_types;
@@ -105,7 +105,7 @@ pub(super) fn limited(limit: usize) -> u32 {
 
 impl Firestore {
     pub(super) fn collection(&self, name: &str) -> String {
-        if name == LOCKS { name.to_owned() } else { format!("{}{name}", self.settings.prefix) }
+        format!("{}{name}", self.settings.prefix)
     }
 
     pub(super) fn name(&self, collection: &str, id: &str) -> String {
@@ -130,9 +130,12 @@ impl Firestore {
     }
 
     pub(super) async fn apply(&self, writes: Vec<Write>) -> Result<CommitResponse, Status> {
-        let request =
-            CommitRequest { database: self.db.get_database_path().clone(), writes, ..CommitRequest::default() };
-        let mut client = self.db.client().get();
+        self.apply_in(&self.db, writes).await
+    }
+
+    async fn apply_in(&self, db: &FirestoreDb, writes: Vec<Write>) -> Result<CommitResponse, Status> {
+        let request = CommitRequest { database: db.get_database_path().clone(), writes, ..CommitRequest::default() };
+        let mut client = db.client().get();
         Ok(self.in_time(client.commit(self.timed(request))).await?.into_inner())
     }
 
@@ -593,15 +596,16 @@ impl Store for Firestore {
     async fn release_lock(&self, key: &PartitionKey, node: &NodeId, _run: &RunId) -> Result<(), StoreError> {
         // A lock does not say whose it is; the old monitor deleted it by name as well.
         let names = self.settings.locks.get(&key.pipeline).and_then(|locks| locks.get(node)).into_iter().flatten();
+        let locks = format!("{}/{LOCKS}", self.producers.get_documents_path());
         let delete = |processor: &String| Write {
-            operation: Some(Operation::Delete(self.name(LOCKS, &format!("{processor}_{}", key.date)))),
+            operation: Some(Operation::Delete(format!("{locks}/{processor}_{}", key.date))),
             ..Write::default()
         };
         let deletes: Vec<Write> = names.map(delete).collect();
         if deletes.is_empty() {
             return Ok(());
         }
-        self.apply(deletes).await.map(|_| ()).map_err(unavailable)
+        self.apply_in(&self.producers, deletes).await.map(|_| ()).map_err(unavailable)
     }
 
     async fn mark(&self, at: Timestamp) -> Result<(), StoreError> {
