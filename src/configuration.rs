@@ -35,12 +35,16 @@ pub struct Configuration {
     pub backend: Backend,
     /// The directory of the embedded backend.
     pub data: PathBuf,
-    /// Where HTTP is served. Anything but loopback needs a token.
+    /// Where HTTP is served. Anything but loopback needs somebody who may call: `access`, or a token.
     pub listen: SocketAddr,
-    /// A file with the bearer token that every call must carry.
+    /// A file with a bearer token that may do everything.
     pub token_file: Option<PathBuf>,
     /// The token itself. A file is better: it is in no listing of the environment.
     pub token: Option<Secret>,
+    /// Who else may call, and what they may do.
+    pub access: Access,
+    /// Who may post Pub/Sub's envelopes to `/push`.
+    pub push: Push,
     /// How long a heartbeat may wait to be committed with others. A Firestore document takes about one sustained write a
     /// second, so the default is 15s there, and 1s on the embedded backend.
     pub heartbeat_flush: Option<String>,
@@ -62,6 +66,8 @@ impl Default for Configuration {
             listen: SocketAddr::from(([127, 0, 0, 1], 8085)),
             token_file: None,
             token: None,
+            access: Access::default(),
+            push: Push::default(),
             heartbeat_flush: None,
             keep: "30d".to_owned(),
             google: Google::default(),
@@ -69,6 +75,110 @@ impl Default for Configuration {
             alerts: Alerts::default(),
         }
     }
+}
+
+/// Who may call, and what they may do. Where nobody is named, everybody on this machine may do everything.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Access {
+    /// Whoever has a token, by the name under which their requests are kept.
+    pub tokens: BTreeMap<String, Token>,
+    /// People whom Google's Identity-Aware Proxy lets through.
+    pub iap: Option<Identities>,
+    /// Whoever has an identity token of Google's.
+    pub google: Option<Identities>,
+    /// Where people find the pages, as `https://tipoff.example.org`, if a proxy in between does not say so.
+    pub origin: Option<String>,
+}
+
+/// What a caller may do.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Publish and pull messages, tell the warehouse, ask the monitors. Neither read nor ask for anything else.
+    Producer,
+    /// Read.
+    Viewer,
+    /// Read, and ask for what operators ask for.
+    Operator,
+    /// Everything.
+    Admin,
+}
+
+impl Role {
+    /// Whether it may do what `needed` is for.
+    #[must_use]
+    pub const fn covers(self, needed: Self) -> bool {
+        match (self, needed) {
+            (Self::Admin, _)
+            | (Self::Operator, Self::Operator | Self::Viewer)
+            | (Self::Viewer, Self::Viewer)
+            | (Self::Producer, Self::Producer) => true,
+            (Self::Operator | Self::Viewer | Self::Producer, _) => false,
+        }
+    }
+}
+
+/// A token, and what whoever has it may do. One of `file`, `env` and `sha256` says which; each may hold several, of which
+/// every one is good, so that one can be replaced by another.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// What it is good for.
+    pub role: Role,
+    /// The file that holds it, or `sha256:` and its digest.
+    #[serde(default)]
+    pub file: Option<PathBuf>,
+    /// The environment variable that does.
+    #[serde(default)]
+    pub env: Option<String>,
+    /// The digest itself, as `tipoff token` prints it.
+    #[serde(default)]
+    pub sha256: Option<String>,
+}
+
+/// Callers whom Google vouches for, by their e-mail addresses.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identities {
+    /// For whom the tokens have to be made, to the letter.
+    pub audience: String,
+    /// What each address may do. Of others Google vouches for, nobody may do anything.
+    pub roles: BTreeMap<String, Role>,
+    /// Whether Cloud Run has checked the signature and taken it off; not with `iap`.
+    #[serde(default)]
+    pub cloud_run_iam: bool,
+    /// Where the keys are with which the tokens are signed, if not where Google publishes them.
+    #[serde(default)]
+    pub keys: Option<String>,
+}
+
+/// Who may post Pub/Sub's envelopes to `/push`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Push {
+    /// How they are known. Where it is not said: as everybody else on loopback, and not at all elsewhere.
+    pub mode: Option<PushMode>,
+    /// For whom their tokens have to be made, to the letter.
+    pub audience: Option<String>,
+    /// The service accounts that may push.
+    pub emails: Vec<String>,
+    /// Where the keys are with which the tokens are signed, if not where Google publishes them.
+    pub keys: Option<String>,
+}
+
+/// How it is known who pushes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PushMode {
+    /// Nobody may push, and there is no such path.
+    Off,
+    /// As everybody else is: by a token whose role is `producer`, or by being on this machine.
+    Token,
+    /// By a token that Google has signed.
+    Oidc,
+    /// By the same, of which Cloud Run has checked the signature.
+    CloudRunIam,
 }
 
 /// A Google Cloud project and what of it is used.
@@ -357,6 +467,16 @@ mod tests {
         assert_eq!(read.google.project.as_deref(), Some("p"));
         assert_eq!(read.google.prefix, "tipoff_");
         assert_eq!(Configuration::read("tipoff.yaml", "# nothing\n").unwrap().backend, Backend::Embedded);
+    }
+
+    #[test]
+    fn who_may_call_is_read_as_it_is_written() {
+        let text = "push: { mode: off }\naccess: { tokens: { deploy: { role: operator, env: DEPLOY } } }\n";
+        let read = Configuration::read("tipoff.yaml", text).unwrap();
+        assert_eq!(read.push.mode, Some(PushMode::Off));
+        assert_eq!(read.access.tokens["deploy"].role, Role::Operator);
+        let wrong = Configuration::read("tipoff.yaml", "access:\n  tokens: { d: { role: root } }\n").unwrap_err();
+        assert!(wrong.to_string().starts_with("tipoff.yaml:2: "), "{wrong}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! 2xx says that the work was accepted, never that it was done: services here answer 200 though every processor failed.
 //! Done is what the node's own completion, or the warehouse, says.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -102,6 +103,12 @@ pub fn at_path(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}/{}", base.path().trim_end_matches('/'), path.trim_start_matches('/')));
     url
+}
+
+/// Whether a URL is of this machine, by its name or its address.
+pub fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// An error with its causes: reqwest's own text leaves out why.

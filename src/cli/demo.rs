@@ -32,6 +32,7 @@ use crate::domain::time::shown;
 use crate::domain::view::PartitionView;
 use crate::engine::run::Inbox;
 use crate::engine::{Engine, Settings};
+use crate::http::caller::Callers;
 use crate::http::guard::Guard;
 use crate::http::{self, App, Mode, Screen};
 use crate::port::Store;
@@ -233,7 +234,7 @@ impl Pages {
             local: None,
             effective: Arc::default(),
             declared: Arc::clone(&self.declared),
-            guard: Arc::new(Guard::new(None)),
+            guard: Arc::new(Guard::new(Callers::local(), None)),
             retold: Arc::default(),
             room: Arc::new(Semaphore::new(0)),
             screen: Arc::new(Screen::new(Mode::Recording, LOOK_EVERY)),

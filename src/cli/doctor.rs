@@ -10,7 +10,7 @@ use serde_json::json;
 use super::backend::{self, Emulators, project};
 use super::paint::Paint;
 use super::say::say;
-use super::{Common, Door, Fault, Verdict, serve, topics};
+use super::{Common, Door, Fault, Verdict, topics};
 use crate::adapter::channel;
 use crate::adapter::embedded::Embedded;
 use crate::adapter::google::environment_credentials;
@@ -20,6 +20,7 @@ use crate::domain::effect::Severity;
 use crate::domain::notify::Ledger;
 use crate::domain::time::{after, shown};
 use crate::engine::notify::QUIET_MAX;
+use crate::http::caller::Callers;
 use crate::pipeline::Declarations;
 use crate::port::{Answer, Store};
 use crate::topology::broker::{Weight, findings};
@@ -99,7 +100,7 @@ impl Doctor {
                     Backend::Google => "google",
                 };
                 note(ok("configuration", format!("backend {backend}")));
-                note(token(&configuration));
+                note(callers(&configuration));
                 for checked in alerts(&configuration, declarations.as_ref()).await {
                     note(checked);
                 }
@@ -171,17 +172,13 @@ fn tell(checked: &Checked) {
     }
 }
 
-fn token(configuration: &Configuration) -> Checked {
-    let has = match serve::token(configuration) {
-        Ok(token) => token.is_some(),
-        Err(fault) => return failure("listen", format!("{:#}", fault.error), "mend the token, or name another file"),
-    };
+fn callers(configuration: &Configuration) -> Checked {
     let listen = configuration.listen;
-    match (listen.ip().is_loopback(), has) {
-        (true, _) => ok("listen", format!("{listen}, reached from this machine only")),
-        (false, true) => ok("listen", format!("{listen}, with a bearer token")),
-        (false, false) => {
-            failure("listen", format!("{listen} without a token"), "say token_file, or listen on 127.0.0.1")
+    match Callers::of(configuration) {
+        Ok(_) if listen.ip().is_loopback() => ok("listen", format!("{listen}, reached from this machine only")),
+        Ok(_) => ok("listen", format!("{listen}, and who may call is said")),
+        Err(error) => {
+            failure("listen", error.to_string(), "mend what tipoff.yaml says of access and push, or name another file")
         }
     }
 }

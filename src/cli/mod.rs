@@ -35,6 +35,7 @@ mod serve;
 mod show;
 mod simulate;
 mod tables;
+mod token;
 mod topics;
 mod whole;
 
@@ -102,7 +103,7 @@ struct Common {
     /// Open the store, though TIPOFF_SERVER names a service
     #[arg(long, global = true)]
     offline: bool,
-    /// A file with the bearer token that every call of the service must carry
+    /// A file with a token: of the service, one that may do everything; of a call, the one that it carries
     #[arg(long, global = true, env = "TIPOFF_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Print JSON
@@ -156,7 +157,7 @@ fn address(text: &str) -> Result<Url, String> {
 /// Where the service answers, and whom: what it would be told, and what is shown and checked of it.
 #[derive(Args, Clone)]
 struct Door {
-    /// Where to listen; anything but loopback needs a token [default: 127.0.0.1:8085]
+    /// Where to listen; anything but loopback needs to know who may call [default: 127.0.0.1:8085]
     #[arg(long, env = "TIPOFF_LISTEN", value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
 }
@@ -250,6 +251,8 @@ enum Command {
     Skip(command::NodeTarget),
     /// Know a game better than the schedule does: its status or its hour, for a while
     Game(command::Game),
+    /// Make a token that nobody can guess, and its SHA-256: the caller gets the first line, `access` in tipoff.yaml the second
+    Token,
     /// Run a job so that tipoff watches it: heartbeats, progress, completion; exits as the job does
     Run(run::Run),
     /// Print shell completions
@@ -293,6 +296,7 @@ impl Command {
             | Self::Restore(_)
             | Self::Migrate(_)
             | Self::Doctor(_)
+            | Self::Token
             | Self::Completions { .. }
             | Self::Man { .. } => Reach::Here,
             _ => Reach::Either,
@@ -467,6 +471,7 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Config(door) => config(&door, common),
         Command::Plan(plan) => plan.run(common).await,
         Command::Graph(graph) => graph.run(common),
+        Command::Token => token::make(common),
         Command::Completions { .. } | Command::Man { .. } => Ok(Verdict::Holds),
     }
 }

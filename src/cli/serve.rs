@@ -23,6 +23,7 @@ use crate::domain::time::after;
 use crate::engine::notify::Notifier;
 use crate::engine::recipient::Listening;
 use crate::engine::{Engine, Settings, run};
+use crate::http::caller::Callers;
 use crate::http::{self, App, Local, Mode, ROOM_KB, Screen, guard::Guard};
 use crate::pipeline::Declarations;
 use crate::port::Recipient;
@@ -71,13 +72,7 @@ fn target(text: &str) -> Result<(String, reqwest::Url), String> {
 impl Serve {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
         let configuration = self.configuration(common)?;
-        let token = token(&configuration)?;
-        if !configuration.listen.ip().is_loopback() && token.is_none() {
-            return Err(Fault::usage(anyhow::anyhow!(
-                "{} is not loopback: give --token-file, or listen on 127.0.0.1",
-                configuration.listen
-            )));
-        }
+        let callers = Callers::of(&configuration).map_err(Fault::usage)?;
         let declarations = Arc::new(common.declarations()?);
         // What is wrong with it is said before anything is opened.
         channel::declared(&configuration.alerts).map_err(Fault::usage)?;
@@ -88,7 +83,7 @@ impl Serve {
         let listener = tokio::net::TcpListener::bind(configuration.listen)
             .await
             .map_err(|error| Fault::unusable(anyhow::anyhow!("listen on {}: {error}", configuration.listen)))?;
-        let guard = Arc::new(Guard::new(token.as_deref()));
+        let guard = Arc::new(Guard::new(callers, configuration.access.origin.as_deref()));
         match configuration.backend {
             Backend::Embedded => {
                 self.embedded(&configuration, (effective, declared), declarations, listener, guard).await
@@ -279,13 +274,15 @@ fn notifier(configuration: &Configuration) -> Result<Notifier, Fault> {
     Ok(Notifier::new(settings, channels))
 }
 
-/// The token that every call must carry, if there is one.
+/// The token that a call of ours carries, if there is one.
 pub fn token(configuration: &Configuration) -> Result<Option<String>, Fault> {
     let (token, from) = match (&configuration.token_file, &configuration.token) {
         (Some(path), _) => {
             let text = std::fs::read_to_string(path)
                 .map_err(|error| Fault::usage(anyhow::anyhow!("read {}: {error}", path.display())))?;
-            (text.trim().to_owned(), path.display().to_string())
+            // The first is as good as the others, and a digest is none.
+            let token = text.split_whitespace().find(|word| !word.starts_with("sha256:"));
+            (token.unwrap_or_default().to_owned(), path.display().to_string())
         }
         (None, Some(token)) => (token.reveal().to_owned(), "token".to_owned()),
         (None, None) => return Ok(None),

@@ -1,14 +1,14 @@
 //! The dead letters, as `tipoff dlq` shows them, and what is to become of them. Looking changes nothing.
 
-use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::caller::Incoming;
 use super::problem::Problem;
 use super::{App, requests};
 use crate::desk::ask;
@@ -95,41 +95,39 @@ pub async fn letter(State(app): State<App>, id: Result<Path<String>, PathRejecti
 
 /// `POST /v1/dead-letters/replay`: what a replay would come to, or with `apply` what it has. One call does so much of it;
 /// `left` says how many letters are meant for the next.
-pub async fn replay(State(app): State<App>, headers: HeaderMap, uri: Uri, body: Body) -> Result<Response, Problem> {
-    let (asked, bytes) = requests::taken::<Replaying>(&headers, &uri, body, requests::LETTER_MAX).await?;
+pub async fn replay(State(app): State<App>, incoming: Incoming) -> Result<Response, Problem> {
+    let (asked, written) = requests::taken::<Replaying>(incoming, requests::LETTER_MAX).await?;
     if !asked.apply {
-        requests::key_of(&headers)?;
+        written.key()?;
         return Ok(Json(letters::plan(&app.engine, &asked).await?).into_response());
     }
     let act = async |at, _| Ok(json!(letters::replay(&app.engine, &asked, at).await?));
-    requests::keyed(&app, (&headers, &uri, &bytes), act).await
+    requests::keyed(&app, &written, act).await
 }
 
 /// `POST /v1/dead-letters/discard`: which letters would be discarded, or with `apply` which were.
-pub async fn discard(State(app): State<App>, headers: HeaderMap, uri: Uri, body: Body) -> Result<Response, Problem> {
-    let (asked, bytes) = requests::taken::<Discarding>(&headers, &uri, body, requests::BODY_MAX).await?;
+pub async fn discard(State(app): State<App>, incoming: Incoming) -> Result<Response, Problem> {
+    let (asked, written) = requests::taken::<Discarding>(incoming, requests::BODY_MAX).await?;
     if !asked.apply {
-        requests::key_of(&headers)?;
+        written.key()?;
         return Ok(Json(letters::discard(&app.engine, &asked).await?).into_response());
     }
     let act = async |_, _| Ok(json!(letters::discard(&app.engine, &asked).await?));
-    requests::keyed(&app, (&headers, &uri, &bytes), act).await
+    requests::keyed(&app, &written, act).await
 }
 
 /// `POST /v1/dead-letters/{id}/correct`: has a letter say something else from now on; what it said is kept.
 pub async fn correct(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
-    uri: Uri,
-    body: Body,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
     let Path(id) = id?;
-    let (asked, bytes) = requests::taken::<Correcting>(&headers, &uri, body, requests::LETTER_MAX).await?;
+    let (asked, written) = requests::taken::<Correcting>(incoming, requests::LETTER_MAX).await?;
     let (actor, reason) = ask::words(&asked.actor, &asked.reason)?;
     let act = async |_, _| {
         let data = asked.with.clone().into_bytes();
         Ok(json!(app.engine.correct(&id, data, (&actor, &reason)).await?))
     };
-    requests::keyed(&app, (&headers, &uri, &bytes), act).await
+    requests::keyed(&app, &written, act).await
 }

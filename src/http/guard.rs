@@ -1,114 +1,237 @@
-//! Who may call: on loopback anybody on this machine, but no page of another site; elsewhere whoever has the token.
+//! Who may call what: on loopback anybody on this machine, but no page of another site; elsewhere whoever is named.
+//!
+//! A call is looked at in this order, and its body is not read before it has passed: its path and length, whose page sent
+//! it, who makes it, what they may do, how much they ask for. What nobody may do is refused without a word of what there is.
 
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use sha2::{Digest, Sha256};
 
-use super::App;
+use super::caller::{Caller, Callers, How, Refusal};
 use super::problem::Problem;
+use super::routes::{Needs, Table};
+use super::{App, BODY_MAX};
+use crate::configuration::Role;
+use crate::desk::words::clean;
 
 /// Says where a request comes from; browsers send it, and no page can change it.
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
+/// Says by which scheme a proxy was asked.
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
+/// Bytes of a path with its query.
+const URL_MAX: usize = 4 * 1024;
+/// How long somebody waits who has shown a token that nobody has.
+const FAILURE_PAUSE: Duration = Duration::from_millis(250);
+/// Requests of one caller that change something: so many at once,
+const WRITES_BURST: f64 = 40.0;
+/// and so many a second.
+const WRITES_A_SECOND: f64 = 20.0;
 
 /// The rule.
 #[derive(Debug)]
 pub struct Guard {
-    token: Option<[u8; 32]>,
+    callers: Callers,
+    /// Where people find the pages, if that is said.
+    origin: Option<String>,
+    /// What each caller may still write, and as of when. Callers are those of the configuration, so they are few.
+    writes: Mutex<HashMap<Arc<str>, (f64, Instant)>>,
 }
 
 impl Guard {
-    /// Requires `token`, if there is one: as a bearer token, or as the password that a browser asks for.
-    pub fn new(token: Option<&str>) -> Self {
-        Self { token: token.map(|token| Sha256::digest(token.as_bytes()).into()) }
+    /// Lets in `callers`. `origin` is where people find the pages, if a proxy in between does not say so.
+    pub fn new(callers: Callers, origin: Option<&str>) -> Self {
+        let origin = origin.map(|origin| origin.trim_end_matches('/').to_owned());
+        Self { callers, origin, writes: Mutex::default() }
     }
 
-    /// Whether `authorization` carries the token. Digests are compared, so timing tells nothing of the token.
-    fn admits(&self, authorization: Option<&str>) -> bool {
-        let Some(expected) = &self.token else { return true };
-        let bearer = authorization.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
-        let given = bearer.or_else(|| basic(authorization).map(|(_, password)| password)).unwrap_or_default();
-        let given: [u8; 32] = Sha256::digest(given.as_bytes()).into();
-        given == *expected
+    /// Who may call.
+    pub fn callers(&self) -> &Callers {
+        &self.callers
     }
-}
 
-/// The name and the password that a browser's user has typed.
-fn basic(authorization: Option<&str>) -> Option<(String, String)> {
-    let given = STANDARD.decode(authorization?.strip_prefix("Basic ")?).ok()?;
-    let (name, password) = std::str::from_utf8(&given).ok()?.split_once(':')?;
-    Some((name.to_owned(), password.to_owned()))
-}
-
-/// As whom a browser's user has signed in, where that was asked.
-pub fn user(headers: &HeaderMap) -> Option<String> {
-    basic(text(headers, header::AUTHORIZATION.as_str())).map(|(name, _)| name).filter(|name| !name.is_empty())
+    /// Takes one write of what a caller has left.
+    fn may_write(&self, caller: &Caller, now: Instant) -> bool {
+        // Nobody is told from anybody else there.
+        if caller.how == How::Loopback {
+            return true;
+        }
+        let mut writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
+        let (left, at) = writes.entry(Arc::clone(&caller.name)).or_insert((WRITES_BURST, now));
+        *left = (*left + now.duration_since(*at).as_secs_f64() * WRITES_A_SECOND).min(WRITES_BURST);
+        *at = now;
+        if *left < 1.0 {
+            return false;
+        }
+        *left -= 1.0;
+        true
+    }
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Refuses strangers and other sites' pages.
-pub async fn check(State(app): State<App>, request: Request, next: Next) -> Response {
-    match refusal(&app.guard, request.method(), request.uri().path(), request.headers()) {
-        Some((code, words)) => {
-            let page =
-                text(request.headers(), header::ACCEPT.as_str()).is_some_and(|kinds| kinds.contains("text/html"));
-            let mut response = Problem::new(code, "refused", words).into_response();
-            if code == StatusCode::UNAUTHORIZED {
-                // A browser asks its user for a name, which becomes the actor, and for the token as the password.
-                let way = if page { "Basic realm=\"tipoff\", charset=\"UTF-8\"" } else { "Bearer" };
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(way));
+/// Refuses strangers, other sites' pages, and what a caller's role is not for.
+pub async fn check(
+    State((app, table)): State<(App, Arc<Table>)>,
+    matched: Option<MatchedPath>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let needs = table.needs(request.method(), matched.as_ref().map(MatchedPath::as_str));
+    let is_https = scheme(request.headers()) == "https";
+    let asked = (request.method(), request.uri(), request.headers());
+    let mut response = match admitted(&app.guard, needs, asked).await {
+        Ok(caller) => {
+            let audited = caller
+                .clone()
+                .filter(|_| needs == Some(Needs::Role(Role::Operator)))
+                .map(|caller| (caller, request.method().clone(), clean(request.uri().path(), 500)));
+            if let Some(caller) = caller {
+                request.extensions_mut().insert(caller);
+            }
+            let response = next.run(request).await;
+            if let Some((caller, method, path)) = audited {
+                let (caller, how, status) = (&*caller.name, caller.how.as_str(), response.status().as_u16());
+                tracing::info!(target: "tipoff::audit", caller, how, %method, path, status, "asked for");
             }
             response
         }
-        None => {
-            let mut response = next.run(request).await;
-            let headers = response.headers_mut();
-            headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-            headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
-            response
+        Err(problem) => refused(&app.guard, problem, request.headers()),
+    };
+    protect(response.headers_mut(), is_https);
+    response
+}
+
+/// Who makes a call that is let in; nobody, where nobody has to say who they are.
+async fn admitted(
+    guard: &Guard,
+    needs: Option<Needs>,
+    (method, uri, headers): (&Method, &Uri, &HeaderMap),
+) -> Result<Option<Caller>, Problem> {
+    if uri.path_and_query().is_some_and(|path| path.as_str().len() > URL_MAX) {
+        let why = format!("path and query have at most {URL_MAX} bytes");
+        return Err(Problem::new(StatusCode::URI_TOO_LONG, "too-long", why));
+    }
+    let length = text(headers, header::CONTENT_LENGTH.as_str()).and_then(|length| length.parse::<u64>().ok());
+    if length.is_some_and(|length| length > BODY_MAX as u64) {
+        let why = format!("the body may have at most {BODY_MAX} bytes");
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", why));
+    }
+    if needs == Some(Needs::Nobody) {
+        return Ok(guard.callers.caller(headers).await.ok());
+    }
+    if let Some(why) = foreign(guard, method, uri.path(), headers) {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "refused", why));
+    }
+    let caller = match needs {
+        Some(Needs::Pusher) => guard.callers.pusher(headers).await,
+        _ => guard.callers.caller(headers).await,
+    };
+    let caller = match caller {
+        Ok(caller) => caller,
+        Err(refusal) => {
+            if let Refusal::Unknown(why) = refusal {
+                tracing::info!(path = clean(uri.path(), 200), why, "a token is not accepted");
+                if needs != Some(Needs::Pusher) {
+                    tokio::time::sleep(FAILURE_PAUSE).await;
+                }
+            }
+            return Err(refusal.into());
         }
+    };
+    if let Some(Needs::Role(role)) = needs {
+        if !caller.role.covers(role) {
+            return Err(Refusal::Role(caller.role).into());
+        }
+        if matches!(role, Role::Operator | Role::Admin) && !guard.may_write(&caller, Instant::now()) {
+            let why = format!("more than {WRITES_A_SECOND} requests a second; ask again in a moment");
+            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many", why));
+        }
+    }
+    Ok(Some(caller))
+}
+
+fn refused(guard: &Guard, problem: Problem, headers: &HeaderMap) -> Response {
+    let code = problem.status;
+    let mut response = problem.into_response();
+    if code == StatusCode::UNAUTHORIZED {
+        // A browser asks its user for a name, which becomes the actor, and for a token as the password.
+        let is_page = text(headers, header::ACCEPT.as_str()).is_some_and(|kinds| kinds.contains("text/html"));
+        let types = is_page && guard.callers.has_tokens();
+        let way = if types { "Basic realm=\"tipoff\", charset=\"UTF-8\"" } else { "Bearer" };
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(way));
+    }
+    if code == StatusCode::TOO_MANY_REQUESTS {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// Headers of every answer. Pages say more of what they may do, and whatever says so itself may be kept.
+fn protect(headers: &mut HeaderMap, is_https: bool) {
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+    ] {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if is_https {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
 }
 
-fn refusal(guard: &Guard, method: &Method, path: &str, headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
-    if !guard.admits(text(headers, header::AUTHORIZATION.as_str())) {
-        return Some((StatusCode::UNAUTHORIZED, "a token is required"));
-    }
+/// Why a call is refused that a page of another site has sent.
+fn foreign(guard: &Guard, method: &Method, path: &str, headers: &HeaderMap) -> Option<&'static str> {
+    const WHY: &str = "requests from other sites' pages are refused";
     // A page in the operator's browser can reach loopback; what it sends says whose page it is, what a program sends does not.
-    if headers.contains_key(header::ORIGIN) && !is_own_origin(headers) {
-        return Some((StatusCode::FORBIDDEN, "requests from other sites' pages are refused"));
+    if headers.contains_key(header::ORIGIN) && !guard.is_own_origin(headers) {
+        return Some(WHY);
     }
     let site = text(headers, SEC_FETCH_SITE);
     if site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
         // A link to a page may stand anywhere; a picture, a script or a form of another site may not.
         let is_link = text(headers, "sec-fetch-mode") == Some("navigate") && method.is_safe();
         if !(is_link && super::pages::is_page(path)) {
-            return Some((StatusCode::FORBIDDEN, "requests from other sites' pages are refused"));
+            return Some(WHY);
         }
     }
     // A name that resolves to loopback is how a page gets around its origin.
-    if guard.token.is_none() && !text(headers, header::HOST.as_str()).is_none_or(is_local) {
-        return Some((StatusCode::FORBIDDEN, "without a token only loopback names are answered"));
+    if guard.callers.is_open() && !text(headers, header::HOST.as_str()).is_none_or(is_local) {
+        return Some("without a token only loopback names are answered");
     }
     None
 }
 
-/// Whether a form was sent by one of our own pages: the browser must say so.
-pub fn is_own_form(headers: &HeaderMap) -> bool {
-    text(headers, SEC_FETCH_SITE) == Some("same-origin") || is_own_origin(headers)
+/// By which scheme a browser has asked: as the proxy in front says, or as we speak ourselves.
+fn scheme(headers: &HeaderMap) -> &str {
+    let told = text(headers, FORWARDED_PROTO).and_then(|told| told.split(',').next()).map(str::trim);
+    told.filter(|scheme| !scheme.is_empty()).unwrap_or("http")
 }
 
-/// Whether the origin is that of the host that was asked.
-fn is_own_origin(headers: &HeaderMap) -> bool {
-    let (origin, host) = (text(headers, header::ORIGIN.as_str()), text(headers, header::HOST.as_str()));
-    let origin = origin.and_then(|origin| origin.strip_prefix("http://").or(origin.strip_prefix("https://")));
-    origin.is_some() && origin == host
+impl Guard {
+    /// Whether a form was sent by one of our own pages: the browser must say so.
+    pub fn is_own_form(&self, headers: &HeaderMap) -> bool {
+        text(headers, SEC_FETCH_SITE) == Some("same-origin") || self.is_own_origin(headers)
+    }
+
+    /// Whether the origin is that of the host that was asked, scheme and port included.
+    fn is_own_origin(&self, headers: &HeaderMap) -> bool {
+        let Some(origin) = text(headers, header::ORIGIN.as_str()) else { return false };
+        match (&self.origin, text(headers, header::HOST.as_str())) {
+            (Some(own), _) => origin == own,
+            (None, Some(host)) => origin == format!("{}://{host}", scheme(headers)),
+            (None, None) => false,
+        }
+    }
 }
 
 fn is_local(host: &str) -> bool {
@@ -133,48 +256,64 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_token_admits_and_nothing_else_does() {
-        let guard = Guard::new(Some("s3cret"));
-        assert!(guard.admits(Some("Bearer s3cret")));
-        assert!(!guard.admits(Some("Bearer s3cre")));
-        assert!(!guard.admits(Some("s3cret")));
-        assert!(!guard.admits(None));
-        assert!(Guard::new(None).admits(None));
-        // What a browser sends once its user has typed the token as the password.
-        let typed = |text: &str| format!("Basic {}", STANDARD.encode(text));
-        assert!(guard.admits(Some(&typed("ann:s3cret"))));
-        assert!(!guard.admits(Some(&typed("s3cret:ann"))));
-        assert!(!guard.admits(Some("Basic !")));
+    fn headers(given: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert("host", HeaderValue::from_static("localhost:8085"));
+        for (name, value) in given {
+            headers.insert(*name, HeaderValue::from_static(value));
+        }
+        headers
     }
 
     #[test]
     fn other_sites_pages_can_link_to_ours_and_do_nothing_else() {
-        let guard = Guard::new(None);
-        let headers = |given: &[(&'static str, &'static str)]| {
-            let mut headers = HeaderMap::new();
-            headers.insert("host", HeaderValue::from_static("localhost:8085"));
-            for (name, value) in given {
-                headers.insert(*name, HeaderValue::from_static(value));
-            }
-            headers
-        };
-        let code = |method: Method, path: &str, given: &[(&'static str, &'static str)]| {
-            refusal(&guard, &method, path, &headers(given)).map_or(200, |(code, _)| code.as_u16())
+        let guard = Guard::new(Callers::local(), None);
+        let passes = |method: Method, path: &str, given: &[(&'static str, &'static str)]| {
+            foreign(&guard, &method, path, &headers(given)).is_none()
         };
         let link = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
-        assert_eq!(code(Method::GET, "/ui/nba", &link), 200);
-        assert_eq!(code(Method::GET, "/game-coverage-alert", &link), 403);
-        assert_eq!(code(Method::POST, "/ui/nba/2026-01-22/ask", &link), 403);
-        assert_eq!(
-            code(Method::GET, "/ui/nba", &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")]),
-            403
-        );
-        assert_eq!(code(Method::POST, "/push", &[("origin", "http://localhost:8085")]), 200);
-        for origin in ["http://localhost:8086", "https://evil.example", "null", "http://localhost:8085.evil.example"] {
-            assert_eq!(code(Method::POST, "/push", &[("origin", origin)]), 403, "{origin}");
+        assert!(passes(Method::GET, "/ui/nba", &link));
+        assert!(!passes(Method::GET, "/game-coverage-alert", &link));
+        assert!(!passes(Method::POST, "/ui/nba/2026-01-22/ask", &link));
+        assert!(!passes(Method::GET, "/ui/nba", &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")]));
+        assert!(passes(Method::POST, "/push", &[("origin", "http://localhost:8085")]));
+        for origin in [
+            "https://localhost:8085",
+            "http://localhost:8086",
+            "http://localhost",
+            "https://evil.example",
+            "null",
+            "http://localhost:8085.evil.example",
+        ] {
+            assert!(!passes(Method::POST, "/push", &[("origin", origin)]), "{origin}");
         }
-        assert!(is_own_form(&headers(&[("sec-fetch-site", "same-origin")])));
-        assert!(!is_own_form(&headers(&[])));
+        assert!(guard.is_own_form(&headers(&[("sec-fetch-site", "same-origin")])));
+        assert!(!guard.is_own_form(&headers(&[])));
+    }
+
+    #[test]
+    fn behind_a_proxy_the_origin_is_what_people_see() {
+        let own = |guard: &Guard, given: &[(&'static str, &'static str)]| guard.is_own_origin(&headers(given));
+        let guard = Guard::new(Callers::local(), None);
+        let (http, https) = (("origin", "http://localhost:8085"), ("origin", "https://localhost:8085"));
+        assert!(own(&guard, &[https, ("x-forwarded-proto", "https")]));
+        assert!(own(&guard, &[https, ("x-forwarded-proto", "https, http")]));
+        assert!(!own(&guard, &[http, ("x-forwarded-proto", "https")]), "a page that came in the clear");
+        let named = Guard::new(Callers::local(), Some("https://tipoff.example/"));
+        assert!(own(&named, &[("origin", "https://tipoff.example")]));
+        assert!(!own(&named, &[http]));
+    }
+
+    #[test]
+    fn a_caller_writes_so_much_and_others_are_not_held_up() {
+        let guard = Guard::new(Callers::local(), None);
+        let caller = |name: &str, how| Caller::new(name, Role::Operator, how);
+        let (ann, bob, begin) = (caller("ann", How::Token), caller("bob", How::Google), Instant::now());
+        let taken = |caller: &Caller, at: Instant| (0..100).filter(|_| guard.may_write(caller, at)).count();
+        assert_eq!(taken(&ann, begin), 40);
+        assert_eq!(taken(&bob, begin), 40);
+        assert_eq!(taken(&ann, begin + Duration::from_millis(500)), 10);
+        assert_eq!(taken(&ann, begin + Duration::from_secs(60)), 40);
+        assert_eq!(taken(&caller("local", How::Loopback), begin), 100);
     }
 }

@@ -1,15 +1,16 @@
 //! What the service keeps and what it decides on, as it is: for a command line that reads it from elsewhere.
 
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Uri};
+use axum::http::Uri;
 use axum::response::Json;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::App;
 use super::api::{Nothing, parameters};
+use super::caller::Incoming;
 use super::problem::Problem;
-use super::{App, requests};
+use super::requests::{self, Spoken};
 use crate::wire::kept::{Declared, LIMIT_MAX, Question, Told};
 
 /// `/v1/declarations`
@@ -26,9 +27,11 @@ fn told<T: Serialize, E: Serialize>(result: Result<T, E>) -> Result<Json<Value>,
     value.map(Json).map_err(|error| Problem::unavailable(format!("write the answer: {error}")))
 }
 
+impl Spoken for Question {}
+
 /// `POST /v1/kept`: one call of a port. It changes nothing.
-pub async fn kept(State(app): State<App>, headers: HeaderMap, uri: Uri, body: Body) -> Result<Json<Value>, Problem> {
-    let (question, _) = requests::taken::<Question>(&headers, &uri, body, requests::BODY_MAX).await?;
+pub async fn kept(State(app): State<App>, incoming: Incoming) -> Result<Json<Value>, Problem> {
+    let (question, _) = requests::taken::<Question>(incoming, requests::BODY_MAX).await?;
     let (store, bus, warehouse) = (&app.engine.store, &app.engine.bus, &app.engine.warehouse);
     let within = |limit: usize| limit.clamp(1, LIMIT_MAX);
     match question {

@@ -2,9 +2,11 @@
 //! operators under `/v1`, with its description; the pages; health.
 //!
 //! A response is the settlement of a message: 2xx is an acknowledgement and is given only after the commit; 503 hands it back.
-//! Binds to loopback unless a token is configured; a request from another site's page is refused either way.
+//! Binds to loopback unless it is configured who may call; a request from another site's page is refused either way. Every
+//! route says whose role it is for.
 
 pub mod api;
+pub mod caller;
 pub mod dead_letters;
 pub mod events;
 pub mod guard;
@@ -27,13 +29,15 @@ use axum::{Extension, Router};
 use serde_json::{Value, json};
 
 use crate::adapter::embedded::{Embedded, EmbeddedBus};
+use crate::configuration::Role;
 use crate::desk::course::Courses;
 use crate::desk::season::Seasons;
 use crate::engine::Engine;
 use crate::engine::run::Inbox;
 use crate::wire::kept::Text;
+use caller::Caller;
 use events::Feed;
-use routes::Routes;
+use routes::{Needs, Routes};
 
 /// The largest body taken: Pub/Sub's 10 MB of data, as base64 inside an envelope.
 pub const BODY_MAX: usize = 16 * 1024 * 1024;
@@ -106,7 +110,7 @@ pub const ROOM_KB: usize = 64 * 1024;
 
 /// What operators read.
 fn reading() -> Routes {
-    Routes::default()
+    Routes::of(Needs::Role(Role::Viewer))
         .get("/openapi.json", api::openapi)
         .get("/v1/config", effective)
         .get("/v1/declarations", kept::declarations)
@@ -135,7 +139,7 @@ fn reading() -> Routes {
 
 /// What operators ask for.
 fn asking() -> Routes {
-    Routes::default()
+    Routes::of(Needs::Role(Role::Operator))
         .post("/v1/pipelines/{pipeline}/dates/{date}/requests", requests::ask)
         .post("/v1/pipelines/{pipeline}/dates/{date}/preview", requests::preview)
         .post("/v1/pipelines/{pipeline}/dates/{date}/reconcile", requests::reconcile)
@@ -151,10 +155,19 @@ fn asking() -> Routes {
         .post("/v1/alerts/unmute", requests::unmute)
 }
 
-/// Messages in, and the monitors under their old paths.
-fn producing() -> Routes {
-    Routes::default()
-        .post("/push", rest::push)
+/// A real broker's envelopes.
+fn pushing() -> Routes {
+    Routes::of(Needs::Pusher).post("/push", rest::push)
+}
+
+/// Whether we live, and whether we are ready.
+fn probing() -> Routes {
+    Routes::of(Needs::Nobody).get("/healthz", async || "ok\n").get("/readyz", ready)
+}
+
+/// The monitors under their old paths, as schedulers ask them.
+fn monitoring() -> Routes {
+    Routes::of(Needs::Role(Role::Producer))
         .get("/game-coverage-alert", monitor::game_coverage)
         .post("/game-coverage-alert", monitor::game_coverage)
         .get("/stale-processor-monitor", monitor::silence)
@@ -167,46 +180,55 @@ fn producing() -> Routes {
 
 /// The broker's own calls, where the broker is ours, and what its warehouse is told.
 fn brokering() -> Routes {
-    Routes::default()
+    Routes::of(Needs::Role(Role::Producer))
         .post("/v1/projects/{project}/topics/{call}", rest::topic)
         .post("/v1/projects/{project}/subscriptions/{call}", rest::subscription)
         .post("/v1/coverage", rest::coverage)
         .post("/v1/reports", rest::report)
 }
 
-/// Every route that only those may call whom the guard lets in.
+/// Every route that there can be.
 pub fn routes(local: Option<&Local>) -> Routes {
-    let operators = reading().merge(asking()).merge(pages::routes());
-    let all = operators.merge(producing());
+    serving(local).merge(pushing())
+}
+
+fn serving(local: Option<&Local>) -> Routes {
+    let all = showing().merge(monitoring());
     match local {
         Some(local) => all.merge(brokering().map(|router| router.layer(Extension(local.clone())))),
         None => all,
     }
 }
 
+/// What operators see and ask for.
+fn showing() -> Routes {
+    reading().merge(asking()).merge(pages::routes()).merge(probing())
+}
+
 /// The whole service.
 pub fn router(app: App) -> Router {
-    guarded(routes(app.local.as_ref()), app)
+    let routes = serving(app.local.as_ref());
+    let pushed = app.guard.callers().takes_pushes();
+    guarded(if pushed { routes.merge(pushing()) } else { routes }, app)
 }
 
 /// What operators see, and no way in for anything: a recorded day.
 pub fn recording(app: App) -> Router {
-    guarded(reading().merge(asking()).merge(pages::routes()), app)
+    guarded(showing(), app)
 }
 
 fn guarded(routes: Routes, app: App) -> Router {
-    routes
-        .router()
+    let (router, table) = routes.parts();
+    router
         .fallback(api::missing)
         .method_not_allowed_fallback(api::not_so)
-        .layer(axum::middleware::from_fn_with_state(app.clone(), guard::check))
-        .route("/healthz", axum::routing::get(|| async { "ok\n" }))
-        .route("/readyz", axum::routing::get(ready))
+        .layer(axum::middleware::from_fn_with_state((app.clone(), Arc::new(table)), guard::check))
         .with_state(app)
 }
 
-/// Ready when the store answers, nothing is reported at fault, and the service is not going down.
-async fn ready(State(app): State<App>) -> Response {
+/// Ready when the store answers, nothing is reported at fault, and the service is not going down. Strangers are told no more
+/// than whether.
+async fn ready(State(app): State<App>, caller: Option<Extension<Caller>>) -> Response {
     let store = app.engine.store.next_wake().await;
     let stopping = *app.stopping.borrow();
     let faults = app.engine.health.faults();
@@ -216,8 +238,12 @@ async fn ready(State(app): State<App>) -> Response {
         Ok(_) if !faults.is_empty() => (StatusCode::SERVICE_UNAVAILABLE, "at fault".to_owned()),
         Ok(_) => (StatusCode::OK, "ready".to_owned()),
     };
-    let digest = &app.effective["digest"];
-    let said = json!({ "ready": code == StatusCode::OK, "reason": reason, "faults": faults, "configuration": digest });
+    let mut said = json!({ "ready": code == StatusCode::OK });
+    if caller.is_some() {
+        said["reason"] = json!(reason);
+        said["faults"] = json!(faults);
+        said["configuration"] = app.effective["digest"].clone();
+    }
     (code, Json(said)).into_response()
 }
 
@@ -242,8 +268,8 @@ mod tests {
         let routed: BTreeSet<(String, String)> = routes(None)
             .listed()
             .iter()
-            .filter(|(_, path)| is_described(path))
-            .map(|(method, path)| (method.as_str().to_lowercase(), (*path).to_owned()))
+            .filter(|route| is_described(route.path))
+            .map(|route| (route.method.as_str().to_lowercase(), route.path.to_owned()))
             .collect();
         let paths = api::document()["paths"].as_object().expect("paths");
         let methods = |(path, described): (&String, &Value)| -> Vec<(String, String)> {
@@ -255,7 +281,7 @@ mod tests {
         assert_eq!(routed, described);
         // Whatever a demo shows has the same description.
         let reading = reading().merge(asking());
-        let shown = reading.listed().iter().filter(|(_, path)| is_described(path)).count();
+        let shown = reading.listed().iter().filter(|route| is_described(route.path)).count();
         assert_eq!(shown, described.len());
     }
 

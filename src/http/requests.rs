@@ -15,9 +15,11 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::api::{self, Named, Nothing, parameters};
+use super::caller::{Caller, Incoming};
 use super::problem::Problem;
 use super::{App, Mode};
 use crate::desk::ask::{self, Wish};
+use crate::desk::letters::{Correcting, Discarding, Replaying};
 use crate::domain::backfill::{Said, Status};
 use crate::domain::event::{Event, Request};
 use crate::domain::id::{PartitionKey, PipelineId, PlanId, RequestId};
@@ -42,6 +44,22 @@ const BODY_WITHIN: Duration = Duration::from_secs(30);
 const KEY_MAX: usize = 200;
 /// The header that names a call.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// What is asked for.
+pub trait Spoken {
+    /// Who asks, as they call themselves; nobody, where that is not said.
+    fn actor(&mut self) -> Option<&mut String> {
+        None
+    }
+}
+
+/// A call that has been read, as it came.
+pub struct Written {
+    caller: Caller,
+    headers: HeaderMap,
+    uri: Uri,
+    bytes: Vec<u8>,
+}
 
 /// A call that has been read and entered.
 struct Call<T> {
@@ -88,53 +106,55 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 }
 
 /// Carries a call out, once under one key.
-async fn once<T: DeserializeOwned>(
+async fn once<T: DeserializeOwned + Spoken>(
     app: &App,
-    (headers, uri, body): (&HeaderMap, &Uri, Body),
+    incoming: Incoming,
     act: impl AsyncFnOnce(Call<T>) -> Result<Value, Problem>,
 ) -> Result<Response, Problem> {
-    let (parsed, bytes) = taken::<T>(headers, uri, body, BODY_MAX).await?;
-    keyed(app, (headers, uri, &bytes), async |at, key| act(Call { body: parsed, at, key }).await).await
+    let (body, written) = taken::<T>(incoming, BODY_MAX).await?;
+    keyed(app, &written, async |at, key| act(Call { body, at, key }).await).await
 }
 
-/// What a call asks for in at most `most` bytes, and these.
-pub async fn taken<T: DeserializeOwned>(
-    headers: &HeaderMap,
-    uri: &Uri,
-    body: Body,
-    most: usize,
-) -> Result<(T, Vec<u8>), Problem> {
-    let Nothing {} = parameters(uri)?;
-    let bytes = read(headers, body, most).await?;
-    Ok((parse::<T>(&bytes)?, bytes))
+/// What a call asks for in at most `most` bytes, with who asks as far as that is known, and the call as it came.
+pub async fn taken<T: DeserializeOwned + Spoken>(incoming: Incoming, most: usize) -> Result<(T, Written), Problem> {
+    let Incoming { caller, headers, uri, body } = incoming;
+    let Nothing {} = parameters(&uri)?;
+    let bytes = read(&headers, body, most).await?;
+    let mut asked = parse::<T>(&bytes)?;
+    if let Some(actor) = asked.actor() {
+        *actor = caller.actor(actor);
+    }
+    Ok((asked, Written { caller, headers, uri, bytes }))
 }
 
-/// The key of a call's headers, where they have one.
-///
-/// # Errors
-/// If it is none.
-pub fn key_of(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
-    let Some(given) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    let is_sound =
-        |key: &&str| !key.is_empty() && key.len() <= KEY_MAX && key.bytes().all(|byte| byte.is_ascii_graphic());
-    match given.to_str().ok().filter(is_sound) {
-        Some(given) => Ok(Some(given)),
-        None => Err(Problem::invalid(format!("Idempotency-Key has 1 to {KEY_MAX} visible ASCII characters"))),
+impl Written {
+    /// The key of its headers, where they have one.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn key(&self) -> Result<Option<&str>, Problem> {
+        let Some(given) = self.headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+        let is_sound =
+            |key: &&str| !key.is_empty() && key.len() <= KEY_MAX && key.bytes().all(|byte| byte.is_ascii_graphic());
+        match given.to_str().ok().filter(is_sound) {
+            Some(given) => Ok(Some(given)),
+            None => Err(Problem::invalid(format!("Idempotency-Key has 1 to {KEY_MAX} visible ASCII characters"))),
+        }
     }
 }
 
-/// Carries out what was asked for with these bytes, once under the key of its headers, where they have one.
+/// Carries out what was asked for, once under the key of the call, where it has one. Another caller's key is another key.
 pub async fn keyed(
     app: &App,
-    (headers, uri, bytes): (&HeaderMap, &Uri, &[u8]),
+    written: &Written,
     act: impl AsyncFnOnce(Timestamp, Option<(String, RequestId)>) -> Result<Value, Problem>,
 ) -> Result<Response, Problem> {
     changeable(app)?;
-    let Some(given) = key_of(headers)? else {
+    let Some(given) = written.key()? else {
         return Ok(Json(act(app.engine.clock.now(), None).await?).into_response());
     };
-    let key = digest(&[given.as_bytes()]);
-    let content = digest(&[uri.path().as_bytes(), bytes]);
+    let key = digest(&[written.caller.name.as_bytes(), given.as_bytes()]);
+    let content = digest(&[written.uri.path().as_bytes(), &written.bytes]);
     Ok(match under(app, key, content, act).await? {
         Carried::Out(answer) => Json(answer).into_response(),
         Carried::Before(code, body) => {
@@ -222,13 +242,11 @@ fn brief(answer: &Value) -> String {
 pub async fn ask(
     State(app): State<App>,
     named: Named<(String, String)>,
-    headers: HeaderMap,
-    uri: Uri,
-    body: Body,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
     let Path((name, word)) = named?;
     let (key, graph) = api::partition(&app, &name, &word)?;
-    once::<Wish>(&app, (&headers, &uri, body), async |call| {
+    once::<Wish>(&app, incoming, async |call| {
         let request = call.body.request(graph, key.date, call.at, call.key.map(|(_, id)| id))?;
         let recorded = carry_out(&app, &key, &request).await?;
         Ok(json!({ "partition": key, "request": request, "recorded": recorded }))
@@ -247,33 +265,44 @@ pub async fn carry_out(app: &App, key: &PartitionKey, request: &Request) -> Resu
 pub async fn preview(
     State(app): State<App>,
     named: Named<(String, String)>,
-    headers: HeaderMap,
-    uri: Uri,
-    body: Body,
+    incoming: Incoming,
 ) -> Result<Json<Value>, Problem> {
-    let (Path((name, word)), Nothing {}) = (named?, parameters(&uri)?);
+    let Path((name, word)) = named?;
     let (key, graph) = api::partition(&app, &name, &word)?;
-    let wish: Wish = parse(&read(&headers, body, BODY_MAX).await?)?;
+    let (wish, _) = taken::<Wish>(incoming, BODY_MAX).await?;
     let request = wish.request(graph, key.date, app.engine.clock.now(), None)?;
     Ok(Json(json!(app.engine.foresee(&key, &request).await?)))
 }
+
+/// Bodies that say who asks.
+macro_rules! spoken {
+    ($($body:ty),*) => {$(
+        impl Spoken for $body {
+            fn actor(&mut self) -> Option<&mut String> {
+                Some(&mut self.actor)
+            }
+        }
+    )*};
+}
+
+spoken!(Wish, PlanBody, HoldAll, Words, MuteBody, UnmuteBody, Replaying, Discarding, Correcting);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nobody {}
 
+impl Spoken for Nobody {}
+
 /// `POST /v1/pipelines/{pipeline}/dates/{date}/reconcile`: has the date follow what the warehouse says of it now.
 pub async fn reconcile(
     State(app): State<App>,
     named: Named<(String, String)>,
-    headers: HeaderMap,
-    uri: Uri,
-    body: Body,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
     let Path((name, word)) = named?;
     let (key, graph) = api::partition(&app, &name, &word)?;
     ask::within_reach(graph, key.date, app.engine.clock.now())?;
-    once::<Nobody>(&app, (&headers, &uri, body), async |_| {
+    once::<Nobody>(&app, incoming, async |_| {
         let found = app.engine.compare(&key).await?;
         let applied = app.engine.reconcile(&found).await?;
         Ok(json!({ "reconciled": found, "applied": applied }))
@@ -294,16 +323,10 @@ struct PlanBody {
 }
 
 /// `POST /v1/pipelines/{pipeline}/plans`: plans what is missing between two dates; nothing is begun.
-pub async fn plan(
-    State(app): State<App>,
-    named: Named<String>,
-    headers: HeaderMap,
-    uri: Uri,
-    body: Body,
-) -> Result<Response, Problem> {
+pub async fn plan(State(app): State<App>, named: Named<String>, incoming: Incoming) -> Result<Response, Problem> {
     let Path(name) = named?;
     let (pipeline, graph) = api::pipeline(&app, &name)?;
-    once::<PlanBody>(&app, (&headers, &uri, body), async |call| {
+    once::<PlanBody>(&app, incoming, async |call| {
         let PlanBody { from, until, nodes, cascade, actor } = call.body;
         let days = from.until(until).map_or(-1, |span| span.get_days());
         if !(0..PLAN_DAYS_MAX).contains(&days) {
@@ -337,16 +360,10 @@ struct Words {
 }
 
 /// `POST /v1/pipelines/{pipeline}/hold`: nothing of the whole pipeline leaves.
-pub async fn hold(
-    State(app): State<App>,
-    named: Named<String>,
-    headers: HeaderMap,
-    uri: Uri,
-    body: Body,
-) -> Result<Response, Problem> {
+pub async fn hold(State(app): State<App>, named: Named<String>, incoming: Incoming) -> Result<Response, Problem> {
     let Path(name) = named?;
     let (pipeline, _) = api::pipeline(&app, &name)?;
-    once::<HoldAll>(&app, (&headers, &uri, body), async |call| {
+    once::<HoldAll>(&app, incoming, async |call| {
         let stop =
             hold_all(&app, &pipeline, (&call.body.actor, &call.body.reason), call.body.r#for.as_deref(), call.at)
                 .await?;
@@ -372,16 +389,10 @@ pub async fn hold_all(
 }
 
 /// `POST /v1/pipelines/{pipeline}/resume`: ends that.
-pub async fn resume(
-    State(app): State<App>,
-    named: Named<String>,
-    headers: HeaderMap,
-    uri: Uri,
-    body: Body,
-) -> Result<Response, Problem> {
+pub async fn resume(State(app): State<App>, named: Named<String>, incoming: Incoming) -> Result<Response, Problem> {
     let Path(name) = named?;
     let (pipeline, _) = api::pipeline(&app, &name)?;
-    once::<Words>(&app, (&headers, &uri, body), async |call| {
+    once::<Words>(&app, incoming, async |call| {
         let (actor, reason) = ask::words(&call.body.actor, &call.body.reason)?;
         let held = app.engine.go_on(&pipeline, &actor, &reason).await?;
         Ok(json!({ "pipeline": pipeline, "was_held": held }))
@@ -393,33 +404,29 @@ pub async fn resume(
 pub async fn run_plan(
     State(app): State<App>,
     named: Named<(String, String)>,
-    headers: HeaderMap,
-    uri: Uri,
-    body: Body,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
-    turn(app, named, (headers, uri, body), Status::Running).await
+    turn(app, named, incoming, Status::Running).await
 }
 
 /// `POST /v1/pipelines/{pipeline}/plans/{plan}/cancel`: ends one.
 pub async fn cancel_plan(
     State(app): State<App>,
     named: Named<(String, String)>,
-    headers: HeaderMap,
-    uri: Uri,
-    body: Body,
+    incoming: Incoming,
 ) -> Result<Response, Problem> {
-    turn(app, named, (headers, uri, body), Status::Cancelled).await
+    turn(app, named, incoming, Status::Cancelled).await
 }
 
 async fn turn(
     app: App,
     named: Named<(String, String)>,
-    (headers, uri, body): (HeaderMap, Uri, Body),
+    incoming: Incoming,
     status: Status,
 ) -> Result<Response, Problem> {
     let Path((name, plan)) = named?;
     let (pipeline, _) = api::pipeline(&app, &name)?;
-    once::<Words>(&app, (&headers, &uri, body), async |call| {
+    once::<Words>(&app, incoming, async |call| {
         let (actor, text) = ask::words(&call.body.actor, &call.body.reason)?;
         let said = Said { at: call.at, actor, text };
         match app.engine.turn_plan(&pipeline, &PlanId::from(plan.as_str()), status, said).await? {
@@ -456,8 +463,8 @@ struct UnmuteBody {
 }
 
 /// `POST /v1/alerts/mute`: `{what: {key} or {topic}, for: "4h", reason, actor}`.
-pub async fn mute(State(app): State<App>, headers: HeaderMap, uri: Uri, body: Body) -> Result<Response, Problem> {
-    once::<MuteBody>(&app, (&headers, &uri, body), async |call| {
+pub async fn mute(State(app): State<App>, incoming: Incoming) -> Result<Response, Problem> {
+    once::<MuteBody>(&app, incoming, async |call| {
         let MuteBody { what, r#for: span, reason, actor } = call.body;
         Ok(json!(mute_for(&app, what, (&actor, &reason), &span, call.at).await?))
     })
@@ -480,8 +487,8 @@ pub async fn mute_for(
 }
 
 /// `POST /v1/alerts/unmute`: ends every mute of exactly that: `{what, actor}`.
-pub async fn unmute(State(app): State<App>, headers: HeaderMap, uri: Uri, body: Body) -> Result<Response, Problem> {
-    once::<UnmuteBody>(&app, (&headers, &uri, body), async |call| {
+pub async fn unmute(State(app): State<App>, incoming: Incoming) -> Result<Response, Problem> {
+    once::<UnmuteBody>(&app, incoming, async |call| {
         let (actor, _) = ask::words(&call.body.actor, "unmute")?;
         let ended = app.engine.unmute(&call.body.what, &actor).await?;
         Ok(json!({ "ended": ended }))

@@ -1,7 +1,10 @@
 //! The API of the real binary: once under one key, told as it happens, refused to strangers, and as it is described.
 
+mod access;
 #[path = "../support/emulator.rs"]
 mod emulator;
+#[path = "../support/google_keys.rs"]
+mod google_keys;
 #[path = "../support/running.rs"]
 mod running;
 
@@ -94,8 +97,9 @@ async fn other_sites_and_other_kinds_of_bodies_are_refused_and_reading_changes_n
     assert_eq!(form(&[("sec-fetch-site", "same-site")]).send().await.unwrap().status(), 403);
     assert_eq!(service.journal().len(), 0, "something was changed");
 
-    for (_, path) in tipoff::http::routes(None).listed().iter().filter(|(method, _)| method == "GET") {
-        if *path == "/v1/events" || path.ends_with("-alert") {
+    for route in tipoff::http::routes(None).listed().iter().filter(|route| route.method == "GET") {
+        let path = route.path;
+        if path == "/v1/events" || path.ends_with("-alert") {
             continue;
         }
         let path = path.replace("{pipeline}", "nba").replace("{date}", "today").replace("{node}", "predictions");

@@ -74,7 +74,7 @@ fn the_environment_that_serve_obeys_is_shown_and_checked() {
     let (_, shown) = with(&["config"], &open);
     assert!(shown.contains(r#""listen": "0.0.0.0:80""#), "{shown}");
     let (code, said) = with(&["doctor"], &open);
-    assert!(code == Some(1) && said.contains("0.0.0.0:80 without a token"), "{said}");
+    assert!(code == Some(1) && said.contains("0.0.0.0:80 is not loopback"), "{said}");
     let (code, said) = with(&["doctor"], &[("TIPOFF_TOKEN_FILE", "no-such-token")]);
     assert!(code == Some(1) && said.contains("read no-such-token"), "{said}");
 

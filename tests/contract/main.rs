@@ -13,6 +13,9 @@ mod embedded;
 mod emulator;
 mod firestore;
 mod google;
+#[path = "../support/google_keys.rs"]
+mod google_keys;
+mod identity;
 mod push;
 mod services;
 mod store;

@@ -28,7 +28,8 @@ impl Drop for Running {
 impl Running {
     /// The service on an empty directory.
     pub fn serve(extra: &[&str]) -> Self {
-        Self::start(&["serve", "--listen", "127.0.0.1:0", "--log", "error"], extra)
+        let address = if extra.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"] };
+        Self::start(&["serve", "--log", "error"], &[address, extra].concat())
     }
 
     /// A recorded day, with its pages, once it has begun.

@@ -2,6 +2,7 @@
 
 pub mod bus;
 pub mod services;
+pub mod token;
 
 use google_cloud_auth::credentials::{CacheableResource, Credentials, CredentialsProvider, EntityTag};
 use google_cloud_auth::errors::CredentialsError;

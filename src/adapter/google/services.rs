@@ -1,13 +1,12 @@
 //! Services that are called directly, with an identity token where they want one.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use google_cloud_auth::credentials::idtoken::{Builder, IDTokenCredentials};
 use reqwest::{Client, Url};
 
-use crate::adapter::call::{at_path, chain, client, json_headers, understood};
+use crate::adapter::call::{at_path, chain, client, is_loopback, json_headers, understood};
 use crate::configuration::{Identity, Service};
 use crate::port::BusError;
 
@@ -106,9 +105,4 @@ impl Services {
         let response = request.send().await.map_err(|error| BusError::Unavailable(chain(&error.without_url())))?;
         understood(response).await
     }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }

@@ -10,28 +10,30 @@ use serde::Deserialize;
 
 use super::parts::{ago, moment, text};
 use super::{Frame, Named, Refresh, Shown, Tab, Wrong};
+use crate::desk::ask;
 use crate::desk::words::clean;
 use crate::domain::id::AlertKey;
 use crate::domain::notify::Muted;
 use crate::engine::notify::Standing;
+use crate::http::caller::Caller;
 use crate::http::problem::Problem;
-use crate::http::{App, guard, requests};
+use crate::http::{App, requests};
 
 /// Alerts shown.
 const SHOWN_MAX: usize = 100;
 
 /// `/ui/{pipeline}/alerts`
-pub async fn page(State(app): State<App>, named: Named<String>, headers: HeaderMap, uri: Uri) -> Shown {
+pub async fn page(State(app): State<App>, named: Named<String>, caller: Caller, uri: Uri) -> Shown {
     let Path(name) = named.map_err(Problem::from)?;
     let frame = Frame::open(&app, &name).await?;
     let board = app.engine.board().await?;
-    let actor = guard::user(&headers);
+    let actor = caller.likely().0;
     let body = html! {
         (super::ask::told(&uri))
         h1 { "Alerts" }
         @if board.alerts.is_empty() { p class="dim" { "Nothing is on." } }
         ul class="cards" {
-            @for standing in board.alerts.iter().take(SHOWN_MAX) { (card(&frame, standing, actor.as_deref())) }
+            @for standing in board.alerts.iter().take(SHOWN_MAX) { (card(&frame, standing, &caller)) }
         }
         @if board.alerts.len() > SHOWN_MAX { p class="dim" { "and " (board.alerts.len() - SHOWN_MAX) " more: " code { "tipoff alerts" } } }
         section aria-labelledby="mutes" {
@@ -45,7 +47,7 @@ pub async fn page(State(app): State<App>, named: Named<String>, headers: HeaderM
                         form method="post" class="inline" {
                             (about(&mute.what))
                             input type="hidden" name="act" value="unmute";
-                            input type="hidden" name="actor" value=(clean(actor.as_deref().unwrap_or("operator"), 100));
+                            input type="hidden" name="actor" value=(clean(actor.unwrap_or("operator"), 100));
                             button { "End" span class="sr" { " the mute of " (clean(&mute.what.to_string(), 120)) } }
                         }
                     }
@@ -81,7 +83,8 @@ fn about(what: &Muted) -> Markup {
     }
 }
 
-fn card(frame: &Frame<'_>, standing: &Standing, actor: Option<&str>) -> Markup {
+fn card(frame: &Frame<'_>, standing: &Standing, caller: &Caller) -> Markup {
+    let (actor, is_certain) = caller.likely();
     let alert = &standing.alert;
     html! {
         li class=(format!("card {}", alert.severity.as_str())) {
@@ -109,7 +112,7 @@ fn card(frame: &Frame<'_>, standing: &Standing, actor: Option<&str>) -> Markup {
                             input type="hidden" name="act" value="mute";
                             label { "For " select name="for" { @for span in ["1h", "4h", "12h", "24h", "3d", "7d"] { option value=(span) selected[span == "4h"] { (span) } } } }
                             label { "Why " input name="reason" required maxlength="500" autocomplete="off"; }
-                            label { "Who " input name="actor" required maxlength="100" autocomplete="username" value=(clean(actor.unwrap_or("operator"), 100)); }
+                            label { "Who " input name="actor" required maxlength="100" autocomplete="username" readonly[is_certain] value=(clean(actor.unwrap_or("operator"), 100)); }
                             button { "Mute: state and pages still show it" }
                         }
                     }
@@ -138,6 +141,7 @@ pub struct Change {
 pub async fn change(
     State(app): State<App>,
     named: Named<String>,
+    caller: Caller,
     headers: HeaderMap,
     form: Result<Form<Change>, FormRejection>,
 ) -> Result<impl IntoResponse, Wrong> {
@@ -149,14 +153,16 @@ pub async fn change(
         (None, Some(topic)) => Muted::Topic(topic),
         _ => return Err(Problem::invalid("say one of key and topic").into()),
     };
+    let actor = caller.actor(&change.actor);
     let told = match change.act.as_str() {
         "mute" => {
-            let words = (change.actor.as_str(), change.reason.as_str());
+            let words = (actor.as_str(), change.reason.as_str());
             requests::mute_for(&app, what, words, &change.r#for, app.engine.clock.now()).await?;
             "muted"
         }
         "unmute" => {
-            app.engine.unmute(&what, &change.actor).await?;
+            let (actor, _) = ask::words(&actor, "unmute")?;
+            app.engine.unmute(&what, &actor).await?;
             "unmuted"
         }
         other => return Err(Problem::invalid(format!("act is mute or unmute, not {}", clean(other, 40))).into()),

@@ -18,8 +18,9 @@ use crate::domain::id::RequestId;
 use crate::domain::partition::Recorded;
 use crate::domain::words;
 use crate::engine::foresee::Foreseen;
+use crate::http::caller::Caller;
 use crate::http::problem::Problem;
-use crate::http::{App, api, guard, requests};
+use crate::http::{App, api, requests};
 
 /// Lengths of a hold, or of what is said of an input, that are offered.
 const SPANS: [&str; 6] = ["30m", "1h", "2h", "4h", "12h", "24h"];
@@ -55,7 +56,7 @@ fn sentence(verb: Verb, node: Option<&str>, input: Option<&str>, date: Date) -> 
 }
 
 /// `/ui/{pipeline}/{date}/ask`: what it would do.
-pub async fn page(State(app): State<App>, named: Named<(String, String)>, headers: HeaderMap, uri: Uri) -> Shown {
+pub async fn page(State(app): State<App>, named: Named<(String, String)>, caller: Caller, uri: Uri) -> Shown {
     let asked: Parameters = api::parameters(&uri)?;
     let (frame, date) = opened(&app, named).await?;
     let (node, input) = (asked.node.as_deref(), asked.input.as_deref());
@@ -82,7 +83,7 @@ pub async fn page(State(app): State<App>, named: Named<(String, String)>, header
                     @for span in SPANS { option value=(span) { (span) } }
                 } }
             }
-            (who_and_why(guard::user(&headers).as_deref()))
+            (who_and_why(&caller))
             p class="actions" {
                 button class="primary" { (text(&title, 200)) } " "
                 a class="button" href=(back(&frame, date, node)) { "Leave it" }
@@ -92,10 +93,11 @@ pub async fn page(State(app): State<App>, named: Named<(String, String)>, header
     Ok(frame.page((Tab::None, Refresh::Still), (&title, Some(date)), &body))
 }
 
-pub(super) fn who_and_why(actor: Option<&str>) -> Markup {
+pub(super) fn who_and_why(caller: &Caller) -> Markup {
+    let (actor, is_certain) = caller.likely();
     html! {
         label { "Why " input name="reason" required maxlength=(words::REASON_MAX) autocomplete="off" autofocus; }
-        label { "Who " input name="actor" required maxlength=(words::ACTOR_MAX) autocomplete="username" value=(clean(actor.unwrap_or("operator"), 100)); }
+        label { "Who " input name="actor" required maxlength=(words::ACTOR_MAX) autocomplete="username" readonly[is_certain] value=(clean(actor.unwrap_or("operator"), 100)); }
     }
 }
 
@@ -176,6 +178,7 @@ pub struct Sent {
 pub async fn carry_out(
     State(app): State<App>,
     named: Named<(String, String)>,
+    caller: Caller,
     headers: HeaderMap,
     form: Result<Form<Sent>, FormRejection>,
 ) -> Result<impl IntoResponse, Wrong> {
@@ -184,7 +187,7 @@ pub async fn carry_out(
     let Form(sent) = form.map_err(|error| Problem::invalid(error.body_text()))?;
     let (key, graph) = api::partition(&app, &name, &word)?;
     let now = app.engine.clock.now();
-    let words = ask::words(&sent.actor, &sent.reason)?;
+    let words = ask::words(&caller.actor(&sent.actor), &sent.reason)?;
     let until =
         Some(sent.r#for.as_str()).filter(|span| !span.is_empty()).map(|span| ask::ends(span, now)).transpose()?;
     let node = sent.node.as_deref();
@@ -226,7 +229,7 @@ pub fn told(uri: &Uri) -> Markup {
 }
 
 /// `/ui/{pipeline}/stop`: hold the whole pipeline, or end that.
-pub async fn whole(State(app): State<App>, named: Named<String>, headers: HeaderMap) -> Shown {
+pub async fn whole(State(app): State<App>, named: Named<String>, caller: Caller) -> Shown {
     let Path(name) = named.map_err(Problem::from)?;
     let frame = Frame::open(&app, &name).await?;
     let waiting: Vec<_> = frame
@@ -237,7 +240,6 @@ pub async fn whole(State(app): State<App>, named: Named<String>, headers: Header
         })
         .collect();
     let is_held = frame.strip.stopped.is_some();
-    let actor = guard::user(&headers);
     let body = html! {
         h1 { @if is_held { "End the hold on the whole pipeline?" } @else { "Hold the whole pipeline?" } }
         section class="card foreseen" aria-labelledby="foreseen" {
@@ -255,7 +257,7 @@ pub async fn whole(State(app): State<App>, named: Named<String>, headers: Header
             @if !is_held {
                 label { "For " select name="for" { option value="" { "until somebody ends it" } @for span in SPANS { option value=(span) { (span) } } } }
             }
-            (who_and_why(actor.as_deref()))
+            (who_and_why(&caller))
             p class="actions" {
                 button class="primary" { @if is_held { "End the hold" } @else { "Hold " (text(frame.pipeline.as_str(), 60)) } } " "
                 a class="button" href=(frame.link("")) { "Leave it" }
@@ -279,6 +281,7 @@ pub struct Whole {
 pub async fn turn_whole(
     State(app): State<App>,
     named: Named<String>,
+    caller: Caller,
     headers: HeaderMap,
     form: Result<Form<Whole>, FormRejection>,
 ) -> Result<impl IntoResponse, Wrong> {
@@ -286,14 +289,15 @@ pub async fn turn_whole(
     let Path(name) = named.map_err(Problem::from)?;
     let Form(sent) = form.map_err(|error| Problem::invalid(error.body_text()))?;
     let (pipeline, _) = api::pipeline(&app, &name)?;
+    let actor = caller.actor(&sent.actor);
     let told = match sent.act.as_str() {
         "hold" => {
             let span = Some(sent.r#for.as_str()).filter(|span| !span.is_empty());
-            requests::hold_all(&app, &pipeline, (&sent.actor, &sent.reason), span, app.engine.clock.now()).await?;
+            requests::hold_all(&app, &pipeline, (&actor, &sent.reason), span, app.engine.clock.now()).await?;
             "held"
         }
         "resume" => {
-            let (actor, reason) = ask::words(&sent.actor, &sent.reason)?;
+            let (actor, reason) = ask::words(&actor, &sent.reason)?;
             app.engine.go_on(&pipeline, &actor, &reason).await?;
             "resumed"
         }

@@ -24,8 +24,9 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::api::{self, Named};
 use super::problem::Problem;
-use super::routes::Routes;
+use super::routes::{Needs, Routes};
 use super::{App, Mode};
+use crate::configuration::Role;
 use crate::desk::day::{self, Day, Health};
 use crate::domain::graph::Graph;
 use crate::domain::id::{PartitionKey, PipelineId};
@@ -46,25 +47,27 @@ const COUNTED_MAX: usize = 100;
 
 /// Every page, and what they are made with.
 pub fn routes() -> Routes {
-    Routes::default()
+    let forms = Routes::of(Needs::Role(Role::Operator))
+        .post("/ui/{pipeline}/alerts", alerts::change)
+        .post("/ui/{pipeline}/letters/settle", settle::carry_out)
+        .post("/ui/{pipeline}/stop", ask::turn_whole)
+        .post("/ui/{pipeline}/{date}/ask", ask::carry_out);
+    Routes::of(Needs::Role(Role::Viewer))
         .get("/", front)
         .get("/ui/assets/{name}", asset)
         .get("/ui/{pipeline}", today::now)
         .get("/ui/{pipeline}/calendar", calendar::page)
         .get("/ui/{pipeline}/runs", runs::page)
         .get("/ui/{pipeline}/alerts", alerts::page)
-        .post("/ui/{pipeline}/alerts", alerts::change)
         .get("/ui/{pipeline}/letters", letters::page)
         .get("/ui/{pipeline}/letters/settle", settle::page)
-        .post("/ui/{pipeline}/letters/settle", settle::carry_out)
         .get("/ui/{pipeline}/stop", ask::whole)
-        .post("/ui/{pipeline}/stop", ask::turn_whole)
         .get("/ui/{pipeline}/{date}", today::page)
         .get("/ui/{pipeline}/{date}/graph", graph::page)
         .get("/ui/{pipeline}/{date}/timeline", timeline::page)
         .get("/ui/{pipeline}/{date}/node/{node}", node::page)
         .get("/ui/{pipeline}/{date}/ask", ask::page)
-        .post("/ui/{pipeline}/{date}/ask", ask::carry_out)
+        .merge(forms)
 }
 
 /// Whether `path` is a page that a link may stand for anywhere.
@@ -375,7 +378,7 @@ fn own_form(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
             "This is a recorded day: nothing can be changed in it.",
         ));
     }
-    if !super::guard::is_own_form(headers) {
+    if !app.guard.is_own_form(headers) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "refused", "forms are taken from our own pages only"));
     }
     Ok(())

@@ -15,8 +15,9 @@ use super::{Frame, Named, Refresh, Shown, Tab, Wrong};
 use crate::desk::letters::{self, Discarding, Replaying, Wanted, counts};
 use crate::desk::words::clean;
 use crate::engine::dead_letter::{Outcome, Plan};
+use crate::http::caller::Caller;
 use crate::http::problem::Problem;
-use crate::http::{App, api, guard, requests};
+use crate::http::{App, api, requests};
 
 /// Letters, and dates, that a page names.
 const SHOWN_MAX: usize = 50;
@@ -60,7 +61,7 @@ impl Parameters {
 }
 
 /// `/ui/{pipeline}/letters/settle`: what it would do.
-pub async fn page(State(app): State<App>, named: Named<String>, headers: HeaderMap, uri: Uri) -> Shown {
+pub async fn page(State(app): State<App>, named: Named<String>, caller: Caller, uri: Uri) -> Shown {
     let asked: Parameters = api::parameters(&uri)?;
     let Path(name) = named.map_err(Problem::from)?;
     let frame = Frame::open(&app, &name).await?;
@@ -102,7 +103,7 @@ pub async fn page(State(app): State<App>, named: Named<String>, headers: HeaderM
                 @if let Some(cause) = &asked.cause { input type="hidden" name="cause" value=(clean(cause, 200)); }
                 @if asked.force { input type="hidden" name="force" value="true"; }
                 input type="hidden" name="key" value=(uuid::Uuid::new_v4());
-                (who_and_why(guard::user(&headers).as_deref()))
+                (who_and_why(&caller))
                 p class="actions" {
                     button class="primary" { (button) " " (meant.min(letters::CALL_MAX)) @if meant == 1 { " letter" } @else { " letters" } } " "
                     a class="button" href=(frame.link("/letters")) { "Leave them" }
@@ -173,6 +174,7 @@ pub struct Sent {
 pub async fn carry_out(
     State(app): State<App>,
     named: Named<String>,
+    caller: Caller,
     headers: HeaderMap,
     form: Result<Form<Sent>, FormRejection>,
 ) -> Result<impl IntoResponse, Wrong> {
@@ -181,6 +183,7 @@ pub async fn carry_out(
     api::pipeline(&app, &name)?;
     let Form(sent) = form.map_err(|error| Problem::invalid(error.body_text()))?;
     let Sent { act, id, cause, force, key, reason, actor } = sent;
+    let actor = caller.actor(&actor);
     let key: uuid::Uuid = key.parse().map_err(|_| Problem::invalid("the form is damaged; open it again"))?;
     let asked = Parameters { act, id, cause, force };
     let content = format!("{asked:?} {actor} {reason}");
