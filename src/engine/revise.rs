@@ -11,8 +11,9 @@ use crate::domain::event::Event;
 use crate::domain::graph::Graph;
 use crate::domain::id::{NodeId, PartitionKey};
 use crate::domain::partition::{Node, Partition};
+use crate::domain::plan::{Plan, plan};
 use crate::domain::time::Now;
-use crate::domain::view::{self, NodeView, PartitionView};
+use crate::domain::view::{self, Blocker, NodeView, PartitionView};
 use crate::pipeline::Declarations;
 
 /// Dates of one pipeline that are looked at: those behind them are history, and decided by what is known of them.
@@ -115,14 +116,33 @@ impl Engine {
     }
 }
 
-/// What a date is under a graph once time has done its own, and what is sent at once.
-fn under(graph: &Graph, partition: &Partition, now: Now) -> Result<(PartitionView, Vec<NodeId>), StepError> {
+/// A date under a graph, once time has done its own.
+struct Under {
+    view: PartitionView,
+    plan: Plan,
+    /// What is sent at once.
+    sent: Vec<NodeId>,
+}
+
+fn under(graph: &Graph, partition: &Partition, now: Now) -> Result<Under, StepError> {
     let decision = decide(graph, partition, &[Event::Tick], now)?;
     let sent = decision.effects.iter().filter_map(|effect| match effect {
         Effect::Dispatch(sent) => Some(sent.node.clone()),
         _ => None,
     });
-    Ok((view::view(graph, &decision.next, now), sent.collect()))
+    let sent = sent.collect();
+    let plan = plan(graph, &mut decision.next.clone(), now);
+    Ok(Under { view: view::view(graph, &decision.next, now), plan, sent })
+}
+
+impl Under {
+    /// What its inputs put in the way of a node; nothing where that does not matter any more.
+    fn in_the_way(&self, node: &NodeView) -> Option<&[Blocker]> {
+        let is_over = matches!(node.state, "succeeded" | "skipped" | "expired" | "exhausted");
+        let found = self.plan.verdicts.get(&node.node).filter(|_| !is_over)?;
+        // A gate has its own.
+        Some(if node.kind == "gate" { &found.blockers } else { &found.readiness.blockers })
+    }
 }
 
 fn revised(ours: &Graph, theirs: Option<&Graph>, partition: &Partition, now: Now) -> Result<Revised, StepError> {
@@ -139,32 +159,89 @@ fn revised(ours: &Graph, theirs: Option<&Graph>, partition: &Partition, now: Now
         complete: None,
     };
     let Some(theirs) = theirs else { return Ok(found) };
-    let (before, sent_before) = under(ours, partition, now)?;
-    let (after, sent_after) = under(theirs, partition, now)?;
-    found.dispatches = sent_after.into_iter().filter(|node| !sent_before.contains(node)).collect();
-    found.complete = (before.complete != after.complete).then_some(after.complete);
-    for node in &after.nodes {
-        let Some(was) = before.nodes.iter().find(|was| was.node == node.node) else { continue };
-        match (is_ready(was), is_ready(node)) {
-            (true, false) => found.unsatisfied.push(Unsatisfied {
+    let (before, after) = (under(ours, partition, now)?, under(theirs, partition, now)?);
+    found.dispatches = after.sent.iter().filter(|node| !before.sent.contains(node)).cloned().collect();
+    found.complete = (before.view.complete != after.view.complete).then_some(after.view.complete);
+    for node in &after.view.nodes {
+        let was = before.view.nodes.iter().find(|was| was.node == node.node).and_then(|was| before.in_the_way(was));
+        match (was, after.in_the_way(node)) {
+            (Some([]), Some([first, ..])) => found.unsatisfied.push(Unsatisfied {
                 node: node.node.clone(),
                 state: node.state,
-                by: node.blockers.first().map_or_else(String::new, |blocker| view::brief(blocker, partition.key.date)),
+                by: view::brief(first, partition.key.date),
             }),
             // What is dispatched at once is told as that.
-            (false, true) if !found.dispatches.contains(&node.node) => found.satisfied.push(node.node.clone()),
+            (Some([_, ..]), Some([])) if !found.dispatches.contains(&node.node) => {
+                found.satisfied.push(node.node.clone())
+            }
             _ => {}
         }
     }
     Ok(found)
 }
 
-/// Whether nothing stands in the way of a node that is not done, or a gate is open.
-fn is_ready(node: &NodeView) -> bool {
-    match node.state {
-        "open" => true,
-        "closed" => false,
-        "succeeded" | "skipped" => true,
-        _ => node.blockers.is_empty(),
+#[cfg(test)]
+mod tests {
+    use jiff::civil::date;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::pipeline::{self, PIPELINE, TOPICS};
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    /// The shipped pipelines with a patch laid over them.
+    fn declared(patch: &Value) -> Declarations {
+        let text = pipeline::with_overrides("pipeline.yaml", PIPELINE, patch).unwrap();
+        pipeline::load(("topics.yaml", TOPICS), ("pipeline.yaml", &text)).unwrap()
+    }
+
+    fn graph(declarations: &Declarations) -> &Graph {
+        &declarations.pipelines["nba"].graph
+    }
+
+    /// A day whose predictions are done and counted.
+    fn day(graph: &Graph) -> Partition {
+        let done: Event = serde_json::from_value(json!({
+            "event": "completed", "node": "predictions", "run": "batch-1", "outcome": { "done": "whole" }, "records": 81,
+            "published": at("2026-01-23T17:00:00Z"), "correlation": null, "dispatch": null,
+        }))
+        .unwrap();
+        let observed: Event = serde_json::from_value(json!({
+            "event": "observed", "node": "predictions", "coverage": { "observed": 81, "expected": 81 }, "units": {},
+            "not_kept": false, "at": at("2026-01-23T17:03:00Z"),
+        }))
+        .unwrap();
+        let partition = Partition::new(PartitionKey { pipeline: "nba".into(), date: date(2026, 1, 23) });
+        let after = |partition: &Partition, event: Event, at: Timestamp| {
+            decide(graph, partition, &[event], Now::caught_up(at)).unwrap().next
+        };
+        let partition = after(&partition, done, at("2026-01-23T17:00:01Z"));
+        after(&partition, observed, at("2026-01-23T17:03:01Z"))
+    }
+
+    #[test]
+    fn a_need_more_is_in_the_way_and_a_need_less_sends() {
+        let export = |patch: Value| declared(&json!({ "pipelines": { "nba": { "nodes": { "export": patch } } } }));
+        let more = json!({ "grading": { "strength": "hard" } });
+        let (shipped, other) = (export(json!({})), export(json!({ "needs": more })));
+        let now = Now::caught_up(at("2026-01-23T17:05:00Z"));
+        let partition = day(graph(&shipped));
+        let of = |found: &[Unsatisfied]| found.iter().map(|one| one.node.to_string()).collect::<Vec<_>>();
+        let taken = revised(graph(&shipped), Some(graph(&other)), &partition, now).unwrap();
+        assert_eq!(of(&taken.unsatisfied), ["export"], "{taken:?}");
+        assert!(taken.unsatisfied[0].by.contains("grading"), "{taken:?}");
+        assert!(taken.dispatches.is_empty() && taken.lost.is_empty());
+        // The other way round, what waited for it goes; the check that is asked first is left out, as nobody answers it here.
+        let (less, most) = (export(json!({ "checks": null })), export(json!({ "checks": null, "needs": more })));
+        let given = revised(graph(&most), Some(graph(&less)), &day(graph(&most)), now).unwrap();
+        assert_eq!(given.dispatches, [NodeId::from("export")], "{given:?}");
+        assert!(given.unsatisfied.is_empty());
+        // The same is nothing, and where the pipeline is gone, all of it is.
+        assert!(revised(graph(&shipped), Some(graph(&shipped)), &partition, now).unwrap().is_nothing());
+        let gone = revised(graph(&shipped), None, &partition, now).unwrap();
+        assert!(gone.lost.iter().any(|lost| lost.node.as_str() == "predictions"), "{gone:?}");
     }
 }

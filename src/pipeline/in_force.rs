@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     fn at(minute: i8) -> Timestamp {
-        jiff::civil::datetime(2026, 1, 23, 17, minute, 0, 0).to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp()
+        format!("2026-01-23T17:{minute:02}:00Z").parse().unwrap()
     }
 
     fn replica(digest: &str, seen: i8) -> Replica {
