@@ -30,6 +30,10 @@ use crate::wire::report;
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// The longest that one call takes; a paced replay takes ten seconds, a look at a season longer.
 const CALL_MAX: Duration = Duration::from_secs(120);
+/// The longest that the first one takes, which reads two files.
+const FIRST_MAX: Duration = Duration::from_secs(10);
+/// The largest answer that is read: a journal of a storm has some megabytes.
+const ANSWER_MAX: usize = 64 * 1024 * 1024;
 /// Times that a call is made whose answer did not come; it is carried out once, under one key.
 const TRIES: u32 = 3;
 /// The wait before the second try; doubles.
@@ -50,13 +54,21 @@ pub enum Error {
         /// What happened.
         why: String,
     },
+    /// It takes too long.
+    #[error("{url}: no answer within {} seconds", CALL_MAX.as_secs())]
+    Slow {
+        /// Where.
+        url: Url,
+    },
     /// It wants to know who calls, or that caller may not.
-    #[error("{url}: {detail}; --token-file, or TIPOFF_TOKEN_FILE, names the file with a token")]
+    #[error("{url}: {detail}; {hint}")]
     Unknown {
         /// Where.
         url: Url,
         /// What it said.
         detail: String,
+        /// What would do.
+        hint: &'static str,
     },
     /// It says that the call makes no sense, or not now.
     #[error("{detail}")]
@@ -104,7 +116,18 @@ impl Service {
         let client = builder.timeout(CALL_MAX).no_proxy().build();
         let unreachable = |error: reqwest::Error| Error::Unreachable { url: base.clone(), why: error.to_string() };
         let caller = Caller { client: client.map_err(unreachable)?, base: base.clone(), token };
-        let declared: Declared = caller.call(Method::GET, &["declarations"], None::<&()>, None).await?;
+        let asked = caller.call(Method::GET, &["declarations"], None::<&()>, None);
+        let declared: Declared = match tokio::time::timeout(FIRST_MAX, asked).await {
+            Ok(Err(Error::Refused { status: 404 | 405, .. })) => {
+                let why = "this is no tipoff, or an older one, or it is served below another path".to_owned();
+                return Err(Error::Unreachable { url: base.clone(), why });
+            }
+            Ok(answer) => answer?,
+            Err(_) => {
+                let why = format!("no answer within {} seconds", FIRST_MAX.as_secs());
+                return Err(Error::Unreachable { url: base.clone(), why });
+            }
+        };
         let ahead = declared.now.duration_since(here.now());
         let clock = if ahead.abs() < SKEW_MIN { here.clone() } else { Clock::Ahead(ahead) };
         Ok(Self { caller, declared, clock })
@@ -179,10 +202,21 @@ impl Caller {
 
     async fn once<T: DeserializeOwned>(&self, request: RequestBuilder, url: &Url) -> Result<T, Error> {
         let unreachable = |why: String| Error::Unreachable { url: url.clone(), why };
-        let told = |error: reqwest::Error| unreachable(chain(&error.without_url()));
-        let response = request.send().await.map_err(told)?;
+        let told = |error: reqwest::Error| match error.is_timeout() {
+            // What takes that long once takes as long again.
+            true => Error::Slow { url: url.clone() },
+            false => unreachable(chain(&error.without_url())),
+        };
+        let mut response = request.send().await.map_err(told)?;
         let status = response.status();
-        let bytes = response.bytes().await.map_err(told)?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(told)? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > ANSWER_MAX {
+                let detail = format!("{url} answers with more than {} MiB", ANSWER_MAX >> 20);
+                return Err(Error::Refused { status: status.as_u16(), detail });
+            }
+        }
         if status.is_success() {
             return serde_json::from_slice(&bytes).map_err(|error| {
                 let words = String::from_utf8_lossy(&bytes).chars().take(WORDS_MAX).collect::<String>();
@@ -196,7 +230,13 @@ impl Caller {
         let detail = problem.as_ref().and_then(|problem| problem["detail"].as_str()).map(str::to_owned);
         let detail = detail.unwrap_or_else(|| format!("{url} answers {status}"));
         match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Error::Unknown { url: url.clone(), detail }),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                let hint = match &self.token {
+                    None => "--token-file, or TIPOFF_TOKEN_FILE, names the file with a token",
+                    Some(_) => "the token that was given is not one that may do this",
+                };
+                Err(Error::Unknown { url: url.clone(), detail, hint })
+            }
             _ => Err(Error::Refused { status: status.as_u16(), detail }),
         }
     }

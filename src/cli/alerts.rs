@@ -222,10 +222,10 @@ impl MuteFor {
         }
         let (what, until) = (harmless(&mute.what.to_string()), shown(muting.until));
         say!("{what} is muted until {until}; it is told again then if it is still on");
-        if muting.until > mute.until {
+        if muting.until > muting.mute.until {
             say!(
                 "an older mute lasts longer than this one, which ends at {}: `tipoff unmute` ends both",
-                shown(mute.until)
+                shown(muting.mute.until)
             );
         }
         if muting.on == 0 {

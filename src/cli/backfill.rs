@@ -171,6 +171,9 @@ impl Scope {
         let from = date(&self.from)?.or(season.map(|season| season.from)).unwrap_or(oldest);
         let last = season.filter(|_| self.season.is_some()).map_or(today, |season| season.until.min(today));
         let until = date(&self.until)?.unwrap_or(last);
+        if until > today {
+            return Err(Fault::usage(anyhow::anyhow!("{until} has not been yet: nothing is missing of it")));
+        }
         if until < from {
             return Err(Fault::usage(anyhow::anyhow!("{from} comes after {until}: no date is looked at")));
         }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::command::Words;
 use super::whole::Whole;
 use super::{Common, Fault};
+use crate::adapter::service;
 use crate::desk::ask::{self, Refusal, Wish};
 use crate::desk::letters::{self, Correcting, Discarding, Done, Replaying};
 use crate::domain::backfill::{Plan, Said, Status, Survey};
@@ -32,7 +33,14 @@ const LETTERS_AT_ONCE: usize = letters::CALL_MAX;
 /// Asks the service for something, if one is asked.
 async fn served<T: DeserializeOwned>(common: &Common, path: &[&str], body: &Value) -> Result<Option<T>, Fault> {
     match &common.served {
-        Some(service) => service.ask(path, body).await.map(Some).map_err(Fault::called),
+        Some(service) => match service.ask(path, body).await {
+            Err(error @ (service::Error::Unreachable { .. } | service::Error::Slow { .. })) => {
+                let words =
+                    "it is not known whether this was carried out; `tipoff timeline` and `tipoff dlq show` tell";
+                Err(Fault::unusable(anyhow::Error::from(error).context(words)))
+            }
+            asked => asked.map(Some).map_err(Fault::called),
+        },
         None => Ok(None),
     }
 }
@@ -158,13 +166,21 @@ pub async fn plan(
 
 /// A plan is started, or ended.
 pub async fn turn(common: &Common, whole: &Whole, plan: &PlanId, status: Status, said: Said) -> Result<Turned, Fault> {
+    let known = async || {
+        let plans = whole.engine.store.plans(&whole.pipeline).await.map_err(Fault::unusable)?;
+        Ok::<_, Fault>(plans.into_iter().map(|(plan, _)| plan).find(|known| known.id == *plan))
+    };
+    // A call that is made again is answered as the first was; somebody who types it again is told.
+    if common.served.is_some()
+        && let Some(is) = known().await?.map(|plan| plan.status).filter(|is| *is == status)
+    {
+        return Ok(Turned::Not(is));
+    }
     let verb = if status == Status::Running { "run" } else { "cancel" };
     let path = ["pipelines", whole.pipeline.as_str(), "plans", plan.as_str(), verb];
     let body = json!({ "actor": said.actor, "reason": said.text });
     if served::<Value>(common, &path, &body).await?.is_some() {
-        let plans = whole.engine.store.plans(&whole.pipeline).await.map_err(Fault::unusable)?;
-        let turned = plans.into_iter().find(|(known, _)| known.id == *plan);
-        return Ok(turned.map_or(Turned::Unknown, |(plan, _)| Turned::Done(Box::new(plan))));
+        return Ok(known().await?.map_or(Turned::Unknown, |plan| Turned::Done(Box::new(plan))));
     }
     whole.engine.turn_plan(&whole.pipeline, plan, status, said).await.map_err(Fault::unusable)
 }
@@ -236,8 +252,19 @@ async fn in_calls(
     while !waiting.is_empty() {
         tell(progress);
         let some: Vec<String> = waiting.iter().take(LETTERS_AT_ONCE).cloned().collect();
-        let done: Option<Done> = served(common, path, &body(some)).await?;
-        let Some(done) = done.filter(|done| !done.letters.is_empty()) else { break };
+        let left = waiting.len();
+        let cut_short = |fault: Fault| Fault {
+            code: fault.code,
+            error: fault
+                .error
+                .context(format!("{left} of {} are left; the same command goes on with them", progress.of)),
+        };
+        let done: Option<Done> = served(common, path, &body(some)).await.map_err(cut_short)?;
+        let Some(done) = done.filter(|done| !done.letters.is_empty()) else {
+            return Err(cut_short(Fault::unusable(anyhow::anyhow!(
+                "the service says nothing of what it was asked about"
+            ))));
+        };
         waiting.retain(|id| !done.letters.iter().any(|outcome| outcome.id.as_str() == id));
         progress.done += done.letters.len();
         progress.replayed += done.letters.iter().filter(|outcome| outcome.verdict == Verdict::Replayed).count();

@@ -310,7 +310,7 @@ fn print(board: &Board, all: bool, paint: Paint) {
     }
     say!("{} {what}, of {} causes", board.count, board.groups.len() + board.groups_left_out);
     for group in &board.groups {
-        let standing = format!("{} wanted, {} not", group.wanted, group.unneeded);
+        let standing = format!("{} wanted, {} not, {} unclear", group.wanted, group.unneeded, group.unclear);
         let newest = shown(group.newest);
         say!("{:>7}  {}  {}", group.count, paint.strong(&group.cause), harmless(&group.words));
         say!("         {}", paint.dim(&format!("{standing}; the last at {newest}")));
@@ -540,7 +540,7 @@ impl Bar {
         if self.is_terminal {
             eprint!("\r{words}\u{1b}[K");
             let _ = std::io::stderr().flush();
-        } else if of > SHOWN_MAX && self.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+        } else if of > SHOWN_MAX && (done == of || self.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY)) {
             eprintln!("{words}");
             self.told = Some(Instant::now());
         }

@@ -98,8 +98,8 @@ struct Common {
     #[arg(long, global = true, env = "TIPOFF_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
     /// Ask the running service at this address over its API, instead of opening its store
-    #[arg(long, global = true, env = "TIPOFF_SERVER", value_name = "URL", value_parser = address)]
-    server: Option<Url>,
+    #[arg(long, global = true, env = "TIPOFF_SERVER", value_name = "URL")]
+    server: Option<String>,
     /// Open the store, though TIPOFF_SERVER names a service
     #[arg(long, global = true)]
     offline: bool,
@@ -125,11 +125,15 @@ struct Common {
 struct Typed {
     server: bool,
     pipeline: bool,
+    /// Which store, or where.
+    store: bool,
 }
 
 impl Typed {
     fn of(matches: &ArgMatches) -> Self {
-        Self { server: is_typed(matches, "server"), pipeline: is_typed(matches, "pipeline") }
+        let typed = |name: &str| is_typed(matches, name);
+        let store = (typed("data") || typed("backend") || typed("project")) && typed("server");
+        Self { server: typed("server"), pipeline: typed("pipeline"), store }
     }
 }
 
@@ -273,7 +277,7 @@ enum Command {
 enum Reach {
     /// A store, or a running service over its API.
     Either,
-    /// A running service, to which it sends messages.
+    /// A running service, to which it sends messages; or nothing but a file.
     Sends,
     /// What is on this machine, or in a project of Google's.
     Here,
@@ -284,6 +288,7 @@ impl Command {
         match self {
             Self::Run(_) => Reach::Sends,
             Self::Alerts(alerts) if alerts.is_here() => Reach::Here,
+            Self::Replay(replay) if replay.is_of_a_file() => Reach::Sends,
             Self::Serve(_)
             | Self::Demo(_)
             | Self::Simulate(_)
@@ -526,7 +531,7 @@ impl Common {
         if let Some(data) = &self.data {
             configuration.data.clone_from(data);
         }
-        if let Some(file) = &self.token_file {
+        if let Some(file) = self.token_file.as_ref().filter(|file| !file.as_os_str().is_empty()) {
             configuration.token_file = Some(file.clone());
             configuration.token = None;
         }
@@ -542,6 +547,13 @@ impl Common {
         self.served.as_ref().map_or(Clock::System, |service| service.clock.clone())
     }
 
+    /// The service that is to be asked; none where its store is opened. A variable that is set to nothing says nothing.
+    fn server(&self) -> Result<Option<Url>, Fault> {
+        let named = self.server.as_deref().filter(|named| !self.offline && !named.is_empty());
+        let whose = if self.typed.server { "--server" } else { "TIPOFF_SERVER" };
+        named.map(address).transpose().map_err(|why| Fault::usage(anyhow::anyhow!("{whose}: {why}")))
+    }
+
     /// Connects to the service that is to be asked, where one is.
     async fn connect(&mut self, command: &Command) -> Result<(), Fault> {
         if self.offline && self.typed.server {
@@ -549,7 +561,8 @@ impl Common {
                 "--server asks a service, --offline opens its store: say one of them"
             )));
         }
-        let Some(url) = self.server.as_ref().filter(|_| !self.offline) else { return Ok(()) };
+        let Some(url) = self.server()? else { return Ok(()) };
+        let url = &url;
         match command.reach() {
             Reach::Either => {}
             // It sends to the service, and reads nothing of it.
@@ -558,7 +571,16 @@ impl Common {
                 let why = "--server: this command works on this machine alone, and asks no service";
                 return Err(Fault::usage(anyhow::anyhow!(why)));
             }
-            Reach::Here => return Ok(()),
+            Reach::Here => {
+                if !matches!(command, Command::Check | Command::Serve(_) | Command::Demo(_) | Command::Simulate(_)) {
+                    eprintln!("tipoff: TIPOFF_SERVER is not asked by this command, which looks at this machine");
+                }
+                return Ok(());
+            }
+        }
+        if self.typed.store {
+            let why = "--server asks a service, which has its own store: leave out --data, --backend and --project";
+            return Err(Fault::usage(anyhow::anyhow!(why)));
         }
         let token = serve::token(&self.configuration()?)?;
         let service = Service::connect(url, token, &Clock::System).await.map_err(Fault::unusable)?;

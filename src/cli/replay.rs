@@ -202,15 +202,18 @@ impl Replay {
         verify(&subject, common)
     }
 
-    /// A capsule where there is a file of that name, else dates of the store.
-    async fn subject(&self, common: &Common) -> Result<Subject, Fault> {
-        let path = Path::new(&self.what);
-        if path.is_file()
+    /// Whether it is about a capsule, and no date.
+    pub fn is_of_a_file(&self) -> bool {
+        Path::new(&self.what).is_file()
             || self.what.contains(['/', '\\'])
             || self.what.ends_with(".json")
             || self.what.ends_with(".gz")
-        {
-            return self.capsule(path, common);
+    }
+
+    /// A capsule where there is a file of that name, else dates of the store.
+    async fn subject(&self, common: &Common) -> Result<Subject, Fault> {
+        if self.is_of_a_file() {
+            return self.capsule(Path::new(&self.what), common);
         }
         let desk = Desk::open(common).await?;
         let (from, until) = match self.what.split_once("..") {

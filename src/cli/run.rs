@@ -200,7 +200,7 @@ async fn road(common: &Common, configuration: &Configuration) -> Result<Road, Fa
         Backend::Embedded => {
             let token = serve::token(configuration)?;
             let listens = || format!("http://{}", configuration.listen).parse();
-            let url = common.server.clone().map_or_else(listens, Ok).map_err(Fault::unusable)?;
+            let url = common.server()?.map_or_else(listens, Ok).map_err(Fault::unusable)?;
             Ok(Road::Http { client: call::client().map_err(Fault::unusable)?, url, token })
         }
         Backend::Google => {
@@ -221,15 +221,19 @@ impl Desk {
     async fn publish(&self, topic: &str, body: &Value) -> Result<(), String> {
         match &self.road {
             Road::Http { client, url, token } => {
-                let url =
-                    url.join(&format!("v1/projects/tipoff/topics/{topic}:publish")).map_err(|why| why.to_string())?;
+                let url = call::at_path(url, &format!("v1/projects/tipoff/topics/{topic}:publish"));
                 let message = json!({ "messages": [{ "data": STANDARD.encode(body.to_string()) }] });
                 let mut request = client.post(url).json(&message).timeout(CALL_MAX);
                 if let Some(token) = token {
                     request = request.bearer_auth(token);
                 }
                 let answer = request.send().await.map_err(|error| call::chain(&error.without_url()))?;
-                call::understood(answer).await.map_err(|error| error.to_string())
+                if !answer.status().is_success() {
+                    return call::understood(answer).await.map_err(|error| error.to_string());
+                }
+                // Others say 200 as well.
+                let words = call::first_words(answer).await;
+                if words.contains("messageIds") { Ok(()) } else { Err(format!("this is no tipoff: {words}")) }
             }
             Road::PubSub(publisher) => {
                 let sent = publisher.publish(topic, body.to_string().into_bytes(), &BTreeMap::new()).await;

@@ -207,7 +207,7 @@ impl Stage {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refusal {
     /// It has been replayed often enough.
-    #[error("it was replayed {REPLAYS_MAX} times and came to nothing; mend its reader, or discard it")]
+    #[error("it was replayed {REPLAYS_MAX} times, which is all that may be; mend its reader, or discard it")]
     TooOften,
     /// A replay of it is under way.
     #[error("a replay of it by {0} is under way")]

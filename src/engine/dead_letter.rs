@@ -121,6 +121,8 @@ pub struct Group {
     pub wanted: usize,
     /// How many are not.
     pub unneeded: usize,
+    /// How many of which that cannot be told.
+    pub unclear: usize,
     /// When the first was given up on.
     pub oldest: Timestamp,
     /// And the last.

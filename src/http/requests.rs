@@ -36,8 +36,8 @@ use crate::wire::letter;
 pub const BODY_MAX: usize = 64 * 1024;
 /// The largest body of one that says what a letter is to say: every byte may be escaped.
 pub const LETTER_MAX: usize = BODY_MAX + 6 * letter::BODY_MAX;
-/// Dates that one call plans for at most.
-const PLAN_DAYS_MAX: i32 = 400;
+/// Dates that one call plans for at most: a dozen seasons.
+const PLAN_DAYS_MAX: i32 = 4_400;
 /// A client that takes longer than this to send its body is cut off.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// Characters of an idempotency key.
@@ -329,6 +329,10 @@ pub async fn plan(State(app): State<App>, named: Named<String>, incoming: Incomi
     once::<PlanBody>(&app, incoming, async |call| {
         let PlanBody { from, until, nodes, cascade, actor } = call.body;
         let days = from.until(until).map_or(-1, |span| span.get_days());
+        if until > graph.date_at(call.at) {
+            let why = format!("{until} has not been yet: nothing is missing of it");
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", why));
+        }
         if !(0..PLAN_DAYS_MAX).contains(&days) {
             let why = format!("{from} to {until} are not 1 to {PLAN_DAYS_MAX} dates");
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", why));
@@ -338,7 +342,11 @@ pub async fn plan(State(app): State<App>, named: Named<String>, incoming: Incomi
         let survey = app.engine.survey(&pipeline, graph, (from, until), only, &|_, _| {}).await?;
         let (actor, text) = ask::words(&actor, &format!("planned what is missing from {from} to {until}"))?;
         let said = Said { at: call.at, actor, text };
-        Ok(json!(app.engine.plan_backfill(&pipeline, graph, &survey, cascade, said).await?))
+        let plan = app.engine.plan_backfill(&pipeline, graph, &survey, cascade, said).await?;
+        let mut answer = json!(plan);
+        // A plan of nothing is told, and not kept.
+        answer["kept"] = json!(!plan.items.is_empty());
+        Ok(answer)
     })
     .await
 }

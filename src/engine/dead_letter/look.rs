@@ -160,12 +160,14 @@ impl Engine {
                 count: 0,
                 wanted: 0,
                 unneeded: 0,
+                unclear: 0,
                 oldest: at,
                 newest: at,
             });
             group.count += 1;
             group.wanted += usize::from(matches!(seen.standing, Standing::Wanted(_)));
             group.unneeded += usize::from(matches!(seen.standing, Standing::Unneeded(_)));
+            group.unclear += usize::from(matches!(seen.standing, Standing::Unclear(_)));
             group.oldest = group.oldest.min(at);
             group.newest = group.newest.max(at);
             if is_shown && letters.len() < limit {

@@ -1,5 +1,7 @@
 //! What could not be used or delivered, and what became of it: dead letters, parked inputs, and what was decided and cannot be delivered as it is.
 
+use std::collections::BTreeMap;
+
 use axum::extract::{Path, State};
 use axum::http::Uri;
 use maud::{Markup, html};
@@ -7,11 +9,9 @@ use maud::{Markup, html};
 use super::parts::{ago, moment, path, text};
 use super::{Frame, Named, Refresh, Shown, Tab};
 use crate::domain::dead_letter::{Kind, Stage};
-use crate::domain::effect::Effect;
 use crate::engine::dead_letter::{Board, Seen, Selection};
 use crate::http::App;
 use crate::http::problem::Problem;
-use crate::port::{OutboxEntry, Parked};
 
 /// Letters shown of each kind.
 const SHOWN_MAX: usize = 100;
@@ -26,9 +26,17 @@ const HEAD_MAX: usize = 1_024;
 pub async fn page(State(app): State<App>, named: Named<String>, uri: Uri) -> Shown {
     let Path(name) = named.map_err(Problem::from)?;
     let frame = Frame::open(&app, &name).await?;
-    let parked = app.engine.store.parked(SHOWN_MAX).await?;
-    let undeliverable = app.engine.store.undeliverable(SHOWN_MAX).await?;
-    let board = app.engine.dead_letters(&of_broker(), (None, SHOWN_MAX), 0).await?;
+    let of = async |kind: Kind| {
+        let selection = Selection { kind: Some(kind), ..Selection::default() };
+        app.engine.dead_letters(&selection, (None, SHOWN_MAX), 0).await
+    };
+    let (dead, parked, undeliverable) =
+        (of(Kind::Dead).await?, of(Kind::Parked).await?, of(Kind::Undeliverable).await?);
+    let mut heads = BTreeMap::new();
+    for seen in &parked.letters {
+        let said = app.engine.store.letter_content(&seen.letter.id, seen.letter.latest()).await?;
+        heads.insert(seen.letter.id.clone(), said.unwrap_or_default().0);
+    }
     let causes = app.engine.dead_letters(&Selection::default(), (None, 1), GROUPS_MAX).await?;
     let settled =
         app.engine.dead_letters(&Selection { all: true, ..Selection::default() }, (None, SHOWN_MAX), 0).await?;
@@ -38,14 +46,14 @@ pub async fn page(State(app): State<App>, named: Named<String>, uri: Uri) -> Sho
         h1 { "Letters" }
         p class="dim" { "Looking changes nothing, and acknowledges nothing." }
         @if !causes.groups.is_empty() { (by_cause(&frame, &causes)) }
-        (section("dead", "Dead letters: messages the broker gave up on", board.letters.len(), &html! {
-            @for seen in &board.letters { (of_broker_card(&frame, seen)) }
+        (section("dead", "Dead letters: messages the broker gave up on", dead.letters.len(), &html! {
+            @for seen in &dead.letters { (card(&frame, seen, None)) }
         }))
-        (section("parked", "Parked: inputs that can never be applied as they are", parked.len(), &html! {
-            @for input in &parked { (of_input(&frame, input)) }
+        (section("parked", "Parked: inputs that can never be applied as they are", parked.letters.len(), &html! {
+            @for seen in &parked.letters { (card(&frame, seen, heads.get(&seen.letter.id).map(Vec::as_slice))) }
         }))
-        (section("undeliverable", "Undeliverable: decided, and cannot be delivered as it is", undeliverable.len(), &html! {
-            @for (entry, reason) in &undeliverable { (of_entry(&frame, entry, reason)) }
+        (section("undeliverable", "Undeliverable: decided, and cannot be delivered as it is", undeliverable.letters.len(), &html! {
+            @for seen in &undeliverable.letters { (card(&frame, seen, None)) }
         }))
     };
     let body = html! {
@@ -85,7 +93,7 @@ fn by_cause(frame: &Frame<'_>, board: &Board) -> Markup {
                     li class=(if group.wanted > 0 { "card critical" } else { "card warning" }) {
                         p { strong { (group.count) } " × " (text(&group.words, 400)) }
                         p class="dim" {
-                            (group.wanted) " wanted, " (group.unneeded) " not wanted any more · the oldest "
+                            (group.wanted) " wanted, " (group.unneeded) " not wanted any more, " (group.unclear) " unclear · the oldest "
                             (moment(&frame.graph.zone, group.oldest, frame.now)) " (" (ago(group.oldest, frame.now)) ")"
                         }
                         (actions(frame, "cause", &group.cause))
@@ -119,12 +127,8 @@ fn settled_line(frame: &Frame<'_>, seen: &Seen) -> Markup {
     }
 }
 
-/// What the broker gave up on, and nobody has settled.
-fn of_broker() -> Selection {
-    Selection { kind: Some(Kind::Dead), ..Selection::default() }
-}
-
-fn of_broker_card(frame: &Frame<'_>, seen: &Seen) -> Markup {
+/// A letter, and the beginning of what it says.
+fn card(frame: &Frame<'_>, seen: &Seen, said: Option<&[u8]>) -> Markup {
     let letter = &seen.letter;
     let standing = if seen.standing.as_str() == "wanted" { "critical" } else { "warning" };
     html! {
@@ -140,44 +144,16 @@ fn of_broker_card(frame: &Frame<'_>, seen: &Seen) -> Markup {
                 @if !letter.replays.is_empty() { " · replayed " (letter.replays.len()) " times" }
                 @if let Some(words) = &seen.came_of_it { " · " (text(words, 200)) }
             }
-            p class="dim" { "look: " code { "tipoff dlq show " (text(letter.id.as_str(), 100)) } }
-            (actions(frame, "id", letter.id.as_str()))
-        }
-    }
-}
-
-fn of_input(frame: &Frame<'_>, input: &Parked) -> Markup {
-    let head = String::from_utf8_lossy(&input.head);
-    html! {
-        li class="card warning" {
-            p {
-                span class="sev" { (text(&input.slug, 60)) } " " (text(&input.reason, 600)) " "
-                span class="dim" { (moment(&frame.graph.zone, input.at, frame.now)) " (" (ago(input.at, frame.now)) ")" }
-            }
-            p class="dim" {
-                "from " code { (text(&input.topic, 200)) } " · message " code { (text(&input.message_id, 100)) }
-                " · " (input.size) " bytes" @if input.count > 1 { " · seen " (input.count) " times" }
-            }
-            details { summary { "Its beginning" } pre tabindex="0" { (text(&head, HEAD_MAX)) } }
-        }
-    }
-}
-
-fn of_entry(frame: &Frame<'_>, entry: &OutboxEntry, reason: &str) -> Markup {
-    html! {
-        li class="card critical" {
-            p {
-                span class="sev" { "undeliverable" } " " (text(reason, 600)) " "
-                span class="dim" { "decided " (ago(entry.decided_at, frame.now)) ", tried " (entry.tries) " times" }
-            }
-            p class="dim" {
-                code { (text(&entry.id, 200)) }
-                @if let Effect::Dispatch(sent) | Effect::Close(sent) = &entry.effect {
-                    @if entry.key.pipeline == frame.pipeline {
-                        " · " a href=(frame.node(entry.key.date, &sent.node)) { (text(sent.node.as_str(), 80)) " " (entry.key.date) }
-                    }
+            @if let (Some(date), Some(node)) = (letter.about.date, &letter.about.node) {
+                @if letter.about.pipeline.as_ref() == Some(&frame.pipeline) {
+                    p { "about " a href=(frame.node(date, node)) { (text(node.as_str(), 80)) " " (date) } }
                 }
             }
+            @if let Some(said) = said {
+                details { summary { "Its beginning" } pre tabindex="0" { (text(&String::from_utf8_lossy(said), HEAD_MAX)) } }
+            }
+            p class="dim" { "look: " code { "tipoff dlq show " (text(letter.id.as_str(), 100)) } }
+            (actions(frame, "id", letter.id.as_str()))
         }
     }
 }

@@ -28,9 +28,11 @@ use super::routes::{Needs, Routes};
 use super::{App, Mode};
 use crate::configuration::Role;
 use crate::desk::day::{self, Day, Health};
+use crate::domain::dead_letter::Kind;
 use crate::domain::graph::Graph;
 use crate::domain::id::{PartitionKey, PipelineId};
 use crate::domain::stop::Stop;
+use crate::port::Letters;
 use parts::{path, text};
 
 const CSS: &str = include_str!("assets/tipoff.css");
@@ -42,7 +44,7 @@ const IDIOMORPH: &str = include_str!("assets/idiomorph-0.8.0.min.js");
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// What is counted of letters and parked inputs; more is told as more.
+/// Letters that are counted; more is told as more.
 const COUNTED_MAX: usize = 100;
 
 /// Every page, and what they are made with.
@@ -54,6 +56,7 @@ pub fn routes() -> Routes {
         .post("/ui/{pipeline}/{date}/ask", ask::carry_out);
     Routes::of(Needs::Role(Role::Viewer))
         .get("/", front)
+        .get("/ui", front)
         .get("/ui/assets/{name}", asset)
         .get("/ui/{pipeline}", today::now)
         .get("/ui/{pipeline}/calendar", calendar::page)
@@ -211,13 +214,14 @@ impl<'a> Frame<'a> {
         let runs: Vec<_> = live.iter().flat_map(|day| day::runs(graph, day)).collect();
         let count = |health: Health| runs.iter().filter(|run| run.health == health).count();
         let given_up = live.iter().flat_map(|day| &day.view.nodes).filter(|node| day::is_dead(node)).count();
-        let store = &app.engine.store;
+        let waiting = app.engine.store.letters(Letters::Open, None, COUNTED_MAX).await?;
+        let of = |parked: bool| waiting.iter().filter(|(letter, _)| (letter.kind == Kind::Parked) == parked).count();
         let strip = Strip {
             running: runs.len(),
             stale: count(Health::Stale),
             dead: count(Health::Dead) + given_up,
-            parked: store.parked(COUNTED_MAX).await?.len(),
-            undelivered: store.undeliverable(COUNTED_MAX).await?.len(),
+            parked: of(true),
+            undelivered: of(false),
             breakers: app.engine.resting().len(),
             alerts: app.engine.bus.alerts().await?.len(),
             stopped: app.engine.stopped(&pipeline).await?,
