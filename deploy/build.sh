@@ -13,6 +13,8 @@ export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 # With a target named, these reach the program and not what builds it: a procedural macro cannot be static.
 export RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$PWD=/tipoff --remap-path-prefix=$cargo_home=/cargo"
 export CFLAGS="-ffile-prefix-map=$PWD=/tipoff -ffile-prefix-map=$cargo_home=/cargo"
+# What tipoff_build_info says it was built from.
+export TIPOFF_SOURCE=${TIPOFF_SOURCE:-$(git rev-parse HEAD)}
 export CARGO_INCREMENTAL=0 TZ=UTC LC_ALL=C
 cargo build --release --locked --bin tipoff --target "$target"
 mkdir -p "$out"

@@ -56,6 +56,8 @@ pub struct Configuration {
     pub services: BTreeMap<String, Service>,
     /// Who is told of alerts, and how.
     pub alerts: Alerts,
+    /// What an OpenTelemetry collector is told.
+    pub telemetry: Telemetry,
 }
 
 impl Default for Configuration {
@@ -73,6 +75,7 @@ impl Default for Configuration {
             google: Google::default(),
             services: BTreeMap::new(),
             alerts: Alerts::default(),
+            telemetry: Telemetry::default(),
         }
     }
 }
@@ -211,6 +214,35 @@ impl Default for Google {
             location: None,
             push_identity: None,
             bigquery: true,
+        }
+    }
+}
+
+/// What an OpenTelemetry collector is told, by OTLP: protobuf over HTTP. The variables `OTEL_EXPORTER_OTLP_ENDPOINT` and its
+/// kin, `OTEL_SERVICE_NAME` and `OTEL_SDK_DISABLED` win over it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// Where the collector is, as `http://127.0.0.1:4318`; nothing leaves where that is not said.
+    pub endpoint: Option<String>,
+    /// Whether spans leave.
+    pub traces: bool,
+    /// Whether metrics leave. They can be read at `/metrics` in any case.
+    pub metrics: bool,
+    /// How often metrics leave.
+    pub metrics_every: String,
+    /// As which service.
+    pub service: String,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            traces: true,
+            metrics: true,
+            metrics_every: "60s".to_owned(),
+            service: "tipoff".to_owned(),
         }
     }
 }
@@ -444,12 +476,13 @@ impl Configuration {
         for service in shown.services.values_mut() {
             service.url = shown_url(&service.url);
         }
+        shown.telemetry.endpoint = shown.telemetry.endpoint.as_deref().map(shown_url);
         serde_json::to_value(shown).unwrap_or_default()
     }
 }
 
 /// A URL without what may be secret in it. It need not be a sound one: a mistake is no reason to show a password.
-fn shown_url(url: &str) -> String {
+pub fn shown_url(url: &str) -> String {
     let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + 3));
     let (who, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, rest)| ("(hidden)@", rest));
     let (place, query) = rest.split_once(['?', '#']).map_or((rest, ""), |(place, _)| (place, "?(hidden)"));

@@ -20,5 +20,6 @@ pub mod pipeline;
 pub mod port;
 pub mod replay;
 pub mod scenario;
+pub mod telemetry;
 pub mod topology;
 pub mod wire;

@@ -35,6 +35,7 @@ mod serve;
 mod show;
 mod simulate;
 mod tables;
+mod telemetry;
 mod token;
 mod topics;
 mod whole;
@@ -53,6 +54,7 @@ use crate::clock::Clock;
 use crate::configuration::{self, Backend, Configuration};
 use crate::domain::words;
 use crate::pipeline::{self, Declarations};
+use crate::telemetry::log;
 use crate::wire::kept;
 
 /// The orchestrator that a daily data pipeline runs on.
@@ -371,8 +373,12 @@ pub fn main() -> ExitCode {
         (None, Command::Demo(_) | Command::Simulate(_) | Command::Replay(_)) => "off".to_owned(),
         (None, _) => "error".to_owned(),
     };
-    let machine = matches!(&command, Command::Serve(serve) if serve.log_json);
-    if let Err(error) = start_log(&level, machine) {
+    let form = match &command {
+        Command::Serve(serve) => serve.log_form(),
+        _ => log::Form::Text,
+    };
+    let project = common.project.clone().filter(|project| !project.is_empty());
+    if let Err(error) = log::start(&level, form, paint::wanted(&std::io::stderr()), project) {
         eprintln!("tipoff: --log {}: {}", words::harmless(&level), words::harmless(&error.to_string()));
         return ExitCode::from(2);
     }
@@ -479,19 +485,6 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Token => token::make(common),
         Command::Completions { .. } | Command::Man { .. } => Ok(Verdict::Holds),
     }
-}
-
-fn start_log(filter: &str, machine: bool) -> Result<(), tracing_subscriber::filter::ParseError> {
-    use tracing_subscriber::{EnvFilter, fmt};
-    let filter = EnvFilter::try_new(filter)?;
-    let log = fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second subscriber cannot be set; the first one then stays.
-    let _ = if machine {
-        log.json().try_init()
-    } else {
-        log.with_target(false).with_ansi(paint::wanted(&std::io::stderr())).try_init()
-    };
-    Ok(())
 }
 
 /// A declaration file's name and text.

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::effective::Effective;
 use super::say::say;
-use super::{Common, Door, Fault, Verdict, backend, topics};
+use super::{Common, Door, Fault, Verdict, backend, telemetry, topics};
 use crate::adapter::channel;
 use crate::adapter::embedded::{Durability, Embedded, EmbeddedBus, PushTargets, Pusher};
 use crate::adapter::firestore::heartbeats::Heartbeats;
@@ -27,6 +27,7 @@ use crate::http::caller::Callers;
 use crate::http::{self, App, Local, Mode, ROOM_KB, Screen, guard::Guard};
 use crate::pipeline::Declarations;
 use crate::port::Recipient;
+use crate::telemetry::log;
 use crate::topology::Topology;
 use crate::wire::kept::Text;
 
@@ -55,9 +56,12 @@ pub struct Serve {
     /// How long settled messages, sent dispatches and the journal are kept [default: 30d]
     #[arg(long, value_name = "DURATION")]
     keep: Option<String>,
-    /// Log one JSON object a line
-    #[arg(long)]
-    pub log_json: bool,
+    /// What a line of the log looks like [default: gcp on Cloud Run and on Kubernetes, else text]
+    #[arg(long, env = "TIPOFF_LOG_FORMAT", value_enum, value_name = "FORMAT")]
+    log_format: Option<log::Form>,
+    /// The same as --log-format json
+    #[arg(long, conflicts_with = "log_format")]
+    log_json: bool,
 }
 
 fn target(text: &str) -> Result<(String, reqwest::Url), String> {
@@ -70,6 +74,13 @@ fn target(text: &str) -> Result<(String, reqwest::Url), String> {
 }
 
 impl Serve {
+    /// What a line of the log looks like.
+    pub fn log_form(&self) -> log::Form {
+        let in_cloud = ["K_SERVICE", "KUBERNETES_SERVICE_HOST"].iter().any(|name| std::env::var_os(name).is_some());
+        let usual = if in_cloud { log::Form::Gcp } else { log::Form::Text };
+        if self.log_json { log::Form::Json } else { self.log_format.unwrap_or(usual) }
+    }
+
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
         let configuration = self.configuration(common)?;
         let callers = Callers::of(&configuration).map_err(Fault::usage)?;
@@ -130,7 +141,8 @@ impl Serve {
             Clock::System,
             settings,
         );
-        let engine = Arc::new(engine.telling(notifier(configuration)?));
+        let telemetry = telemetry::start(configuration, &effective)?;
+        let engine = Arc::new(engine.telling(notifier(configuration)?).watched(telemetry.clone()));
         let (stop, stopping) = watch::channel(false);
         let running = run::run(&engine, &stopping);
         let targets: PushTargets = self.targets.iter().cloned().collect();
@@ -159,6 +171,7 @@ impl Serve {
         running.ended().await;
         closed(server).await;
         let _ = tokio::join!(push, prune, collect);
+        telemetry.end().await;
         Ok(Verdict::Holds)
     }
 
@@ -179,11 +192,16 @@ impl Serve {
         let google = backend::google(configuration, &declarations, services).await?;
         topics::tell_what_is_missing(configuration, &declarations).await;
         // A look is a read that is paid for.
-        let settings = Settings { relay_every: SignedDuration::from_secs(2), ..settings(configuration, "15s")? };
+        let settings = Settings {
+            relay_every: SignedDuration::from_secs(2),
+            measure_every: SignedDuration::from_mins(1),
+            ..settings(configuration, "15s")?
+        };
         let store = google.firestore.clone();
         let engine =
             Engine::new(declarations, store, google.bus.clone(), google.warehouse.clone(), Clock::System, settings);
-        let engine = Arc::new(engine.telling(notifier(configuration)?));
+        let telemetry = telemetry::start(configuration, &effective)?;
+        let engine = Arc::new(engine.telling(notifier(configuration)?).watched(telemetry.clone()));
         let (stop, stopping) = watch::channel(false);
         let running = run::run(&engine, &stopping);
         let (inbox, topology) = (running.inbox.clone(), &engine.declarations.topology);
@@ -217,6 +235,7 @@ impl Serve {
         stop.send_replace(true);
         tokio::join!(running.ended(), subscribers.ended(), heartbeats.join_all());
         closed(server).await;
+        telemetry.end().await;
         Ok(Verdict::Holds)
     }
 }

@@ -11,6 +11,7 @@ use super::coverage::PerMille;
 use super::event::Upstream;
 use super::evidence::{Extant, Version};
 use super::id::{AlertKey, Attempt, CheckId, CycleId, DispatchId, NodeId, PartitionKey, RunId, UnitId};
+use super::trace::TraceContext;
 
 /// One thing to deliver.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -97,6 +98,12 @@ pub struct Manifest {
     /// The parts it is about, games or teams; the whole date where none is named.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub units: BTreeSet<UnitId>,
+    /// The span of the newest input's message, which this follows from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceContext>,
+    /// Those of the other inputs' messages, from the newest on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<TraceContext>,
 }
 
 /// One dependency as it stood when the dispatch was decided.

@@ -11,6 +11,7 @@ use super::coverage::Coverage;
 use super::evidence::{Extant, Extent, Version};
 use super::forecast::Shortfall;
 use super::id::{Attempt, CheckId, DispatchId, NodeId, PlanId, RequestId, RunId, UnitId};
+use super::trace::TraceContext;
 
 /// One fact about one partition.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -84,6 +85,9 @@ pub struct Completed {
     /// The part of the output it is about, in the producer's words, where it is about one: a game, a team.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<UnitId>,
+    /// The span in which it was received, where its message brought a trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceContext>,
 }
 
 /// The ways an execution ends.

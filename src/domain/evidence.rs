@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::coverage::{Coverage, PerMille};
 use super::id::{RunId, UnitId};
+use super::trace::TraceContext;
 
 /// Parts remembered of one output. A date has some fifteen games and thirty teams.
 const PARTS_MAX: usize = 64;
@@ -49,6 +50,9 @@ pub struct Claim {
     pub extent: Extent,
     /// The producer's correlation id, passed on to what this completion causes.
     pub correlation: Option<Arc<str>>,
+    /// The span in which it was received, where its message brought a trace: what it causes belongs to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceContext>,
 }
 
 /// How much a claim claims.
@@ -152,7 +156,9 @@ impl Evidence {
         if let Some(held) = &mut self.claim
             && (&held.run, held.extent) == (&claim.run, claim.extent)
         {
-            held.published = held.published.min(claim.published);
+            if (claim.published, claim.trace) < (held.published, held.trace) {
+                (held.published, held.trace) = (claim.published, claim.trace);
+            }
             return false;
         }
         let newer = self.claim.as_ref().is_none_or(|held| {

@@ -28,6 +28,7 @@ pub mod silence;
 pub mod standstill;
 pub mod stop;
 pub mod time;
+pub mod trace;
 pub mod units;
 pub mod view;
 pub mod words;

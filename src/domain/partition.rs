@@ -272,6 +272,10 @@ pub enum State {
 }
 
 impl State {
+    /// Every word that [`State::name`] may give.
+    pub const NAMES: [&str; 8] =
+        ["waiting", "dispatched", "running", "succeeded", "failed", "exhausted", "skipped", "expired"];
+
     /// The word shown to people.
     pub fn name(&self) -> &'static str {
         match self {

@@ -583,6 +583,7 @@ impl Walk<'_> {
             missing: readiness.missing.clone(),
         });
         let fenced = facts.failure.as_ref().filter(|failure| failure.kind == FailureKind::Silent);
+        let (trace, links) = readiness.traces.parent_and_links();
         let manifest = Manifest {
             cycle: node.cycle.clone(),
             attempt: facts.attempt,
@@ -595,6 +596,8 @@ impl Walk<'_> {
             correlation: readiness.correlation.clone(),
             closes: None,
             units,
+            trace,
+            links,
         };
         // The deadline of the new state, for the walk has passed the place where it is looked at.
         let within = match node.liveness.heartbeats {

@@ -19,6 +19,7 @@ use super::graph::{DayTime, Dependency, Gate, Graph, Kind, Node, Offset, Refresh
 use super::id::{CheckId, NodeId};
 use super::partition::{Fingerprint, Hold, Partition, State};
 use super::time::{Now, after};
+use super::trace::Traces;
 use super::units;
 
 /// How a node stands as somebody's input.
@@ -42,6 +43,8 @@ pub struct Standing {
     pub join: Option<Join>,
     /// The correlation id of its newest completion.
     pub correlation: Option<Arc<str>>,
+    /// The messages that it stands on; for a gate, those of its members.
+    pub traces: Traces,
 }
 
 /// How a join stands.
@@ -307,6 +310,8 @@ pub struct Readiness {
     pub any_newer: bool,
     /// The correlation id of the newest input.
     pub correlation: Option<Arc<str>>,
+    /// The messages that the inputs stand on.
+    pub traces: Traces,
     versions: Vec<(NodeId, Option<Version>)>,
     /// Of inputs that are no reason for a new run by themselves.
     ignored: Vec<(NodeId, Option<Version>)>,
@@ -403,6 +408,7 @@ pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings
         if let Some(hold) = facts.and_then(|facts| facts.edge(need.node.as_str(), EdgeRule::Hold, now.at)) {
             found.blockers.push(held(Scope::Input(need.node.clone()), hold));
         }
+        found.traces.extend(&standing.traces);
         if standing.correlation.is_some() && standing.since > newest_correlated {
             newest_correlated = standing.since;
             found.correlation.clone_from(&standing.correlation);
@@ -541,6 +547,7 @@ fn look_up(graph: &Graph, partition: &Partition, need: &Dependency, standings: &
         unverified: None,
         join: None,
         correlation: None,
+        traces: Traces::default(),
     };
     let opens = graph.calendar.opens(partition.key.date);
     match need.offset {
@@ -622,6 +629,11 @@ pub fn stand(graph: &Graph, partition: &Partition, node: &Node, renewing: bool, 
         unverified: unverified(partition, node, now),
         join: None,
         correlation: facts.evidence.claim.as_ref().and_then(|claim| claim.correlation.clone()),
+        traces: facts
+            .evidence
+            .claim
+            .as_ref()
+            .map_or_else(Traces::default, |claim| Traces::of(Some(claim.published), claim.trace)),
     }
 }
 
@@ -645,6 +657,7 @@ pub fn join(
     let mut newest: Option<Timestamp> = None;
     let mut versions = Vec::new();
     let mut correlation = None;
+    let mut traces = Traces::default();
     for need in &node.needs {
         let (_, standing) = look_up(graph, partition, need, standings);
         begun |= standing.extant != Extant::Nothing || standing.waived.is_some();
@@ -663,6 +676,7 @@ pub fn join(
         if met {
             good += 1;
             versions.push((need.node.clone(), standing.version));
+            traces.extend(&standing.traces);
             if standing.since >= newest {
                 newest = standing.since;
                 correlation = standing.correlation;
@@ -720,6 +734,7 @@ pub fn join(
             last_tier_over,
         }),
         correlation,
+        traces,
     }
 }
 

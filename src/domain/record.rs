@@ -351,6 +351,7 @@ fn claim(completed: &Completed, extent: Extent) -> Claim {
         records: completed.records,
         extent,
         correlation: completed.correlation.clone(),
+        trace: completed.trace,
     }
 }
 
@@ -368,6 +369,7 @@ fn pulse(graph: &Graph, partition: &mut Partition, heartbeat: &Heartbeat, is_tas
                 correlation: None,
                 dispatch: None,
                 unit: None,
+                trace: None,
             },
         );
     }

@@ -46,10 +46,11 @@ pub fn subject(text: &str) -> Result<String, Error> {
     within("key or topic", text, SUBJECT_MAX)
 }
 
-/// The text without what a terminal, or a page, would obey: controls, and marks that turn the direction of what follows.
+/// The text without what a terminal, a page, or a parser of lines would obey: controls, marks that turn the direction of what
+/// follows, and what some take for the end of a line.
 #[must_use]
 pub fn harmless(text: &str) -> String {
-    let is_turn = |letter: char| matches!(letter, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_turn = |letter: char| matches!(letter, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let shown = |letter: char| {
         if letter.is_control() || is_turn(letter) { letter.escape_default().to_string() } else { letter.into() }
     };

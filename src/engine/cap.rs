@@ -5,6 +5,7 @@
 //! never uses up what a live date needs.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
@@ -16,9 +17,12 @@ use crate::port::{Store, StoreError};
 /// The span that is counted.
 const WINDOW: SignedDuration = SignedDuration::from_hours(1);
 
-/// What this process has taken and not used.
+/// What this process has taken and not used, and what it has used.
 #[derive(Debug, Default)]
-pub struct Cap(Mutex<BTreeMap<String, (Timestamp, u32)>>);
+pub struct Cap {
+    held: Mutex<BTreeMap<String, (Timestamp, u32)>>,
+    used: std::sync::Mutex<BTreeMap<PipelineId, (Timestamp, u32)>>,
+}
 
 impl Cap {
     /// Takes one dispatch of `pipeline`, of which `most` may leave an hour.
@@ -33,7 +37,7 @@ impl Cap {
         now: Timestamp,
     ) -> Result<Result<(), Timestamp>, StoreError> {
         let window = beginning(now);
-        let mut held = self.0.lock().await;
+        let mut held = self.held.lock().await;
         let names = names(pipeline, most, is_live);
         for (name, most) in &names {
             let left = held.entry(name.clone()).or_insert((window, 0));
@@ -52,9 +56,24 @@ impl Cap {
         Ok(Ok(()))
     }
 
+    /// A dispatch of `pipeline` has left.
+    pub fn sent(&self, pipeline: &PipelineId, now: Timestamp) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let window = beginning(now);
+        let count = used.entry(pipeline.clone()).or_insert((window, 0));
+        *count = if count.0 == window { (window, count.1 + 1) } else { (window, 1) };
+    }
+
+    /// Dispatches that this process has sent since the hour began, of each pipeline that has sent any.
+    pub fn used(&self, now: Timestamp) -> Vec<(String, u32)> {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = |(window, count): &(Timestamp, u32)| if *window == beginning(now) { *count } else { 0 };
+        used.iter().map(|(id, count)| (id.to_string(), since(count))).collect()
+    }
+
     /// Gives back what was taken and not sent: the next dispatch has it.
     pub async fn give_back(&self, pipeline: &PipelineId, is_live: bool, now: Timestamp) {
-        let mut held = self.0.lock().await;
+        let mut held = self.held.lock().await;
         for (name, _) in names(pipeline, 0, is_live) {
             if let Some((window, left)) = held.get_mut(&name)
                 && *window == beginning(now)

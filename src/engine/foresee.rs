@@ -172,5 +172,6 @@ fn succeeded(sent: &Dispatch, at: Timestamp) -> Event {
         correlation: None,
         dispatch: Some(sent.id.clone()),
         unit: None,
+        trace: None,
     })
 }

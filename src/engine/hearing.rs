@@ -63,6 +63,18 @@ impl Hearing {
         *since = at.max(*since);
     }
 
+    /// Messages received and not settled, and when the oldest of them was published.
+    pub fn unsettled(&self) -> (u32, Option<Timestamp>) {
+        let unsettled = self.unsettled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        (unsettled.values().sum(), unsettled.keys().next().copied())
+    }
+
+    /// Up to when the world has been heard, or since when it is listened to, where that tells nothing yet.
+    pub fn known_until(&self, now: Timestamp) -> Timestamp {
+        let since = *self.listening_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.until(now).max(since)
+    }
+
     /// Everything published before this instant has been settled.
     pub fn until(&self, now: Timestamp) -> Timestamp {
         let since = *self.listening_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -18,8 +18,10 @@ use crate::domain::id::{AlertKey, PartitionKey};
 use crate::domain::partition::Recorded;
 use crate::domain::time::after;
 use crate::port::{Parked, StoreError};
+use crate::telemetry::span::{Kind, Span};
 use crate::topology::Carries;
 use crate::wire::inbound::{Decoded, Delivery, Routes, decode, excerpt};
+use crate::wire::trace;
 
 /// Events that may wait in memory: enough for fourteen subscriptions of a few batches each. Beyond it messages are handed
 /// back.
@@ -59,6 +61,8 @@ pub struct Waiting<T> {
     pub events: Vec<Event>,
     /// The message.
     pub delivery: Delivery,
+    /// When it was taken in.
+    pub since: Timestamp,
     /// Whatever the caller needs to settle it.
     pub token: T,
 }
@@ -151,7 +155,7 @@ impl<T> Intake<T> {
                 engine.backlog.note(&delivery.topic, key.date, delivery.published, now);
                 let (at, waiting) = self.partitions.entry(key).or_insert_with(|| (due, Vec::new()));
                 *at = due.min(*at);
-                waiting.push(Waiting { events, delivery, token });
+                waiting.push(Waiting { events, delivery, since: now, token });
                 self.count += 1;
                 Offer::Taken
             }
@@ -272,7 +276,10 @@ impl Engine {
                 other => other,
             };
             self.hearing.settled(waiting.delivery.published);
-            self.count(&settlement);
+            self.count(&waiting.delivery.topic, &settlement);
+            if waiting.events.iter().any(|event| matches!(event, Event::Completed(_))) {
+                self.show_receipt(&waiting.delivery, Some(&batch.key), waiting.since, &settlement);
+            }
             settlements.push((waiting.token, settlement));
         }
         if let Err(error) = &stepped {
@@ -311,14 +318,49 @@ impl Engine {
         }
     }
 
-    /// Counts how a message was settled.
-    pub fn count(&self, settlement: &Settlement) {
-        let counter = match settlement {
-            Settlement::Ack => &self.counts.acked,
-            Settlement::Park { .. } => &self.counts.parked,
-            Settlement::Nack { .. } => &self.counts.nacked,
+    /// Counts how a message of `topic` was settled.
+    pub fn count(&self, topic: &str, settlement: &Settlement) {
+        let (counter, outcome) = match settlement {
+            Settlement::Ack => (&self.counts.acked, "acknowledged"),
+            Settlement::Park { .. } => (&self.counts.parked, "parked"),
+            Settlement::Nack { .. } => (&self.counts.nacked, "handed_back"),
         };
         counter.fetch_add(1, Ordering::Relaxed);
+        self.telemetry.metrics.messages.add(1, [self.label_of(topic), outcome]);
+    }
+
+    /// Shows in its trace that a message, about a date where that is known, was taken in at `since` and is settled.
+    pub fn show_receipt(
+        &self,
+        delivery: &Delivery,
+        key: Option<&PartitionKey>,
+        since: Timestamp,
+        settlement: &Settlement,
+    ) {
+        let context = trace::received(delivery, key);
+        self.telemetry.spans.record(context, || {
+            let attributes = [
+                ("messaging.system", "gcp_pubsub".to_owned()),
+                ("messaging.destination.name", excerpt(&delivery.topic)),
+                ("messaging.message.id", excerpt(&delivery.message_id)),
+            ];
+            let partition = key.map(|key| ("tipoff.partition", key.to_string()));
+            Span {
+                name: "receive",
+                kind: Kind::Received,
+                context,
+                parent: trace::sent_with(&delivery.attributes),
+                links: Vec::new(),
+                start: since,
+                end: self.clock.now(),
+                attributes: attributes.into_iter().chain(partition).collect(),
+                error: match settlement {
+                    Settlement::Ack => None,
+                    Settlement::Park { slug, .. } => Some(format!("parked: {slug}")),
+                    Settlement::Nack { .. } => Some("handed back".to_owned()),
+                },
+            }
+        });
     }
 }
 

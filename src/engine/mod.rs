@@ -15,13 +15,15 @@
 //! - [`notify`]: tells people what is on and has not been told, and keeps what has.
 //! - [`watch`]: watches the service itself: its store, and whether anything still moves.
 //! - [`backlog`]: tells of old messages that come in numbers.
-//! - [`health`]: what keeps the service from being ready.
+//! - [`health`]: what keeps the service from being ready; [`beat`]: whether its loops move.
+//! - [`measure`]: what is measured for those who watch.
 //!
 //! Every loop is a function of the store and the clock that does one round. `serve` calls them when something happens
 //! or is due; the simulator calls the same functions on a virtual clock.
 
 pub mod backfill;
 pub mod backlog;
+pub mod beat;
 pub mod breaker;
 pub mod calendar;
 pub mod cap;
@@ -33,6 +35,7 @@ pub mod health;
 pub mod hearing;
 pub mod in_force;
 pub mod intake;
+pub mod measure;
 pub mod monitor;
 pub mod notify;
 pub mod once;
@@ -59,6 +62,7 @@ use crate::domain::id::PipelineId;
 use crate::domain::time::Now;
 use crate::pipeline::{Declarations, Pipeline};
 use crate::port::{Bus, Store, Warehouse};
+use crate::telemetry::Telemetry;
 use hearing::Hearing;
 use step::PerMinute;
 
@@ -82,6 +86,10 @@ pub struct Engine {
     pub counts: Counts,
     /// What keeps the service from being ready.
     pub health: health::Health,
+    /// Whether the loops move.
+    pub beats: beat::Beats,
+    /// Where what is counted, measured and done is left for those who watch.
+    pub telemetry: Telemetry,
     /// What the service knows of itself.
     pub watch: watch::Watch,
     /// How people are told.
@@ -112,6 +120,8 @@ pub struct Settings {
     /// How often the outbox is looked at though nothing was decided here: for what is to be tried again, and for what another
     /// process decided and could not deliver.
     pub relay_every: SignedDuration,
+    /// How often what waits is measured. It takes a dozen reads of the store.
+    pub measure_every: SignedDuration,
     /// After a start, how long the world is listened to before anything counts as silent: one heartbeat interval.
     pub settle_in: SignedDuration,
     /// An event about an attempt that has not been decided waits this long before it is parked.
@@ -132,6 +142,7 @@ impl Default for Settings {
             heartbeat_flush: SignedDuration::from_secs(15),
             sweep_every: SignedDuration::from_secs(10),
             relay_every: SignedDuration::from_millis(500),
+            measure_every: SignedDuration::from_secs(15),
             settle_in: SignedDuration::from_secs(60),
             future_max: SignedDuration::from_mins(15),
             live_days: 3,
@@ -186,6 +197,8 @@ impl Engine {
             hearing,
             counts: Counts::default(),
             health: health::Health::default(),
+            beats: beat::Beats::default(),
+            telemetry: Telemetry::default(),
             watch: watch::Watch::default(),
             notifier: notify::Notifier::default(),
             identity: None,
@@ -201,6 +214,11 @@ impl Engine {
             answers: backfill::Answers::default(),
             keeping: dead_letter::Keeping::default(),
         }
+    }
+
+    /// The same, which leaves there what it counts, measures and does.
+    pub fn watched(self, telemetry: Telemetry) -> Self {
+        Self { telemetry, ..self }
     }
 
     /// The same, which tells people over the channels of `notifier`.

@@ -278,8 +278,11 @@ impl Engine {
         let mut sending = JoinSet::new();
         for (id, notice) in waiting {
             if let Some(channel) = self.notifier.channels.get(&id).map(Arc::clone) {
+                let metrics = Arc::clone(&self.telemetry.metrics);
                 sending.spawn(async move {
                     let sent = channel.send(&notice).await;
+                    let outcome = if sent == Sent::Taken { "sent" } else { "failed" };
+                    metrics.notices.add(1, [id.as_str(), outcome]);
                     if let Sent::Later { why, .. } | Sent::Dead(why) | Sent::Refused(why) = &sent {
                         tracing::warn!(channel = id.as_str(), notice = notice.id, "not told, {why}: {}", notice.title);
                     }

@@ -56,6 +56,7 @@ impl Recipient for Listening {
 
     fn redelivered(&self) {
         self.engine.counts.redelivered.fetch_add(1, Ordering::Relaxed);
+        self.engine.telemetry.metrics.redelivered.add(1, []);
     }
 
     fn fault(&self, component: &str, reason: &str) -> bool {

@@ -23,6 +23,7 @@ use crate::domain::time::{after, shown};
 use crate::pipeline::Pipeline;
 use crate::port::{Answer, BusError, Delivered, OutboxEntry, StoreError, Warehouse};
 use crate::wire::dispatch::{Target, render};
+use crate::wire::trace;
 
 /// Entries looked at in one round.
 const PAGE: usize = 256;
@@ -157,7 +158,9 @@ impl Engine {
     /// # Errors
     /// If that cannot be recorded; the effect is then tried again, under the same id.
     pub async fn deliver(&self, entry: &OutboxEntry) -> Result<(), StoreError> {
+        let began = self.clock.now();
         let delivered = self.try_out(entry).await;
+        self.told_of(entry, &delivered, began);
         self.suspect(self.store.settle(&entry.id, delivered).await)
     }
 
@@ -317,7 +320,10 @@ impl Engine {
             self.tell_of_way(dispatch, None, now).await;
         }
         self.counts.dispatched.fetch_add(1, Ordering::Relaxed);
+        self.cap.sent(&dispatch.key.pipeline, now);
         tracing::info!(
+            trace = %trace::dispatched(dispatch),
+            partition = %dispatch.key,
             dispatch = %dispatch.id,
             node = %dispatch.node,
             cause = dispatch.manifest.cause.as_str(),

@@ -113,6 +113,7 @@ pub fn run(engine: &Arc<Engine>, stop: &watch::Receiver<bool>) -> Running {
     tasks.spawn(watch_over(Arc::clone(engine), stop.clone()));
     tasks.spawn(notify(Arc::clone(engine), stop.clone()));
     tasks.spawn(look_after_letters(Arc::clone(engine), stop.clone()));
+    tasks.spawn(measure(Arc::clone(engine), stop.clone()));
     Running { inbox: Inbox(sender), tasks }
 }
 
@@ -128,6 +129,7 @@ async fn intake(
     let mut open = true;
     let mut deadline: Option<tokio::time::Instant> = None;
     loop {
+        engine.beats.moves("intake");
         let now = engine.clock.now();
         while applying.len() < APPLYING_MAX {
             let batches = intake.due(now, APPLYING_MAX - applying.len());
@@ -169,10 +171,11 @@ async fn intake(
             // A flood of poison waits in the inbox, not here.
             received = receiver.recv(), if open && parking.len() < PARKING_MAX => match received {
                 Some((delivery, settle)) => {
+                    let topic = delivery.topic.clone();
                     match intake.offer(&engine, delivery, settle) {
                         Offer::Taken => {}
                         Offer::Settled(settle, settlement) => {
-                            engine.count(&settlement);
+                            engine.count(&topic, &settlement);
                             let _ = settle.send(settlement);
                         }
                         Offer::ToPark(settle, parked) => {
@@ -180,7 +183,8 @@ async fn intake(
                             parking.spawn(async move {
                                 let (parked, delivery) = *parked;
                                 let settlement = engine.park(parked, &delivery).await;
-                                engine.count(&settlement);
+                                engine.count(&topic, &settlement);
+                                engine.show_receipt(&delivery, None, now, &settlement);
                                 let _ = settle.send(settlement);
                             });
                         }
@@ -188,7 +192,7 @@ async fn intake(
                             let engine = Arc::clone(&engine);
                             parking.spawn(async move {
                                 let settlement = engine.keep_dead(&letter).await;
-                                engine.count(&settlement);
+                                engine.count(&topic, &settlement);
                                 let _ = settle.send(settlement);
                             });
                         }
@@ -215,6 +219,7 @@ async fn intake(
 
 async fn sweep(engine: Arc<Engine>, decided: watch::Sender<()>, mut stop: watch::Receiver<bool>) {
     loop {
+        engine.beats.moves("sweep");
         match engine.sweep().await {
             Ok(0) => {}
             Ok(_) => {
@@ -248,8 +253,10 @@ async fn relay(engine: Arc<Engine>, mut changes: watch::Receiver<()>, mut stop: 
     let mut stopping = false;
     loop {
         let mut idle = true;
+        engine.beats.moves("relay");
         match engine.take_up(&mut under_way).await {
             Ok(entries) => {
+                engine.beats.caught_up("relay");
                 for entry in entries {
                     idle = false;
                     let engine = Arc::clone(&engine);
@@ -403,6 +410,22 @@ async fn look_after_letters(engine: Arc<Engine>, mut stop: watch::Receiver<bool>
             biased;
             () = stopped(&mut stop) => return,
             () = tokio::time::sleep(LOOK_AFTER_EVERY) => {}
+        }
+    }
+}
+
+async fn measure(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) {
+    let every = Duration::try_from(engine.settings.measure_every).unwrap_or(EXPORT_EVERY);
+    engine.make_series_known();
+    loop {
+        engine.measure_ourselves();
+        if let Err(error) = engine.measure().await {
+            tracing::warn!("what waits cannot be measured: {error}");
+        }
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return,
+            () = tokio::time::sleep(every) => {}
         }
     }
 }

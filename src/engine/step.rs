@@ -13,8 +13,11 @@ use crate::domain::effect::{About, Alert, Effect, Severity, Turn};
 use crate::domain::event::Event;
 use crate::domain::id::{AlertKey, NodeId, PartitionKey};
 use crate::domain::invariant::Violation;
-use crate::domain::partition::{Node, Partition, Recorded};
+use crate::domain::partition::{Node, Partition, Recorded, State};
+use crate::domain::trace::{LINKS_MAX, TraceContext};
 use crate::port::{Commit, JournalEntry, OutboxEntry, StoreError};
+use crate::telemetry::span::{Kind, Span};
+use crate::wire::trace;
 
 /// What became of a batch of events.
 #[derive(Debug)]
@@ -70,14 +73,26 @@ impl Engine {
             if !decision.changed && decision.wake_at == stored.wake_at {
                 return Ok(Stepped { recorded, effects });
             }
+            let missed = expired(&stored.partition, &decision.next);
+            let dispatched = decision.effects.iter().find_map(|effect| match effect {
+                Effect::Dispatch(dispatch) => Some(dispatch.manifest.trace),
+                _ => None,
+            });
+            let began = tokio::time::Instant::now();
             let committed = self.store.commit(commit(graph.revision, key, &stored, decision, events, now)).await;
+            let metrics = &self.telemetry.metrics;
+            metrics.commit_duration.record(began.elapsed().as_secs_f64(), []);
             match self.suspect(committed) {
                 Ok(()) => {
                     self.counts.decisions.fetch_add(1, Ordering::Relaxed);
+                    metrics.decisions.add(1, [key.pipeline.as_str()]);
+                    metrics.deadlines_missed.add(missed, [key.pipeline.as_str()]);
+                    self.show_decision(key, stored.version + 1, events, dispatched, now.at);
                     tracing::debug!(partition = %key, events = events.len(), effects, "decided");
                     return Ok(Stepped { recorded, effects });
                 }
                 Err(StoreError::Conflict(_)) => {
+                    metrics.conflicts.add(1, [key.pipeline.as_str()]);
                     tracing::debug!(partition = %key, round, "somebody else was faster");
                 }
                 Err(error) => return Err(error.into()),
@@ -86,8 +101,48 @@ impl Engine {
         Err(StepError::Contended(key.clone()))
     }
 
+    /// Shows a decision in the trace of the last message it was taken on; where it was taken on none, but sends something, in
+    /// that of what it sends.
+    fn show_decision(
+        &self,
+        key: &PartitionKey,
+        version: u64,
+        events: &[Event],
+        dispatched: Option<Option<TraceContext>>,
+        began: Timestamp,
+    ) {
+        let told = events.iter().filter_map(|event| match event {
+            Event::Completed(completed) => Some(completed.trace),
+            _ => None,
+        });
+        let told: Vec<Option<TraceContext>> = told.collect();
+        if told.is_empty() && dispatched.is_none() {
+            return;
+        }
+        let mut traces: Vec<TraceContext> = told.into_iter().flatten().collect();
+        let parent = traces.pop().or(dispatched.flatten());
+        let what = format!("{key}@{version}");
+        let context = parent.map_or_else(|| trace::of_date(key, &what), |parent| trace::beside(parent, &what));
+        self.telemetry.spans.record(context, || Span {
+            name: "decide",
+            kind: Kind::Internal,
+            context,
+            parent,
+            links: traces.into_iter().rev().take(LINKS_MAX).collect(),
+            start: began,
+            end: self.clock.now(),
+            attributes: vec![
+                ("tipoff.partition", key.to_string()),
+                ("tipoff.version", version.to_string()),
+                ("tipoff.events", events.len().to_string()),
+            ],
+            error: None,
+        });
+    }
+
     async fn violated(&self, key: &PartitionKey, violation: &Violation) {
         self.counts.violations.fetch_add(1, Ordering::Relaxed);
+        self.telemetry.metrics.refused.add(1, []);
         tracing::error!(partition = %key, slug = violation.slug, "{violation}: the decision was refused");
         let alert = Alert {
             key: AlertKey::new(format!("invariant:{}:{key}", violation.slug)),
@@ -148,6 +203,14 @@ fn commit(
         }),
         partition: decision.next,
     }
+}
+
+/// How many nodes have passed their deadline.
+fn expired(before: &Partition, after: &Partition) -> u64 {
+    let is_news = |(id, node): &(&NodeId, &Node)| {
+        matches!(node.state, State::Expired { .. }) && !matches!(before.node(id).state, State::Expired { .. })
+    };
+    after.nodes.iter().filter(is_news).count() as u64
 }
 
 /// The nodes whose state or attempt differs: node, before, after.

@@ -18,13 +18,18 @@ impl Engine {
             return Ok(0);
         }
         let due = self.suspect(self.store.due(self.clock.now(), PAGE).await)?;
+        let all = due.len() < PAGE;
         let mut woken = 0;
         for key in due {
+            self.beats.moves("sweep");
             match self.step(&key, &[Event::Tick]).await {
                 Ok(_) => woken += 1,
                 Err(StepError::NoPipeline(_)) => {}
                 Err(error) => tracing::warn!(partition = %key, "wake: {error}"),
             }
+        }
+        if all {
+            self.beats.caught_up("sweep");
         }
         Ok(woken)
     }

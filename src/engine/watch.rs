@@ -198,6 +198,7 @@ impl Engine {
     /// One look: tries the store, and tells what has changed.
     pub async fn watch(&self) {
         let now = self.clock.now();
+        self.beats.moves("watch");
         self.watch_the_notifier(now);
         let refused = self.store.mark(now).await.err().map(|error| error.to_string());
         let (before, found) = self.watch.tried(now, refused);
@@ -220,6 +221,7 @@ impl Engine {
                     self.hearing.interrupted(now);
                     self.health.well(STORE);
                 }
+                self.beats.caught_up("watch");
                 self.keep_what_is_owed().await;
                 // Whether it was on before our start nobody knows.
                 if before != Standing::Takes {
@@ -343,8 +345,15 @@ impl Engine {
 
     /// Passes on what the store answered. Where it did not answer, it is tried soon.
     pub(super) fn suspect<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
-        if let Err(StoreError::Unavailable(_)) = answer {
-            self.watch.suspect(self.clock.now());
+        let errors = &self.telemetry.metrics.store_errors;
+        match &answer {
+            Err(StoreError::Unavailable(_)) => {
+                errors.add(1, ["unavailable"]);
+                self.watch.suspect(self.clock.now());
+            }
+            Err(StoreError::Corrupt { .. } | StoreError::BadEntry { .. }) => errors.add(1, ["corrupt"]),
+            // Somebody else was faster, which is no error of the store.
+            Err(StoreError::Conflict(_)) | Ok(_) => {}
         }
         answer
     }

@@ -13,6 +13,7 @@ pub mod guard;
 pub mod kept;
 pub mod monitor;
 pub mod pages;
+pub mod probe;
 pub mod problem;
 pub mod requests;
 pub mod rest;
@@ -23,10 +24,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Json, Response};
+use axum::response::Json;
 use axum::{Extension, Router};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::adapter::embedded::{Embedded, EmbeddedBus};
 use crate::configuration::Role;
@@ -35,7 +35,6 @@ use crate::desk::season::Seasons;
 use crate::engine::Engine;
 use crate::engine::run::Inbox;
 use crate::wire::kept::Text;
-use caller::Caller;
 use events::Feed;
 use routes::{Needs, Routes};
 
@@ -112,6 +111,7 @@ pub const ROOM_KB: usize = 64 * 1024;
 fn reading() -> Routes {
     Routes::of(Needs::Role(Role::Viewer))
         .get("/openapi.json", api::openapi)
+        .get("/metrics", probe::metrics)
         .get("/v1/config", effective)
         .get("/v1/declarations", kept::declarations)
         .post("/v1/kept", kept::kept)
@@ -162,7 +162,10 @@ fn pushing() -> Routes {
 
 /// Whether we live, and whether we are ready.
 fn probing() -> Routes {
-    Routes::of(Needs::Nobody).get("/healthz", async || "ok\n").get("/readyz", ready)
+    Routes::of(Needs::Nobody)
+        .get("/healthz", probe::alive)
+        .get("/startupz", probe::started)
+        .get("/readyz", probe::ready)
 }
 
 /// The monitors under their old paths, as schedulers ask them.
@@ -223,28 +226,8 @@ fn guarded(routes: Routes, app: App) -> Router {
         .fallback(api::missing)
         .method_not_allowed_fallback(api::not_so)
         .layer(axum::middleware::from_fn_with_state((app.clone(), Arc::new(table)), guard::check))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), probe::counted))
         .with_state(app)
-}
-
-/// Ready when the store answers, nothing is reported at fault, and the service is not going down. Strangers are told no more
-/// than whether.
-async fn ready(State(app): State<App>, caller: Option<Extension<Caller>>) -> Response {
-    let store = app.engine.store.next_wake().await;
-    let stopping = *app.stopping.borrow();
-    let faults = app.engine.health.faults();
-    let (code, reason) = match store {
-        _ if stopping => (StatusCode::SERVICE_UNAVAILABLE, "draining".to_owned()),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
-        Ok(_) if !faults.is_empty() => (StatusCode::SERVICE_UNAVAILABLE, "at fault".to_owned()),
-        Ok(_) => (StatusCode::OK, "ready".to_owned()),
-    };
-    let mut said = json!({ "ready": code == StatusCode::OK });
-    if caller.is_some() {
-        said["reason"] = json!(reason);
-        said["faults"] = json!(faults);
-        said["configuration"] = app.effective["digest"].clone();
-    }
-    (code, Json(said)).into_response()
 }
 
 /// What this process runs on.

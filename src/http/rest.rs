@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -23,11 +23,12 @@ use super::{App, BODY_MAX, Local};
 use crate::adapter::embedded::question;
 use crate::domain::coverage::Coverage;
 use crate::domain::id::{CheckId, NodeId, PipelineId, UnitId};
+use crate::domain::trace::TraceContext;
 use crate::engine::intake::Settlement;
 use crate::port::Row;
 use crate::topology::Carries;
 use crate::wire::inbound::Delivery;
-use crate::wire::{envelope, report};
+use crate::wire::{envelope, report, trace};
 
 /// A client that takes longer than this to send its body is cut off.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
@@ -98,8 +99,18 @@ pub(super) async fn read_within(
     }
 }
 
+/// The trace that a request belongs to, for messages that name none.
+fn traced(headers: &HeaderMap, attributes: &mut BTreeMap<String, String>) {
+    let header = || headers.get(trace::TRACEPARENT)?.to_str().ok()?.parse::<TraceContext>().ok();
+    if trace::sent_with(attributes).is_none()
+        && let Some(context) = header()
+    {
+        attributes.insert(trace::TRACEPARENT.to_owned(), context.to_string());
+    }
+}
+
 /// A push subscription's delivery: the answer settles it.
-pub async fn push(State(app): State<App>, body: Body) -> Response {
+pub async fn push(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
     let (bytes, _room) = match read(&app, body).await {
         Ok(read) => read,
         Err(response) => return response,
@@ -116,6 +127,7 @@ pub async fn push(State(app): State<App>, body: Body) -> Response {
     let known = app.engine.declarations.topology.subscription(name);
     let topic = known.map_or_else(|| name.to_owned(), |(topic, _)| topic.to_string());
     let mut delivery = pushed.message.of(topic);
+    traced(&headers, &mut delivery.attributes);
     // A sender's clock ahead of ours must not hold verdicts back, and one far behind must not move dates.
     let now = app.engine.clock.now();
     delivery.published = delivery.published.clamp(now.saturating_sub(RETENTION_MAX).unwrap_or(now), now);
@@ -131,6 +143,7 @@ pub async fn topic(
     State(app): State<App>,
     Extension(local): Extension<Local>,
     Path((_project, call)): Path<(String, String)>,
+    headers: HeaderMap,
     body: Body,
 ) -> Response {
     let Some((topic, "publish")) = call.rsplit_once(':') else {
@@ -148,7 +161,7 @@ pub async fn topic(
         Ok(read) => read,
         Err(response) => return response,
     };
-    let messages = match envelope::unwrap_publish(&bytes) {
+    let mut messages = match envelope::unwrap_publish(&bytes) {
         Ok(messages) => messages,
         Err(error) => return invalid(error.to_string()),
     };
@@ -160,8 +173,11 @@ pub async fn topic(
     }
     let now = app.engine.clock.now();
     if ours {
+        // By what was sent: a call that is made again may be in another trace.
         let identities: Vec<(String, Timestamp)> =
             messages.iter().map(|(data, attributes)| app.retold.identity(topic, data, attributes, now)).collect();
+        let sent = messages.clone();
+        messages.iter_mut().for_each(|(_, attributes)| traced(&headers, attributes));
         let deliveries = messages.iter().zip(&identities).map(|((data, attributes), (id, published))| Delivery {
             topic: topic.to_owned(),
             message_id: id.clone(),
@@ -174,12 +190,13 @@ pub async fn topic(
         if let Some(Settlement::Nack { reason, .. }) =
             settlements.into_iter().find(|settlement| matches!(settlement, Settlement::Nack { .. }))
         {
-            for ((data, attributes), identity) in messages.iter().zip(identities) {
+            for ((data, attributes), identity) in sent.iter().zip(identities) {
                 app.retold.failed(topic, data, attributes, identity);
             }
             return refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", reason);
         }
     }
+    messages.iter_mut().for_each(|(_, attributes)| traced(&headers, attributes));
     match local.bus.publish(topic, messages, now).await {
         Ok(ids) => Json(json!({ "messageIds": ids })).into_response(),
         Err(error) => refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", error.to_string()),

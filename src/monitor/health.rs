@@ -235,8 +235,14 @@ mod tests {
         let at: Timestamp = "2026-01-24T06:00:00Z".parse().unwrap();
         let mut partition = Partition::new(PartitionKey::new("nba", "2026-01-23".parse().unwrap()));
         let mut done = |node: &str| {
-            let claim =
-                Claim { run: node.into(), published: at, records: Some(10), extent: Extent::Whole, correlation: None };
+            let claim = Claim {
+                run: node.into(),
+                published: at,
+                records: Some(10),
+                extent: Extent::Whole,
+                correlation: None,
+                trace: None,
+            };
             partition.nodes.entry(node.into()).or_default().evidence.claim(claim);
         };
         for node in

@@ -397,7 +397,8 @@ impl<'a> Teller<'a> {
             body["tipoff"] = json!({ "dispatch_id": dispatch });
         }
         let topic = self.topic(told, Carries::Completion, Some(&done.node))?;
-        let event = Event::Completed(done.clone());
+        // Whose trace it was in decides nothing.
+        let event = Event::Completed(Completed { trace: None, ..done.clone() });
         self.says(&topic, &body, done.published, (&told.record.key, &event)).then_some(())?;
         let answers = told.runs.get(&(done.node.clone(), done.run.clone())).is_some_and(Option::is_some);
         if done.dispatch.is_some() && answers {

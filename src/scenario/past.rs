@@ -86,5 +86,6 @@ fn completed(node: &NodeId, run: &str, published: Timestamp) -> Event {
         correlation: None,
         dispatch: None,
         unit: None,
+        trace: None,
     })
 }

@@ -19,6 +19,7 @@ use crate::domain::id::{DispatchId, RunId, UnitId};
 use super::inbound::{DISPATCH_ATTRIBUTE, Decoded, Delivery, NAME_MAX, Routes};
 use super::name::{Names, Resolved, Writer, checked, resolve, writer_of};
 use super::parked::{Ignored, Kind, Reason, excerpt};
+use super::trace;
 use super::value::{Count, Object, Text, Words, date, date_in, is_control, shown};
 
 /// The longest message of a failure that is kept; producers cut theirs at the same length.
@@ -146,6 +147,7 @@ fn read(routes: &Routes<'_>, pipeline: &str, delivery: &Delivery, body: &Body) -
         correlation: correlation_of(body),
         dispatch: resolved.dispatch,
         unit: unit_of(body, delivery, report.path),
+        trace: trace::sent_with(&delivery.attributes).map(|_| trace::received(delivery, Some(&resolved.key))),
     };
     let other = said.ok().filter(|given| *given != resolved.key.date);
     let note = other.map(|given| Event::Noted(Note::OtherDate { node: completed.node.clone(), given }));

@@ -14,7 +14,6 @@ use jsonschema::Validator;
 use minijinja::value::{Serde, ValueKind};
 use minijinja::{Environment, Expression, UndefinedBehavior};
 use serde_json::{Map, Value, json};
-use sha2::{Digest as _, Sha256};
 
 use crate::diagnostic::{Any, Found, Place, Report, suggestion};
 use crate::domain::coverage::Coverage;
@@ -23,6 +22,7 @@ use crate::domain::evidence::Extant;
 use crate::domain::graph::{Dependency, Node, Offset};
 use crate::domain::id::{Attempt, CycleId, NodeId, PartitionKey, PipelineId, RunId};
 use crate::pipeline::Pipeline;
+use crate::wire::trace;
 
 /// Pub/Sub refuses a message with a longer attribute; the body carries whatever does not fit.
 const ATTRIBUTE_BYTES_MAX: usize = 1024;
@@ -156,23 +156,15 @@ fn one(
         ("tipoff-attempt", dispatch.manifest.attempt.attempt.to_string()),
         ("tipoff-schema", message.contract.name.to_owned()),
         ("tipoff-schema-version", MANIFEST_VERSION.to_owned()),
-        // As Google's Pub/Sub clients name it, who then carry on the trace by themselves.
-        ("googclient_traceparent", traceparent(dispatch)),
+        // As W3C has it, which is a header's name as well; and as Google's Pub/Sub clients do, who carry it on by themselves.
+        (trace::TRACEPARENT, trace::dispatched(dispatch).to_string()),
+        (trace::OF_GOOGLES_CLIENTS, trace::dispatched(dispatch).to_string()),
         ("correlation-id", correlation(dispatch).to_owned()),
     ];
     attributes.extend(ours.map(|(name, value)| (name.to_owned(), value)));
     attributes.retain(|_, value| value.len() <= ATTRIBUTE_BYTES_MAX);
     let id = if index == 0 { dispatch.id.to_string() } else { format!("{}#{number}", dispatch.id) };
     Ok(Outgoing { id, target: message.target.clone(), body: body.to_string().into_bytes(), attributes })
-}
-
-/// The trace of a dispatch, in W3C's form: one trace for a date, one span for a dispatch, sampled.
-fn traceparent(dispatch: &Dispatch) -> String {
-    let digest = |text: String, bytes: usize| {
-        let digest = Sha256::digest(text.as_bytes());
-        digest.iter().take(bytes).map(|byte| format!("{byte:02x}")).collect::<String>()
-    };
-    format!("00-{}-{}-01", digest(dispatch.key.to_string(), 16), digest(dispatch.id.to_string(), 8))
 }
 
 /// One id from scraper to export: the newest input's, or the dispatch's own where no input brought one.
@@ -525,6 +517,8 @@ fn example(pipeline: &PipelineId, node: &NodeId, cycle: &CycleId, inputs: Vec<In
         correlation,
         closes: None,
         units: BTreeSet::new(),
+        trace: None,
+        links: Vec::new(),
     };
     Dispatch {
         id: attempt.dispatch_id(&key, node),
@@ -655,6 +649,8 @@ mod tests {
                 correlation: Some("corr-1".into()),
                 closes: None,
                 units: BTreeSet::new(),
+                trace: None,
+                links: Vec::new(),
             },
         }
     }
@@ -717,6 +713,7 @@ mod tests {
                 ("tipoff-node", "predictions"),
                 ("tipoff-schema", "predictions-trigger"),
                 ("tipoff-schema-version", "1"),
+                ("traceparent", "00-214700595d426a4a0fb1253717c59fda-007b82a2f83263d1-01"),
             ]
         );
         let again = render(nba, &dispatch("predictions", today(), Cause::Requested)).unwrap();

@@ -259,6 +259,7 @@ mod tests {
             correlation: Some("c".into()),
             dispatch: None,
             unit: None,
+            trace: None,
         })
     }
 
@@ -297,6 +298,8 @@ mod tests {
                 correlation: None,
                 closes: None,
                 units: std::collections::BTreeSet::new(),
+                trace: None,
+                links: Vec::new(),
             },
         };
         let alert = Alert::new("k".into(), Severity::Critical, Turn::Raised, "t".into(), at());

@@ -13,6 +13,7 @@ pub mod parked;
 pub mod producer;
 pub mod report;
 pub mod table;
+pub mod trace;
 mod value;
 
 pub use value::is_control;

@@ -71,7 +71,7 @@ fn needs(route: &Route) -> &'static str {
     let (method, path) = (route.method.as_str(), route.path);
     let begins = |all: &[&str]| all.iter().any(|begin| path.starts_with(begin));
     match method {
-        _ if matches!(path, "/healthz" | "/readyz") => "nobody",
+        _ if matches!(path, "/healthz" | "/readyz" | "/startupz") => "nobody",
         "POST" if path == "/push" => "pusher",
         "POST" if path == "/v1/kept" => "viewer",
         "POST" if matches!(path, "/v1/coverage" | "/v1/reports") || begins(&["/v1/projects/"]) => "producer",
@@ -85,7 +85,7 @@ fn needs(route: &Route) -> &'static str {
         {
             "producer"
         }
-        "GET" if matches!(path, "/" | "/openapi.json") || begins(&["/ui/", "/v1/"]) => "viewer",
+        "GET" if matches!(path, "/" | "/metrics" | "/openapi.json") || begins(&["/ui/", "/v1/"]) => "viewer",
         "POST" if begins(&["/ui/", "/v1/pipelines/", "/v1/dead-letters/", "/v1/alerts/"]) => "operator",
         _ => panic!("{method} {path}: say here whose it is"),
     }

@@ -1,6 +1,6 @@
 //! `plan`: what another declaration would change, said before anything does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -23,11 +23,11 @@ fn written(folder: &tempfile::TempDir, text: &str) -> PathBuf {
     path
 }
 
-fn plan(service: &Running, file: &PathBuf, more: &[&str]) -> (Option<i32>, String, String) {
+fn plan(service: &Running, file: &Path, more: &[&str]) -> (Option<i32>, String, String) {
     run(&[&["plan", "--server", &service.url, "--pipeline-file", file.to_str().unwrap()], more].concat())
 }
 
-fn plan_json(service: &Running, file: &PathBuf) -> (Option<i32>, Value) {
+fn plan_json(service: &Running, file: &Path) -> (Option<i32>, Value) {
     let (code, said, errors) = plan(service, file, &["--json"]);
     (code, serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}{errors}")))
 }

@@ -378,6 +378,7 @@ async fn predictions_end(engine: &Engine, clock: &Clock) {
         correlation: None,
         dispatch: None,
         unit: None,
+        trace: None,
     };
     engine.step(&key("nba", "2026-01-22"), &[Event::Completed(done)]).await.unwrap();
     // Twice: what is asked is an effect, and so is what the answer brings.

@@ -288,6 +288,7 @@ async fn a_dispatch_that_could_not_be_delivered_is_decided_anew() {
             correlation: None,
             dispatch: None,
             unit: None,
+            trace: None,
         };
         engine.step(&key, &[Event::Completed(completed)]).await.unwrap();
     }

@@ -119,6 +119,7 @@ impl Season {
             correlation: None,
             dispatch: None,
             unit: None,
+            trace: None,
         };
         let key = PartitionKey { pipeline: nba(), date };
         self.engine.step(&key, &[Event::Completed(completed)]).await.unwrap();

@@ -172,6 +172,7 @@ proptest! {
                     correlation: None,
                     dispatch: None,
                     unit: None,
+                    trace: None,
                 };
                 step(&graph, &mut partitions, item.date, Event::Completed(completed), end);
             }

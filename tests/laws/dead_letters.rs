@@ -168,6 +168,7 @@ fn told(graph: &Graph, node: &str, run: &str, partition: &Partition) -> Partitio
         correlation: None,
         dispatch: None,
         unit: None,
+        trace: None,
     };
     decide(graph, partition, &[Event::Completed(completed)], Now::caught_up(at(0))).unwrap().next
 }

@@ -57,6 +57,7 @@ fn come(graph: &Graph, arrivals: &[(NodeId, i64)]) -> Partition {
             correlation: None,
             dispatch: None,
             unit: None,
+            trace: None,
         };
         record(graph, &mut partition, &Event::Completed(completed));
     }

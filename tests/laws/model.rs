@@ -266,6 +266,7 @@ fn event(message: &Message, instant: u8) -> Event {
             correlation: None,
             dispatch,
             unit: None,
+            trace: None,
         })
     };
     let request = |id: &str, command| {

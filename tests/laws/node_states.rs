@@ -116,6 +116,7 @@ fn events() -> Vec<(&'static str, Event)> {
             correlation: None,
             dispatch: None,
             unit: None,
+            trace: None,
         })
     };
     let undecided = |event| match event {

@@ -20,6 +20,7 @@ use tipoff::domain::partition::{Partition, State};
 use tipoff::domain::plan::plan;
 use tipoff::domain::readiness::{self, Blocker};
 use tipoff::domain::time::Now;
+use tipoff::domain::trace::{LINKS_MAX, TraceContext};
 use tipoff::domain::view::view;
 
 use crate::graphs::{DATE, any_graph, at, empty, graph, hard, minutes, source, start, task};
@@ -131,6 +132,7 @@ fn event(step: &Step, index: usize, node: NodeId, published: Timestamp, now: Tim
             correlation: None,
             dispatch: None,
             unit: None,
+            trace: traced(published, &run),
         })
     };
     match step.what {
@@ -214,7 +216,23 @@ fn completed(node: &str, run: &str, outcome: Outcome, published: Timestamp) -> E
         correlation: None,
         dispatch: None,
         unit: None,
+        trace: traced(published, run),
     })
+}
+
+/// Every message is in a trace of its own.
+fn traced(published: Timestamp, run: &str) -> Option<TraceContext> {
+    let mut span = published.as_nanosecond().to_be_bytes();
+    span.iter_mut().zip(run.bytes()).for_each(|(byte, letter)| *byte ^= letter);
+    Some(TraceContext { trace: span, span: [1; 8], sampled: true })
+}
+
+/// The same, without a trace anywhere.
+fn untraced(mut partition: Partition) -> Partition {
+    for claim in partition.nodes.values_mut().filter_map(|node| node.evidence.claim.as_mut()) {
+        claim.trace = None;
+    }
+    partition
 }
 
 /// Decides every event by itself and hands each decision, with the partition it was taken on, to `see`.
@@ -661,6 +679,37 @@ proptest! {
             stored = serde_json::to_string(&decision.next).expect("a partition is JSON");
         }
         prop_assert_eq!(stored, serde_json::to_string(&first).expect("a partition is JSON"));
+    }
+
+    /// A trace is carried and decides nothing: without it everything is as it was, but that nothing is carried.
+    #[test]
+    fn a_trace_decides_nothing(graph in any_graph(), steps in storm()) {
+        let mut bare = empty();
+        each(&graph, &unfold(&graph, &steps), |_, decision, _| {
+            prop_assert!(dispatches(decision).all(|dispatch| dispatch.manifest.links.len() <= LINKS_MAX));
+            Ok(())
+        })?;
+        let mut partition = empty();
+        for (now, event) in unfold(&graph, &steps) {
+            let decision = decided(&graph, &partition, std::slice::from_ref(&event), now)?;
+            let event = match event {
+                Event::Completed(completed) => Event::Completed(Completed { trace: None, ..completed }),
+                other => other,
+            };
+            let without = decided(&graph, &bare, &[event], now)?;
+            let effects = decision.effects.into_iter().map(|effect| match effect {
+                Effect::Dispatch(mut dispatch) => {
+                    (dispatch.manifest.trace, dispatch.manifest.links) = (None, Vec::new());
+                    Effect::Dispatch(dispatch)
+                }
+                other => other,
+            });
+            prop_assert_eq!(effects.collect::<Vec<_>>(), without.effects);
+            prop_assert_eq!((decision.recorded, decision.wake_at), (without.recorded, without.wake_at));
+            partition = decision.next;
+            bare = without.next;
+            prop_assert_eq!(untraced(partition.clone()), bare.clone());
+        }
     }
 
     /// success-stays: what a producer claimed is never lost, only replaced by something newer, and a node that has an

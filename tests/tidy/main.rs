@@ -86,6 +86,14 @@ fn imports_point_inward() {
 }
 
 #[test]
+fn only_telemetry_knows_how_it_is_told() {
+    for folder in ["src/domain", "src/wire", "src/engine", "src/adapter", "src/http", "src/cli", "src/scenario"] {
+        refuse(folder, &["opentelemetry"]);
+    }
+    refuse("src/telemetry", &["crate::engine", "crate::adapter", "crate::http", "crate::cli", "crate::port"]);
+}
+
+#[test]
 fn nobody_asks_which_zone_the_host_is_in() {
     refuse("src", &["TimeZone::system", "Zoned::now", "chrono::Local", "Local::now", "localtime"]);
 }

@@ -66,7 +66,7 @@ resource "google_cloud_run_v2_service" "tipoff" {
 
     containers {
       image = var.image
-      args  = concat(["serve", "--log-json"], var.service.shadow ? ["--shadow"] : [], var.args)
+      args  = concat(["serve", "--log-format", "gcp"], var.service.shadow ? ["--shadow"] : [], var.args)
 
       ports {
         container_port = 8085
@@ -110,7 +110,7 @@ resource "google_cloud_run_v2_service" "tipoff" {
         }
       }
 
-      # What a restart does not mend is no reason for one: this says only that the process still answers.
+      # What a restart does not mend is no reason for one: this says only that the loops still move.
       liveness_probe {
         period_seconds    = 20
         timeout_seconds   = 10

@@ -118,7 +118,7 @@ resource "kubernetes_deployment_v1" "tipoff" {
         container {
           name  = "tipoff"
           image = var.image
-          args  = concat(["serve", "--log-json"], var.service.shadow ? ["--shadow"] : [], var.args)
+          args  = concat(["serve", "--log-format", "gcp"], var.service.shadow ? ["--shadow"] : [], var.args)
 
           port {
             name           = "http"
@@ -171,7 +171,7 @@ resource "kubernetes_deployment_v1" "tipoff" {
             timeout_seconds   = 4
             failure_threshold = 36
             http_get {
-              path = "/healthz"
+              path = "/startupz"
               port = "http"
             }
           }
@@ -186,7 +186,7 @@ resource "kubernetes_deployment_v1" "tipoff" {
             }
           }
 
-          # What a restart does not mend is no reason for one: this says only that the process still answers.
+          # What a restart does not mend is no reason for one: this says only that the loops still move.
           liveness_probe {
             period_seconds    = 20
             timeout_seconds   = 10

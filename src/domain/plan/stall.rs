@@ -97,6 +97,8 @@ impl Walk<'_> {
             correlation: None,
             closes: Some(run.clone()),
             units: Default::default(),
+            trace: None,
+            links: Vec::new(),
         };
         let id = facts.attempt.dispatch_id(&key, &node.id).to_close(run);
         let (node, decided_at) = (node.id.clone(), self.now.at);
@@ -127,6 +129,7 @@ impl Walk<'_> {
             records: None,
             extent: Extent::Share(share),
             correlation: None,
+            trace: None,
         };
         let news = facts.evidence.claim(claim);
         succeed(facts, self.now.at, news);
