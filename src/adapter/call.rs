@@ -9,6 +9,7 @@ use std::time::Duration;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 
+use super::egress;
 use crate::port::BusError;
 
 /// A service that does not even take a connection in this time is down.
@@ -19,14 +20,16 @@ const ANSWER_MAX: usize = 512;
 const RESERVED: [&str; 7] =
     ["host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "authorization"];
 
-/// A client for calls of services.
+/// A client for calls of services. It connects to nothing that [`egress`] does not let it; whoever calls an address has to
+/// ask there first.
 ///
 /// # Errors
 /// If TLS cannot be set up.
 pub fn client() -> Result<Client, reqwest::Error> {
     // A redirect would turn a POST into a GET and lose the message while it looks delivered. Proxies would come from the
     // environment, which is not ours to read.
-    Client::builder().redirect(redirect::Policy::none()).connect_timeout(CONNECT_TIMEOUT).no_proxy().build()
+    let builder = Client::builder().redirect(redirect::Policy::none()).connect_timeout(CONNECT_TIMEOUT);
+    builder.no_proxy().dns_resolver(egress::resolver()).build()
 }
 
 /// What an answer means for the one who called.

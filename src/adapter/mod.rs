@@ -5,6 +5,7 @@
 pub mod bigquery;
 pub mod call;
 pub mod channel;
+pub mod egress;
 pub mod embedded;
 pub mod firestore;
 pub mod google;

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Common, Fault};
 use crate::adapter::bigquery::{self, Bigquery};
+use crate::adapter::call;
 use crate::adapter::embedded::{Durability, Embedded};
 use crate::adapter::firestore::{Firestore, Settings};
 use crate::adapter::google::bus::GoogleBus;
@@ -88,6 +89,14 @@ pub fn services(configuration: &Configuration) -> Result<Services, Fault> {
 /// No service at all: whatever is sent to one waits.
 pub fn no_services() -> Result<Services, Fault> {
     Services::new(&BTreeMap::new()).map_err(Fault::unusable)
+}
+
+/// The file that the environment names for credentials, if it is the key of a service account.
+pub fn service_account_key() -> Option<String> {
+    let file = std::env::var("GOOGLE_APPLICATION_CREDENTIALS").ok()?;
+    let text = std::fs::read_to_string(&file).ok()?;
+    let said: serde_json::Value = serde_json::from_str(&text).ok()?;
+    (said["type"] == "service_account").then_some(file)
 }
 
 /// Connects to the configured project.
@@ -177,6 +186,13 @@ impl Emulators {
                 && host.parse::<http::uri::Authority>().ok().is_none_or(|address| address.port().is_none())
             {
                 return Err(format!("{name} is `{host}`: write HOST:PORT, as 127.0.0.1:8681"));
+            }
+            let url = host.as_ref().and_then(|host| reqwest::Url::parse(&format!("http://{host}")).ok());
+            if url.is_some_and(|url| !call::is_loopback(&url)) {
+                return Err(format!(
+                    "{name} is `{}`: an emulator is spoken to in the clear and lets in everybody, so it has to be on loopback",
+                    host.as_deref().unwrap_or_default()
+                ));
             }
         }
         match (&found.pubsub, &found.firestore) {

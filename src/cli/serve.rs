@@ -14,6 +14,7 @@ use super::effective::Effective;
 use super::say::say;
 use super::{Common, Door, Fault, Verdict, backend, telemetry, topics};
 use crate::adapter::channel;
+use crate::adapter::egress;
 use crate::adapter::embedded::{Durability, Embedded, EmbeddedBus, PushTargets, Pusher};
 use crate::adapter::firestore::heartbeats::Heartbeats;
 use crate::adapter::pubsub::subscriber::{Patience, Subscribers};
@@ -24,6 +25,7 @@ use crate::engine::notify::Notifier;
 use crate::engine::recipient::Listening;
 use crate::engine::{Engine, Settings, run};
 use crate::http::caller::Callers;
+use crate::http::server::{self, Limits};
 use crate::http::{self, App, Local, Mode, ROOM_KB, Screen, guard::Guard};
 use crate::pipeline::Declarations;
 use crate::port::Recipient;
@@ -70,6 +72,7 @@ fn target(text: &str) -> Result<(String, reqwest::Url), String> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("{url}: only http and https are spoken"));
     }
+    egress::declared(&url).map_err(|refused| format!("{url}: {refused}"))?;
     Ok((name.to_owned(), url))
 }
 
@@ -84,6 +87,7 @@ impl Serve {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
         let configuration = self.configuration(common)?;
         let callers = Callers::of(&configuration).map_err(Fault::usage)?;
+        keep_out_of_dumps();
         let declarations = Arc::new(common.declarations()?);
         // What is wrong with it is said before anything is opened.
         channel::declared(&configuration.alerts).map_err(Fault::usage)?;
@@ -188,6 +192,12 @@ impl Serve {
                 "--push {name}: on Google Cloud the broker pushes; where services are called directly is said in tipoff.yaml"
             )));
         }
+        if let Some(file) = backend::service_account_key() {
+            tracing::warn!(
+                "{file} is the key of a service account, which is good for ever and for whoever has it: run as the account \
+                 (Workload Identity, the metadata server), or impersonate it"
+            );
+        }
         let services = backend::services(configuration)?;
         let google = backend::google(configuration, &declarations, services).await?;
         topics::tell_what_is_missing(configuration, &declarations).await;
@@ -258,16 +268,13 @@ fn heartbeats(
     tasks
 }
 
-type Server = tokio::task::JoinHandle<std::io::Result<()>>;
+type Server = tokio::task::JoinHandle<()>;
 
 /// Serves HTTP until the service ends, and says where.
 fn listen(app: App, listener: TcpListener) -> Result<Server, Fault> {
     let address = listener.local_addr().map_err(Fault::unusable)?;
-    let mut ending = app.stopping.clone();
-    let server = axum::serve(listener, http::router(app)).with_graceful_shutdown(async move {
-        let _ = ending.wait_for(|stop| *stop).await;
-    });
-    let server = tokio::spawn(async move { server.await });
+    let ending = app.stopping.clone();
+    let server = tokio::spawn(server::serve(listener, http::router(app), ending, Limits::default()));
     tracing::info!(%address, "listening");
     // The one line a script waits for.
     say!("listening on http://{address}");
@@ -310,6 +317,14 @@ pub fn token(configuration: &Configuration) -> Result<Option<String>, Fault> {
         return Err(Fault::usage(anyhow::anyhow!("{from}: a token has at least 16 characters")));
     }
     Ok(Some(token))
+}
+
+/// A crash leaves no memory behind, in which tokens would be.
+fn keep_out_of_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
+        tracing::warn!("a crash may leave a dump with secrets in it: {error}");
+    }
 }
 
 /// SIGTERM, or Ctrl-C.

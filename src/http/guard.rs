@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use super::caller::{Caller, Callers, How, Refusal};
 use super::problem::Problem;
 use super::routes::{Needs, Table};
+use super::server::Peer;
 use super::{App, BODY_MAX};
 use crate::configuration::Role;
 use crate::desk::words::clean;
@@ -88,6 +89,7 @@ pub async fn check(
     let asked = (request.method(), request.uri(), request.headers());
     let mut response = match admitted(&app.guard, needs, asked).await {
         Ok(caller) => {
+            let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_string()).unwrap_or_default();
             let audited = caller
                 .clone()
                 .filter(|_| needs == Some(Needs::Role(Role::Operator)))
@@ -98,7 +100,7 @@ pub async fn check(
             let response = next.run(request).await;
             if let Some((caller, method, path)) = audited {
                 let (caller, how, status) = (&*caller.name, caller.how.as_str(), response.status().as_u16());
-                tracing::info!(target: "tipoff::audit", caller, how, %method, path, status, "asked for");
+                tracing::info!(target: "tipoff::audit", caller, how, peer, %method, path, status, "asked for");
             }
             response
         }
@@ -160,6 +162,8 @@ async fn admitted(
 fn refused(guard: &Guard, problem: Problem, headers: &HeaderMap) -> Response {
     let code = problem.status;
     let mut response = problem.into_response();
+    // Whoever is not let in keeps no connection, nor sends us what nobody reads.
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     if code == StatusCode::UNAUTHORIZED {
         // A browser asks its user for a name, which becomes the actor, and for a token as the password.
         let is_page = text(headers, header::ACCEPT.as_str()).is_some_and(|kinds| kinds.contains("text/html"));

@@ -19,6 +19,7 @@ pub mod requests;
 pub mod rest;
 pub mod retold;
 pub mod routes;
+pub mod server;
 
 use std::sync::Arc;
 use std::time::Duration;

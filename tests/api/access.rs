@@ -20,19 +20,19 @@ const BACKEND: &str = "/projects/1/global/backendServices/2";
 const PUSHER: &str = "pusher@p.iam.gserviceaccount.com";
 
 /// A service that knows a token of each role, people behind the proxy, identities, and a pusher.
-struct Guarded {
-    service: Running,
-    key: Key,
+pub struct Guarded {
+    pub service: Running,
+    pub key: Key,
     proxy: Key,
     _servers: (KeyServer, KeyServer),
-    _folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
 }
 
-fn token(role: &str) -> String {
+pub fn token(role: &str) -> String {
     format!("{role}-0123456789abcdef0123456789abcdef")
 }
 
-async fn guarded(listen: &str, push: Value) -> Guarded {
+pub async fn guarded(listen: &str, push: Value) -> Guarded {
     let (key, proxy) = (Key::rsa("k1"), Key::ec("p1"));
     let (keys, proxied) = (KeyServer::start(&[&key]).await, KeyServer::start(&[&proxy]).await);
     let folder = tempfile::tempdir().unwrap();
@@ -59,10 +59,10 @@ async fn guarded(listen: &str, push: Value) -> Guarded {
     let file = folder.path().join("tipoff.yaml");
     std::fs::write(&file, configuration.to_string()).unwrap();
     let service = Running::serve(&["--config", file.to_str().unwrap(), "--listen", listen]);
-    Guarded { service, key, proxy, _servers: (keys, proxied), _folder: folder }
+    Guarded { service, key, proxy, _servers: (keys, proxied), folder }
 }
 
-fn oidc() -> Value {
+pub fn oidc() -> Value {
     json!({ "mode": "oidc", "audience": PUSH, "emails": [PUSHER] })
 }
 

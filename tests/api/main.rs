@@ -5,6 +5,7 @@ mod access;
 mod emulator;
 #[path = "../support/google_keys.rs"]
 mod google_keys;
+mod limits;
 #[path = "../support/running.rs"]
 mod running;
 

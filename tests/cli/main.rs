@@ -48,6 +48,7 @@ fn what_cannot_be_answered_says_what_to_do() {
         (&["status", "--data", nowhere][..], 3, "`tipoff serve --data"),
         (&["why", "predictions", "--data", nowhere], 3, "`tipoff serve --data"),
         (&["serve", "--listen", "0.0.0.0:0", "--data", nowhere], 2, "give --token-file"),
+        (&["serve", "--push", "x=http://2852039166/", "--data", nowhere], 2, "its own credentials"),
         (&["serve", "--push", "nobody=http://127.0.0.1:1", "--data", nowhere], 2, "no such subscription or service"),
         (&["check", "--pipeline-file", "no-such-file.yaml"], 2, "no-such-file.yaml"),
         (&["check", "--log", "x=["], 2, "--log x=["),
@@ -82,6 +83,8 @@ fn the_environment_that_serve_obeys_is_shown_and_checked() {
     let plan = ["topics", "plan", "--project", "p"];
     let (code, said) = with(&plan, &emulators("http://127.0.0.1:1"));
     assert!(code == Some(2) && said.contains("write HOST:PORT"), "{said}");
+    let (code, said) = with(&plan, &emulators("emulators.example:1"));
+    assert!(code == Some(2) && said.contains("it has to be on loopback"), "{said}");
     let (code, said) = with(&plan, &[("PUBSUB_EMULATOR_HOST", "127.0.0.1:1")]);
     assert!(code == Some(2) && said.contains("set both or neither"), "{said}");
     let (code, said) = with(&["topics", "plan"], &[("GOOGLE_CLOUD_PROJECT", "")]);

@@ -1,6 +1,5 @@
 //! A POST to a secret URL, and what its answer means for a notice.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -11,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::hidden::Hidden;
 use crate::adapter::call::{self, Meaning};
+use crate::adapter::egress;
 use crate::configuration::Secret;
 use crate::domain::notify::Sent;
 
@@ -32,8 +32,8 @@ impl Poster {
     pub fn new(url: &Secret, secrecy: bool, others: &[&str]) -> Result<Self, String> {
         // The parser's own error may repeat what it was given.
         let url: Url = url.reveal().parse().map_err(|_| "its URL cannot be read as one".to_owned())?;
-        let host = url.host_str().ok_or("its URL names no host")?.trim_matches(['[', ']']);
-        let local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        egress::declared(&url).map_err(|refused| format!("its URL: {refused}"))?;
+        let local = call::is_loopback(&url);
         match url.scheme() {
             "https" => {}
             "http" if local || !secrecy => {}
@@ -72,7 +72,8 @@ impl Poster {
             return Err("its URL names no host".to_owned());
         };
         let host = host.trim_matches(['[', ']']);
-        match tokio::time::timeout(TIMEOUT, TcpStream::connect((host, port))).await {
+        let connect = async { TcpStream::connect(&*egress::addresses(host, port).await?).await };
+        match tokio::time::timeout(TIMEOUT, connect).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(format!("connect to {host}: {error}")),
             Err(_) => Err(format!("{host} takes no connection within {} s", TIMEOUT.as_secs())),

@@ -7,6 +7,7 @@ use google_cloud_auth::credentials::idtoken::{Builder, IDTokenCredentials};
 use reqwest::{Client, Url};
 
 use crate::adapter::call::{at_path, chain, client, is_loopback, json_headers, understood};
+use crate::adapter::egress;
 use crate::configuration::{Identity, Service};
 use crate::port::BusError;
 
@@ -64,6 +65,7 @@ impl Services {
             if !matches!(base.scheme(), "http" | "https") {
                 return Err(wrong("only http and https are spoken".to_owned()));
             }
+            egress::declared(&base).map_err(|refused| wrong(refused.to_string()))?;
             if service.identity == Identity::Oidc && base.scheme() != "https" && !is_loopback(&base) {
                 return Err(wrong("an identity token goes over https only".to_owned()));
             }

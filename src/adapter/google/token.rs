@@ -19,7 +19,7 @@ use reqwest::header::CACHE_CONTROL;
 use reqwest::{Client, Response, Url};
 use serde::Deserialize;
 
-use crate::adapter::call;
+use crate::adapter::{call, egress};
 
 /// Where Google publishes the keys of identity tokens,
 const IDENTITY_KEYS: &str = "https://www.googleapis.com/oauth2/v3/certs";
@@ -291,6 +291,7 @@ impl Keys {
         if url.scheme() != "https" && !(url.scheme() == "http" && call::is_loopback(&url)) {
             return Err(format!("{url}: keys are fetched over https, or from loopback"));
         }
+        egress::declared(&url).map_err(|refused| format!("{url}: {refused}"))?;
         let client = call::client().map_err(|error| format!("set up TLS: {error}"))?;
         let shared = Shared { client, url, algorithm, patience, cache: Mutex::default() };
         Ok(Self { shared: Arc::new(shared), fetching: Arc::default() })

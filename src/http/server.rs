@@ -1,0 +1,263 @@
+//! Connections: how many, and how long each may keep us waiting.
+//!
+//! Whoever has connected has to say what they want within a few seconds, and once they begin to say it, in as many. Between two
+//! requests a connection may rest for as long as the proxies of Google Cloud keep theirs: one that we closed first would now
+//! and then be closed upon a request. How long a body may take is for those who read it to say.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::Request;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Sleep};
+use tower::ServiceExt as _;
+
+/// Bytes of a request's first line and headers.
+const HEAD_MAX: usize = 16 * 1024;
+/// Headers of a request.
+const HEADERS_MAX: usize = 100;
+/// Nobody can be let in for the moment; after this long it is tried again.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+
+/// What connections may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How many there may be; more wait.
+    pub connections: usize,
+    /// How long a request's first line and headers may take.
+    pub head: Duration,
+    /// How long a connection may rest between two requests.
+    pub rest: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // Google's load balancers keep theirs for 600 s.
+        Self { connections: 256, head: Duration::from_secs(10), rest: Duration::from_secs(620) }
+    }
+}
+
+/// From where a request comes, as its connection says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// Serves `router` until `stopping` turns true, and then until every request under way is answered.
+pub async fn serve(listener: TcpListener, router: Router, mut stopping: watch::Receiver<bool>, limits: Limits) {
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stop| *stop) => break,
+            accepted = async {
+                // It is never closed.
+                let place = Arc::clone(&places).acquire_owned().await;
+                (place, listener.accept().await)
+            } => accepted,
+        };
+        while connections.try_join_next().is_some() {}
+        match accepted {
+            (Ok(place), Ok((stream, peer))) => {
+                let (router, stopping) = (router.clone(), stopping.clone());
+                connections.spawn(async move {
+                    connection(stream, Peer(peer), router, stopping, limits).await;
+                    drop(place);
+                });
+            }
+            (_, Err(error)) => {
+                tracing::warn!("no connection can be accepted: {error}");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+            (Err(_), _) => break,
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: Peer,
+    router: Router,
+    mut stopping: watch::Receiver<bool>,
+    limits: Limits,
+) {
+    // An answer is written at once, so there is nothing to wait for.
+    let _ = stream.set_nodelay(true);
+    let turns = Arc::new(Turns::default());
+    let answer = {
+        let turns = Arc::clone(&turns);
+        service_fn(move |request: Request<Incoming>| {
+            let turn = Turn::begin(&turns);
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(peer);
+            let answered = router.clone().oneshot(request);
+            async move { answered.await.map(|answer| answer.map(|body| Answered { body, _turn: turn })) }
+        })
+    };
+    let stream = Patient { stream, turns, seen: 0, waiting: Waiting::Not, timer: None, limits };
+    let mut builder = http1::Builder::new();
+    builder.max_header_size(HEAD_MAX).max_headers(HEADERS_MAX);
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), answer));
+    let mut ends = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection has ended");
+                }
+                return;
+            }
+            _ = stopping.wait_for(|stop| *stop), if !ends => {
+                ends = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// Counts up when a request has come, and when it is answered: odd while there is one.
+#[derive(Debug, Default)]
+struct Turns(AtomicUsize);
+
+/// A request's turn, which ends with its answer, however that ends.
+struct Turn(Arc<Turns>);
+
+impl Turn {
+    fn begin(turns: &Arc<Turns>) -> Self {
+        turns.0.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(turns))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.0.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// The body of an answer, as long as it lasts.
+struct Answered {
+    body: Body,
+    _turn: Turn,
+}
+
+impl HttpBody for Answered {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A connection that is not waited for for ever.
+struct Patient {
+    stream: TcpStream,
+    turns: Arc<Turns>,
+    /// The turn in which we last waited.
+    seen: usize,
+    waiting: Waiting,
+    timer: Option<Pin<Box<Sleep>>>,
+    limits: Limits,
+}
+
+/// For what we wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    Not,
+    /// For the first byte of a request.
+    Begin,
+    /// For the rest of it.
+    Rest,
+}
+
+impl Patient {
+    /// Begins to wait for so long.
+    fn wait(&mut self, waiting: Waiting, span: Duration) {
+        self.waiting = waiting;
+        let until = Instant::now() + span;
+        match &mut self.timer {
+            Some(timer) => timer.as_mut().reset(until),
+            None => self.timer = Some(Box::pin(tokio::time::sleep_until(until))),
+        }
+    }
+}
+
+impl AsyncRead for Patient {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let turn = this.turns.0.load(Ordering::Acquire);
+        let had = buffer.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        if turn % 2 == 1 {
+            this.waiting = Waiting::Not;
+            return read;
+        }
+        if this.waiting == Waiting::Not || this.seen != turn {
+            this.seen = turn;
+            let span = if turn == 0 { this.limits.head } else { this.limits.rest };
+            this.wait(Waiting::Begin, span);
+        }
+        if this.waiting == Waiting::Begin && buffer.filled().len() > had {
+            let span = this.limits.head;
+            this.wait(Waiting::Rest, span);
+        }
+        if read.is_pending() && this.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(context).is_ready()) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Patient {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

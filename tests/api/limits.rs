@@ -1,0 +1,220 @@
+//! What a caller may cost: connections, time, bytes, and requests a second; and that nothing secret comes out.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::get;
+use serde_json::{Value, json};
+use tipoff::http::server::{Limits, serve};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::ASK;
+use super::access::{guarded, oidc, token};
+use super::google_keys::claims;
+use super::running::Running;
+
+const LIMITS: Limits = Limits { connections: 8, head: Duration::from_millis(500), rest: Duration::from_millis(1_500) };
+
+/// A small service within these limits, and what ends it.
+async fn small() -> (String, watch::Sender<bool>, tokio::task::JoinHandle<()>) {
+    let long = || async {
+        // It begins, and goes on for longer than any wait.
+        let (sender, receiver) = tokio::sync::mpsc::channel::<Result<String, std::io::Error>>(1);
+        tokio::spawn(async move {
+            for _ in 0..5 {
+                sender.send(Ok("x".to_owned())).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        });
+        Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(receiver))
+    };
+    let slow = || async {
+        tokio::time::sleep(Duration::from_millis(1_000)).await;
+        "slow"
+    };
+    let router = Router::new().route("/", get(|| async { "ok" })).route("/long", get(long)).route("/slow", get(slow));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (stop, stopping) = watch::channel(false);
+    (address, stop, tokio::spawn(serve(listener, router, stopping, LIMITS)))
+}
+
+/// How long it takes until a connection is closed on which that is said.
+async fn closed(address: &str, said: &[&str], pause: Duration) -> Duration {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let begin = Instant::now();
+    let (mut reads, mut writes) = stream.split();
+    let speak = async {
+        for part in said {
+            if writes.write_all(part.as_bytes()).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+        }
+        std::future::pending::<()>().await
+    };
+    let mut rest = Vec::new();
+    tokio::select! {
+        () = speak => unreachable!(),
+        ended = tokio::time::timeout(Duration::from_secs(10), reads.read_to_end(&mut rest)) => { let _ = ended.expect("it is never closed"); }
+    }
+    begin.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_says_nothing_or_too_slowly_is_not_waited_for() {
+    let (address, _stop, _) = small().await;
+    let (head, rest) = (LIMITS.head, LIMITS.rest);
+    let soon = |took: Duration, wanted: Duration| took >= wanted && took < wanted + Duration::from_secs(2);
+    let letters: Vec<String> = (0..100).map(|at| format!("x-{at}: y\r\n")).collect();
+    let dribble: Vec<&str> = std::iter::once("GET / HTTP/1.1\r\n").chain(letters.iter().map(String::as_str)).collect();
+    let whole = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+    let (zero, second) = (Duration::ZERO, Duration::from_secs(1));
+    let ((), (), (), (), (), ()) = tokio::join!(
+        async { assert!(soon(closed(&address, &[], zero).await, head), "silence") },
+        async { assert!(soon(closed(&address, &["GET / HTTP/1.1\r\nhost: x\r\n"], zero).await, head), "half a head") },
+        async { assert!(soon(closed(&address, &dribble, second / 10).await, head), "a header now and then") },
+        // A connection rests longer between requests, and not for ever.
+        async { assert!(soon(closed(&address, &[whole], zero).await, rest), "after an answer") },
+        async { assert!(soon(closed(&address, &[whole, whole], second).await, rest + second), "after two answers") },
+        async {
+            assert!(soon(closed(&address, &[whole, "GET / HT"], second).await, head + second), "half a second one")
+        },
+    );
+    // An answer takes as long as it takes.
+    for (path, whole) in [("slow", "slow"), ("long", "xxxxx")] {
+        let answer = reqwest::get(format!("http://{address}/{path}")).await.unwrap();
+        assert_eq!(answer.text().await.unwrap(), whole, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_who_hold_connections_and_say_nothing_do_not_keep_others_out_for_long() {
+    let (address, stop, server) = small().await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(TcpStream::connect(&address).await.unwrap());
+    }
+    let begin = Instant::now();
+    assert_eq!(reqwest::get(format!("http://{address}/")).await.unwrap().status(), 200);
+    assert!(begin.elapsed() > LIMITS.head / 2, "more connections were served than there may be");
+    // What is under way when the service ends is answered, and nobody else is.
+    let client = reqwest::Client::new();
+    let slow = tokio::spawn(client.get(format!("http://{address}/slow")).send());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    stop.send_replace(true);
+    assert_eq!(slow.await.unwrap().unwrap().text().await.unwrap(), "slow");
+    tokio::time::timeout(Duration::from_secs(5), server).await.expect("it ends").unwrap();
+    assert!(TcpStream::connect(&address).await.is_err());
+}
+
+#[tokio::test]
+async fn what_is_too_long_is_refused_by_its_length() {
+    let guarded = guarded("127.0.0.1:0", oidc()).await;
+    let (client, url) = (&guarded.service.client, &guarded.service.url);
+    let status = async |call: reqwest::RequestBuilder| call.send().await.unwrap().status().as_u16();
+    let operator = || client.post(format!("{url}{ASK}")).bearer_auth(token("operator"));
+    assert_eq!(status(client.get(format!("{url}/v1/stops?x={}", "x".repeat(5_000)))).await, 414);
+    assert_eq!(status(client.get(format!("{url}/v1/stops")).header("x-long", "x".repeat(17_000))).await, 431);
+    let many = (0..150).fold(client.get(format!("{url}/v1/stops")), |call, at| call.header(format!("x-{at}"), "y"));
+    assert_eq!(status(many).await, 431);
+    let long = json!({ "actor": "x".repeat(70_000) }).to_string();
+    assert_eq!(status(operator().header("content-type", "application/json").body(long)).await, 413);
+    assert_eq!(status(operator().header("content-type", "text/plain").body("{}")).await, 415);
+    // Everybody else is as well off as before.
+    assert_eq!(status(client.get(format!("{url}/v1/stops")).bearer_auth(token("viewer"))).await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_asks_for_so_much_a_second_and_reads_as_much_as_they_like() {
+    let guarded = guarded("127.0.0.1:0", oidc()).await;
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let call = guarded.service.client.post(format!("{}/v1/alerts/unmute", guarded.service.url));
+        let call = call.bearer_auth(token("operator")).header("content-type", "application/json").body("{}");
+        calls.spawn(async move {
+            let answer = call.send().await.unwrap();
+            (answer.status().as_u16(), answer.headers().contains_key("retry-after"))
+        });
+    }
+    let answers = calls.join_all().await;
+    let refused = answers.iter().filter(|answer| **answer == (429, true)).count();
+    let taken = answers.iter().filter(|(code, _)| *code == 400).count();
+    assert_eq!(refused + taken, 100, "{answers:?}");
+    assert!(taken >= 40 && refused >= 10, "{taken} taken, {refused} refused");
+    let admin = guarded.service.client.post(format!("{}/v1/alerts/unmute", guarded.service.url));
+    let admin = admin.bearer_auth(token("admin")).header("content-type", "application/json").body("{}");
+    assert_eq!(admin.send().await.unwrap().status(), 400, "somebody else is held up");
+    for _ in 0..60 {
+        let read = guarded.service.client.get(format!("{}/v1/stops", guarded.service.url));
+        assert_eq!(read.bearer_auth(token("operator")).send().await.unwrap().status(), 200);
+    }
+    // Where nobody is told from anybody else, nobody is held up.
+    let open = Running::serve(&[]);
+    for _ in 0..60 {
+        assert_eq!(open.post("/v1/alerts/unmute", None, &json!({})).await.0, 400);
+    }
+}
+
+#[tokio::test]
+async fn no_secret_is_in_a_log_an_answer_or_the_printed_configuration() {
+    let guarded = guarded("127.0.0.1:0", oidc()).await;
+    let config = guarded.folder.path().join("tipoff.yaml");
+    let (log, data) = (guarded.folder.path().join("log"), guarded.folder.path().join("data"));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tipoff"));
+    child.args(["serve", "--listen", "127.0.0.1:0", "--log", "trace", "--log-json", "--config"]).arg(&config);
+    child.arg("--data").arg(&data).stdout(Stdio::piped()).stderr(std::fs::File::create(&log).unwrap());
+    let mut child = child.spawn().unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap_or_default();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.as_mut().unwrap()), &mut line).unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap_or(limits);
+    let url = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+    let client = reqwest::Client::new();
+    let identity = guarded.key.token(&claims("https://tipoff.example", "viewer@p.example"));
+    let mut said = String::new();
+    for given in
+        [token("admin"), token("nobody"), identity.clone(), format!("{identity}x"), "eyJ0.eyJ1.eyJ2".to_owned()]
+    {
+        for path in ["/v1/config", "/ui/nba", "/readyz", "/nix", "/openapi.json", "/v1/declarations"] {
+            let call =
+                client.get(format!("{url}{path}")).bearer_auth(&given).header("cookie", "planted=planted-cookie");
+            let answer = call.send().await.unwrap();
+            said += &format!("{:?}", answer.headers());
+            said += &answer.text().await.unwrap();
+        }
+    }
+    let held =
+        client.post(format!("{url}{ASK}")).bearer_auth(token("operator")).header("content-type", "application/json");
+    let words =
+        json!({ "command": "hold", "node": "predictions", "actor": "ann", "reason": "\n{\"severity\":\"CRITICAL\"}" });
+    assert_eq!(held.body(words.to_string()).send().await.unwrap().status(), 200);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let shown = Command::new(env!("CARGO_BIN_EXE_tipoff")).args(["config", "--config"]).arg(&config).output().unwrap();
+    said += &String::from_utf8(shown.stdout).unwrap();
+    let log = std::fs::read_to_string(&log).unwrap();
+    for secret in [&token("admin"), &token("operator"), &token("nobody"), "eyJ", "planted-cookie"] {
+        assert!(!log.contains(secret), "the log says {secret}");
+        assert!(!said.contains(secret), "an answer says {secret}");
+    }
+    // Every line is one of ours; what was asked for is there, with who asked.
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().all(|line| line["severity"] != "CRITICAL"));
+    let audited: Vec<&Value> = lines.iter().filter(|line| line["target"] == "tipoff::audit").collect();
+    assert_eq!(audited.len(), 1, "{audited:?}");
+    let fields = &audited[0]["fields"];
+    assert_eq!(
+        (&fields["caller"], &fields["method"], &fields["status"]),
+        (&json!("the-operator"), &json!("POST"), &json!(200))
+    );
+    assert_eq!(fields["peer"], "127.0.0.1");
+    if cfg!(target_os = "linux") {
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    }
+}
