@@ -38,6 +38,10 @@ const ANSWER_MAX: usize = 64 * 1024 * 1024;
 const TRIES: u32 = 3;
 /// The wait before the second try; doubles.
 const BACKOFF: Duration = Duration::from_millis(300);
+/// What a service says of a call that it is carrying out already.
+const UNDER_WAY: &str = "urn:tipoff:problem:under-way";
+/// The code of an answer that says to come again.
+const BUSY: u16 = 503;
 /// Clocks that differ by less than this are alike.
 const SKEW_MIN: SignedDuration = SignedDuration::from_secs(2);
 /// Characters of an answer that is not ours which are repeated.
@@ -191,7 +195,7 @@ impl Caller {
                 request = request.header("idempotency-key", key);
             }
             match self.once(request, &url).await {
-                Err(Error::Unreachable { .. } | Error::Refused { status: 409 | 429 | 503, .. }) if tries < TRIES => {
+                Err(Error::Unreachable { .. } | Error::Refused { status: 429 | BUSY, .. }) if tries < TRIES => {
                     tokio::time::sleep(wait).await;
                     (wait, tries) = (wait * 2, tries + 1);
                 }
@@ -227,6 +231,7 @@ impl Caller {
             });
         }
         let problem: Option<Value> = serde_json::from_slice(&bytes).ok();
+        let is_under_way = problem.as_ref().is_some_and(|problem| problem["type"] == UNDER_WAY);
         let detail = problem.as_ref().and_then(|problem| problem["detail"].as_str()).map(str::to_owned);
         let detail = detail.unwrap_or_else(|| format!("{url} answers {status}"));
         match status {
@@ -237,6 +242,7 @@ impl Caller {
                 };
                 Err(Error::Unknown { url: url.clone(), detail, hint })
             }
+            _ if is_under_way => Err(Error::Refused { status: BUSY, detail }),
             _ => Err(Error::Refused { status: status.as_u16(), detail }),
         }
     }

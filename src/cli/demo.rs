@@ -239,6 +239,7 @@ impl Pages {
             room: Arc::new(Semaphore::new(0)),
             screen: Arc::new(Screen::new(Mode::Recording, LOOK_EVERY)),
             stopping: self.stop.subscribe(),
+            reload: None,
         };
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = http::recording(app);
         self.shown = Some(Arc::clone(stage.store));

@@ -18,6 +18,7 @@ mod doctor;
 mod effective;
 mod forecast;
 mod games;
+mod generation;
 mod graph;
 mod impact;
 mod inspect;
@@ -241,6 +242,8 @@ enum Command {
     Unmute(alerts::Unmute),
     /// What the declarations here would change in those in force, and in the dates in flight; exits 1 where something is lost
     Plan(plan::Plan),
+    /// Have the running service read its declarations again, and go by them; exits 2 where it refuses
+    Reload(plan::Reload),
     /// The dependency graph
     Graph(graph::Graph),
     /// Stop dispatching a node, a date, or a whole pipeline
@@ -481,6 +484,7 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Check => check::check(common),
         Command::Config(door) => config(&door, common),
         Command::Plan(plan) => plan.run(common).await,
+        Command::Reload(reload) => reload.run(common).await,
         Command::Graph(graph) => graph.run(common),
         Command::Token => token::make(common),
         Command::Completions { .. } | Command::Man { .. } => Ok(Verdict::Holds),

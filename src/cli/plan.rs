@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::backend::{self, Access};
+use super::command::Words;
 use super::inspect::harmless;
 use super::paint::Paint;
 use super::say::say;
@@ -33,12 +34,7 @@ impl Plan {
         let wanted = load(&here)?;
         let there = in_force(common).await?;
         let engine = backend::engine(common, load(&there)?, Access::Read).await?;
-        let changed = [("topics.yaml", &there.0, &here.0), ("pipeline.yaml", &there.1, &here.1)];
-        let mut found: Vec<Difference> = Vec::new();
-        for (name, before, after) in changed {
-            let value = |file: &File| diagnostic::parse::<Value>(&file.0, &file.1).map_err(Fault::usage);
-            found.extend(differences(name, &value(before)?, &value(after)?));
-        }
+        let found = differences_of(&there, &here)?;
         let revision = engine.revise(&wanted).await.map_err(Fault::unusable)?;
         if common.json {
             let takes_away = revision.takes_away();
@@ -47,6 +43,52 @@ impl Plan {
             print(&found, &revision, (&there.1.0, &here.1.0));
         }
         Ok(if revision.takes_away() { Verdict::Fails } else { Verdict::Holds })
+    }
+}
+
+/// In what two pairs of files differ.
+pub fn differences_of(before: &(File, File), after: &(File, File)) -> Result<Vec<Difference>, Fault> {
+    let value = |file: &File| diagnostic::parse::<Value>(&file.0, &file.1).map_err(Fault::usage);
+    let mut found = differences("topics.yaml", &value(&before.0)?, &value(&after.0)?);
+    found.extend(differences("pipeline.yaml", &value(&before.1)?, &value(&after.1)?));
+    Ok(found)
+}
+
+/// `tipoff reload`
+#[derive(Args)]
+#[command(
+    after_help = "The service reads topics.yaml, pipeline.yaml and tipoff.yaml again, from where it has read them before. \
+    It refuses what is wrong with its line, and without --accept what would take something away from dates in flight, as \
+    `tipoff plan` says it. What has been received is settled first, and calls that come meanwhile wait. SIGHUP does the same.\n\
+    Example: tipoff reload --server http://127.0.0.1:8085 --reason 'the quorum of phase 4 is four'"
+)]
+pub struct Reload {
+    /// Apply it though something would be taken away
+    #[arg(long)]
+    accept: bool,
+    #[command(flatten)]
+    words: Words,
+}
+
+impl Reload {
+    pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
+        let Some(service) = &common.served else {
+            return Err(Fault::usage(anyhow::anyhow!("say which service with --server, or send it SIGHUP")));
+        };
+        let body = json!({ "accept": self.accept, "actor": self.words.actor, "reason": self.words.reason });
+        let told: Value = service.ask(&["reload"], &body).await.map_err(Fault::called)?;
+        if common.json {
+            say!("{told}");
+            return Ok(Verdict::Holds);
+        }
+        let count = told["differences"].as_array().map_or(0, Vec::len);
+        let digest = harmless(told["digest"].as_str().unwrap_or_default());
+        if told["applied"] == true {
+            say!("{digest} is in force: {count} keys are other than before");
+        } else {
+            say!("{digest} was in force already; nothing changed");
+        }
+        Ok(Verdict::Holds)
     }
 }
 

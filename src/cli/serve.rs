@@ -1,48 +1,35 @@
-//! `tipoff serve`: the service, on the embedded backend or on Google Cloud.
+//! `tipoff serve`: the service, on the embedded backend or on Google Cloud. Its declarations are read again on SIGHUP, or when
+//! an administrator says so, and applied where nothing is lost by it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use axum::extract::Request;
 use clap::Args;
-use jiff::SignedDuration;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{RwLock, mpsc, watch};
+use tower::ServiceExt as _;
 
 use super::effective::Effective;
+use super::generation::{Generation, Prepared, Standing};
+use super::plan::differences_of;
 use super::say::say;
-use super::{Common, Door, Fault, Verdict, backend, telemetry, topics};
+use super::{Common, Door, Fault, Verdict, telemetry};
 use crate::adapter::channel;
 use crate::adapter::egress;
-use crate::adapter::embedded::{Durability, Embedded, EmbeddedBus, PushTargets, Pusher};
-use crate::adapter::firestore::heartbeats::Heartbeats;
-use crate::adapter::pubsub::subscriber::{Patience, Subscribers};
-use crate::clock::Clock;
+use crate::adapter::embedded::{Durability, Embedded};
 use crate::configuration::{Backend, Configuration};
-use crate::domain::time::after;
-use crate::engine::notify::Notifier;
-use crate::engine::recipient::Listening;
-use crate::engine::{Engine, Settings, run};
 use crate::http::caller::Callers;
+use crate::http::guard::Guard;
+use crate::http::reload::Why;
 use crate::http::server::{self, Limits};
-use crate::http::{self, App, Local, Mode, ROOM_KB, Screen, guard::Guard};
-use crate::pipeline::Declarations;
-use crate::port::Recipient;
 use crate::telemetry::log;
-use crate::topology::Topology;
-use crate::wire::kept::Text;
 
-/// How long a call that is under way may go on when the service ends.
-const PUSH_DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
-/// How often deliveries to push targets are looked for.
-const PUSH_EVERY: Duration = Duration::from_millis(200);
-/// How often dead letters are looked for.
-const COLLECT_EVERY: Duration = Duration::from_millis(500);
-/// How often it is looked for what to tell those who listen to what is decided.
-const EVENTS_EVERY: Duration = Duration::from_millis(250);
-/// How often old rows are deleted.
-const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// Who asks where a signal does.
+const SIGNAL: &str = "SIGHUP";
 
 /// `tipoff serve`
 #[derive(Args)]
@@ -85,25 +72,108 @@ impl Serve {
     }
 
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
+        let prepared = self.prepare(common)?;
+        let configuration = &prepared.configuration;
+        keep_out_of_dumps();
+        prepared.effective.log();
+        let listener = TcpListener::bind(configuration.listen)
+            .await
+            .map_err(|error| Fault::unusable(anyhow::anyhow!("listen on {}: {error}", configuration.listen)))?;
+        let embedded = match configuration.backend {
+            Backend::Embedded => {
+                Some(Arc::new(Embedded::open(&configuration.data, Durability::Full).map_err(Fault::unusable)?))
+            }
+            Backend::Google => None,
+        };
+        let (reload, mut reloads) = mpsc::channel(1);
+        let standing = Standing {
+            targets: self.targets.clone(),
+            telemetry: telemetry::start(configuration, &prepared.effective)?,
+            name: uuid::Uuid::new_v4().to_string(),
+            reload,
+            embedded,
+        };
+        let mut signals = Signals::listen().map_err(Fault::unusable)?;
+        let generation = Generation::begin(&standing, &prepared, ("serve", "it was started")).await?;
+        let door = Arc::new(RwLock::new(generation.router.clone()));
+        let (end, ending) = watch::channel(false);
+        let server = listen(Arc::clone(&door), listener, ending)?;
+        let mut at_work = AtWork { generation, prepared };
+        loop {
+            let asked = tokio::select! {
+                biased;
+                told = signals.next() => match told {
+                    Told::End => break,
+                    Told::ReadAgain => None,
+                },
+                asked = reloads.recv() => asked,
+            };
+            let (actor, reason, accept) = match &asked {
+                Some(asked) => (asked.actor.clone(), asked.reason.clone(), asked.accept),
+                None => (SIGNAL.to_owned(), "its files have changed".to_owned(), false),
+            };
+            let answer = match self.change(common, &at_work, accept).await {
+                Ok(Change::None(told)) => Ok(told),
+                Ok(Change::To(prepared, told)) => {
+                    at_work = replaced(&standing, at_work, *prepared, (&actor, &reason), &door).await?;
+                    Ok(told)
+                }
+                Err(why) => Err(why),
+            };
+            match &answer {
+                Ok(told) => {
+                    tracing::info!(actor, reason, applied = told["applied"].as_bool(), "declarations were read again")
+                }
+                Err(why) => tracing::error!(actor, reason, "the declarations stay as they are: {why}"),
+            }
+            if let Some(asked) = asked {
+                // Whoever has asked may have gone.
+                let _ = asked.answer.send(answer);
+            }
+        }
+        tracing::info!("draining: what has been received is settled, then the service ends");
+        end.send_replace(true);
+        let engine = at_work.generation.engine.clone();
+        at_work.generation.end().await;
+        engine.leave().await;
+        closed(server).await;
+        standing.telemetry.end().await;
+        Ok(Verdict::Holds)
+    }
+
+    /// Reads everything there is to read, and says what is wrong with it before anything is opened.
+    fn prepare(&self, common: &Common) -> Result<Prepared, Fault> {
         let configuration = self.configuration(common)?;
         let callers = Callers::of(&configuration).map_err(Fault::usage)?;
-        keep_out_of_dumps();
         let declarations = Arc::new(common.declarations()?);
-        // What is wrong with it is said before anything is opened.
         channel::declared(&configuration.alerts).map_err(Fault::usage)?;
         channel::known(&configuration.alerts, &declarations).map_err(Fault::usage)?;
         let effective = Effective::of(common, &configuration)?;
-        effective.log();
         let declared = common.declared()?;
-        let listener = tokio::net::TcpListener::bind(configuration.listen)
-            .await
-            .map_err(|error| Fault::unusable(anyhow::anyhow!("listen on {}: {error}", configuration.listen)))?;
         let guard = Arc::new(Guard::new(callers, configuration.access.origin.as_deref()));
-        match configuration.backend {
-            Backend::Embedded => {
-                self.embedded(&configuration, (effective, declared), declarations, listener, guard).await
-            }
-            Backend::Google => self.google(&configuration, (effective, declared), declarations, listener, guard).await,
+        Ok(Prepared { configuration, declarations, effective, declared, guard })
+    }
+
+    /// What the files say now, if it is another thing than what is at work, and may be applied.
+    async fn change(&self, common: &Common, at_work: &AtWork, accept: bool) -> Result<Change, Why> {
+        let prepared = self.prepare(common).map_err(|fault| Why::Wrong(format!("{:#}", fault.error)))?;
+        let before = &at_work.prepared;
+        if let Some(what) = fixed(&before.configuration, &prepared.configuration) {
+            return Err(Why::Fixed(what));
+        }
+        let file = |text: &crate::wire::kept::Text| (text.file.clone(), text.text.clone());
+        let texts = |prepared: &Prepared| (file(&prepared.declared.0), file(&prepared.declared.1));
+        let found = differences_of(&texts(before), &texts(&prepared));
+        let found = found.map_err(|fault| Why::Wrong(format!("{:#}", fault.error)))?;
+        let revision = at_work.generation.engine.revise(&prepared.declarations).await;
+        let revision = revision.map_err(|error| Why::Unknown(error.to_string()))?;
+        let is_same = before.effective.digest == prepared.effective.digest;
+        let told = json!({ "applied": !is_same, "digest": prepared.effective.digest, "differences": found,
+            "revision": revision, "takes_away": revision.takes_away() });
+        match () {
+            () if is_same => Ok(Change::None(told)),
+            () if revision.takes_away() && !accept => Err(Why::TakesAway(told)),
+            () => Ok(Change::To(Box::new(prepared), told)),
         }
     }
 
@@ -118,163 +188,70 @@ impl Serve {
         }
         Ok(configuration)
     }
-
-    async fn embedded(
-        &self,
-        configuration: &Configuration,
-        (effective, declared): (Effective, (Text, Text)),
-        declarations: Arc<Declarations>,
-        listener: TcpListener,
-        guard: Arc<Guard>,
-    ) -> Result<Verdict, Fault> {
-        for (name, _) in &self.targets {
-            let service = declarations.pipelines.values().any(|pipeline| pipeline.services.contains_key(name));
-            if !service && declarations.topology.subscription(name).is_none() {
-                return Err(Fault::usage(anyhow::anyhow!("--push {name}: no such subscription or service")));
-            }
-        }
-        let embedded = Arc::new(Embedded::open(&configuration.data, Durability::Full).map_err(Fault::unusable)?);
-        let bus = embedded.bus(Arc::new(declarations.topology.clone()));
-        let settings = settings(configuration, "1s")?;
-        let keep = backend::span("keep", &configuration.keep)?;
-        let engine = Engine::new(
-            declarations,
-            embedded.clone(),
-            Arc::new(bus.clone()),
-            embedded.clone(),
-            Clock::System,
-            settings,
-        );
-        let telemetry = telemetry::start(configuration, &effective)?;
-        let engine = Arc::new(engine.telling(notifier(configuration)?).watched(telemetry.clone()));
-        let (stop, stopping) = watch::channel(false);
-        let running = run::run(&engine, &stopping);
-        let targets: PushTargets = self.targets.iter().cloned().collect();
-        let pusher = Pusher::new(bus.clone()).map_err(Fault::unusable)?;
-        let push = tokio::spawn(push(pusher, targets, stopping.clone()));
-        let prune = tokio::spawn(prune(Arc::clone(&embedded), bus.clone(), keep, stopping.clone()));
-        let recipient: Arc<dyn Recipient> =
-            Arc::new(Listening { engine: engine.clone(), inbox: running.inbox.clone() });
-        let collect = tokio::spawn(collect(bus.clone(), recipient, stopping.clone()));
-        let app = App {
-            engine,
-            inbox: running.inbox.clone(),
-            local: Some(Local { bus, embedded }),
-            effective: Arc::new(json!(effective)),
-            declared: Arc::new(declared),
-            guard,
-            retold: Arc::default(),
-            room: Arc::new(Semaphore::new(ROOM_KB)),
-            screen: Arc::new(Screen::new(Mode::Serving, EVENTS_EVERY)),
-            stopping,
-        };
-        tracing::info!(data = %configuration.data.display(), "the embedded backend is open");
-        let server = listen(app, listener)?;
-        signal().await;
-        stop.send_replace(true);
-        running.ended().await;
-        closed(server).await;
-        let _ = tokio::join!(push, prune, collect);
-        telemetry.end().await;
-        Ok(Verdict::Holds)
-    }
-
-    async fn google(
-        &self,
-        configuration: &Configuration,
-        (effective, declared): (Effective, (Text, Text)),
-        declarations: Arc<Declarations>,
-        listener: TcpListener,
-        guard: Arc<Guard>,
-    ) -> Result<Verdict, Fault> {
-        if let Some((name, _)) = self.targets.first() {
-            return Err(Fault::usage(anyhow::anyhow!(
-                "--push {name}: on Google Cloud the broker pushes; where services are called directly is said in tipoff.yaml"
-            )));
-        }
-        if let Some(file) = backend::service_account_key() {
-            tracing::warn!(
-                "{file} is the key of a service account, which is good for ever and for whoever has it: run as the account \
-                 (Workload Identity, the metadata server), or impersonate it"
-            );
-        }
-        let services = backend::services(configuration)?;
-        let google = backend::google(configuration, &declarations, services).await?;
-        topics::tell_what_is_missing(configuration, &declarations).await;
-        // A look is a read that is paid for.
-        let settings = Settings {
-            relay_every: SignedDuration::from_secs(2),
-            measure_every: SignedDuration::from_mins(1),
-            ..settings(configuration, "15s")?
-        };
-        let store = google.firestore.clone();
-        let engine =
-            Engine::new(declarations, store, google.bus.clone(), google.warehouse.clone(), Clock::System, settings);
-        let telemetry = telemetry::start(configuration, &effective)?;
-        let engine = Arc::new(engine.telling(notifier(configuration)?).watched(telemetry.clone()));
-        let (stop, stopping) = watch::channel(false);
-        let running = run::run(&engine, &stopping);
-        let (inbox, topology) = (running.inbox.clone(), &engine.declarations.topology);
-        let recipient: Arc<dyn Recipient> = Arc::new(Listening { engine: engine.clone(), inbox: inbox.clone() });
-        let subscribers = Subscribers::start(
-            &google.connection,
-            topology,
-            &recipient,
-            &google.publisher,
-            Patience::default(),
-            &stopping,
-        );
-        let subscribers = subscribers.await.map_err(Fault::unusable)?;
-        let heartbeats = heartbeats(topology, &google, &recipient, &stopping);
-        let app = App {
-            engine,
-            inbox,
-            local: None,
-            effective: Arc::new(json!(effective)),
-            declared: Arc::new(declared),
-            guard,
-            retold: Arc::default(),
-            room: Arc::new(Semaphore::new(ROOM_KB)),
-            // A look is a read that is paid for, and made only while somebody has a page open.
-            screen: Arc::new(Screen::new(Mode::Serving, 8 * EVENTS_EVERY)),
-            stopping,
-        };
-        tracing::info!(project = google.connection.project, "connected to Google Cloud");
-        let server = listen(app, listener)?;
-        signal().await;
-        stop.send_replace(true);
-        tokio::join!(running.ended(), subscribers.ended(), heartbeats.join_all());
-        closed(server).await;
-        telemetry.end().await;
-        Ok(Verdict::Holds)
-    }
 }
 
-/// Reads heartbeats from the Firestore collections that topics.yaml names, along with those on their topics.
-fn heartbeats(
-    topology: &Topology,
-    google: &backend::Google,
-    recipient: &Arc<dyn Recipient>,
-    stop: &watch::Receiver<bool>,
-) -> JoinSet<()> {
-    let mut tasks = JoinSet::new();
-    for (topic, declared) in topology.topics() {
-        if let Some(collection) = &declared.collection {
-            let heartbeats = Heartbeats { collection: collection.clone(), topic: topic.to_string() };
-            let (firestore, recipient) = (google.firestore.clone(), recipient.clone());
-            tasks.spawn(heartbeats.read(firestore, recipient, || Clock::System.now(), stop.clone()));
-        }
-    }
-    tasks
+/// What is at work.
+struct AtWork {
+    generation: Generation,
+    prepared: Prepared,
 }
 
-type Server = tokio::task::JoinHandle<()>;
+/// What the files have become.
+enum Change {
+    /// Nothing else.
+    None(Value),
+    /// Something that may be applied.
+    To(Box<Prepared>, Value),
+}
+
+/// What is set once for the life of the process, and would be otherwise.
+fn fixed(before: &Configuration, after: &Configuration) -> Option<&'static str> {
+    let shown = [before.shown(), after.shown()];
+    let differs = |key: &str| shown[0][key] != shown[1][key];
+    ["backend", "data", "listen", "google", "telemetry"].into_iter().find(|key| differs(key))
+}
+
+/// Drains what is at work and begins the other; calls that come meanwhile wait at the door.
+async fn replaced(
+    standing: &Standing,
+    at_work: AtWork,
+    prepared: Prepared,
+    by: (&str, &str),
+    door: &RwLock<Router>,
+) -> Result<AtWork, Fault> {
+    let mut door = door.write().await;
+    at_work.generation.end().await;
+    let generation = match Generation::begin(standing, &prepared, by).await {
+        Ok(generation) => generation,
+        Err(fault) => {
+            tracing::error!("the new declarations cannot be served, and the old ones go on: {:#}", fault.error);
+            let prepared = at_work.prepared;
+            let generation = Generation::begin(standing, &prepared, by).await?;
+            *door = generation.router.clone();
+            return Ok(AtWork { generation, prepared });
+        }
+    };
+    prepared.effective.log();
+    telemetry::tell(&standing.telemetry, &at_work.prepared.effective, &prepared.effective);
+    *door = generation.router.clone();
+    Ok(AtWork { generation, prepared })
+}
 
 /// Serves HTTP until the service ends, and says where.
-fn listen(app: App, listener: TcpListener) -> Result<Server, Fault> {
+fn listen(
+    door: Arc<RwLock<Router>>,
+    listener: TcpListener,
+    ending: watch::Receiver<bool>,
+) -> Result<tokio::task::JoinHandle<()>, Fault> {
     let address = listener.local_addr().map_err(Fault::unusable)?;
-    let ending = app.stopping.clone();
-    let server = tokio::spawn(server::serve(listener, http::router(app), ending, Limits::default()));
+    let through = Router::new().fallback(move |request: Request| {
+        let door = Arc::clone(&door);
+        async move {
+            let router = door.read().await.clone();
+            router.oneshot(request).await
+        }
+    });
+    let server = tokio::spawn(server::serve(listener, through, ending, Limits::default()));
     tracing::info!(%address, "listening");
     // The one line a script waits for.
     say!("listening on http://{address}");
@@ -282,22 +259,39 @@ fn listen(app: App, listener: TcpListener) -> Result<Server, Fault> {
 }
 
 /// Clients that keep their connection open do not keep us.
-async fn closed(server: Server) {
+async fn closed(server: tokio::task::JoinHandle<()>) {
     let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
 }
 
-fn settings(configuration: &Configuration, flush: &str) -> Result<Settings, Fault> {
-    let flush = configuration.heartbeat_flush.as_deref().unwrap_or(flush);
-    Ok(Settings { heartbeat_flush: backend::span("heartbeat_flush", flush)?, ..Settings::default() })
+/// What others tell the process.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
 }
 
-/// Who is told of alerts.
-fn notifier(configuration: &Configuration) -> Result<Notifier, Fault> {
-    let (settings, channels) = channel::declared(&configuration.alerts).map_err(Fault::usage)?;
-    if channels.is_empty() {
-        tracing::warn!("nobody is told of alerts but who reads the log: tipoff.yaml declares no channel under alerts");
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
-    Ok(Notifier::new(settings, channels))
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::End,
+            _ = self.interrupt.recv() => Told::End,
+            _ = self.hangup.recv() => Told::ReadAgain,
+        }
+    }
+}
+
+/// What a signal means.
+enum Told {
+    End,
+    ReadAgain,
 }
 
 /// The token that a call of ours carries, if there is one.
@@ -324,88 +318,5 @@ fn keep_out_of_dumps() {
     use rustix::process::{Resource, Rlimit, setrlimit};
     if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
         tracing::warn!("a crash may leave a dump with secrets in it: {error}");
-    }
-}
-
-/// SIGTERM, or Ctrl-C.
-async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-        }
-        Err(_) => {
-            let _ = tokio::signal::ctrl_c().await;
-        }
-    }
-    tracing::info!("draining: what has been received is settled, then the service ends");
-}
-
-async fn push(pusher: Pusher, targets: PushTargets, mut stop: watch::Receiver<bool>) {
-    let clock = Clock::System;
-    match pusher.take_over(clock.now(), &targets).await {
-        Ok(0) => {}
-        Ok(count) => tracing::info!(count, "deliveries that were under way when the service last ended are made again"),
-        Err(error) => tracing::warn!("push: {error}"),
-    }
-    loop {
-        if let Err(error) = pusher.push_due(clock.now(), &targets).await {
-            tracing::warn!("push: {error}");
-        }
-        let stopped = tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => true,
-            () = tokio::time::sleep(PUSH_EVERY) => false,
-        };
-        if stopped {
-            // What is not answered by then is made again at the next start.
-            let _ = tokio::time::timeout(PUSH_DRAIN, pusher.idle()).await;
-            return;
-        }
-    }
-}
-
-async fn collect(bus: EmbeddedBus, recipient: Arc<dyn Recipient>, mut stop: watch::Receiver<bool>) {
-    let clock = Clock::System;
-    match bus.catch_up(clock.now()).await {
-        Ok(0) => {}
-        Ok(count) => tracing::info!(count, "dead letters from before there was a ledger go into it"),
-        Err(error) => tracing::warn!("collect dead letters: {error}"),
-    }
-    loop {
-        tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => return,
-            collected = bus.collect(&recipient, clock.now()) => {
-                if let Err(error) = collected {
-                    tracing::warn!("collect dead letters: {error}");
-                }
-            }
-        }
-        tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => return,
-            () = tokio::time::sleep(COLLECT_EVERY) => {}
-        }
-    }
-}
-
-async fn prune(embedded: Arc<Embedded>, bus: EmbeddedBus, keep: SignedDuration, mut stop: watch::Receiver<bool>) {
-    let clock = Clock::System;
-    loop {
-        if let Err(error) = embedded.prune(after(clock.now(), -keep)).await {
-            tracing::warn!("prune: {error}");
-        }
-        if let Err(error) = bus.expire(clock.now()).await {
-            tracing::warn!("expire: {error}");
-        }
-        tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => return,
-            () = tokio::time::sleep(PRUNE_EVERY) => {}
-        }
     }
 }

@@ -31,9 +31,19 @@ pub fn start(configuration: &Configuration, effective: &Effective) -> Result<Tel
         ("tipoff.configuration", effective.digest.clone()),
     ];
     let telemetry = export::start(&Settings { about, ..settings }).map_err(Fault::usage)?;
-    let labels = [env!("CARGO_PKG_VERSION"), SOURCE, &effective.revision, &effective.digest];
-    telemetry.metrics.build_info.set(1.0, labels);
+    told(&telemetry, effective, 1.0);
     Ok(telemetry)
+}
+
+/// Says what decides from now on, in place of what decided before.
+pub fn tell(telemetry: &Telemetry, before: &Effective, after: &Effective) {
+    told(telemetry, before, 0.0);
+    told(telemetry, after, 1.0);
+}
+
+fn told(telemetry: &Telemetry, effective: &Effective, value: f64) {
+    let labels = [env!("CARGO_PKG_VERSION"), SOURCE, &effective.revision, &effective.digest];
+    telemetry.metrics.build_info.set(value, labels);
 }
 
 /// What leaves, and where to. `variable` reads the environment.

@@ -15,6 +15,7 @@ pub mod monitor;
 pub mod pages;
 pub mod probe;
 pub mod problem;
+pub mod reload;
 pub mod requests;
 pub mod rest;
 pub mod retold;
@@ -63,6 +64,8 @@ pub struct App {
     pub room: Arc<tokio::sync::Semaphore>,
     /// What is shown to operators, and to whom.
     pub screen: Arc<Screen>,
+    /// Where a change of the declarations is asked for; nowhere in a recorded day.
+    pub reload: Option<tokio::sync::mpsc::Sender<reload::Reload>>,
     /// Turns true when the service is going down.
     pub stopping: tokio::sync::watch::Receiver<bool>,
 }
@@ -156,6 +159,11 @@ fn asking() -> Routes {
         .post("/v1/alerts/unmute", requests::unmute)
 }
 
+/// What administrators ask for.
+fn administering() -> Routes {
+    Routes::of(Needs::Role(Role::Admin)).post("/v1/reload", reload::reload)
+}
+
 /// A real broker's envelopes.
 fn pushing() -> Routes {
     Routes::of(Needs::Pusher).post("/push", rest::push)
@@ -206,7 +214,7 @@ fn serving(local: Option<&Local>) -> Routes {
 
 /// What operators see and ask for.
 fn showing() -> Routes {
-    reading().merge(asking()).merge(pages::routes()).merge(probing())
+    reading().merge(asking()).merge(administering()).merge(pages::routes()).merge(probing())
 }
 
 /// The whole service.
@@ -264,7 +272,7 @@ mod tests {
         assert!(described.len() > 20, "{described:?}");
         assert_eq!(routed, described);
         // Whatever a demo shows has the same description.
-        let reading = reading().merge(asking());
+        let reading = reading().merge(asking()).merge(administering());
         let shown = reading.listed().iter().filter(|route| is_described(route.path)).count();
         assert_eq!(shown, described.len());
     }

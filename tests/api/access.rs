@@ -85,7 +85,8 @@ fn needs(route: &Route) -> &'static str {
         {
             "producer"
         }
-        "GET" if matches!(path, "/" | "/metrics" | "/openapi.json") || begins(&["/ui/", "/v1/"]) => "viewer",
+        "POST" if path == "/v1/reload" => "admin",
+        "GET" if matches!(path, "/" | "/ui" | "/metrics" | "/openapi.json") || begins(&["/ui/", "/v1/"]) => "viewer",
         "POST" if begins(&["/ui/", "/v1/pipelines/", "/v1/dead-letters/", "/v1/alerts/"]) => "operator",
         _ => panic!("{method} {path}: say here whose it is"),
     }

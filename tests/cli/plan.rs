@@ -63,3 +63,103 @@ async fn what_another_declaration_would_do_to_the_dates_in_flight_is_told_first(
     assert_eq!(code, Some(2), "{errors}");
     assert!(errors.contains("needz") && errors.contains("pipeline.yaml:"), "{errors}");
 }
+
+/// The digest of what a service decides by.
+async fn digest(service: &Running) -> String {
+    service.get("/v1/config").await["digest"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn declarations_are_changed_under_way_and_no_message_is_refused_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = written(&folder, tipoff::pipeline::PIPELINE);
+    let service = Running::serve(&["--heartbeat-flush", "0s", "--pipeline-file", file.to_str().unwrap()]);
+    service.publish("nba-processor-heartbeats", &heartbeat("PlayerDailyCacheProcessor", "alive-1", 3, 9)).await;
+    let reload = |more: &[&str]| {
+        let asked = ["reload", "--server", &service.url, "--reason", "the cache has another name", "--actor", "ann"];
+        run(&[&asked, more].concat())
+    };
+    let first = digest(&service).await;
+    let (code, said, errors) = reload(&[]);
+    assert_eq!((code, said.contains("nothing changed")), (Some(0), true), "{said}{errors}");
+
+    // What is wrong is refused with its line, and what would lose something is not done by itself.
+    written(&folder, &tipoff::pipeline::PIPELINE.replace("    zone:", "    zoned:"));
+    let (code, _, errors) = reload(&[]);
+    assert_eq!((code, errors.contains("zoned")), (Some(2), true), "{errors}");
+    written(&folder, &tipoff::pipeline::PIPELINE.replace("player_daily_cache", "player_cache"));
+    let (code, _, errors) = reload(&[]);
+    assert_eq!((code, errors.contains("tipoff plan")), (Some(2), true), "{errors}");
+    assert_eq!(digest(&service).await, first, "the old one goes on");
+
+    // While it is changed, and changed back by a signal, producers are answered.
+    let publishing = async {
+        for nth in 0..40 {
+            let done = completion("PlayerGameSummaryProcessor", "phase_3_analytics", &format!("run-{nth}"), "success");
+            let answer = service.publish("nba-phase3-analytics-complete", &done).await;
+            assert!(answer.is_success(), "run-{nth}: {answer}");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    let changing = async {
+        let (code, said, errors) = tokio::task::block_in_place(|| reload(&["--accept"]));
+        assert_eq!((code, said.contains("is in force")), (Some(0), true), "{said}{errors}");
+        let second = digest(&service).await;
+        assert_ne!(second, first);
+        // Its name is known no more; the file says so by itself afterwards.
+        let (_, graph, _) = run(&["graph", "--server", &service.url, "--json"]);
+        assert!(graph.contains("\"player_cache\""), "{graph}");
+        written(
+            &folder,
+            &format!("{}\n# only a remark\n", tipoff::pipeline::PIPELINE.replace("player_daily_cache", "player_cache")),
+        );
+        service.signal("HUP");
+        while digest(&service).await == second {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), async { tokio::join!(publishing, changing) })
+        .await
+        .unwrap();
+    let (_, said, _) = run(&["timeline", "today", "--server", &service.url]);
+    for nth in 10..40 {
+        assert!(said.contains(&format!("run-{nth}")), "run-{nth} is lost: {said}");
+    }
+    // The store knows what decides, and who brought it.
+    let (code, said, errors) =
+        run(&["plan", "--data", service.data.to_str().unwrap(), "--pipeline-file", file.to_str().unwrap()]);
+    assert_eq!((code, said.contains("the declarations are the same")), (Some(0), true), "{said}{errors}");
+}
+
+#[tokio::test]
+async fn two_services_that_decide_by_different_things_are_told_of() {
+    let service = Running::serve(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = written(&folder, &format!("{}\n# not the same\n", tipoff::pipeline::PIPELINE));
+    let data = service.data.to_str().unwrap();
+    let mut other = super::program(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--log",
+        "off",
+        "--data",
+        data,
+        "--pipeline-file",
+        file.to_str().unwrap(),
+    ])
+    .stdout(std::process::Stdio::null())
+    .spawn()
+    .unwrap();
+    let mut told = String::new();
+    for _ in 0..200 {
+        told = run(&["alerts", "--data", data]).1;
+        if told.contains("self:revision-mix") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let _ = other.kill();
+    let _ = other.wait();
+    assert!(told.contains("self:revision-mix") && told.contains("replicas decide by different things: 1 by"), "{told}");
+}

@@ -58,6 +58,12 @@ impl Running {
         Self { child, url, client: reqwest::Client::new(), data, _folder: folder }
     }
 
+    /// Sends it a signal, as `HUP`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(sent.success());
+    }
+
     /// Ends it as a crash does.
     pub fn killed(&mut self) {
         let _ = self.child.kill();
