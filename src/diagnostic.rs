@@ -136,6 +136,9 @@ pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Problems>
         .map_err(|error| Problems(vec![problem(file, text, &error)]))
 }
 
+/// Levels of a file.
+const DEPTH_MAX: usize = 32;
+
 fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
     serde_saphyr::options! {
         duplicate_keys: duplicate_keys,
@@ -143,6 +146,8 @@ fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
         strict_booleans: true,
         // The excerpt of the source is for a terminal; a problem is one line.
         with_snippet: false,
+        // Nobody writes so many levels, and each costs stack: a hundred of them would end the process.
+        budget: serde_saphyr::budget! { max_depth: DEPTH_MAX },
     }
 }
 

@@ -136,3 +136,43 @@ fn every_topic_of_an_alert_is_known_and_explained() {
         assert!(page.contains(&format!("| `{topic}` | {says} |")), "docs/alerts.md does not explain {topic}: {says}");
     }
 }
+
+/// `deny.toml` says the same to cargo-deny, which is not installed everywhere.
+#[test]
+fn what_is_linked_comes_from_one_place_and_brings_no_second_tls() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let lock = fs::read_to_string(root.join("Cargo.lock")).unwrap();
+    let field = |line: &str, name: &str| line.strip_prefix(name).map(|rest| rest.trim_matches('"').to_owned());
+    let sources: Vec<String> = lock.lines().filter_map(|line| field(line, "source = ")).collect();
+    assert!(sources.len() > 100, "{} sources", sources.len());
+    for source in sources {
+        assert_eq!(source, "registry+https://github.com/rust-lang/crates.io-index");
+    }
+    let names: Vec<String> = lock.lines().filter_map(|line| field(line, "name = ")).collect();
+    for banned in ["openssl", "openssl-sys", "native-tls"] {
+        assert!(!names.iter().any(|name| name == banned), "{banned} is linked: TLS is rustls");
+    }
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    assert!(manifest.contains("unsafe_code = \"forbid\""), "unsafe code is not forbidden any more");
+}
+
+/// Every item of the checklist is answered: met, and by which test, or refused, and why.
+#[test]
+fn every_item_of_the_security_checklist_is_answered_by_tests_that_there_are() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/security.md")).unwrap();
+    let code: String = ["src", "tests"].into_iter().flat_map(whole).collect();
+    for number in 1..=42 {
+        let begin = format!("| SEC-{number:02} |");
+        let row = page.lines().find(|line| line.starts_with(&begin)).unwrap_or_else(|| panic!("no row {begin}"));
+        assert!(row.contains("| met |") || row.contains("| refused |") || row.contains("| in part |"), "{row}");
+        for test in row.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 2 && !word.contains('/')) {
+            let name = test.rsplit("::").next().unwrap_or(test);
+            assert!(code.contains(&format!("fn {name}(")), "SEC-{number:02} names {test}, which is no test");
+        }
+    }
+}
+
+/// Sources with their tests.
+fn whole(folder: &str) -> Vec<String> {
+    sources(folder).into_iter().map(|(path, _)| fs::read_to_string(path).unwrap()).collect()
+}
