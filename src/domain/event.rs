@@ -37,8 +37,21 @@ pub enum Event {
     Delivery(Delivery),
     /// What is to be expected of an output has changed.
     Foretold(Foretold),
+    /// A producer says which revision of its program it is.
+    Served(Served),
     /// Time has passed.
     Tick,
+}
+
+/// Which revision of a program is at work. It decides nothing: two at once are told of.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Served {
+    /// Of which node.
+    pub node: NodeId,
+    /// As the producer names it: a revision of the service, or a commit.
+    pub revision: Arc<str>,
+    /// When the broker took the message that says so.
+    pub at: Timestamp,
 }
 
 /// What is to be expected of an output that is promised before tip-off.

@@ -26,6 +26,9 @@ pub const OVERRIDES_MAX: usize = 64;
 /// Notes kept per partition; a flood of odd names must not grow the document.
 pub const NOTES_MAX: usize = 32;
 
+/// Revisions of one node's program that are remembered.
+pub const REVISIONS_MAX: usize = 4;
+
 /// Everything about one date.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Partition {
@@ -74,6 +77,10 @@ pub struct Partition {
     /// What is to be expected of outputs that are promised before tip-off.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub forecast: BTreeMap<NodeId, Foretold>,
+    /// Which revisions of their programs producers have said they are, with when each last did; the latest
+    /// [`REVISIONS_MAX`] of a node.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub served: BTreeMap<NodeId, BTreeMap<Arc<str>, Timestamp>>,
     /// Oddities of producers' messages.
     #[serde(default)]
     pub notes: BTreeSet<Note>,
@@ -539,6 +546,7 @@ impl Partition {
             told: BTreeMap::new(),
             named: BTreeMap::new(),
             forecast: BTreeMap::new(),
+            served: BTreeMap::new(),
             notes: BTreeSet::new(),
             requests: BTreeMap::new(),
         }

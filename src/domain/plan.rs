@@ -105,6 +105,7 @@ pub fn plan(graph: &Graph, partition: &mut Partition, now: Now) -> Plan {
     walk.schedule(partition);
     walk.late_phases(partition);
     walk.silent_phases(partition);
+    walk.revisions(partition);
     walk.holds(partition);
     walk.alert(partition);
     Plan { effects: walk.effects, wake_at: walk.wake.earliest(), verdicts: walk.verdicts, standings: walk.standings }

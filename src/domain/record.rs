@@ -10,14 +10,14 @@ use jiff::Timestamp;
 
 use super::calendar::{Override, Schedule};
 use super::event::{
-    Command, Completed, Delivery, EdgeRule, Event, Heartbeat, Outcome, Pulse, Request, RunWord, Scheduled,
+    Command, Completed, Delivery, EdgeRule, Event, Heartbeat, Outcome, Pulse, Request, RunWord, Scheduled, Served,
 };
 use super::evidence::{Claim, Extent};
 use super::graph::{Graph, Kind};
 use super::id::{Attempt, DispatchId, NodeId, RunId};
 use super::partition::{
     CheckTaken, EdgeWord, End, Failure, FailureKind, Hold, LIVE_RUNS_MAX, NOTES_MAX, Node, OVERRIDES_MAX, Partition,
-    REQUESTS_MAX, Recorded, Run, Starter, State, Way, Wish, Word, end,
+    REQUESTS_MAX, REVISIONS_MAX, Recorded, Run, Starter, State, Way, Wish, Word, end,
 };
 
 /// Why a node is skipped on a date without games.
@@ -103,6 +103,8 @@ pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Record
             }
         }
         Event::Requested(request) => self::request(graph, partition, request),
+        Event::Served(served) if graph.node(served.node.as_str()).is_none() => Recorded::Rejected,
+        Event::Served(served) => self::served(partition, served),
         Event::Noted(note) => {
             let room = partition.notes.len() < NOTES_MAX;
             applied(room && partition.notes.insert(note.clone()))
@@ -630,4 +632,19 @@ fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recor
         }
     }
     Recorded::Applied
+}
+
+/// Which revision is at work, and when it last was. The latest are kept, whichever is heard of first.
+fn served(partition: &mut Partition, served: &Served) -> Recorded {
+    let known = partition.served.entry(served.node.clone()).or_default();
+    let before = known.clone();
+    let at = known.entry(served.revision.clone()).or_insert(served.at);
+    *at = (*at).max(served.at);
+    while known.len() > REVISIONS_MAX {
+        let oldest = known.iter().map(|(revision, at)| (*at, revision.clone())).min();
+        if let Some((_, revision)) = oldest {
+            known.remove(&revision);
+        }
+    }
+    if *known == before { Recorded::Superseded } else { Recorded::Applied }
 }

@@ -147,7 +147,7 @@ impl<T> Intake<T> {
                     let reason = format!("{WAITING_MAX} messages are waiting already");
                     return Offer::Settled(token, Settlement::Nack { after: SignedDuration::from_secs(10), reason });
                 }
-                let patient = events.iter().all(|event| matches!(event, Event::Heartbeat(_)));
+                let patient = events.iter().all(|event| matches!(event, Event::Heartbeat(_) | Event::Served(_)));
                 // A heartbeat that comes late, as out of a backlog, has waited already.
                 let flush = engine.settings.heartbeat_flush;
                 let due = if patient { after(delivery.published, flush).clamp(now, after(now, flush)) } else { now };

@@ -269,7 +269,7 @@ impl<'a> Teller<'a> {
                 let place = nth.map(|nth| (delivery.node.clone(), nth));
                 self.put(told, &place, entry.now.at, raw(key, event));
             }
-            Event::Noted(_) => self.put(told, &None, entry.now.at, raw(key, event)),
+            Event::Noted(_) | Event::Served(_) => self.put(told, &None, entry.now.at, raw(key, event)),
             Event::Foretold(_) if self.purpose == Purpose::Regression => {
                 self.put(told, &None, entry.now.at, raw(key, event));
             }

@@ -19,6 +19,7 @@ use crate::domain::id::{DispatchId, RunId, UnitId};
 use super::inbound::{DISPATCH_ATTRIBUTE, Decoded, Delivery, NAME_MAX, Routes};
 use super::name::{Names, Resolved, Writer, checked, resolve, writer_of};
 use super::parked::{Ignored, Kind, Reason, excerpt};
+use super::revision::served;
 use super::trace;
 use super::value::{Count, Object, Text, Words, date, date_in, is_control, shown};
 
@@ -46,6 +47,8 @@ pub(super) struct Body {
     run_id: Option<Text>,
     batch_id: Option<Text>,
     correlation_id: Option<Text>,
+    revision: Option<Text>,
+    commit: Option<Text>,
     tipoff: Option<Object<Echo>>,
     recovery: Option<bool>,
     original_execution_id: Option<Text>,
@@ -138,6 +141,7 @@ fn read(routes: &Routes<'_>, pipeline: &str, delivery: &Delivery, body: &Body) -
     if let Some(filed) = own.and_then(date_in).filter(|filed| *filed != resolved.key.date) {
         resolved = at(Ok(filed))?;
     }
+    let served = served(&resolved.node, [&body.revision, &body.commit], delivery);
     let completed = Completed {
         node: resolved.node,
         run: run_of(body, delivery, resolved.dispatch.as_ref()).map_err(park)?,
@@ -152,6 +156,7 @@ fn read(routes: &Routes<'_>, pipeline: &str, delivery: &Delivery, body: &Body) -
     let other = said.ok().filter(|given| *given != resolved.key.date);
     let note = other.map(|given| Event::Noted(Note::OtherDate { node: completed.node.clone(), given }));
     let mut events = vec![Event::Completed(completed)];
+    events.extend(served);
     events.extend(resolved.notes);
     events.extend(note);
     Ok(Decoded::Events { key: resolved.key, events })

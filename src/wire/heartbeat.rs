@@ -11,6 +11,7 @@ use crate::domain::id::RunId;
 use super::inbound::{Decoded, Delivery, Routes};
 use super::name::{Names, checked, resolve};
 use super::parked::{Kind, Reason, excerpt};
+use super::revision::served;
 use super::value::{Count, Text, date};
 
 /// The fields of a heartbeat that mean something here.
@@ -23,6 +24,8 @@ pub(super) struct Body {
     status: Option<String>,
     progress: Option<Count>,
     total: Option<Count>,
+    revision: Option<Text>,
+    commit: Option<Text>,
 }
 
 /// Reads a heartbeat that came over a topic of `pipeline`.
@@ -51,6 +54,7 @@ fn read(routes: &Routes<'_>, pipeline: &str, delivery: &Delivery, body: &Body) -
     };
     // A sign of life with a nonsensical figure is still a sign of life.
     let figure = |count: Option<Count>| count.and_then(Count::get).unwrap_or(0);
+    let served = served(&resolved.node, [&body.revision, &body.commit], delivery);
     let heartbeat = Heartbeat {
         node: resolved.node,
         run: RunId::from(run),
@@ -59,6 +63,7 @@ fn read(routes: &Routes<'_>, pipeline: &str, delivery: &Delivery, body: &Body) -
         published: delivery.published,
     };
     let mut events = vec![Event::Heartbeat(heartbeat)];
+    events.extend(served);
     events.extend(resolved.notes);
     Ok(Decoded::Events { key: resolved.key, events })
 }

@@ -12,6 +12,7 @@ mod name;
 pub mod parked;
 pub mod producer;
 pub mod report;
+mod revision;
 pub mod table;
 pub mod trace;
 mod value;

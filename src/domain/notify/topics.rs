@@ -12,7 +12,7 @@ pub enum Whose {
 use Whose::{Date, Service};
 
 /// Every topic of ours, with what it says. The classes of failures that pipeline.yaml names are topics as well.
-pub const TOPICS: [(&str, Whose, &str); 49] = [
+pub const TOPICS: [(&str, Whose, &str); 50] = [
     ("always-empty", Date, "a source has had no data for several game days in a row"),
     ("backfill-proposed", Service, "something of a past date is missing, and a plan to make it waits for somebody"),
     ("backlog", Service, "a subscription has more waiting than is taken"),
@@ -44,6 +44,7 @@ pub const TOPICS: [(&str, Whose, &str); 49] = [
     ("phase-silent", Date, "nobody of a phase shows a sign of life"),
     ("quorum", Date, "a gate goes on without all of its members"),
     ("reconciled", Date, "a node's output is there without a completion message"),
+    ("revision-mix", Date, "programs of a phase are at work in more than one revision"),
     ("schedule-empty", Date, "the schedule lists no game any more where some were known"),
     ("schedule-stale", Date, "games have not ended by the schedule, and must have"),
     ("schedule-suspect", Date, "the schedule cannot be right about when games begin"),

@@ -20,11 +20,14 @@ use super::super::readiness::{self, Blocker};
 use super::super::silence::Silent;
 use super::super::time::{after, shown};
 use super::super::units;
+use super::super::words::harmless;
 use super::{Walk, clock, list, minutes};
 
 /// How long an answer about what is due, or about what is doubtful, may take before people are told what was known without
 /// it.
 const ANSWER_WITHIN: SignedDuration = SignedDuration::from_mins(2);
+/// Revisions of a program that were at work longer ago than this have been replaced.
+const REVISIONS_WITHIN: SignedDuration = SignedDuration::from_hours(1);
 /// How often an alert of one key begins for one date. What comes and goes more often stays on until the date is over, so that
 /// no number of messages can tell people more.
 const BEGUN_MAX: u32 = 6;
@@ -470,6 +473,35 @@ impl Walk<'_> {
             });
             self.holds_of(key.clone(), Severity::Critical, BTreeSet::new(), text);
             self.done_about(&key, done);
+        }
+    }
+
+    /// Phases in which different revisions of the programs have been at work within the hour: what is newest may not be what
+    /// serves.
+    pub(super) fn revisions(&mut self, partition: &Partition) {
+        let mut seen: BTreeMap<&str, BTreeMap<&Arc<str>, Timestamp>> = BTreeMap::new();
+        for (id, revisions) in &partition.served {
+            let Some(node) = self.graph.node(id.as_str()) else { continue };
+            let of_phase = seen.entry(&node.phase).or_default();
+            for (revision, at) in revisions.iter().filter(|(_, at)| !self.now.reached(after(**at, REVISIONS_WITHIN))) {
+                let last = of_phase.entry(revision).or_insert(*at);
+                *last = (*last).max(*at);
+            }
+        }
+        for (phase, revisions) in seen.into_iter().filter(|(_, revisions)| revisions.len() > 1) {
+            let key = AlertKey::new(format!("revision-mix:{phase}:{}", partition.key));
+            let mut each: Vec<_> = revisions.iter().map(|(revision, at)| (*at, Arc::clone(revision))).collect();
+            each.sort();
+            if let Some((oldest, _)) = each.first() {
+                self.wake.at(after(*oldest, REVISIONS_WITHIN));
+            }
+            let words = each.iter().map(|(at, revision)| format!("{} until {}", harmless(revision), clock(*at)));
+            let text = format!(
+                "{phase}: more than one revision has been at work within the hour: {}",
+                words.collect::<Vec<_>>().join(", ")
+            );
+            let names = each.into_iter().map(|(_, revision)| revision).collect();
+            self.holds_of(key, Severity::Info, names, text);
         }
     }
 
