@@ -150,16 +150,16 @@ impl Generation {
 
     async fn google(standing: &Standing, prepared: &Prepared) -> Result<Self, Fault> {
         let Prepared { configuration, declarations, .. } = prepared;
-        if let Some((name, _)) = standing.targets.first() {
-            return Err(Fault::usage(anyhow::anyhow!(
-                "--push {name}: on Google Cloud the broker pushes; where services are called directly is said in tipoff.yaml"
-            )));
-        }
         if let Some(file) = backend::service_account_key() {
             tracing::warn!(
                 "{file} is the key of a service account, which is good for ever and for whoever has it: run as the account \
                  (Workload Identity, the metadata server), or impersonate it"
             );
+        }
+        if let Some((name, _)) = standing.targets.first() {
+            return Err(Fault::usage(anyhow::anyhow!(
+                "--push {name}: on Google Cloud the broker pushes; where services are called directly is said in tipoff.yaml"
+            )));
         }
         let services = backend::services(configuration)?;
         let google = backend::google(configuration, declarations, services).await?;

@@ -92,7 +92,7 @@ pub async fn check(
             let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_string()).unwrap_or_default();
             let audited = caller
                 .clone()
-                .filter(|_| needs == Some(Needs::Role(Role::Operator)))
+                .filter(|_| matches!(needs, Some(Needs::Role(Role::Operator | Role::Admin))))
                 .map(|caller| (caller, request.method().clone(), clean(request.uri().path(), 500)));
             if let Some(caller) = caller {
                 request.extensions_mut().insert(caller);

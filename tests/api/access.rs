@@ -299,6 +299,13 @@ async fn an_envelope_is_taken_from_whom_it_is_expected_and_read_only_then() {
     assert_eq!(service.journal().len(), 0);
     let genuine = guarded.key.token(&claims(PUSH, PUSHER));
     assert!(matches!(push(&genuine).await, 200 | 204));
+    // What is of no subscription of ours would come again for days: it is kept, told of, and acknowledged.
+    let mut stray = envelope.clone();
+    stray["subscription"] = json!("projects/p/subscriptions/somebody-elses");
+    let call = service.client.post(format!("{}/push", service.url)).bearer_auth(&genuine);
+    let answer = call.body(stray.to_string()).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(answer.text().await.unwrap().contains("parked"));
     let before = service.journal().len();
     // Sent again and again, it changes nothing.
     for _ in 0..20 {

@@ -207,7 +207,7 @@ async fn no_secret_is_in_a_log_an_answer_or_the_printed_configuration() {
     assert!(lines.iter().all(|line| line["severity"] != "CRITICAL"));
     let audited: Vec<&Value> = lines.iter().filter(|line| line["target"] == "tipoff::audit").collect();
     assert_eq!(audited.len(), 1, "{audited:?}");
-    let fields = &audited[0]["fields"];
+    let fields = audited[0];
     assert_eq!(
         (&fields["caller"], &fields["method"], &fields["status"]),
         (&json!("the-operator"), &json!("POST"), &json!(200))

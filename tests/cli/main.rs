@@ -94,6 +94,33 @@ fn the_environment_that_serve_obeys_is_shown_and_checked() {
 }
 
 #[test]
+fn what_would_be_unsafe_is_said_at_the_start() {
+    let home = tempfile::tempdir().unwrap();
+    let key = home.path().join("key.json");
+    // It ends at once, since this cannot be asked for there.
+    let serve =
+        ["serve", "--backend", "google", "--project", "p", "--listen", "127.0.0.1:0", "--push", "x=http://127.0.0.1:1"];
+    let said = |kind: &str| {
+        std::fs::write(&key, serde_json::json!({ "type": kind, "private_key": "planted" }).to_string()).unwrap();
+        let output = program(&serve).env("GOOGLE_APPLICATION_CREDENTIALS", &key).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let warned = said("service_account");
+    assert!(warned.contains("is the key of a service account") && !warned.contains("planted"), "{warned}");
+    assert!(!said("authorized_user").contains("is the key of a service account"));
+}
+
+#[test]
+fn a_token_is_made_that_nobody_can_guess() {
+    let (code, made, _) = run(&["token"]);
+    let (token, digest) = made.trim().split_once('\n').unwrap();
+    assert_eq!((code, format!("sha256:{}", tipoff::http::caller::digest(token)).as_str()), (Some(0), digest));
+    assert!(token.len() >= 43 + "tipoff_".len(), "{token}");
+    assert_ne!(made, run(&["token"]).1);
+}
+
+#[test]
 fn a_requests_whole_way_can_be_followed() {
     let home = tempfile::tempdir().unwrap();
     let data = home.path().join("data");

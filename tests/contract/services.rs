@@ -81,6 +81,10 @@ async fn a_service_that_is_not_there_or_not_configured_is_no_success() {
 
 #[test]
 fn what_cannot_work_is_said_at_the_start() {
+    for url in ["http://169.254.169.254/", "https://metadata.google.internal./", "http://[::ffff:a9fe:a9fe]/"] {
+        let refused = Services::new(&one(url, Identity::None)).unwrap_err().to_string();
+        assert!(refused.contains("its own credentials"), "{url}: {refused}");
+    }
     for (url, identity, expected) in [
         ("coordinator", Identity::None, "services.s.url: "),
         ("ftp://coordinator/", Identity::None, "services.s.url: only http and https are spoken"),
