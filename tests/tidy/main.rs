@@ -165,7 +165,9 @@ fn every_item_of_the_security_checklist_is_answered_by_tests_that_there_are() {
         let begin = format!("| SEC-{number:02} |");
         let row = page.lines().find(|line| line.starts_with(&begin)).unwrap_or_else(|| panic!("no row {begin}"));
         assert!(row.contains("| met |") || row.contains("| refused |") || row.contains("| in part |"), "{row}");
-        for test in row.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 2 && !word.contains('/')) {
+        for test in
+            row.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 2 && !word.contains('/'))
+        {
             let name = test.rsplit("::").next().unwrap_or(test);
             assert!(code.contains(&format!("fn {name}(")), "SEC-{number:02} names {test}, which is no test");
         }
