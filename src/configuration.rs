@@ -50,6 +50,12 @@ pub struct Configuration {
     pub heartbeat_flush: Option<String>,
     /// How long what is done with is kept.
     pub keep: String,
+    /// Whether this is the shadow of a pipeline that others run: with a store and subscriptions of its own, and nothing is
+    /// sent. `docs/migration.md` explains it.
+    pub shadow: bool,
+    /// The phases whose dispatches are sent; all of them where none is named. What the others are asked is decided, and not
+    /// sent.
+    pub send: Option<Vec<String>>,
     /// What only the backend `google` needs.
     pub google: Google,
     /// Where services are that are called directly, and as whom.
@@ -72,6 +78,8 @@ impl Default for Configuration {
             push: Push::default(),
             heartbeat_flush: None,
             keep: "30d".to_owned(),
+            shadow: false,
+            send: None,
             google: Google::default(),
             services: BTreeMap::new(),
             alerts: Alerts::default(),
@@ -470,6 +478,20 @@ impl Configuration {
         diagnostic::parse(file, text)
     }
 
+    /// The same as a shadow's: nothing of it is where the real one has it, and nothing is sent.
+    #[must_use]
+    pub fn in_the_shadow(mut self) -> Self {
+        let usual = Self::default();
+        if self.data == usual.data {
+            self.data = PathBuf::from("tipoff-shadow");
+        }
+        if self.google.prefix == usual.google.prefix {
+            self.google.prefix = "tipoff_shadow_".to_owned();
+        }
+        (self.shadow, self.send) = (true, Some(Vec::new()));
+        self
+    }
+
     /// The configuration as it may be shown: without secrets, nor what a URL says before its `@` or after its `?`.
     pub fn shown(&self) -> serde_json::Value {
         let mut shown = self.clone();
@@ -518,6 +540,18 @@ mod tests {
         let problems = problems.to_string();
         assert!(problems.starts_with("tipoff.yaml:3: "), "{problems}");
         assert!(problems.contains("projet"), "{problems}");
+    }
+
+    #[test]
+    fn a_shadow_keeps_nothing_where_the_real_one_does() {
+        let shadow = Configuration::default().in_the_shadow();
+        let real = Configuration::default();
+        assert_ne!(shadow.data, real.data);
+        assert_ne!(shadow.google.prefix, real.google.prefix);
+        assert_eq!(shadow.send, Some(Vec::new()));
+        // What is said stays so: it may be anywhere, and the store itself knows what it is for.
+        let said = Configuration { data: "elsewhere".into(), ..real }.in_the_shadow();
+        assert_eq!(said.data, PathBuf::from("elsewhere"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::domain::id::{AlertKey, CheckId, LetterId, NodeId, PartitionKey, Pipel
 use crate::domain::notify::{Ledger, Notice, Sent};
 use crate::domain::once::Calls;
 use crate::domain::partition::{Partition, Recorded};
+use crate::domain::shadow::Role;
 use crate::domain::stop::Stops;
 use crate::domain::time::Now;
 use crate::pipeline::in_force::{InForce, Replicas};
@@ -310,6 +311,10 @@ impl Document for Replicas {
 
 impl Document for Stops {
     const NAME: &str = "stops";
+}
+
+impl Document for Role {
+    const NAME: &str = "role";
 }
 
 impl<'a> dyn Store + 'a {

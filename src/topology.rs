@@ -56,6 +56,26 @@ impl Topology {
         self.topics.iter().find_map(|(topic, declared)| Some((topic, declared.subscriptions.get(name)?)))
     }
 
+    /// What a shadow reads: the topics that `consumer` hears, each over a subscription of the shadow's own, whose name begins
+    /// with `prefix`. It gives nothing up and replays nothing, so it has to do with no dead letter.
+    #[must_use]
+    pub fn shadow(&self, consumer: &str, prefix: &str) -> Self {
+        let topics = self.topics.iter().filter(|(_, topic)| topic.carries != Carries::DeadLetter);
+        let topics = topics.filter_map(|(name, topic)| {
+            let heard: BTreeMap<SubscriptionName, Subscription> = topic
+                .subscriptions
+                .iter()
+                .filter(|(_, subscription)| subscription.consumer == consumer)
+                .map(|(name, subscription)| {
+                    let name = SubscriptionName(format!("{prefix}{name}"));
+                    (name, Subscription { dead_letter: None, ..subscription.clone() })
+                })
+                .collect();
+            (!heard.is_empty()).then(|| (name.clone(), Topic { subscriptions: heard, ..topic.clone() }))
+        });
+        Self { topics: topics.collect() }
+    }
+
     /// Every subscription from which one consumer is served.
     pub fn consumed_by(&self, consumer: &str) -> impl Iterator<Item = (&TopicName, &SubscriptionName, &Subscription)> {
         self.topics.iter().flat_map(move |(topic, declared)| {

@@ -20,16 +20,18 @@ use crate::adapter::firestore::heartbeats::Heartbeats;
 use crate::adapter::pubsub::subscriber::{Patience, Subscribers};
 use crate::clock::Clock;
 use crate::configuration::Configuration;
+use crate::domain::shadow::Role;
 use crate::domain::time::after;
 use crate::engine::in_force::Identity;
 use crate::engine::notify::Notifier;
 use crate::engine::recipient::Listening;
+use crate::engine::role::{self, RoleError};
 use crate::engine::{Engine, Settings, run};
 use crate::http::reload::Reload;
 use crate::http::{self, App, Local, Mode, ROOM_KB, Screen, guard::Guard};
 use crate::pipeline::Declarations;
 use crate::pipeline::in_force::Applied;
-use crate::port::Recipient;
+use crate::port::{Recipient, Store};
 use crate::telemetry::Telemetry;
 use crate::topology::Topology;
 use crate::wire::kept::Text;
@@ -49,6 +51,9 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 pub struct Prepared {
     pub configuration: Configuration,
     pub declarations: Arc<Declarations>,
+    pub role: Role,
+    /// Whether people are told of alerts.
+    pub tells: bool,
     pub effective: Effective,
     pub declared: (Text, Text),
     pub guard: Arc<Guard>,
@@ -113,7 +118,8 @@ impl Generation {
         }
         let bus = embedded.bus(Arc::new(declarations.topology.clone()));
         let keep = backend::span("keep", &configuration.keep)?;
-        let settings = settings(configuration, "1s")?;
+        let settings = settings(prepared, "1s")?;
+        assume(&**embedded, prepared).await?;
         let (store, warehouse) = (embedded.clone(), embedded.clone());
         let engine =
             Engine::new(declarations.clone(), store, Arc::new(bus.clone()), warehouse, Clock::System, settings);
@@ -168,8 +174,9 @@ impl Generation {
         let settings = Settings {
             relay_every: SignedDuration::from_secs(2),
             measure_every: SignedDuration::from_mins(1),
-            ..settings(configuration, "15s")?
+            ..settings(prepared, "15s")?
         };
+        assume(&*google.firestore, prepared).await?;
         let (store, bus, warehouse) = (google.firestore.clone(), google.bus.clone(), google.warehouse.clone());
         let engine = Engine::new(declarations.clone(), store, bus, warehouse, Clock::System, settings);
         let engine = standing.known(engine, prepared)?;
@@ -218,7 +225,7 @@ impl Standing {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             since: Clock::System.now(),
         };
-        let engine = engine.telling(notifier(&prepared.configuration)?).watched(self.telemetry.clone());
+        let engine = engine.telling(notifier(prepared)?).watched(self.telemetry.clone());
         Ok(Arc::new(engine.known_as(identity)))
     }
 }
@@ -241,14 +248,28 @@ fn heartbeats(
     tasks
 }
 
-fn settings(configuration: &Configuration, flush: &str) -> Result<Settings, Fault> {
-    let flush = configuration.heartbeat_flush.as_deref().unwrap_or(flush);
-    Ok(Settings { heartbeat_flush: backend::span("heartbeat_flush", flush)?, ..Settings::default() })
+fn settings(prepared: &Prepared, flush: &str) -> Result<Settings, Fault> {
+    let flush = prepared.configuration.heartbeat_flush.as_deref().unwrap_or(flush);
+    let role = prepared.role.clone();
+    Ok(Settings { heartbeat_flush: backend::span("heartbeat_flush", flush)?, role, ..Settings::default() })
+}
+
+/// Notes in the store what it is for, or refuses to use it for something else.
+async fn assume(store: &dyn Store, prepared: &Prepared) -> Result<(), Fault> {
+    let assumed = role::assume(store, prepared.declarations.pipelines.keys(), &prepared.role).await;
+    assumed.map_err(|error| match error {
+        RoleError::Shadows | RoleError::Real => Fault::usage(error),
+        RoleError::Store(_) | RoleError::Contended => Fault::unusable(error),
+    })
 }
 
 /// Who is told of alerts.
-fn notifier(configuration: &Configuration) -> Result<Notifier, Fault> {
-    let (settings, channels) = channel::declared(&configuration.alerts).map_err(Fault::usage)?;
+fn notifier(prepared: &Prepared) -> Result<Notifier, Fault> {
+    if !prepared.tells {
+        tracing::info!("alerts of the shadow are kept and told to nobody; --tell tells them");
+        return Ok(Notifier::default());
+    }
+    let (settings, channels) = channel::declared(&prepared.configuration.alerts).map_err(Fault::usage)?;
     if channels.is_empty() {
         tracing::warn!("nobody is told of alerts but who reads the log: tipoff.yaml declares no channel under alerts");
     }

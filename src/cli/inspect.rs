@@ -19,6 +19,7 @@ use crate::desk::{ask, course, day, words};
 use crate::domain::effect::Alert;
 use crate::domain::graph::Graph;
 use crate::domain::id::{NodeId, PartitionKey, PipelineId};
+use crate::domain::shadow::Role;
 use crate::domain::stop::{BELONGS_FOR, Stops};
 use crate::domain::time::{self, Now, after, shown};
 use crate::domain::view::{self, PartitionView};
@@ -149,14 +150,19 @@ impl Status {
         let marked = desk.store.marked().await.map_err(Fault::unusable)?;
         let (_, stops) = desk.store.kept::<Stops>().await.map_err(Fault::unusable)?;
         let stop = stops.of(&desk.pipeline, desk.now.at);
+        let (_, role) = desk.store.kept::<Role>().await.map_err(Fault::unusable)?;
         let absent_since = marked.filter(|marked| desk.now.reached(after(*marked, ABSENT_AFTER)));
         if common.json {
             let mut shown = json!(view);
             shown["service_wrote_at"] = json!(marked);
             shown["stopped"] = json!(stop);
+            shown["role"] = json!(role);
             say!("{shown}");
         } else {
             let alerts = desk.bus.alerts().await.map_err(Fault::unusable)?;
+            if let Some(notice) = role.notice() {
+                say!("{}", Paint::stdout().bad(&notice));
+            }
             self.print(graph, &view, absent_since, &alerts);
             if let Some(stop) = stop {
                 say!("{}", Paint::stdout().bad(&harmless(&stop.to_string())));
@@ -312,6 +318,10 @@ impl Why {
         }
         let paint = Paint::stdout();
         say!("{} {node} {date} ({})", paint.strong(&common.pipeline), zone(desk.graph()));
+        let (_, role) = desk.store.kept::<Role>().await.map_err(Fault::unusable)?;
+        if let Some(notice) = role.notice() {
+            say!("{}", paint.bad(&notice));
+        }
         print_why(&why, 0, paint);
         if let Some(until) = found.until {
             say!("waits until {} at most, if nothing comes first", shown(until));

@@ -33,6 +33,7 @@ mod run;
 mod runs;
 mod say;
 mod serve;
+mod shadow;
 mod show;
 mod simulate;
 mod tables;
@@ -56,6 +57,7 @@ use crate::configuration::{self, Backend, Configuration};
 use crate::domain::words;
 use crate::pipeline::{self, Declarations};
 use crate::telemetry::log;
+use crate::topology::broker::OURSELVES;
 use crate::wire::kept;
 
 /// The orchestrator that a daily data pipeline runs on.
@@ -100,6 +102,9 @@ struct Common {
     /// The directory in which the embedded store lives [default: tipoff-data]
     #[arg(long, global = true, env = "TIPOFF_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
+    /// The shadow of a pipeline that others run: a store and subscriptions of its own, and nothing is sent
+    #[arg(long, global = true, env = "TIPOFF_SHADOW")]
+    shadow: bool,
     /// Ask the running service at this address over its API, instead of opening its store
     #[arg(long, global = true, env = "TIPOFF_SERVER", value_name = "URL")]
     server: Option<String>,
@@ -122,6 +127,9 @@ struct Common {
     #[arg(skip)]
     typed: Typed,
 }
+
+/// What the names of a shadow's subscriptions begin with.
+const SHADOW_PREFIX: &str = "shadow-";
 
 /// Options of which it matters who gave them.
 #[derive(Clone, Copy, Default)]
@@ -177,6 +185,8 @@ enum Command {
     Demo(demo::Demo),
     /// Run scenario files on a virtual clock; exits 0 only if every expectation holds
     Simulate(simulate::Simulate),
+    /// What a shadow decided beside what really ran
+    Shadow(shadow::Shadow),
     /// Validate topics.yaml and pipeline.yaml
     Check,
     /// Print the configuration as it is understood, where it comes from and in what it differs from the built-in one,
@@ -451,6 +461,7 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Backup(backup) => backup.run(common).await,
         Command::Restore(restore) => restore.run(common).await,
         Command::Migrate(migrate) => migrate.run(common).await,
+        Command::Shadow(shadow) => shadow.run(common).await,
         Command::Doctor(doctor) => doctor.run(common).await,
         Command::Status(status) => status.run(common).await,
         Command::Why(why) => why.run(common).await,
@@ -536,7 +547,8 @@ impl Common {
         if let Some(project) = self.project.as_ref().filter(|project| !project.is_empty()) {
             configuration.google.project = Some(project.clone());
         }
-        Ok(configuration)
+        let shadow = self.shadow || configuration.shadow;
+        Ok(if shadow { configuration.in_the_shadow() } else { configuration })
     }
 
     /// Whose time counts: the service's, where one is asked.
@@ -615,7 +627,15 @@ impl Common {
 
     fn declarations(&self) -> Result<Declarations, Fault> {
         let (topics, pipelines) = self.texts()?;
-        pipeline::load((&topics.0, &topics.1), (&pipelines.0, &pipelines.1)).map_err(Fault::usage)
+        let declared = pipeline::load((&topics.0, &topics.1), (&pipelines.0, &pipelines.1)).map_err(Fault::usage)?;
+        Ok(match self.served {
+            // What a service reads is not asked for.
+            None if self.configuration()?.shadow => {
+                let topology = declared.topology.shadow(OURSELVES, SHADOW_PREFIX);
+                Declarations { topology, ..declared }
+            }
+            _ => declared,
+        })
     }
 
     /// The file in which the pipelines are declared.

@@ -1,6 +1,7 @@
 //! `tipoff serve`: the service, on the embedded backend or on Google Cloud. Its declarations are read again on SIGHUP, or when
 //! an administrator says so, and applied where nothing is lost by it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,10 +23,14 @@ use crate::adapter::channel;
 use crate::adapter::egress;
 use crate::adapter::embedded::{Durability, Embedded};
 use crate::configuration::{Backend, Configuration};
+use crate::desk::day;
+use crate::diagnostic::suggestion;
+use crate::domain::shadow::Role;
 use crate::http::caller::Callers;
 use crate::http::guard::Guard;
 use crate::http::reload::Why;
 use crate::http::server::{self, Limits};
+use crate::pipeline::Declarations;
 use crate::telemetry::log;
 
 /// Who asks where a signal does.
@@ -45,6 +50,12 @@ pub struct Serve {
     /// How long settled messages, sent dispatches and the journal are kept [default: 30d]
     #[arg(long, value_name = "DURATION")]
     keep: Option<String>,
+    /// Send only what these phases are asked, and decide the rest without sending it; `none` for nothing [default: all]
+    #[arg(long, value_name = "PHASE", value_delimiter = ',')]
+    send: Vec<String>,
+    /// Tell people of alerts over the declared channels, in the shadow as well
+    #[arg(long)]
+    tell: bool,
     /// What a line of the log looks like [default: gcp on Cloud Run and on Kubernetes, else text]
     #[arg(long, env = "TIPOFF_LOG_FORMAT", value_enum, value_name = "FORMAT")]
     log_format: Option<log::Form>,
@@ -76,6 +87,12 @@ impl Serve {
         let configuration = &prepared.configuration;
         keep_out_of_dumps();
         prepared.effective.log();
+        if let Some(notice) = prepared.role.notice() {
+            tracing::warn!("{notice}");
+        }
+        if let Some((name, _)) = self.targets.first().filter(|_| configuration.shadow) {
+            return Err(Fault::usage(anyhow::anyhow!("--push {name}: a shadow sends nothing to anybody")));
+        }
         let listener = TcpListener::bind(configuration.listen)
             .await
             .map_err(|error| Fault::unusable(anyhow::anyhow!("listen on {}: {error}", configuration.listen)))?;
@@ -148,10 +165,13 @@ impl Serve {
         let declarations = Arc::new(common.declarations()?);
         channel::declared(&configuration.alerts).map_err(Fault::usage)?;
         channel::known(&configuration.alerts, &declarations).map_err(Fault::usage)?;
+        let role = role_of(&configuration, &declarations)?;
         let effective = Effective::of(common, &configuration)?;
         let declared = common.declared()?;
         let guard = Arc::new(Guard::new(callers, configuration.access.origin.as_deref()));
-        Ok(Prepared { configuration, declarations, effective, declared, guard })
+        // Whoever runs a pipeline tells people of it, and a shadow only if somebody wants to hear it as well.
+        let tells = self.tell || !configuration.shadow;
+        Ok(Prepared { configuration, declarations, role, tells, effective, declared, guard })
     }
 
     /// What the files say now, if it is another thing than what is at work, and may be applied.
@@ -186,8 +206,31 @@ impl Serve {
         if let Some(keep) = &self.keep {
             configuration.keep.clone_from(keep);
         }
+        if !self.send.is_empty() {
+            let none = self.send.iter().all(|phase| phase == "none");
+            let phases = if none { Vec::new() } else { self.send.clone() };
+            if configuration.shadow && !phases.is_empty() {
+                return Err(Fault::usage(anyhow::anyhow!("--send: a shadow sends nothing; say it without --shadow")));
+            }
+            configuration.send = Some(phases);
+        }
         Ok(configuration)
     }
+}
+
+/// Whether what is decided is sent.
+fn role_of(configuration: &Configuration, declarations: &Declarations) -> Result<Role, Fault> {
+    let declared: BTreeSet<&str> =
+        declarations.pipelines.values().flat_map(|pipeline| day::phases(&pipeline.graph)).collect();
+    for phase in configuration.send.iter().flatten() {
+        if !declared.contains(phase.as_str()) {
+            let near = suggestion(phase, declared.iter().copied());
+            return Err(Fault::usage(anyhow::anyhow!("send: no pipeline has a phase `{phase}`{near}")));
+        }
+    }
+    let sends = configuration.send.as_ref();
+    let sends = sends.map(|phases| phases.iter().map(|phase| Arc::from(phase.as_str())).collect());
+    Ok(Role { shadow: configuration.shadow, sends })
 }
 
 /// What is at work.
@@ -208,7 +251,7 @@ enum Change {
 fn fixed(before: &Configuration, after: &Configuration) -> Option<&'static str> {
     let shown = [before.shown(), after.shown()];
     let differs = |key: &str| shown[0][key] != shown[1][key];
-    ["backend", "data", "listen", "google", "telemetry"].into_iter().find(|key| differs(key))
+    ["backend", "data", "listen", "google", "shadow", "telemetry"].into_iter().find(|key| differs(key))
 }
 
 /// Drains what is at work and begins the other; calls that come meanwhile wait at the door.

@@ -76,8 +76,8 @@ impl Topics {
             Verb::Plan(plan) => {
                 let places = places(&configuration, plan.pull_instead);
                 let found = admin(&configuration).await?.found(false).await.map_err(Fault::unusable)?;
-                let changes = changes(&declared, &found, &places, &BTreeSet::new());
-                let findings = findings(&declared, &found, &places);
+                let changes = wanted(&configuration, changes(&declared, &found, &places, &BTreeSet::new()));
+                let findings = told(&configuration, &declared, findings(&declared, &found, &places));
                 if common.json {
                     say!("{}", json!({ "changes": changes, "findings": findings, "found": found }));
                 } else {
@@ -107,7 +107,7 @@ impl Apply {
                 tracing::warn!(name, "topics.yaml declares what is being deleted; the next apply creates it again");
             }
         }
-        let changes = changes(declared, &found, &places, &delete);
+        let changes = wanted(configuration, changes(declared, &found, &places, &delete));
         if !common.json {
             show(&changes);
         }
@@ -160,7 +160,7 @@ impl Check {
             None => admin(configuration).await?.found(true).await.map_err(Fault::unusable)?,
         };
         let places = places(configuration, self.plan.pull_instead);
-        let findings = findings(declared, &found, &places);
+        let findings = told(configuration, declared, findings(declared, &found, &places));
         if common.json {
             say!("{}", json!({ "findings": findings, "found": found }));
         } else {
@@ -193,19 +193,34 @@ pub async fn tell_what_is_missing(configuration: &Configuration, declarations: &
         Err(why) => return tracing::warn!("the topics could not be compared with topics.yaml: {why}"),
     };
     let tasks = declarations.pipelines.values().flat_map(|pipeline| pipeline.tasks.values().flatten());
-    let sent = tasks.filter_map(|message| match &message.target {
+    let sent = tasks.filter(|_| !configuration.shadow).filter_map(|message| match &message.target {
         Target::Topic(topic) => Some(topic.as_str()),
         Target::Http { .. } => None,
     });
     for missing in missing(&declarations.topology, &found, sent) {
         tracing::error!("{missing} does not exist: run `tipoff topics apply`");
     }
-    for finding in findings(&declarations.topology, &found, &places(configuration, false)) {
+    let findings = findings(&declarations.topology, &found, &places(configuration, false));
+    for finding in told(configuration, &declarations.topology, findings) {
         match finding.weight {
             Weight::Error => tracing::warn!("{}: {}; {}", finding.name, finding.what, finding.advice),
             Weight::Warning => tracing::debug!("{}: {}; {}", finding.name, finding.what, finding.advice),
         }
     }
+}
+
+/// A shadow adds what it needs, and leaves alone what others have as they have it.
+fn wanted(configuration: &Configuration, changes: Vec<Change>) -> Vec<Change> {
+    let is_theirs = |change: &Change| configuration.shadow && matches!(change, Change::UpdateTopic { .. });
+    changes.into_iter().filter(|change| !is_theirs(change)).collect()
+}
+
+/// To a shadow, subscriptions that it does not know are those of whoever runs the pipeline.
+fn told(configuration: &Configuration, declared: &Topology, findings: Vec<Finding>) -> Vec<Finding> {
+    let is_ours = |finding: &Finding| {
+        declared.subscription(&finding.name).is_some() || finding.what.starts_with("the topic does not exist")
+    };
+    findings.into_iter().filter(|finding| !configuration.shadow || is_ours(finding)).collect()
 }
 
 /// Where consumers are, by the configuration.

@@ -24,6 +24,7 @@ pub fn lines(entry: &JournalEntry, only: Option<&NodeId>) -> Vec<String> {
             Event::UpstreamSettled(settled) if wanted(&settled.node) => {
                 Some(format!("upstream  {}@{} {}", settled.node, settled.date, settled.upstream.extant))
             }
+            Event::Withheld(told) if wanted(&told.node) => Some(format!("withheld  {} ({})", told.node, told.attempt)),
             Event::Foretold(told) if wanted(&told.node) => {
                 let short = told.shortfall.as_ref();
                 let short = short.map_or("no deadline missed".to_owned(), |short| {

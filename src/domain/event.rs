@@ -35,6 +35,8 @@ pub enum Event {
     Noted(Note),
     /// A dispatch was not taken by its target, or is at last.
     Delivery(Delivery),
+    /// A dispatch was decided and is not sent, since others run the pipeline.
+    Withheld(Withheld),
     /// What is to be expected of an output has changed.
     Foretold(Foretold),
     /// A producer says which revision of its program it is.
@@ -76,6 +78,17 @@ pub struct Delivery {
     pub at: Timestamp,
     /// Why the target did not take it; nothing where it has.
     pub refused: Option<Arc<str>>,
+}
+
+/// A dispatch that nobody gets.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Withheld {
+    /// Whose.
+    pub node: NodeId,
+    /// Which attempt was decided.
+    pub attempt: Attempt,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// How an execution ended.

@@ -24,6 +24,7 @@ pub mod plan;
 pub mod rate;
 pub mod readiness;
 pub mod record;
+pub mod shadow;
 pub mod silence;
 pub mod standstill;
 pub mod stop;

@@ -33,6 +33,7 @@ use super::partition::{
     Way, end,
 };
 use super::readiness::{self, Blocker, Readiness, Standing, Standings};
+use super::shadow::NOT_SENT;
 use super::silence::{self, Silent};
 use super::time::{Now, Wake, after};
 use super::units;
@@ -485,6 +486,14 @@ impl Walk<'_> {
                 // What an operator or a plan of backfill asks for when that is over already is wanted all the same.
                 let end = self.graph.pass(node, date).map(|(_, until)| until).filter(|end| at < *end);
                 match end {
+                    // Nobody was asked, so nobody has failed to begin.
+                    Some(end) if self.now.reached(end) && &**reason == NOT_SENT => {
+                        budget::give_back(facts, false);
+                        if let Some(backfilled) = &mut facts.backfilled {
+                            backfilled.open = false;
+                        }
+                        facts.state = State::Waiting;
+                    }
                     Some(end) if self.now.reached(end) => {
                         let text = format!("it could not be handed over before its pass ended: {reason}");
                         budget::give_back(facts, true);

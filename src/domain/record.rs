@@ -11,14 +11,16 @@ use jiff::Timestamp;
 use super::calendar::{Override, Schedule};
 use super::event::{
     Command, Completed, Delivery, EdgeRule, Event, Heartbeat, Outcome, Pulse, Request, RunWord, Scheduled, Served,
+    Withheld,
 };
-use super::evidence::{Claim, Extent};
+use super::evidence::{Claim, Extant, Extent};
 use super::graph::{Graph, Kind};
 use super::id::{Attempt, DispatchId, NodeId, RunId};
 use super::partition::{
     CheckTaken, EdgeWord, End, Failure, FailureKind, Hold, LIVE_RUNS_MAX, NOTES_MAX, Node, OVERRIDES_MAX, Partition,
     REQUESTS_MAX, REVISIONS_MAX, Recorded, Run, Starter, State, Way, Wish, Word, end,
 };
+use super::shadow::NOT_SENT;
 
 /// Why a node is skipped on a date without games.
 const NO_GAMES: &str = "no games";
@@ -113,6 +115,10 @@ pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Record
             Some(_) => self::delivery(partition, delivery),
             None => Recorded::Rejected,
         },
+        Event::Withheld(told) => match graph.node(told.node.as_str()) {
+            Some(_) => withheld(partition, told),
+            None => Recorded::Rejected,
+        },
         Event::Foretold(told) => match (graph.node(told.node.as_str()), partition.forecast.get(&told.node)) {
             (None, _) => Recorded::Rejected,
             (Some(_), Some(held)) if held.at >= told.at => Recorded::Superseded,
@@ -142,6 +148,28 @@ fn delivery(partition: &mut Partition, delivery: &Delivery) -> Recorded {
             Recorded::Applied
         }
     }
+}
+
+/// Nobody is asked, so nobody begins because of it. What is there stands, with the inputs that it was decided on as seen, or
+/// its dependents would wait for a rebuild that never comes; what is not there waits for whoever runs it.
+fn withheld(partition: &mut Partition, told: &Withheld) -> Recorded {
+    let Some(node) = partition.nodes.get_mut(&told.node).filter(|node| node.attempt == told.attempt) else {
+        return Recorded::Superseded;
+    };
+    let State::Dispatched { at } = node.state else { return Recorded::Superseded };
+    let seen = node.evidence.observation.as_ref().map(|seen| seen.at);
+    if node.stands() {
+        node.state = node.stood();
+    } else if let Some(seen) = seen.filter(|_| node.evidence.extant() != Extant::Nothing) {
+        node.state = State::Succeeded { at: seen };
+    } else if matches!(node.way, Some(Way::Refused { .. })) {
+        return Recorded::Duplicate;
+    } else {
+        node.way = Some(Way::Refused { since: told.at, reason: NOT_SENT.into() });
+        return Recorded::Applied;
+    }
+    node.built_from = node.built_from.max(Some(at));
+    Recorded::Applied
 }
 
 /// The newest reading counts, but one that lists no game takes none away that were known: where the calendar has games, an

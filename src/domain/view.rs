@@ -18,6 +18,7 @@ use super::partition::{Failure, Hold, LastDispatch, Partition, State, Way};
 use super::plan::{Plan, plan};
 pub use super::readiness::Blocker;
 use super::readiness::{self, Scope};
+use super::shadow::NOT_SENT;
 use super::time::{Now, shown};
 use super::words::harmless;
 
@@ -267,6 +268,9 @@ fn sentence(found: &NodeView) -> String {
         ("skipped", _, _) => {
             let reason = harmless(found.skipped_for.as_deref().unwrap_or_default());
             format!("{node} is skipped ({reason}): what needs it goes on without it")
+        }
+        ("dispatched", _, _) if found.refused.as_deref() == Some(NOT_SENT) => {
+            format!("{node} would be dispatched ({}): {NOT_SENT}", found.attempt)
         }
         ("dispatched", _, _) if found.refused.is_some() => {
             let reason = found.refused.as_deref().unwrap_or_default();

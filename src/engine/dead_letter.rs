@@ -56,6 +56,9 @@ pub enum Error {
     /// That cannot be done with this letter.
     #[error("{0}: {1}")]
     Wrong(LetterId, String),
+    /// A shadow sends nothing, and a replay is sent.
+    #[error("nothing is replayed from the shadow: whoever runs the pipeline replays it")]
+    Shadow,
     /// Others kept changing the letter.
     #[error("{0} is being changed by others; try again")]
     Contended(LetterId),

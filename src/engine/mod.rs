@@ -9,6 +9,7 @@
 //! - [`forecast`]: works out what is to be expected of today, and tells a date when that changes.
 //! - [`backfill`]: fills what is missing of dates that are over.
 //! - [`dead_letter`]: keeps what nobody could process, and replays it.
+//! - [`role`]: whether what is decided is done, or this is the shadow of a pipeline that others run.
 //! - [`export`]: writes the history from the journal, behind everything else.
 //! - [`monitor`]: gathers what the daily questions are answered from.
 //! - [`foresee`]: what a request would do; [`once`]: a call that is made twice is carried out once.
@@ -44,6 +45,7 @@ pub mod recipient;
 pub mod reconcile;
 pub mod relay;
 pub mod revise;
+pub mod role;
 pub mod run;
 pub mod step;
 pub mod stop;
@@ -59,6 +61,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::clock::Clock;
 use crate::domain::graph::Graph;
 use crate::domain::id::PipelineId;
+use crate::domain::shadow::Role;
 use crate::domain::time::Now;
 use crate::pipeline::{Declarations, Pipeline};
 use crate::port::{Bus, Store, Warehouse};
@@ -134,6 +137,8 @@ pub struct Settings {
     pub history_opened_per_minute: u32,
     /// Tries of one decision against other committers before its events are handed back.
     pub conflicts_max: u32,
+    /// Whether what is decided is sent.
+    pub role: Role,
 }
 
 impl Default for Settings {
@@ -149,6 +154,7 @@ impl Default for Settings {
             history_dispatches_per_minute: 30,
             history_opened_per_minute: 64,
             conflicts_max: 8,
+            role: Role::default(),
         }
     }
 }

@@ -16,9 +16,10 @@ use super::Engine;
 use super::pace::jittered;
 use super::step::StepError;
 use crate::domain::effect::{About, Alert, Dispatch, Effect, Severity, Turn};
-use crate::domain::event::{CheckAnswer, Checked, Delivery, Event, Observed, UpstreamSettled};
+use crate::domain::event::{CheckAnswer, Checked, Delivery, Event, Observed, UpstreamSettled, Withheld};
 use crate::domain::id::{AlertKey, CheckId, NodeId, PartitionKey};
 use crate::domain::partition::State;
+use crate::domain::shadow::NOT_SENT;
 use crate::domain::time::{after, shown};
 use crate::pipeline::Pipeline;
 use crate::port::{Answer, BusError, Delivered, OutboxEntry, StoreError, Warehouse};
@@ -186,6 +187,11 @@ impl Engine {
     async fn try_out(&self, entry: &OutboxEntry) -> Delivered {
         let now = self.clock.now();
         let result = match &entry.effect {
+            Effect::Dispatch(dispatch) | Effect::Close(dispatch)
+                if !self.sends(&dispatch.key.pipeline, &dispatch.node) =>
+            {
+                self.withhold(dispatch, now).await
+            }
             Effect::Dispatch(dispatch) | Effect::Close(dispatch) => self.send(entry, dispatch).await,
             Effect::Alert(alert) => self.bus.alert(alert).await.map_err(Failure::from),
             Effect::Observe { date, node } => {
@@ -202,6 +208,8 @@ impl Engine {
                 let settled = UpstreamSettled { date: entry.key.date, node: node.clone(), upstream: upstream.clone() };
                 self.tell(&key, Event::UpstreamSettled(settled)).await
             }
+            // The lock is of a run that others began.
+            Effect::ReleaseLock { node, .. } if !self.sends(&entry.key.pipeline, node) => Ok(()),
             Effect::ReleaseLock { node, run } => {
                 let released = self.store.release_lock(&entry.key, node, run).await;
                 released.map_err(|error| Failure::Later(error.to_string()))
@@ -389,6 +397,17 @@ impl Engine {
         }
         let wanted = node.attempt == dispatch.manifest.attempt && matches!(node.state, State::Dispatched { .. });
         Ok((!wanted).then(|| format!("{UNWANTED}: {} is {} ({})", dispatch.node, node.state.name(), node.attempt)))
+    }
+
+    /// A dispatch that is decided and not sent. Its date knows, so that it waits for nobody whom it has not asked.
+    async fn withhold(&self, dispatch: &Dispatch, at: Timestamp) -> Result<(), Failure> {
+        if dispatch.manifest.closes.is_none() {
+            let told = Withheld { node: dispatch.node.clone(), attempt: dispatch.manifest.attempt, at };
+            self.tell(&dispatch.key, Event::Withheld(told)).await?;
+        }
+        let cause = dispatch.manifest.cause.as_str();
+        tracing::info!(dispatch = %dispatch.id, node = %dispatch.node, cause, "{NOT_SENT}");
+        Ok(())
     }
 
     /// Tells the partition what became of handing a dispatch over. If that cannot be stored, the next try tells it again.

@@ -48,7 +48,7 @@ impl From<Error> for Problem {
         match error {
             Error::NoSuch(_) => Self::unknown(error.to_string()),
             Error::Several(..) | Error::Wrong(..) => Self::invalid(error.to_string()),
-            Error::Refused(..) => Self::new(StatusCode::CONFLICT, "state", error.to_string()),
+            Error::Refused(..) | Error::Shadow => Self::new(StatusCode::CONFLICT, "state", error.to_string()),
             Error::Store(_) | Error::Contended(_) => Self::unavailable(error.to_string()),
         }
     }

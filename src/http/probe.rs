@@ -52,7 +52,10 @@ pub async fn ready(State(app): State<App>, caller: Option<Extension<Caller>>) ->
         return (code, Json(json!({ "ready": ready }))).into_response();
     }
     let digest = &app.effective["digest"];
-    let said = json!({ "ready": ready, "reason": reason, "faults": faults, "configuration": digest });
+    let mut said = json!({ "ready": ready, "reason": reason, "faults": faults, "configuration": digest });
+    if let Some(notice) = app.engine.settings.role.notice() {
+        said["role"] = json!(notice);
+    }
     (code, Json(said)).into_response()
 }
 

@@ -269,6 +269,13 @@ impl<'a> Teller<'a> {
                 let place = nth.map(|nth| (delivery.node.clone(), nth));
                 self.put(told, &place, entry.now.at, raw(key, event));
             }
+            Event::Withheld(told_of) => {
+                let sent = told.sent.get(&told_of.node);
+                let of_attempt = |sent: &&Sent<'_>| sent.dispatch.manifest.attempt == told_of.attempt;
+                let nth = sent.and_then(|sent| sent.iter().rfind(of_attempt)).map(|sent| sent.nth);
+                let place = nth.map(|nth| (told_of.node.clone(), nth));
+                self.put(told, &place, entry.now.at, raw(key, event));
+            }
             Event::Noted(_) | Event::Served(_) => self.put(told, &None, entry.now.at, raw(key, event)),
             Event::Foretold(_) if self.purpose == Purpose::Regression => {
                 self.put(told, &None, entry.now.at, raw(key, event));

@@ -1,6 +1,7 @@
 //! The scenario format: a day as a file. `docs/scenarios.md` documents it for people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp, ToSpan};
@@ -53,6 +54,9 @@ pub struct Scenario {
     /// Every dispatch must be expected.
     #[serde(default)]
     pub only: bool,
+    /// The phases whose dispatches are sent; all where absent. None is the shadow of a pipeline that others run.
+    #[serde(default)]
+    pub sends: Option<BTreeSet<Arc<str>>>,
 }
 
 /// Earlier game days that were alike.

@@ -24,6 +24,7 @@ use crate::domain::event::{Event, Game, Request, Scheduled};
 use crate::domain::graph::Heartbeats;
 use crate::domain::id::{AlertKey, Attempt, ChannelId, DispatchId, NodeId, PartitionKey, PipelineId, RequestId, RunId};
 use crate::domain::notify::{self, Mute, Route};
+use crate::domain::shadow::Role;
 use crate::domain::stop::Stop;
 use crate::domain::time::{Now, after};
 use crate::domain::view::{PartitionView, view};
@@ -32,6 +33,7 @@ use crate::engine::dead_letter::{self, Order, Selection};
 use crate::engine::forecast::FORECAST_EVERY;
 use crate::engine::intake::{Intake, Offer, Settlement};
 use crate::engine::notify::Notifier;
+use crate::engine::role;
 use crate::engine::{Engine, Settings};
 use crate::pipeline::Declarations;
 use crate::port::{Bus, Channel, LETTERS_MAX, Store, StoreError};
@@ -197,6 +199,8 @@ impl<'a> World<'a> {
         let warehouse = Embedded::open(folder.path(), Durability::Off);
         let warehouse = warehouse.map_err(|error| RunError::Open(error.to_string()))?;
         let (store, bus) = ground.open().await.map_err(RunError::Open)?;
+        let assumed = role::assume(&*store, declarations.pipelines.keys(), &role_of(scenario)).await;
+        assumed.map_err(|error| RunError::Open(error.to_string()))?;
         let seed = match regime {
             Regime::RestartAnywhere(seed) | Regime::Shuffle(seed) => seed,
             Regime::Plain | Regime::Twice => 0,
@@ -475,7 +479,7 @@ impl<'a> World<'a> {
             Arc::new(bus),
             Arc::new(self.warehouse.clone()),
             self.clock.clone(),
-            Settings::default(),
+            Settings { role: role_of(self.scenario), ..Settings::default() },
         );
         let id = ChannelId::from(PEOPLE);
         let channel = RecordedChannel { id: id.clone(), faults: Arc::clone(&self.faults), clock: self.clock.clone() };
@@ -1199,9 +1203,15 @@ fn answering(mut step: Step, id: &DispatchId, attempt: Attempt, again: Option<&s
         }
         Some(Event::Heartbeat(beat)) => beat.run = RunId::from(renamed(beat.run.as_str()).as_str()),
         Some(Event::Delivery(delivery)) => delivery.attempt = attempt,
+        Some(Event::Withheld(told)) => told.attempt = attempt,
         Some(_) | None => {}
     }
     step
+}
+
+/// Whether what is decided is sent: where no phase is named, it is a shadow.
+fn role_of(scenario: &Scenario) -> Role {
+    Role { shadow: scenario.sends.as_ref().is_some_and(BTreeSet::is_empty), sends: scenario.sends.clone() }
 }
 
 /// The short names of the incident notes.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Delivery, PushBody, Standing, Subscription, Topology, show};
 
 /// The consumer of our own subscriptions.
-const OURSELVES: &str = "tipoff";
+pub const OURSELVES: &str = "tipoff";
 
 /// What a broker has of one project. `topics check --json` prints it, and `--from` reads it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]

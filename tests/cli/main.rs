@@ -9,6 +9,7 @@ mod remote;
 mod replay;
 #[path = "../support/running.rs"]
 mod running;
+mod shadow;
 
 use std::process::{Command, Output, Stdio};
 

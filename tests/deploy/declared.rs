@@ -144,6 +144,27 @@ topics:
 }
 
 #[test]
+fn a_shadow_reads_over_subscriptions_of_its_own_and_may_send_nothing() {
+    let Some(found) = outputs("declared", &[("shadow_prefix", "shadow-")]) else { return };
+    let shadow = declarations().topology.shadow("tipoff", "shadow-");
+    let (topics, subscriptions, _) = topics(&shadow);
+    same("topics", &topics, &found["topics"]);
+    same("subscriptions", &subscriptions, &found["subscriptions"]);
+    assert_eq!(found["tables"], json!({}), "its history is its journal");
+    assert_eq!(found["waiting"], json!([]));
+    // Its own signs of life alone, by which it notices that a stream is dead.
+    let heartbeats = shadow.topics().filter(|(_, topic)| topic.carries == Carries::Heartbeat);
+    assert_eq!(names(&found["sends"]), heartbeats.map(|(name, _)| name.to_string()).collect());
+    let real: BTreeSet<String> =
+        declarations().topology.consumed_by("tipoff").map(|(_, name, _)| name.to_string()).collect();
+    assert!(names(&found["reads"]).is_disjoint(&real), "it takes what the real one is to have");
+    for (who, role, _, on) in grants(&found["grants"]) {
+        assert_eq!(who, "orchestrator", "{role} on {on}");
+        assert!(role != "roles/bigquery.dataEditor", "{on}");
+    }
+}
+
+#[test]
 fn tipoff_may_do_what_it_does_and_nothing_else() {
     let Some(found) = outputs("declared", &[]) else { return };
     let declared = declarations();

@@ -84,3 +84,25 @@ fn every_name_that_a_module_uses_is_declared_and_every_declared_one_used() {
         }
     }
 }
+
+#[test]
+fn every_phase_has_its_turn_in_the_migration() {
+    let page = text("docs/migration.md");
+    let (_, table) = page.split_once("| `--send` | switch off today's |").expect("the table");
+    let named: BTreeSet<&str> = table
+        .split("\n\n")
+        .next()
+        .unwrap()
+        .lines()
+        .skip(2)
+        .flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2))
+        .collect();
+    let declared = tipoff::pipeline::load(
+        ("topics.yaml", tipoff::pipeline::TOPICS),
+        ("pipeline.yaml", tipoff::pipeline::PIPELINE),
+    );
+    let declared = declared.unwrap();
+    let phases: BTreeSet<&str> =
+        declared.pipelines.values().flat_map(|it| tipoff::desk::day::phases(&it.graph)).collect();
+    assert_eq!(named, phases, "docs/migration.md names the left, pipeline.yaml has the right");
+}

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tipoff::domain::coverage::Coverage;
 use tipoff::domain::event::{
-    Command, Completed, Delivery, Event, Heartbeat, Observed, Outcome, Pulse, Request, RunWord,
+    Command, Completed, Delivery, Event, Heartbeat, Observed, Outcome, Pulse, Request, RunWord, Withheld,
 };
 use tipoff::domain::evidence::Extent;
 use tipoff::domain::id::Attempt;
@@ -146,6 +146,8 @@ fn events() -> Vec<(&'static str, Event)> {
     let delivery = |refused| {
         Event::Delivery(Delivery { node: "t".into(), attempt: Attempt { run: 1, attempt: 1 }, at: at(later), refused })
     };
+    let withheld =
+        Event::Withheld(Withheld { node: "t".into(), attempt: Attempt { run: 1, attempt: 1 }, at: at(later) });
     let node = || "t".into();
     let whole = || Outcome::Done(Extent::Whole);
     let half = Extent::Share(Coverage::new(5, 10).expect("ten are expected"));
@@ -185,6 +187,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ),
         ("the target refuses the dispatch", delivery(Some("404".into()))),
         ("the target takes the dispatch at last", delivery(None)),
+        ("the dispatch is not sent", withheld),
         ("tick", Event::Tick),
     ]
 }

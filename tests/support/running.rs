@@ -82,6 +82,12 @@ impl Running {
         self.child = child;
     }
 
+    /// Ends it.
+    pub fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Publishes one message and says what the service answered.
     pub async fn publish(&self, topic: &str, body: &Value) -> reqwest::StatusCode {
         let call = json!({ "messages": [{ "data": STANDARD.encode(body.to_string()) }] }).to_string();

@@ -29,6 +29,9 @@ impl Engine {
     /// # Errors
     /// If the store cannot be read, or a letter that is named is not there. What has been done stays done.
     pub async fn replay(&self, order: &Order, tell: &mut (dyn FnMut(Progress) + Send)) -> Result<Vec<Outcome>, Error> {
+        if self.role().await?.shadow {
+            return Err(Error::Shadow);
+        }
         let meant = self.meant(&mut Desk::new(self), order).await?;
         let mut progress = Progress { of: meant.len(), ..Progress::default() };
         let chosen: BTreeMap<LetterId, usize> = meant.iter().cloned().collect();

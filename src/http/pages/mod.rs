@@ -310,6 +310,7 @@ impl<'a> Frame<'a> {
                         (parts::instant(&self.graph.zone, self.now)) " " span class="dim" { (self.zone()) }
                     }
                     @if self.app.screen.mode == Mode::Recording { span class="tag" { "a recorded day" } }
+                    @if let Some(notice) = self.app.engine.settings.role.notice() { span class="tag" { (notice) } }
                     span id="live" role="status" class="dim" { "reload to refresh" }
                 }
                 nav class="tabs" aria-label="Pages" {
