@@ -4,6 +4,10 @@
 //! layout N as a version of that layout wrote it, with a row for every shape of document. Such a file is written once and
 //! stays; a new layout, or a new kind of document, gets a file of its own beside it.
 
+#[path = "../support/emulator.rs"]
+mod emulator;
+mod firestore;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::path::Path;
