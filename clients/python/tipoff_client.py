@@ -59,7 +59,7 @@ _WORDS_MAX = 1000
 #: The longest wait between two tries to deliver a completion, in seconds.
 _BACKOFF_MAX = 15.0
 
-Publish = Callable[[str, Dict[str, Any]], None]
+Publish = Callable[..., None]
 
 
 class Undelivered(RuntimeError):
@@ -70,7 +70,8 @@ class Client:
     """How messages reach tipoff. Make one for a process; it may be used from several threads."""
 
     def __init__(self, publish: Publish, pipeline: str = "nba", give_up_after: float = 300.0):
-        """``publish(topic, body)`` returns when the broker has the message, and raises where it has not."""
+        """``publish(topic, body)`` returns when the broker has the message, and raises where it has not. Of a run with a
+        ``traceparent`` it is called with a third argument, the attributes of the message."""
         self._publish = publish
         self.pipeline = pipeline
         self.give_up_after = give_up_after
@@ -84,11 +85,11 @@ class Client:
         # A proxy of the environment is not meant for a service beside us.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-        def publish(topic: str, body: Dict[str, Any]) -> None:
+        def publish(topic: str, body: Dict[str, Any], attributes: Optional[Dict[str, str]] = None) -> None:
             data = base64.b64encode(json.dumps(body).encode()).decode()
             request = urllib.request.Request(
                 f"{base}/v1/projects/tipoff/topics/{topic}:publish",
-                data=json.dumps({"messages": [{"data": data}]}).encode(),
+                data=json.dumps({"messages": [{"data": data, "attributes": attributes or {}}]}).encode(),
                 headers={"content-type": "application/json"},
             )
             if token:
@@ -109,8 +110,9 @@ class Client:
 
         publisher = pubsub_v1.PublisherClient()
 
-        def publish(topic: str, body: Dict[str, Any]) -> None:
-            publisher.publish(publisher.topic_path(project, topic), json.dumps(body).encode()).result(timeout=timeout)
+        def publish(topic: str, body: Dict[str, Any], attributes: Optional[Dict[str, str]] = None) -> None:
+            path, data = publisher.topic_path(project, topic), json.dumps(body).encode()
+            publisher.publish(path, data, **(attributes or {})).result(timeout=timeout)
 
         return cls(publish, **rest)
 
@@ -124,12 +126,14 @@ class Client:
         run_id: Optional[str] = None,
         dispatch_id: Optional[str] = None,
         correlation_id: Optional[str] = None,
+        traceparent: Optional[str] = None,
         every: float = 60.0,
     ) -> "Run":
         """A run of ``node`` (its id, or any name pipeline.yaml has for it) about ``date``.
 
         ``phase`` says over which topic its completion goes, or ``completions`` names that topic. ``dispatch_id`` is
-        ``body["tipoff"]["dispatch_id"]`` of the trigger that asked for the run. A heartbeat is sent every ``every`` seconds.
+        ``body["tipoff"]["dispatch_id"]`` of the trigger that asked for the run, and ``traceparent`` its attribute or header: the
+        completion goes on with that trace. A heartbeat is sent every ``every`` seconds.
         """
         if completions is None:
             if phase not in _COMPLETIONS:
@@ -142,6 +146,7 @@ class Client:
         run = Run(self, node, day, phase or "", completions, run_id or str(uuid.uuid4()), every)
         run.dispatch_id = dispatch_id
         run.correlation_id = correlation_id or run.run_id
+        run.traceparent = traceparent
         return run
 
 
@@ -160,6 +165,7 @@ class Run:
         self.node, self.date, self.phase, self.run_id = node, date, phase, run_id
         self.dispatch_id: Optional[str] = None
         self.correlation_id: str = run_id
+        self.traceparent: Optional[str] = None
         #: The rows it made, where that is known.
         self.records: Optional[int] = None
 
@@ -221,7 +227,7 @@ class Run:
         }
         self._echo(body)
         try:
-            self._client._publish(self._heartbeats, body)
+            self._publish(self._heartbeats, body)
         except Exception as error:  # the work goes on, whatever is wrong with telling of it
             _log.warning("the heartbeat of %s is not taken: %s", self.node, error)
 
@@ -229,7 +235,7 @@ class Run:
         give_up, wait = time.monotonic() + self._client.give_up_after, 0.5
         while True:
             try:
-                self._client._publish(self._completions, body)
+                self._publish(self._completions, body)
                 return True
             except Exception as error:
                 if time.monotonic() + wait >= give_up:
@@ -238,6 +244,12 @@ class Run:
                 _log.warning("the completion of %s is not taken, and is tried again: %s", self.node, error)
             time.sleep(wait)
             wait = min(wait * 2, _BACKOFF_MAX)
+
+    def _publish(self, topic: str, body: Dict[str, Any]) -> None:
+        if self.traceparent:
+            self._client._publish(topic, body, {"traceparent": self.traceparent})
+        else:
+            self._client._publish(topic, body)
 
     def _echo(self, body: Dict[str, Any]) -> None:
         if self.dispatch_id:

@@ -29,8 +29,10 @@ use crate::configuration::{Backend, Configuration};
 use crate::domain::event::Pulse;
 use crate::domain::graph::Kind;
 use crate::domain::id::PipelineId;
+use crate::domain::trace::TraceContext;
 use crate::topology::Carries;
 use crate::wire::producer::{Ending, Producer};
+use crate::wire::trace::TRACEPARENT;
 
 /// How long one call may take.
 const CALL_MAX: Duration = Duration::from_secs(10);
@@ -71,6 +73,9 @@ pub struct Run {
     /// The dispatch that asked for it: `tipoff.dispatch_id` of the trigger
     #[arg(long, env = "TIPOFF_DISPATCH_ID", value_name = "ID")]
     dispatch: Option<String>,
+    /// The trace that it goes on with: `traceparent` of the trigger
+    #[arg(long, env = "TRACEPARENT", value_name = "CONTEXT")]
+    traceparent: Option<String>,
     /// How often a heartbeat is sent
     #[arg(long, default_value = "60s", value_name = "DURATION")]
     every: String,
@@ -105,6 +110,8 @@ struct Desk {
     road: Road,
     heartbeats: String,
     completions: String,
+    /// What stands beside the data of a message.
+    attributes: BTreeMap<String, String>,
     producer: Producer,
     told: Arc<Mutex<Told>>,
     clock: Clock,
@@ -189,8 +196,11 @@ impl Run {
             dispatch: self.dispatch.clone().filter(|id| !id.is_empty()),
             started_at: now,
         };
+        // What is no context says nothing, as on the other side.
+        let context = self.traceparent.as_deref().and_then(|text| text.parse::<TraceContext>().ok());
+        let attributes = context.map(|context| (TRACEPARENT.to_owned(), context.to_string())).into_iter().collect();
         let road = road(common, &configuration).await?;
-        Ok(Desk { road, heartbeats, completions, producer, told: Arc::default(), clock: Clock::System })
+        Ok(Desk { road, heartbeats, completions, attributes, producer, told: Arc::default(), clock: Clock::System })
     }
 }
 
@@ -222,7 +232,7 @@ impl Desk {
         match &self.road {
             Road::Http { client, url, token } => {
                 let url = call::at_path(url, &format!("v1/projects/tipoff/topics/{topic}:publish"));
-                let message = json!({ "messages": [{ "data": STANDARD.encode(body.to_string()) }] });
+                let message = json!({ "messages": [{ "data": STANDARD.encode(body.to_string()), "attributes": self.attributes }] });
                 let mut request = client.post(url).json(&message).timeout(CALL_MAX);
                 if let Some(token) = token {
                     request = request.bearer_auth(token);
@@ -236,7 +246,7 @@ impl Desk {
                 if words.contains("messageIds") { Ok(()) } else { Err(format!("this is no tipoff: {words}")) }
             }
             Road::PubSub(publisher) => {
-                let sent = publisher.publish(topic, body.to_string().into_bytes(), &BTreeMap::new()).await;
+                let sent = publisher.publish(topic, body.to_string().into_bytes(), &self.attributes).await;
                 sent.map(|_| ()).map_err(|error| error.to_string())
             }
         }

@@ -31,7 +31,8 @@ defaults:
   pull: { ack_deadline: 60s, attempts_max: 5, backoff: { min: 10s, max: 600s }, retention: 7d }
 topics:
   dlq: { purpose: p, pipeline: nba, carries: dead-letter, subscriptions: { dlq-sub: { consumer: o, delivery: pull } } }
-  done: { purpose: p, pipeline: nba, carries: completion, subscriptions: { done-sub: { consumer: tipoff, delivery: pull, dead_letter: dlq } } }
+  nba-processor-heartbeats: { purpose: p, pipeline: nba, carries: heartbeat, subscriptions: { beats-sub: { consumer: tipoff, delivery: pull, dead_letter: dlq } } }
+  done: { purpose: p, pipeline: nba, carries: completion, phase: predictions, subscriptions: { done-sub: { consumer: tipoff, delivery: pull, dead_letter: dlq } } }
   work: { purpose: p, pipeline: nba, carries: trigger, schema: grading-trigger, subscriptions: { work-sub: { consumer: w, delivery: pull, dead_letter: dlq } } }
   export: { purpose: p, pipeline: nba, carries: trigger, schema: grading-trigger, subscriptions: { export-sub: { consumer: e, delivery: pull, dead_letter: dlq } } }
 ";
@@ -319,6 +320,38 @@ async fn a_dispatch_stays_in_its_trace_over_a_crash() {
     let export = service.pull("export-sub").await;
     assert!(export["traceparent"].starts_with(&format!("00-{OTHER}-")), "{export:?}");
     assert!(export["traceparent"].ends_with("-00"), "{export:?}");
+}
+
+/// Jobs that have no code of their own, and those in Python, go on with the trace of what asked for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_goes_on_with_the_trace_of_its_trigger() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path(), "", &["--log", "error"]);
+    service.publish(&done("odds"), json!({}), None).await;
+    service.publish(&done("box"), json!({ "traceparent": parent(TRACE, "bbbbbbbbbbbbbbbb") }), None).await;
+    let work = service.pull("work-sub").await;
+    let mut job = Command::new(env!("CARGO_BIN_EXE_tipoff"));
+    job.args(["run", "--node", "predict", "--server", &service.url, "--", "true"]).current_dir(folder.path());
+    let ended = job.env("TRACEPARENT", &work["traceparent"]).stderr(Stdio::null()).status().unwrap();
+    assert!(ended.success(), "{ended}");
+    let export = service.pull("export-sub").await;
+    assert!(export["traceparent"].starts_with(&format!("00-{TRACE}-")), "{export:?}");
+
+    let script = format!(
+        "import sys; sys.path.insert(0, {:?})\nfrom tipoff_client import Client\nclient = Client.http({:?})\n\
+         with client.run('publish', date='{}', completions='done', traceparent={:?}): pass\n",
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python"),
+        service.url,
+        today(),
+        parent(OTHER, "cccccccccccccccc"),
+    );
+    let python = Command::new("python3").args(["-c", &script]).stderr(Stdio::inherit()).status();
+    assert!(python.expect("python3 is installed").success());
+    let database = rusqlite::Connection::open(folder.path().join("data/tipoff.db")).unwrap();
+    let told = format!("%00-{OTHER}-%");
+    let count: i64 =
+        database.query_row("SELECT COUNT(*) FROM journal WHERE entry LIKE ?1", [told], |row| row.get(0)).unwrap();
+    assert!(count > 0, "the completion of Python's run is in its trace");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
