@@ -161,3 +161,34 @@ async fn a_database_that_hangs_is_unavailable_in_time() {
     };
     assert!(stored.version <= 1);
 }
+
+/// What we know is in a database of our own, and the lock of a dead run where processors have it.
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_are_let_go_in_the_database_of_the_producers() {
+    let Some(emulator) = emulator::firestore() else { return };
+    let project = "apart";
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let classes = [("player_game_summary".into(), names(&["PlayerGameSummaryProcessor"]))].into_iter().collect();
+    let settings = Settings {
+        emulator: Some(emulator.address.clone()),
+        database: Some("tipoff".to_owned()),
+        producers_database: Some("(default)".to_owned()),
+        locks: [("nba".into(), classes)].into_iter().collect(),
+        ..Settings::new(project)
+    };
+    let ours = Firestore::connect(settings).await.unwrap();
+    let (_, theirs) = connect(&emulator, project).await;
+    let locked = async |id: &str| {
+        let lock = json!({ "locked_at": "2026-01-22T22:00:00Z" });
+        theirs.fluent().insert().into("processing_locks").document_id(id).object(&lock).execute::<()>().await.unwrap();
+    };
+    locked("PlayerGameSummaryProcessor_2026-01-22").await;
+    locked("PlayerGameSummaryProcessor_2026-01-21").await;
+    let key = key("nba", "2026-01-22");
+    decide(&ours, &key, &[], second(1)).await;
+    ours.release_lock(&key, &"player_game_summary".into(), &"r1".into()).await.unwrap();
+    assert_eq!(ids(&theirs, "processing_locks").await, ["PlayerGameSummaryProcessor_2026-01-21"]);
+    // Nothing of ours is among what is theirs.
+    assert_eq!(ids(&theirs, "tipoff_partitions").await, Vec::<String>::new());
+    assert_eq!(ours.load(&key).await.unwrap().version, 1);
+}
