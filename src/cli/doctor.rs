@@ -275,6 +275,10 @@ async fn google(configuration: &Configuration, declarations: &Declarations, note
     note(within("warehouse", warehouse(configuration, &emulators, &google, declarations)).await);
 }
 
+/// A key is good for ever, and for whoever has it.
+const KEYLESS: &str =
+    "run as the account (Workload Identity, the metadata server), or impersonate it, and delete the key";
+
 async fn credentials() -> Checked {
     let advice = "run `gcloud auth application-default login`, or run as a service account";
     let credentials = match environment_credentials() {
@@ -282,7 +286,10 @@ async fn credentials() -> Checked {
         Err(error) => return failure("credentials", error.to_string(), advice),
     };
     match credentials.headers(http::Extensions::new()).await {
-        Ok(_) => ok("credentials", "found, and Google gave a token for them"),
+        Ok(_) => match backend::service_account_key() {
+            Some(file) => warning("credentials", format!("{file} is the key of a service account"), KEYLESS),
+            None => ok("credentials", "found, and Google gave a token for them"),
+        },
         Err(error) => failure("credentials", error.to_string(), advice),
     }
 }

@@ -336,3 +336,62 @@ async fn every_page_fits_a_phone_and_is_open_to_everybody_by_day_and_by_night() 
     assert!(wrong.is_empty(), "{wrong:#?}");
     browser.close().await;
 }
+
+#[tokio::test]
+async fn a_page_of_another_site_changes_nothing() {
+    let Some(browser) = Browser::open(true).await else { return };
+    let service = Running::serve(&["--heartbeat-flush", "0s"]);
+    let hold =
+        json!({ "command": "hold", "node": "predictions", "actor": "eve", "reason": "another site" }).to_string();
+    let form = format!("command=hold&node=predictions&key={}&reason=r&actor=eve", uuid::Uuid::new_v4());
+    let page = format!(
+        r#"<!doctype html><title>evil</title><p id="done">not yet</p>
+        <form id="form" method="post" action="{url}/ui/nba/today/ask">
+          <input name="command" value="hold"><input name="node" value="predictions"><input name="reason" value="r">
+          <input name="actor" value="eve"><input name="key" value="{key}">
+        </form>
+        <script>(async () => {{
+          const post = (path, body, type, mode) => fetch("{url}" + path, {{ method: "POST", mode, credentials: "include", body, headers: {{ "content-type": type }} }});
+          const ask = "/v1/pipelines/nba/dates/today/requests", hold = '{hold}', form = "{form}";
+          const image = (path) => new Promise((done) => {{ const one = new Image(); one.onload = one.onerror = done; one.src = "{url}" + path; }});
+          const tries = [
+            () => post(ask, hold, "text/plain", "no-cors"),
+            () => post(ask, hold, "application/json", "cors"),
+            () => post("/ui/nba/today/ask", form, "application/x-www-form-urlencoded", "no-cors"),
+            () => post("/v1/projects/p/topics/nba-phase2-raw-complete:publish", '{{"messages":[{{"data":"e30="}}]}}', "text/plain", "no-cors"),
+            () => navigator.sendBeacon("{url}" + ask, hold),
+            () => image("/game-coverage-alert"),
+            () => fetch("{url}/v1/stops").then(() => {{ document.title = "read"; }}),
+          ];
+          let count = 0;
+          for (const one of tries) {{ try {{ await one(); }} catch {{}} count += 1; }}
+          document.getElementById("done").textContent = "tried " + count;
+        }})();</script>"#,
+        url = service.url,
+        key = uuid::Uuid::new_v4(),
+    );
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let other = format!("http://{}/", listener.local_addr().unwrap());
+    let router = axum::Router::new().fallback(move || async move { axum::response::Html(page) });
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    browser.goto(&other).await;
+    browser.until("#done", |text| text == "tried 7").await;
+    assert_eq!(browser.js("return document.title").await, "evil", "it has read what is ours");
+    // A form takes its user along, and shows that it was refused.
+    browser.js("document.getElementById('form').submit()").await;
+    browser.until("body", |text| text.contains("refused")).await;
+    assert_eq!(service.journal().len(), 0, "another site has changed something");
+    assert_eq!(service.get("/v1/alerts").await["alerts"], json!([]));
+    // A page of ours may, by the very same call.
+    browser.goto(&format!("{}/ui/nba/today", service.url)).await;
+    let call = format!(
+        "fetch('/ui/nba/today/ask', {{ method: 'POST', body: '{form}', headers: {{ 'content-type': 'application/x-www-form-urlencoded' }} }}).then(() => {{ document.title = 'sent'; }})"
+    );
+    browser.js(&call).await;
+    let patience = Instant::now() + Duration::from_secs(20);
+    while service.journal().is_empty() {
+        assert!(Instant::now() < patience, "not even our own page may");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    browser.close().await;
+}
