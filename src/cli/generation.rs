@@ -110,12 +110,6 @@ impl Generation {
 
     async fn embedded(standing: &Standing, prepared: &Prepared, embedded: &Arc<Embedded>) -> Result<Self, Fault> {
         let Prepared { configuration, declarations, .. } = prepared;
-        for (name, _) in &standing.targets {
-            let service = declarations.pipelines.values().any(|pipeline| pipeline.services.contains_key(name));
-            if !service && declarations.topology.subscription(name).is_none() {
-                return Err(Fault::usage(anyhow::anyhow!("--push {name}: no such subscription or service")));
-            }
-        }
         let bus = embedded.bus(Arc::new(declarations.topology.clone()));
         let keep = backend::span("keep", &configuration.keep)?;
         let settings = settings(prepared, "1s")?;
@@ -161,11 +155,6 @@ impl Generation {
                 "{file} is the key of a service account, which is good for ever and for whoever has it: run as the account \
                  (Workload Identity, the metadata server), or impersonate it"
             );
-        }
-        if let Some((name, _)) = standing.targets.first() {
-            return Err(Fault::usage(anyhow::anyhow!(
-                "--push {name}: on Google Cloud the broker pushes; where services are called directly is said in tipoff.yaml"
-            )));
         }
         let services = backend::services(configuration)?;
         let google = backend::google(configuration, declarations, services).await?;

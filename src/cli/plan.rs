@@ -86,7 +86,7 @@ impl Reload {
         if told["applied"] == true {
             say!("{digest} is in force: {count} keys are other than before");
         } else {
-            say!("{digest} was in force already; nothing changed");
+            say!("{digest} was in force already; nothing changed but secrets, which were read again");
         }
         Ok(Verdict::Holds)
     }

@@ -90,9 +90,6 @@ impl Serve {
         if let Some(notice) = prepared.role.notice() {
             tracing::warn!("{notice}");
         }
-        if let Some((name, _)) = self.targets.first().filter(|_| configuration.shadow) {
-            return Err(Fault::usage(anyhow::anyhow!("--push {name}: a shadow sends nothing to anybody")));
-        }
         let listener = TcpListener::bind(configuration.listen)
             .await
             .map_err(|error| Fault::unusable(anyhow::anyhow!("listen on {}: {error}", configuration.listen)))?;
@@ -130,9 +127,8 @@ impl Serve {
                 None => (SIGNAL.to_owned(), "its files have changed".to_owned(), false),
             };
             let answer = match self.change(common, &at_work, accept).await {
-                Ok(Change::None(told)) => Ok(told),
-                Ok(Change::To(prepared, told)) => {
-                    at_work = replaced(&standing, at_work, *prepared, (&actor, &reason), &door).await?;
+                Ok((prepared, told)) => {
+                    at_work = replaced(&standing, at_work, prepared, (&actor, &reason), &door).await?;
                     Ok(told)
                 }
                 Err(why) => Err(why),
@@ -165,6 +161,7 @@ impl Serve {
         let declarations = Arc::new(common.declarations()?);
         channel::declared(&configuration.alerts).map_err(Fault::usage)?;
         channel::known(&configuration.alerts, &declarations).map_err(Fault::usage)?;
+        self.targets_of(&configuration, &declarations)?;
         let role = role_of(&configuration, &declarations)?;
         let effective = Effective::of(common, &configuration)?;
         let declared = common.declared()?;
@@ -174,8 +171,25 @@ impl Serve {
         Ok(Prepared { configuration, declarations, role, tells, effective, declared, guard })
     }
 
-    /// What the files say now, if it is another thing than what is at work, and may be applied.
-    async fn change(&self, common: &Common, at_work: &AtWork, accept: bool) -> Result<Change, Why> {
+    /// Whether there is anybody to push for.
+    fn targets_of(&self, configuration: &Configuration, declarations: &Declarations) -> Result<(), Fault> {
+        for (name, _) in &self.targets {
+            let is_service = declarations.pipelines.values().any(|pipeline| pipeline.services.contains_key(name));
+            let why = match configuration.backend {
+                _ if configuration.shadow => "a shadow sends nothing to anybody",
+                Backend::Google => {
+                    "on Google Cloud the broker pushes; where services are called directly is said in tipoff.yaml"
+                }
+                Backend::Embedded if is_service || declarations.topology.subscription(name).is_some() => continue,
+                Backend::Embedded => "no such subscription or service",
+            };
+            return Err(Fault::usage(anyhow::anyhow!("--push {name}: {why}")));
+        }
+        Ok(())
+    }
+
+    /// What the files say now, if it may be applied. Where they say the same, secrets may be others, which are in no digest.
+    async fn change(&self, common: &Common, at_work: &AtWork, accept: bool) -> Result<(Prepared, Value), Why> {
         let prepared = self.prepare(common).map_err(|fault| Why::Wrong(format!("{:#}", fault.error)))?;
         let before = &at_work.prepared;
         if let Some(what) = fixed(&before.configuration, &prepared.configuration) {
@@ -190,11 +204,7 @@ impl Serve {
         let is_same = before.effective.digest == prepared.effective.digest;
         let told = json!({ "applied": !is_same, "digest": prepared.effective.digest, "differences": found,
             "revision": revision, "takes_away": revision.takes_away() });
-        match () {
-            () if is_same => Ok(Change::None(told)),
-            () if revision.takes_away() && !accept => Err(Why::TakesAway(told)),
-            () => Ok(Change::To(Box::new(prepared), told)),
-        }
+        if revision.takes_away() && !accept && !is_same { Err(Why::TakesAway(told)) } else { Ok((prepared, told)) }
     }
 
     /// The configuration, with what only this command can be told.
@@ -237,14 +247,6 @@ fn role_of(configuration: &Configuration, declarations: &Declarations) -> Result
 struct AtWork {
     generation: Generation,
     prepared: Prepared,
-}
-
-/// What the files have become.
-enum Change {
-    /// Nothing else.
-    None(Value),
-    /// Something that may be applied.
-    To(Box<Prepared>, Value),
 }
 
 /// What is set once for the life of the process, and would be otherwise.

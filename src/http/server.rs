@@ -7,9 +7,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use axum::Router;
@@ -133,21 +133,40 @@ async fn connection(
 
 /// Counts up when a request has come, and when it is answered: odd while there is one.
 #[derive(Debug, Default)]
-struct Turns(AtomicUsize);
+struct Turns {
+    count: AtomicUsize,
+    /// The connection, where it has looked for a request while another was being answered: from the answer on it is waited for,
+    /// and nobody else would wake it for that.
+    reader: Mutex<Option<Waker>>,
+}
+
+impl Turns {
+    fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    fn reader(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// A request's turn, which ends with its answer, however that ends.
 struct Turn(Arc<Turns>);
 
 impl Turn {
     fn begin(turns: &Arc<Turns>) -> Self {
-        turns.0.fetch_add(1, Ordering::AcqRel);
+        turns.count.fetch_add(1, Ordering::AcqRel);
         Self(Arc::clone(turns))
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.0.fetch_add(1, Ordering::AcqRel);
+        self.0.count.fetch_add(1, Ordering::AcqRel);
+        let reader = self.0.reader().take();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
     }
 }
 
@@ -213,7 +232,12 @@ impl Patient {
 impl AsyncRead for Patient {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let turn = this.turns.0.load(Ordering::Acquire);
+        let mut turn = this.turns.count();
+        if turn % 2 == 1 {
+            *this.turns.reader() = Some(context.waker().clone());
+            // It may have been answered in between.
+            turn = this.turns.count();
+        }
         let had = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(context, buffer);
         if turn % 2 == 1 {

@@ -163,3 +163,27 @@ async fn two_services_that_decide_by_different_things_are_told_of() {
     let _ = other.wait();
     assert!(told.contains("self:revision-mix") && told.contains("replicas decide by different things: 1 by"), "{told}");
 }
+
+#[tokio::test]
+async fn a_token_is_replaced_without_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    let write = |text: &str| std::fs::write(&token, text).unwrap();
+    write("the-first-token-of-thirty-two-bytes");
+    let service = Running::serve(&["--token-file", token.to_str().unwrap()]);
+    let answers = async |token: &str| {
+        let call = service.client.get(format!("{}/v1/stops", service.url)).bearer_auth(token);
+        call.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(answers("the-first-token-of-thirty-two-bytes").await, 200);
+    write("another-token-of-thirty-two-bytes-x");
+    service.signal("HUP");
+    for _ in 0..200 {
+        if answers("another-token-of-thirty-two-bytes-x").await == 200 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(answers("another-token-of-thirty-two-bytes-x").await, 200);
+    assert_eq!(answers("the-first-token-of-thirty-two-bytes").await, 401);
+}
