@@ -150,12 +150,6 @@ impl Generation {
 
     async fn google(standing: &Standing, prepared: &Prepared) -> Result<Self, Fault> {
         let Prepared { configuration, declarations, .. } = prepared;
-        if let Some(file) = backend::service_account_key() {
-            tracing::warn!(
-                "{file} is the key of a service account, which is good for ever and for whoever has it: run as the account \
-                 (Workload Identity, the metadata server), or impersonate it"
-            );
-        }
         let services = backend::services(configuration)?;
         let google = backend::google(configuration, declarations, services).await?;
         topics::tell_what_is_missing(configuration, declarations).await;

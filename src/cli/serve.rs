@@ -18,7 +18,7 @@ use super::effective::Effective;
 use super::generation::{Generation, Prepared, Standing};
 use super::plan::differences_of;
 use super::say::say;
-use super::{Common, Door, Fault, Verdict, telemetry};
+use super::{Common, Door, Fault, Verdict, backend, telemetry};
 use crate::adapter::channel;
 use crate::adapter::egress;
 use crate::adapter::embedded::{Durability, Embedded};
@@ -161,6 +161,12 @@ impl Serve {
         let declarations = Arc::new(common.declarations()?);
         channel::declared(&configuration.alerts).map_err(Fault::usage)?;
         channel::known(&configuration.alerts, &declarations).map_err(Fault::usage)?;
+        if let (Backend::Google, Some(file)) = (configuration.backend, backend::service_account_key()) {
+            tracing::warn!(
+                "{file} is the key of a service account, which is good for ever and for whoever has it: run as the account \
+                 (Workload Identity, the metadata server), or impersonate it"
+            );
+        }
         self.targets_of(&configuration, &declarations)?;
         let role = role_of(&configuration, &declarations)?;
         let effective = Effective::of(common, &configuration)?;
