@@ -367,6 +367,11 @@ pub fn place(letter: &Letter) -> String {
     format!("{:.9}-{}", letter.at, letter.id)
 }
 
+/// Whether a word can be the place of a letter.
+pub fn is_place(word: &str) -> bool {
+    word.split_once("Z-").is_some_and(|(at, id)| !id.is_empty() && format!("{at}Z").parse::<Timestamp>().is_ok())
+}
+
 /// A replay that is ready to leave, and its letter as it is to be kept once it has.
 #[derive(Clone, Debug)]
 pub struct Parting {

@@ -24,6 +24,7 @@ use crate::domain::id::PipelineId;
 use crate::domain::time::{after, shown};
 use crate::engine::Engine;
 use crate::engine::dead_letter::{self as letters, Board, Outcome, Plan, Progress, Seen, Selection};
+use crate::port::is_place;
 use crate::wire::letter::BODY_MAX;
 
 /// Causes that are shown where nobody asked for JSON.
@@ -286,6 +287,10 @@ impl Dlq {
 
 impl List {
     async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
+        if let Some(after) = self.after.as_deref().filter(|after| !is_place(after)) {
+            let after = harmless(after);
+            return Err(Fault::usage(anyhow::anyhow!("--after {after}: that is the `next` of no page")));
+        }
         let engine = engine(common, Access::Read).await?;
         let wanted = self.filter.wanted(&engine, common, &[], false)?;
         let selection = wanted.selection(&engine.declarations, engine.clock.now()).map_err(carry::of_letters)?;

@@ -375,7 +375,11 @@ pub fn main() -> ExitCode {
         // Help and version are our own words; a complaint repeats what was typed.
         Err(error) if !error.use_stderr() => error.exit(),
         Err(error) => {
-            eprint!("{}", words::harmless_lines(&error.render().to_string()));
+            let why = words::harmless_lines(&error.render().to_string());
+            if std::env::args_os().any(|argument| argument == "--json") {
+                say::say!("{}", serde_json::json!({ "error": why.trim_end(), "code": 2 }));
+            }
+            eprint!("{why}");
             return ExitCode::from(2);
         }
     };

@@ -84,7 +84,7 @@ impl Reload {
         let count = told["differences"].as_array().map_or(0, Vec::len);
         let digest = harmless(told["digest"].as_str().unwrap_or_default());
         if told["applied"] == true {
-            say!("{digest} is in force: {count} keys are other than before");
+            say!("{digest} is in force: {count} keys of the declarations are other than before");
         } else {
             say!("{digest} was in force already; nothing changed but secrets, which were read again");
         }

@@ -15,6 +15,7 @@ use crate::desk::ask;
 use crate::desk::letters::{self, Correcting, Discarding, Refusal, Replaying, Wanted};
 use crate::domain::dead_letter::Kind;
 use crate::engine::dead_letter::{Error, Selection, shown};
+use crate::port::is_place;
 
 /// Letters of a page where nobody says how many,
 const LIMIT: usize = 50;
@@ -77,6 +78,9 @@ pub async fn list(State(app): State<App>, asked: Result<Query<Asked>, QueryRejec
     let Asked { topic, pipeline, node, date, cause, kind, before, since, standing, all, after, limit, groups } = asked;
     if limit.is_some_and(|limit| !(1..=LIMIT_MAX).contains(&limit)) {
         return Err(Problem::invalid(format!("`limit` is 1 to {LIMIT_MAX}")));
+    }
+    if after.as_deref().is_some_and(|after| !is_place(after)) {
+        return Err(Problem::invalid("`after` is the `next` of the page before".to_owned()));
     }
     let ids = Vec::new();
     let wanted = Wanted { ids, topic, pipeline, node, date, cause, kind, before, since, standing, every: false };

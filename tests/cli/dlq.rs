@@ -118,6 +118,10 @@ fn a_replay_is_dry_until_it_is_applied_and_refused_after_the_third() {
     assert!(said.contains("nbac_gamebook_pdf: waiting → succeeded") && said.contains("nothing was done"), "{said}");
     assert!(desk.kept("aa10").replays.is_empty(), "a dry run has changed something");
 
+    let (code, _, errors) = desk.dlq(&["list", "--after", "garbage"]);
+    assert_eq!((code, errors.contains("--after garbage")), (Some(2), true), "{errors}");
+    let (code, said, _) = desk.dlq(&["list", "--no-such-thing", "--json"]);
+    assert_eq!((code, said.contains("\"code\":2")), (Some(2), true), "{said}");
     let (code, said, errors) = desk.dlq(&["replay", "aa10", "--apply", "--reason", "it is back", "--actor", "ann"]);
     assert_eq!((code, said.as_str()), (Some(0), "1 replayed\n"), "{errors}");
     let kept = desk.kept("aa10");

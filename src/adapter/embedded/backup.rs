@@ -96,7 +96,8 @@ impl Embedded {
         if let Some(aside) = &aside {
             // What is in the log beside it belongs to it, and to nothing that comes after it.
             database::fold(&to)?;
-            fs::rename(&to, aside).map_err(told)?;
+            // It has two names until the copy takes its own: whoever is killed in between leaves a store, never none.
+            fs::hard_link(&to, aside).or_else(|_| fs::copy(&to, aside).map(drop)).map_err(told)?;
         }
         for log in ["-wal", "-shm"] {
             let _ = fs::remove_file(dir.join(format!("{FILE}{log}")));
