@@ -24,8 +24,8 @@ const INCIDENTS: [&str; 45] = [
     "18", "19", "20", "21", "22", "23", "24", "25", "27", "28", "29", "30", "31", "32", "33", "34", "35", "37", "38",
     "41", "42", "43", "44", "45", "46", "47", "48",
 ];
-/// What volumes show: the regimes would only show the same ten times more slowly.
-const PLAIN_ONLY: [&str; 2] = ["inc-24-flood.yaml", "inc-27-the-cleaner-in-full.yaml"];
+/// What volumes, or a whole week, show: the regimes would only show the same ten times more slowly.
+const PLAIN_ONLY: [&str; 3] = ["inc-24-flood.yaml", "inc-27-the-cleaner-in-full.yaml", "shadow-week.yaml"];
 
 /// Thousands of messages: they hold under every regime, and nothing of them hangs on where the host is.
 const HERE_ONLY: [&str; 2] = ["inc-20-seven-thousand-runs.yaml", "inc-22-three-weeks-of-backlog.yaml"];
