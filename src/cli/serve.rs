@@ -201,6 +201,16 @@ impl Serve {
         if let Some(what) = fixed(&before.configuration, &prepared.configuration) {
             return Err(Why::Fixed(what));
         }
+        // A file that is gone would be replaced by what is built in, in silence; and with it, who may call.
+        if before.effective.sources != prepared.effective.sources {
+            let (were, are) = (&before.effective.sources, &prepared.effective.sources);
+            return Err(Why::Wrong(format!(
+                "the files are not those that were read before: {were:?} have become {are:?}"
+            )));
+        }
+        if prepared.guard.callers().is_open() && !before.guard.callers().is_open() {
+            return Err(Why::Fixed("access"));
+        }
         let file = |text: &crate::wire::kept::Text| (text.file.clone(), text.text.clone());
         let texts = |prepared: &Prepared| (file(&prepared.declared.0), file(&prepared.declared.1));
         let found = differences_of(&texts(before), &texts(&prepared));

@@ -187,3 +187,37 @@ async fn a_token_is_replaced_without_a_restart() {
     assert_eq!(answers("another-token-of-thirty-two-bytes-x").await, 200);
     assert_eq!(answers("the-first-token-of-thirty-two-bytes").await, 401);
 }
+
+#[tokio::test]
+async fn nothing_that_a_reload_does_opens_the_door() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, token) = (folder.path().join("tipoff.yaml"), folder.path().join("token"));
+    std::fs::write(&token, "a-token-of-more-than-thirty-two-bytes").unwrap();
+    let access = json!({ "access": { "tokens": { "ann": { "role": "admin", "file": token } } } });
+    std::fs::write(&file, access.to_string()).unwrap();
+    let service = Running::serve(&["--config", file.to_str().unwrap()]);
+    let strangers = async || service.client.get(format!("{}/v1/stops", service.url)).send().await.unwrap().status();
+    assert_eq!(strangers().await, 401);
+    // A file that is caught while it is written is empty.
+    for (text, words) in [("", "`access` is set when the service starts"), ("{}", "`access`")] {
+        std::fs::write(&file, text).unwrap();
+        let (code, said, errors) = run(&[
+            "reload",
+            "--accept",
+            "--server",
+            &service.url,
+            "--token-file",
+            token.to_str().unwrap(),
+            "--config",
+            "/dev/null",
+            "--reason",
+            "r",
+        ]);
+        assert_eq!((code, errors.contains(words)), (Some(2), true), "{text:?}: {said}{errors}");
+        assert_eq!(strangers().await, 401, "{text:?}");
+    }
+    std::fs::remove_file(&file).unwrap();
+    service.signal("HUP");
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert_eq!(strangers().await, 401, "the file is gone");
+}
