@@ -45,7 +45,7 @@ locals {
   new_topics       = { for name, topic in module.declared.topics : name => topic if !contains(var.existing_topics, name) }
   new_tables       = { for name, table in module.declared.tables : name => table if !contains(var.existing_tables, name) }
   new_datasets     = setsubtract([for table in values(local.new_tables) : table.dataset], var.existing_datasets)
-  makes_a_database = !var.shadow && !contains(var.existing_databases, var.database)
+  makes_a_database = !contains(var.existing_databases, var.database)
 }
 
 resource "google_project_service" "needed" {
