@@ -20,6 +20,7 @@ pub mod pipeline;
 pub mod port;
 pub mod replay;
 pub mod scenario;
+pub mod simulation;
 pub mod telemetry;
 pub mod topology;
 pub mod wire;

@@ -35,6 +35,7 @@ mod say;
 mod serve;
 mod shadow;
 mod show;
+mod sim;
 mod simulate;
 mod tables;
 mod telemetry;
@@ -185,6 +186,8 @@ enum Command {
     Demo(demo::Demo),
     /// Run scenario files on a virtual clock; exits 0 only if every expectation holds
     Simulate(simulate::Simulate),
+    /// Play schedules drawn from seeds, in which anything may go wrong, and see whether the laws hold in all of them
+    Sim(sim::Sim),
     /// What a shadow decided beside what really ran
     Shadow(shadow::Shadow),
     /// Validate topics.yaml and pipeline.yaml
@@ -307,6 +310,7 @@ impl Command {
             Self::Serve(_)
             | Self::Demo(_)
             | Self::Simulate(_)
+            | Self::Sim(_)
             | Self::Check
             | Self::Config(_)
             | Self::Topics(_)
@@ -459,6 +463,7 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Run(run) => run.run(common).await,
         Command::Demo(demo) => demo.run(common).await,
         Command::Simulate(simulate) => simulate.run(common).await,
+        Command::Sim(sim) => sim.run(common),
         Command::Topics(topics) => topics.run(common).await,
         Command::Load(load) => load.run(common).await,
         Command::Tables => tables::create(common).await,

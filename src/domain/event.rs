@@ -45,6 +45,27 @@ pub enum Event {
     Tick,
 }
 
+impl Event {
+    /// When the broker took the message that says so; nothing of what no message says.
+    pub fn published(&self) -> Option<Timestamp> {
+        match self {
+            Self::Completed(completed) => Some(completed.published),
+            Self::Heartbeat(heartbeat) => Some(heartbeat.published),
+            Self::Served(served) => Some(served.at),
+            Self::Observed(_)
+            | Self::Checked(_)
+            | Self::Scheduled(_)
+            | Self::UpstreamSettled(_)
+            | Self::Requested(_)
+            | Self::Noted(_)
+            | Self::Delivery(_)
+            | Self::Withheld(_)
+            | Self::Foretold(_)
+            | Self::Tick => None,
+        }
+    }
+}
+
 /// Which revision of a program is at work. It decides nothing: two at once are told of.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Served {

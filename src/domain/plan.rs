@@ -99,6 +99,9 @@ pub fn plan(graph: &Graph, partition: &mut Partition, now: Now) -> Plan {
         };
         walk.standings.insert(id.clone(), standing);
     }
+    // What people are told is as the walk has left it: whom it has asked for may end a silence.
+    walk.silent = silence::phases(graph, partition, now, &mut walk.wake);
+    walk.not_begun(partition);
     walk.notify(partition);
     walk.notes(partition);
     walk.shared_failures(partition);

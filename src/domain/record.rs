@@ -21,6 +21,7 @@ use super::partition::{
     REQUESTS_MAX, REVISIONS_MAX, Recorded, Run, Starter, State, Way, Wish, Word, end,
 };
 use super::shadow::NOT_SENT;
+use super::time::{SKEW_MAX, after};
 
 /// Why a node is skipped on a date without games.
 const NO_GAMES: &str = "no games";
@@ -205,6 +206,12 @@ fn applied(news: bool) -> Recorded {
     if news { Recorded::Applied } else { Recorded::Duplicate }
 }
 
+/// Whether what was published then may answer what was asked for at `asked`, by a clock of ours that may be ahead of the
+/// broker's.
+fn answers(published: Timestamp, asked: Timestamp) -> bool {
+    after(published, SKEW_MAX) >= asked
+}
+
 /// Whether `dispatch` names an attempt that has not been decided yet.
 fn is_future(node: &Node, dispatch: Option<&DispatchId>) -> bool {
     dispatch.and_then(DispatchId::parts).is_some_and(|(_, _, attempt)| attempt > node.attempt)
@@ -249,7 +256,7 @@ fn completion(graph: &Graph, partition: &mut Partition, completed: &Completed) -
     }
     // The last execution at work: its end is the end of the attempt, even if a later sign of its life came first.
     let sole = node.runs.remove(&completed.run).is_some() && node.runs.is_empty();
-    let ours = |at: Timestamp| completed.published >= at;
+    let ours = |asked: Timestamp| answers(completed.published, asked);
     match outcome {
         Verdict::Output(extent) => {
             end(node, &completed.run, completed.published, End::Done);
@@ -272,6 +279,8 @@ fn completion(graph: &Graph, partition: &mut Partition, completed: &Completed) -
                 }
                 State::Dispatched { at: since } => (State::Succeeded { at }, since),
                 state @ State::Running { since, .. } if at < since && !sole => (state, at),
+                // What we asked for has seen what it was asked on, whichever clock is ahead.
+                State::Running { inputs_at, starter: Starter::Us, .. } => (State::Succeeded { at }, inputs_at),
                 State::Running { inputs_at, .. } => (State::Succeeded { at }, inputs_at.min(at)),
                 State::Succeeded { at: held } => (State::Succeeded { at: held.max(at) }, at),
                 State::Waiting
@@ -338,7 +347,7 @@ fn completion(graph: &Graph, partition: &mut Partition, completed: &Completed) -
             let others_alive = !node.runs.is_empty();
             end(node, &completed.run, at, End::Done);
             match node.state {
-                State::Dispatched { at: since } if at < since => Recorded::Superseded,
+                State::Dispatched { at: since } if !answers(at, since) => Recorded::Superseded,
                 State::Running { since, .. } if others_alive || at < since && !sole => Recorded::Superseded,
                 State::Waiting | State::Failed { .. } | State::Dispatched { .. } | State::Running { .. } => {
                     node.failure = None;
@@ -460,7 +469,7 @@ fn pulse(graph: &Graph, partition: &mut Partition, heartbeat: &Heartbeat, is_tas
         node.double_run = true;
     }
     node.state = match std::mem::take(&mut node.state) {
-        State::Dispatched { at: since } if at >= since => {
+        State::Dispatched { at: since } if answers(at, since) => {
             State::Running { since: at, inputs_at: since, starter: Starter::Us }
         }
         state @ State::Dispatched { .. } => state,

@@ -72,16 +72,15 @@ pub fn phases(graph: &Graph, partition: &Partition, now: Now, wake: &mut Wake) -
     }
     let mut found = BTreeMap::new();
     for (phase, asked) in asked {
+        // Who is asked once more is no less silent for it.
+        let is_over = |one: &Asked<'_>| one.kind == Standing::Tried || now.silent_until(one.deadline);
+        let (asked, waiting): (Vec<Asked<'_>>, Vec<Asked<'_>>) = asked.into_iter().partition(is_over);
+        waiting.iter().for_each(|one| wake.at(one.deadline));
         let Some(since) = asked.iter().map(|one| one.since).min() else { continue };
         let last_sign = signs.get(phase).copied();
         let tasks = asked.iter().filter(|one| one.node.task().is_some()).count();
         let enough = tasks >= TASKS_MIN || tasks < asked.len();
         if last_sign.is_some_and(|sign| sign > since) || !enough {
-            continue;
-        }
-        let over = |one: &Asked<'_>| one.kind != Standing::Tried && now.silent_until(one.deadline);
-        if !asked.iter().any(over) {
-            asked.iter().filter(|one| !now.reached(one.deadline)).for_each(|one| wake.at(one.deadline));
             continue;
         }
         let first = |kind| asked.iter().find(|one| one.kind == kind && one.node.task().is_some());

@@ -2,6 +2,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+/// How far the clocks of two replicas, or of a replica and the broker, may be apart. What a quick run answers may be dated
+/// earlier than what it was asked.
+pub const SKEW_MAX: SignedDuration = SignedDuration::from_secs(60);
+
 /// The instant of a decision, and how far the world has been heard.
 ///
 /// A verdict about something that came (a completion) holds at `at`. A verdict about something that did *not* come

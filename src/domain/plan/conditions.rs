@@ -187,40 +187,8 @@ impl Walk<'_> {
                 }
             }
         }
-        if let Some(failure) = &facts.failure
-            && !matches!(facts.state, State::Skipped { .. })
-            && failure::ends_of_itself(self.graph, facts).is_none()
-            && !(failure.kind == FailureKind::NotStarted && self.silent.contains_key(&*node.phase))
-            && !self.is_doubted(node, facts)
-        {
-            let run = failure.run.as_ref().map(|run| format!(" {run}")).unwrap_or_default();
-            let next = match facts.state {
-                State::Dispatched { .. } => format!("; {attempt} dispatched"),
-                State::Running { .. } => format!("; {attempt} running"),
-                State::Exhausted { .. } => "; no attempt left".to_owned(),
-                State::Expired { .. } => "; its pass is over".to_owned(),
-                State::Waiting | State::Succeeded { .. } | State::Failed { .. } | State::Skipped { .. } => {
-                    String::new()
-                }
-            };
-            let (topic, severity) = match failure.kind {
-                FailureKind::Silent => ("dead", Severity::Critical),
-                FailureKind::NotStarted => ("not-started", Severity::Warning),
-                FailureKind::Reported | FailureKind::Declined | FailureKind::Empty => ("failed", Severity::Warning),
-            };
-            let text = format!("{}{run}: {}{next}", node.id, failure.text);
-            self.condition(topic, node, partition, severity, text);
-            let done = match facts.state {
-                State::Dispatched { .. } => Some(format!("it was dispatched again, {attempt}")),
-                State::Running { .. } => Some(format!("another attempt is running, {attempt}")),
-                State::Exhausted { .. } => Some("every attempt of its budget was made; nothing more is".to_owned()),
-                State::Expired { .. } => Some("nothing: its pass is over".to_owned()),
-                State::Failed { .. } if node.task().is_some() => Some("it is tried again within its budget".to_owned()),
-                State::Waiting | State::Succeeded { .. } | State::Failed { .. } | State::Skipped { .. } => None,
-            };
-            if let Some(done) = done {
-                self.done(topic, node, partition, done);
-            }
+        if facts.failure.as_ref().is_some_and(|failure| failure.kind != FailureKind::NotStarted) {
+            self.failed(partition, node);
         }
         // A source's producer goes on by its own schedule, and what is late or short of it is told of as that.
         if matches!(facts.state, State::Exhausted { .. }) && node.task().is_some() {
@@ -253,6 +221,60 @@ impl Walk<'_> {
             let text =
                 format!("{} has {} without a completion message: counted as done", node.id, facts.evidence.extant());
             self.condition("reconciled", node, partition, Severity::Info, text);
+        }
+    }
+
+    /// Dispatches that nobody began, once the walk is over: in a phase that is silent then, that says nothing of one node.
+    pub(super) fn not_begun(&mut self, partition: &Partition) {
+        let graph = self.graph;
+        for node in graph.order.iter().filter_map(|id| graph.node(id.as_str())) {
+            let failure = partition.nodes.get(&node.id).and_then(|facts| facts.failure.as_ref());
+            if failure.is_some_and(|failure| failure.kind == FailureKind::NotStarted)
+                && !partition.has_no_games(&graph.calendar)
+                && !self.silent.contains_key(&*node.phase)
+            {
+                self.failed(partition, node);
+            }
+        }
+    }
+
+    /// A failure that nothing has overcome.
+    fn failed(&mut self, partition: &Partition, node: &Node) {
+        let Some(facts) = partition.nodes.get(&node.id) else { return };
+        let attempt = facts.attempt;
+        if let Some(failure) = &facts.failure
+            && !matches!(facts.state, State::Skipped { .. })
+            && failure::ends_of_itself(self.graph, facts).is_none()
+            && !self.is_doubted(node, facts)
+        {
+            let run = failure.run.as_ref().map(|run| format!(" {run}")).unwrap_or_default();
+            let next = match facts.state {
+                State::Dispatched { .. } => format!("; {attempt} dispatched"),
+                State::Running { .. } => format!("; {attempt} running"),
+                State::Exhausted { .. } => "; no attempt left".to_owned(),
+                State::Expired { .. } => "; its pass is over".to_owned(),
+                State::Waiting | State::Succeeded { .. } | State::Failed { .. } | State::Skipped { .. } => {
+                    String::new()
+                }
+            };
+            let (topic, severity) = match failure.kind {
+                FailureKind::Silent => ("dead", Severity::Critical),
+                FailureKind::NotStarted => ("not-started", Severity::Warning),
+                FailureKind::Reported | FailureKind::Declined | FailureKind::Empty => ("failed", Severity::Warning),
+            };
+            let text = format!("{}{run}: {}{next}", node.id, failure.text);
+            self.condition(topic, node, partition, severity, text);
+            let done = match facts.state {
+                State::Dispatched { .. } => Some(format!("it was dispatched again, {attempt}")),
+                State::Running { .. } => Some(format!("another attempt is running, {attempt}")),
+                State::Exhausted { .. } => Some("every attempt of its budget was made; nothing more is".to_owned()),
+                State::Expired { .. } => Some("nothing: its pass is over".to_owned()),
+                State::Failed { .. } if node.task().is_some() => Some("it is tried again within its budget".to_owned()),
+                State::Waiting | State::Succeeded { .. } | State::Failed { .. } | State::Skipped { .. } => None,
+            };
+            if let Some(done) = done {
+                self.done(topic, node, partition, done);
+            }
         }
     }
 
