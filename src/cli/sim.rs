@@ -3,7 +3,6 @@
 use std::io::IsTerminal as _;
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -12,7 +11,7 @@ use serde_json::json;
 use super::say::say;
 use super::{Common, Fault, Verdict};
 use crate::simulation::Seen;
-use crate::simulation::core::{Core, Failure};
+use crate::simulation::core::{Core, Failure, Played};
 use crate::simulation::planted::{PLANTED, Planted};
 
 /// `tipoff sim`
@@ -46,7 +45,7 @@ impl Sim {
             return Ok(tell(common, &core, seed));
         }
         let began = Instant::now();
-        let threads = self.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+        let threads = self.threads.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
         let played = play(&core, self.from, self.seeds, threads);
         let took = began.elapsed();
         let bug = planted.map(|planted| format!(" --planted {}", planted.name)).unwrap_or_default();
@@ -98,54 +97,23 @@ fn shown(seen: &Seen) -> serde_json::Value {
     })
 }
 
-struct Played {
-    seeds: u64,
-    seen: Seen,
-    /// The first that was found.
-    failure: Option<Failure>,
-}
-
-/// Plays until a law does not hold, on so many threads.
-fn play(core: &Core, from: u64, seeds: u64, threads: usize) -> Played {
-    let next = AtomicU64::new(0);
-    let found = AtomicBool::new(false);
-    let played = Mutex::new(Played { seeds: 0, seen: Seen::default(), failure: None });
+/// Plays them, and shows how far it is where somebody looks.
+fn play(core: &Core, from: u64, seeds: u64, threads: NonZeroUsize) -> Played {
     let is_shown = std::io::stderr().is_terminal();
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                let (mut count, mut seen, mut failure) = (0, Seen::default(), None);
-                while !found.load(Ordering::Relaxed) {
-                    let nth = next.fetch_add(1, Ordering::Relaxed);
-                    if nth >= seeds {
-                        break;
-                    }
-                    let (one, result) = core.play(from.wrapping_add(nth));
-                    (count, seen) = (count + 1, {
-                        seen += one;
-                        seen
-                    });
-                    if let Err(one) = result {
-                        found.store(true, Ordering::Relaxed);
-                        failure = Some(one);
-                    }
-                }
-                let mut played = played.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                played.seeds += count;
-                played.seen += seen;
-                // The first in the order of seeds, as far as two were found at once.
-                played.failure = [played.failure.take(), failure].into_iter().flatten().min_by_key(|one| one.seed);
-            });
-        }
-        while is_shown && !found.load(Ordering::Relaxed) && next.load(Ordering::Relaxed) < seeds {
-            std::thread::sleep(Duration::from_millis(200));
-            eprint!("\r{} of {seeds} schedules", next.load(Ordering::Relaxed).min(seeds));
-        }
-        if is_shown {
-            eprint!("\r\x1b[K");
+    let shown = Mutex::new(Instant::now());
+    let played = core.play_all(from, seeds, threads, &|done| {
+        if is_shown
+            && let Ok(mut last) = shown.try_lock()
+            && last.elapsed() > Duration::from_millis(200)
+        {
+            *last = Instant::now();
+            eprint!("\r{done} of {seeds} schedules");
         }
     });
-    played.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    if is_shown {
+        eprint!("\r\x1b[K");
+    }
+    played
 }
 
 fn report(common: &Common, played: &Played, took: Duration, bug: &str) {

@@ -328,7 +328,8 @@ impl Walk<'_> {
             let facts = partition.node(&node.id);
             blockers.extend(bounds(&facts, task, &readiness, fingerprint, cause, self.now));
             blockers.extend(used_up(self.graph, partition, node, cause, self.now));
-            blockers.extend(self.untried(node, cause));
+            let is_free = blockers.is_empty();
+            blockers.extend(self.untried(node, cause, is_free));
             if blockers.is_empty() {
                 blockers = readiness::checks(partition, node, readiness.newest, self.now);
                 self.check(partition, node, &blockers);
@@ -360,9 +361,17 @@ impl Walk<'_> {
         standing
     }
 
-    /// In a phase where nobody shows a sign of life only one is asked again.
-    fn untried(&self, node: &Node, cause: Cause) -> Option<Blocker> {
-        let silent = self.silent.get(&*node.phase).filter(|_| cause == Cause::NotStarted && node.task().is_some())?;
+    /// In a phase where nobody shows a sign of life only one is asked again: the first that nothing else stands in the way of.
+    fn untried(&mut self, node: &Node, cause: Cause, is_free: bool) -> Option<Blocker> {
+        let silent =
+            self.silent.get_mut(&*node.phase).filter(|_| cause == Cause::NotStarted && node.task().is_some())?;
+        if silent.untried {
+            if is_free {
+                silent.untried = false;
+                silent.probe = Some(node.id.clone());
+            }
+            return None;
+        }
         let waits = silent.probe.as_ref() != Some(&node.id);
         waits.then(|| Blocker::PhaseSilent {
             phase: silent.phase.clone(),

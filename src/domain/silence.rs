@@ -30,9 +30,11 @@ pub struct Silent {
     pub since: Timestamp,
     /// Who should have.
     pub unheard: Vec<NodeId>,
-    /// The one that is tried; nobody where one was tried in vain, where nobody may be asked any more, or where all of them
-    /// are sources.
+    /// The one that is tried, or will be; nobody where one was tried in vain, where nobody may be asked any more, or where all
+    /// of them are sources.
     pub probe: Option<NodeId>,
+    /// Nobody has been tried yet: the first that nothing else stands in the way of is.
+    pub untried: bool,
     /// The last sign of life of anybody in the phase, for this date.
     pub last_sign: Option<Timestamp>,
 }
@@ -84,11 +86,12 @@ pub fn phases(graph: &Graph, partition: &Partition, now: Now, wake: &mut Wake) -
             continue;
         }
         let first = |kind| asked.iter().find(|one| one.kind == kind && one.node.task().is_some());
-        let untried = || first(Standing::Overdue).filter(|_| first(Standing::TriedInVain).is_none());
-        let probe = first(Standing::Tried).or_else(untried).map(|one| one.node.id.clone());
+        let untried = first(Standing::Tried).is_none() && first(Standing::TriedInVain).is_none();
+        let next = || first(Standing::Overdue).filter(|_| untried);
+        let probe = first(Standing::Tried).or_else(next).map(|one| one.node.id.clone());
         let unheard = asked.iter().map(|one| one.node.id.clone()).collect();
         let phase: Arc<str> = phase.into();
-        found.insert(phase.clone(), Silent { phase, since, unheard, probe, last_sign });
+        found.insert(phase.clone(), Silent { phase, since, unheard, probe, untried, last_sign });
     }
     found
 }

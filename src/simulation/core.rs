@@ -1,5 +1,9 @@
 //! `decide` over a model of a broker and a store.
 
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
 use super::dice::Dice;
 use super::graphs;
 use super::law::Broken;
@@ -17,6 +21,17 @@ pub struct Failure {
     pub seed: u64,
     /// Which law, and what was seen.
     pub broken: Broken,
+}
+
+/// What came of many schedules.
+#[derive(Clone, Debug, Default)]
+pub struct Played {
+    /// How many were played.
+    pub seeds: u64,
+    /// What they saw together.
+    pub seen: Seen,
+    /// The one with the lowest seed, of those that were found.
+    pub failure: Option<Failure>,
 }
 
 /// What schedules are played on: every graph once, as the laws see it and as a planted bug has it.
@@ -45,6 +60,42 @@ impl Core {
     pub fn play(&self, seed: u64) -> (Seen, Result<(), Failure>) {
         let (seen, result, _) = self.on(seed, false);
         (seen, result.map_err(|broken| Failure { seed, broken }))
+    }
+
+    /// Plays `seeds` schedules from seed `from` on, on so many threads, until a law does not hold. `tell` is told now and then
+    /// how many have been begun.
+    pub fn play_all(&self, from: u64, seeds: u64, threads: NonZeroUsize, tell: &(dyn Fn(u64) + Sync)) -> Played {
+        let (next, found) = (AtomicU64::new(0), AtomicBool::new(false));
+        let all = Mutex::new(Played::default());
+        let work = || {
+            let mut played = Played::default();
+            while !found.load(Ordering::Relaxed) {
+                let nth = next.fetch_add(1, Ordering::Relaxed);
+                if nth >= seeds {
+                    break;
+                }
+                if nth.is_multiple_of(64) {
+                    tell(nth);
+                }
+                let (seen, result) = self.play(from.wrapping_add(nth));
+                played.seeds += 1;
+                played.seen += seen;
+                if let Err(failure) = result {
+                    found.store(true, Ordering::Relaxed);
+                    played.failure = Some(failure);
+                }
+            }
+            let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+            all.seeds += played.seeds;
+            all.seen += played.seen;
+            all.failure = [all.failure.take(), played.failure].into_iter().flatten().min_by_key(|one| one.seed);
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..threads.get() {
+                scope.spawn(work);
+            }
+        });
+        all.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everything that happens in the schedule of `seed`, in order.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 
 use crate::domain::decide::Decision;
-use crate::domain::event::{Completed, Event, Outcome};
+use crate::domain::event::{Command, Completed, Event, Outcome};
 use crate::domain::graph::{Graph, Kind, Node};
 use crate::domain::id::{NodeId, RunId};
 use crate::domain::partition::{Partition, State};
@@ -97,8 +97,8 @@ impl Planted {
     }
 }
 
-/// How far a processor's clock is off.
-const CLOCK_OFF: SignedDuration = SignedDuration::from_hours(30);
+/// How far a processor's clock is off, where it is believed.
+pub(super) const CLOCK_OFF: SignedDuration = SignedDuration::from_hours(30);
 
 /// The graph that a planted bug has `decide` see; the laws go by the true one.
 #[derive(Debug)]
@@ -157,13 +157,6 @@ pub(super) fn bend(bug: Bug, partition: &mut Partition, events: &mut Vec<Event>,
     match bug {
         Bug::HoldIgnored => partition.hold = None,
         Bug::Deaf => now.heard_until = now.at,
-        Bug::ProcessorClock => {
-            for event in events.iter_mut() {
-                if let Event::Heartbeat(heartbeat) = event {
-                    heartbeat.published = after(heartbeat.published, CLOCK_OFF);
-                }
-            }
-        }
         Bug::LastArrivalWins => {
             for event in events.iter_mut() {
                 if let Event::Completed(completed) = event {
@@ -206,7 +199,12 @@ pub(super) fn bend(bug: Bug, partition: &mut Partition, events: &mut Vec<Event>,
 /// What a planted bug makes of a decision.
 pub(super) fn twist(bug: Bug, before: &Partition, decision: &mut Decision, events: &[Event], now: Now) {
     match bug {
-        Bug::HoldIgnored => decision.next.hold.clone_from(&before.hold),
+        Bug::HoldIgnored => {
+            let resumes = |event: &Event| matches!(event, Event::Requested(request) if matches!(request.command, Command::Resume { .. }));
+            if decision.next.hold.is_none() && !events.iter().any(resumes) {
+                decision.next.hold.clone_from(&before.hold);
+            }
+        }
         Bug::ClockGoesBack if decision.changed => decision.next.decided_at = now.at,
         Bug::NoWake => decision.wake_at = None,
         Bug::AsksAgain => decision.next.asked.clear(),

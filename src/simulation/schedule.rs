@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::dice::Dice;
 use super::law::{self, Broken, broken};
-use super::planted::{Bent, Bug, bend, twist};
+use super::planted::{Bent, Bug, CLOCK_OFF, bend, twist};
 use crate::domain::coverage::Coverage;
 use crate::domain::decide::{Decision, decide};
 use crate::domain::effect::{Dispatch, Effect};
@@ -21,7 +21,7 @@ use crate::domain::evidence::Extent;
 use crate::domain::graph::{Graph, Kind};
 use crate::domain::id::{DispatchId, NodeId, PartitionKey, RunId};
 use crate::domain::partition::{Partition, Recorded};
-use crate::domain::time::Now;
+use crate::domain::time::{Now, after};
 use crate::engine::hearing::Hearing;
 
 /// Steps of the part in which things go wrong.
@@ -796,7 +796,10 @@ impl World<'_> {
 
     fn beat(&mut self, node: NodeId, run: RunId) {
         self.tell(|| format!("{node} {run} beats"));
-        let published = at(self.clock);
+        let mut published = at(self.clock);
+        if self.bug == Some(Bug::ProcessorClock) {
+            published = after(published, CLOCK_OFF);
+        }
         let heartbeat = Heartbeat { node, run, pulse: Pulse::Running, progress: (1, 5), published };
         self.publish(Body::Event(Event::Heartbeat(heartbeat)));
     }

@@ -1,7 +1,7 @@
 //! The laws of the core: what holds for every graph, every order of messages and every crash.
 //!
 //! `properties` states them for random graphs and random events, `model` for every interleaving of two replicas over
-//! one store, and `node_states` keeps the table of (state, event) that people read equal to the one that runs.
+//! one store, `simulation` for schedules drawn from seeds, and `node_states` keeps the table of (state, event) that people read equal to the one that runs.
 
 mod backfill;
 mod calendar;
@@ -13,3 +13,4 @@ mod node_states;
 mod notices;
 mod properties;
 mod replay;
+mod simulation;

@@ -481,7 +481,8 @@ impl Walk<'_> {
 
     /// A phase in which nobody shows a sign of life.
     pub(super) fn silent_phases(&mut self, partition: &Partition) {
-        for Silent { phase, since, unheard, last_sign, probe } in self.silent.values().cloned().collect::<Vec<_>>() {
+        for Silent { phase, since, unheard, last_sign, probe, .. } in self.silent.values().cloned().collect::<Vec<_>>()
+        {
             let key = AlertKey::new(format!("phase-silent:{phase}:{}", partition.key));
             let last = last_sign.map_or("none for this date".to_owned(), shown);
             let text = format!(
