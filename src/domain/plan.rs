@@ -86,21 +86,17 @@ pub fn plan(graph: &Graph, partition: &mut Partition, now: Now) -> Plan {
     };
     walk.lose(partition);
     walk.silent = silence::phases(graph, partition, now, &mut walk.wake);
-    for id in &graph.order {
-        let Some(node) = graph.node(id.as_str()) else { continue };
-        let standing = match &node.kind {
-            Kind::Source(road) => walk.source(partition, node, road.as_ref()),
-            Kind::Gate(gate) => {
-                let standing = readiness::join(graph, partition, node, gate, &walk.standings, now);
-                walk.gate(partition, node, &standing);
-                standing
-            }
-            Kind::Task(task) => walk.task(partition, node, task),
-        };
-        walk.standings.insert(id.clone(), standing);
-    }
+    walk.nodes(partition);
     // What people are told is as the walk has left it: whom it has asked for may end a silence.
     walk.silent = silence::phases(graph, partition, now, &mut walk.wake);
+    if walk.lets_another_try() {
+        walk.conditions.clear();
+        walk.closings.clear();
+        walk.off_day.clear();
+        walk.late.clear();
+        walk.nodes(partition);
+        walk.silent = silence::phases(graph, partition, now, &mut walk.wake);
+    }
     walk.not_begun(partition);
     walk.notify(partition);
     walk.notes(partition);
@@ -134,6 +130,33 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// Every node after those it depends on.
+    fn nodes(&mut self, partition: &mut Partition) {
+        let graph = self.graph;
+        for id in &graph.order {
+            let Some(node) = graph.node(id.as_str()) else { continue };
+            let standing = match &node.kind {
+                Kind::Source(road) => self.source(partition, node, road.as_ref()),
+                Kind::Gate(gate) => {
+                    let standing = readiness::join(graph, partition, node, gate, &self.standings, self.now);
+                    self.gate(partition, node, &standing);
+                    standing
+                }
+                Kind::Task(task) => self.task(partition, node, task),
+            };
+            self.standings.insert(id.clone(), standing);
+        }
+    }
+
+    /// Whether the walk itself has ended a silence, or given up who was tried in it, so that others that wait for that may go.
+    fn lets_another_try(&self) -> bool {
+        let waits = |blocker: &Blocker| {
+            matches!(blocker, Blocker::PhaseSilent { phase, .. }
+                if self.silent.get(phase).is_none_or(|silent| silent.untried))
+        };
+        self.verdicts.values().any(|verdict| verdict.blockers.iter().any(waits))
+    }
+
     fn source(&mut self, partition: &mut Partition, node: &Node, road: Option<&Task>) -> Standing {
         let known = partition.nodes.contains_key(&node.id);
         if known {
