@@ -10,16 +10,20 @@ use serde_json::json;
 
 use super::say::say;
 use super::{Common, Fault, Verdict};
-use crate::simulation::Seen;
-use crate::simulation::core::{Core, Failure, Played};
+use crate::simulation::core::Core;
+use crate::simulation::engine::{Below, Stage};
 use crate::simulation::planted::{PLANTED, Planted};
+use crate::simulation::{Failure, Played, Schedules, Seen};
 
 /// `tipoff sim`
 #[derive(Args)]
 pub struct Sim {
-    /// How many schedules to play
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    seeds: u64,
+    /// How many schedules to play [default: 1000, and 100000 of the core]
+    #[arg(long, value_name = "N")]
+    seeds: Option<u64>,
+    /// Play not the whole engine but the core alone, which takes a hundredth of the time
+    #[arg(long)]
+    core: bool,
     /// The first seed
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     from: u64,
@@ -37,51 +41,76 @@ pub struct Sim {
 impl Sim {
     pub fn run(&self, common: &Common) -> Result<Verdict, Fault> {
         if self.planted.as_deref() == Some("list") {
-            return Ok(list(common));
+            return Ok(self.list(common));
         }
-        let planted = self.planted.as_deref().map(named).transpose()?;
-        let core = Core::new(planted);
+        let schedules = self.schedules()?;
         if let Some(seed) = self.seed {
-            return Ok(tell(common, &core, seed));
+            return Ok(tell(common, &*schedules, seed));
         }
         let began = Instant::now();
         let threads = self.threads.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
-        let played = play(&core, self.from, self.seeds, threads);
-        let took = began.elapsed();
-        let bug = planted.map(|planted| format!(" --planted {}", planted.name)).unwrap_or_default();
-        report(common, &played, took, &bug);
+        let seeds = self.seeds.unwrap_or(if self.core { 100_000 } else { 1_000 });
+        let played = play(&*schedules, self.from, seeds, threads);
+        report(common, &played, began.elapsed(), &self.options());
         // What was planted should be found.
-        Ok(if played.failure.is_some() == planted.is_some() { Verdict::Holds } else { Verdict::Fails })
+        let is_as_it_should = played.failure.is_some() == self.planted.is_some();
+        Ok(if is_as_it_should { Verdict::Holds } else { Verdict::Fails })
     }
-}
 
-fn named(name: &str) -> Result<&'static Planted, Fault> {
-    Planted::named(name).ok_or_else(|| {
-        let hint = crate::diagnostic::suggestion(name, PLANTED.iter().map(|planted| planted.name));
-        Fault::usage(anyhow::anyhow!("there is no bug `{name}`{hint}; `tipoff sim --planted list` names them"))
-    })
-}
-
-fn list(common: &Common) -> Verdict {
-    for planted in PLANTED {
-        if common.json {
-            say!("{}", json!({ "name": planted.name, "law": planted.law, "what": planted.what }));
-        } else {
-            say!("{:<24} {:<24} {}", planted.name, planted.law, planted.what);
+    fn schedules(&self) -> Result<Box<dyn Schedules>, Fault> {
+        let unknown = |name: &str, known: &[&str]| {
+            let hint = crate::diagnostic::suggestion(name, known.iter().copied());
+            let options = if self.core { " --core" } else { "" };
+            let list = format!("tipoff sim{options} --planted list");
+            Fault::usage(anyhow::anyhow!("there is no bug `{name}` to plant here{hint}; `{list}` names them"))
+        };
+        let planted = self.planted.as_deref();
+        if self.core {
+            let known: Vec<&str> = PLANTED.iter().map(|planted| planted.name).collect();
+            let named = |name: &str| Planted::named(name).ok_or_else(|| unknown(name, &known));
+            return Ok(Box::new(Core::new(planted.map(named).transpose()?)));
         }
+        let known = Below::ALL.map(|(_, name, _)| name);
+        let named = |name: &str| {
+            let found = Below::ALL.iter().find(|(_, known, _)| *known == name);
+            found.map(|(below, ..)| *below).ok_or_else(|| unknown(name, &known))
+        };
+        Ok(Box::new(Stage::new(planted.map(named).transpose()?).map_err(Fault::unusable)?))
     }
-    Verdict::Holds
+
+    /// What has to be typed once more to repeat a schedule.
+    fn options(&self) -> String {
+        let core = if self.core { " --core" } else { "" };
+        let planted = self.planted.as_ref().map(|planted| format!(" --planted {planted}")).unwrap_or_default();
+        format!("{core}{planted}")
+    }
+
+    fn list(&self, common: &Common) -> Verdict {
+        let show = |name: &str, law: &str, what: &str| {
+            if common.json {
+                say!("{}", json!({ "name": name, "law": law, "what": what }));
+            } else {
+                say!("{name:<24} {law:<24} {what}");
+            }
+        };
+        if self.core {
+            PLANTED.iter().for_each(|planted| show(planted.name, planted.law, planted.what));
+        } else {
+            Below::ALL.iter().for_each(|(_, name, law)| show(name, law, "below the engine"));
+        }
+        Verdict::Holds
+    }
 }
 
-fn tell(common: &Common, core: &Core, seed: u64) -> Verdict {
-    let (seen, result) = core.play(seed);
+fn tell(common: &Common, schedules: &dyn Schedules, seed: u64) -> Verdict {
+    let (seen, result) = schedules.play(seed);
     if common.json {
         say!(
             "{}",
-            json!({ "seed": seed, "story": core.story(seed), "seen": shown(&seen), "failure": result.as_ref().err().map(words) })
+            json!({ "seed": seed, "story": schedules.story(seed), "seen": shown(&seen), "failure": result.as_ref().err().map(words) })
         );
     } else {
-        core.story(seed).iter().for_each(|line| say!("{line}"));
+        schedules.story(seed).iter().for_each(|line| say!("{line}"));
     }
     if result.is_ok() { Verdict::Holds } else { Verdict::Fails }
 }
@@ -98,10 +127,10 @@ fn shown(seen: &Seen) -> serde_json::Value {
 }
 
 /// Plays them, and shows how far it is where somebody looks.
-fn play(core: &Core, from: u64, seeds: u64, threads: NonZeroUsize) -> Played {
+fn play(schedules: &dyn Schedules, from: u64, seeds: u64, threads: NonZeroUsize) -> Played {
     let is_shown = std::io::stderr().is_terminal();
     let shown = Mutex::new(Instant::now());
-    let played = core.play_all(from, seeds, threads, &|done| {
+    let played = schedules.play_all(from, seeds, threads, &|done| {
         if is_shown
             && let Ok(mut last) = shown.try_lock()
             && last.elapsed() > Duration::from_millis(200)
@@ -120,7 +149,7 @@ fn report(common: &Common, played: &Played, took: Duration, bug: &str) {
     let Played { seeds, seen, failure } = played;
     let rate = *seeds as f64 / took.as_secs_f64().max(0.001);
     let bound = 3.0 / (*seeds).max(1) as f64;
-    let again = failure.as_ref().map(|failure| format!("tipoff sim --seed {}{bug}", failure.seed));
+    let again = failure.as_ref().map(|failure| format!("tipoff sim{bug} --seed {}", failure.seed));
     if common.json {
         say!(
             "{}",
@@ -134,7 +163,8 @@ fn report(common: &Common, played: &Played, took: Duration, bug: &str) {
         return;
     }
     if let Some(failure) = failure {
-        say!("seed {}: {}", failure.seed, failure.broken);
+        say!("seed {}", failure.seed);
+        say!("{}", failure.broken);
     }
     say!(
         "{seeds} schedules in {:.1} s, {rate:.0} a second: {} steps, {} decisions, {} dispatches, {} kills, {} conflicts, {} redeliveries",

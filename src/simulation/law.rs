@@ -239,7 +239,10 @@ pub(super) fn at_rest(world: &World<'_>) -> Result<(), Broken> {
 /// Whether a node has succeeded, as far as anybody can say, with all that it needs.
 fn stands(graph: &Graph, partition: &Partition, id: &NodeId) -> bool {
     let Some(node) = graph.node(id.as_str()) else { return false };
-    let itself = matches!(node.kind, Kind::Gate(_)) || matches!(partition.node(id).state, State::Succeeded { .. });
+    let facts = partition.node(id);
+    // An output that was to be made anew, and could not be, is a reason to wait.
+    let fresh = matches!(facts.state, State::Succeeded { .. }) && facts.failure.is_none();
+    let itself = matches!(node.kind, Kind::Gate(_)) || fresh;
     itself && node.needs.iter().all(|need| stands(graph, partition, &need.node))
 }
 

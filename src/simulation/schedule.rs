@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::Seen;
 use super::dice::Dice;
 use super::law::{self, Broken, broken};
 use super::planted::{Bent, Bug, CLOCK_OFF, bend, twist};
@@ -40,34 +41,6 @@ const FUTURE_MAX: i64 = 900;
 const SKEW: u64 = 60;
 /// A message that names an attempt nobody decides.
 const LIAR: &str = "99/1";
-
-/// What a schedule saw.
-#[derive(Clone, Debug, Default)]
-pub struct Seen {
-    /// Steps taken.
-    pub steps: u64,
-    /// Decisions stored.
-    pub decisions: u64,
-    /// Dispatches decided.
-    pub dispatches: u64,
-    /// Replicas killed.
-    pub kills: u64,
-    /// Commits refused since somebody was faster.
-    pub conflicts: u64,
-    /// Messages delivered more than once.
-    pub redeliveries: u64,
-}
-
-impl std::ops::AddAssign for Seen {
-    fn add_assign(&mut self, other: Self) {
-        self.steps += other.steps;
-        self.decisions += other.decisions;
-        self.dispatches += other.dispatches;
-        self.kills += other.kills;
-        self.conflicts += other.conflicts;
-        self.redeliveries += other.redeliveries;
-    }
-}
 
 /// A message, as the broker keeps it.
 pub(super) struct Letter {
