@@ -98,3 +98,35 @@ fn the_image_is_run_as_nobody_without_a_shell() {
         assert!(checked.success(), "{script}");
     }
 }
+
+/// What a script prints, and the code that it ends with.
+fn ran(script: &str, args: &[&str]) -> (String, Option<i32>) {
+    let mut bash = Command::new("bash");
+    bash.arg(script).args(args).env_remove("GOOGLE_CLOUD_PROJECT").current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output = bash.output().unwrap();
+    (String::from_utf8(output.stdout).unwrap(), output.status.code())
+}
+
+#[test]
+fn indexes_are_made_for_the_collections_of_whoever_asks_for_them() {
+    let file: Value = serde_json::from_str(&text("deploy/firestore.indexes.json")).unwrap();
+    let declared = ["indexes", "fieldOverrides"].map(|key| file[key].as_array().unwrap().len()).iter().sum::<usize>();
+    let shadow = tipoff::configuration::Configuration::default().in_the_shadow().google.prefix;
+    for (args, prefix, database) in
+        [(&["--print"][..], "tipoff_", "(default)"), (&["--print", "--prefix", &shadow, "tipoff"], &shadow, "tipoff")]
+    {
+        let (printed, code) = ran("deploy/firestore.sh", args);
+        assert_eq!((printed.lines().count(), code), (declared, Some(0)), "{printed}");
+        for line in printed.lines() {
+            let group = line.split("--collection-group=").nth(1).unwrap().split(' ').next().unwrap();
+            let name = group.strip_prefix(prefix).unwrap_or_else(|| panic!("{line}"));
+            assert!(!name.starts_with("shadow_") && !name.starts_with("tipoff_"), "{line}");
+            assert!(line.ends_with(&format!("--database={database}")), "{line}");
+        }
+    }
+    assert_eq!(ran("deploy/firestore.sh", &["--prefix"]).1, Some(2));
+    assert_eq!(ran("deploy/firestore.sh", &["--print", "--prefix", "Shadow-"]), (String::new(), Some(2)));
+    assert_ne!(ran("deploy/firestore.sh", &[]).1, Some(0), "no project is named");
+    let (help, code) = ran("deploy/firestore.sh", &["--help"]);
+    assert!(help.contains("--prefix PREFIX") && code == Some(0), "{help}");
+}

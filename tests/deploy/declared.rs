@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use tipoff::configuration::{Backend, Configuration, Identity};
 use tipoff::pipeline::{self, Declarations};
 use tipoff::topology::{Carries, Delivery, PushBody, Standing, Subscription, Topology};
 use tipoff::wire::dispatch::Target;
@@ -260,28 +259,4 @@ fn the_database_and_the_tables_are_those_of_their_files() {
         tables += 1;
     }
     assert_eq!(found["tables"].as_object().unwrap().len(), tables);
-}
-
-#[test]
-fn the_settings_that_are_made_up_are_understood() {
-    let services = r#"{ "phase4" = { url = "https://phase4.example.org" }, "raw" = { url = "https://raw.example.org/", identity = "none", audience = "raw" } }"#;
-    let more = r#"{ alerts = { channels = { ops = { kind = "slack", url_file = "/secrets/slack/value" } } } }"#;
-    let variables = [
-        ("project", "p"),
-        ("region", "us-west2"),
-        ("database", "tipoff"),
-        ("producers_database", "(default)"),
-        ("push_identity", "pusher@p.iam.gserviceaccount.com"),
-        ("services", services),
-        ("more", more),
-    ];
-    let Some(found) = outputs("settings", &variables) else { return };
-    let read = Configuration::read("tipoff.yaml", found["yaml"].as_str().unwrap()).unwrap();
-    assert_eq!(read.backend, Backend::Google);
-    assert_eq!(read.google.database.as_deref(), Some("tipoff"));
-    assert_eq!(read.google.producers_database.as_deref(), Some("(default)"));
-    assert_eq!(read.google.push_identity.as_deref(), Some("pusher@p.iam.gserviceaccount.com"));
-    assert_eq!(read.services["phase4"].identity, Identity::Oidc);
-    assert_eq!(read.services["raw"].audience.as_deref(), Some("raw"));
-    assert_eq!(read.alerts.channels.len(), 1);
 }

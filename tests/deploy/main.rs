@@ -5,7 +5,11 @@
 
 mod containers;
 mod declared;
+mod instances;
+mod network;
+mod plan;
 mod roles;
+mod settings;
 mod terraform;
 
 use std::fs;
@@ -26,7 +30,8 @@ fn modules() -> Vec<(String, String)> {
     let mut found = Vec::new();
     for module in fs::read_dir(at("deploy/terraform")).unwrap() {
         let module = module.unwrap().path();
-        let mut text = String::new();
+        // So that the first block begins a line like the others.
+        let mut text = String::from("\n");
         for file in fs::read_dir(&module).unwrap() {
             let file = file.unwrap().path();
             if file.extension().is_some_and(|extension| extension == "tf") {

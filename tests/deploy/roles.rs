@@ -74,11 +74,12 @@ fn every_name_that_a_module_uses_is_declared_and_every_declared_one_used() {
             let body = body.split("\n}\n").next().unwrap();
             let source = all(r#"source *= "\.\./([a-z-]+)""#, body);
             let source = source.first().unwrap_or_else(|| panic!("{module}: module {name} has no source"));
-            let used = all(&format!(r"\bmodule\.{name}\.([a-z_]+)"), text);
+            let used = all(&format!(r"\bmodule\.{name}(?:\[[a-z.]+\])?\.([a-z_]+)"), text);
             assert!(used.is_subset(&outputs_of(source)), "{module} uses of {source}: {used:?}");
             let (_, called) = modules.iter().find(|(module, _)| module == source).unwrap();
             let given = all(r"(?m)^  ([a-z_]+) *= ", body);
-            let given: BTreeSet<&str> = given.into_iter().filter(|argument| *argument != "source").collect();
+            let given: BTreeSet<&str> =
+                given.into_iter().filter(|argument| !["source", "for_each"].contains(argument)).collect();
             let taken = all("(?m)^variable \"([a-z_]+)\"", called);
             assert!(given.is_subset(&taken), "{module} gives {source}: {:?}", given.difference(&taken));
         }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::at;
 
 /// Calls Terraform, which neither asks the network nor leaves anything in the repository.
-fn terraform(module: &str, scratch: &Path, args: &[&str]) -> Option<Output> {
+pub fn terraform(module: &str, scratch: &Path, args: &[&str]) -> Option<Output> {
     let mut terraform = Command::new("terraform");
     let nothing = scratch.join("terraformrc");
     std::fs::write(&nothing, "").unwrap();
@@ -30,25 +30,42 @@ fn terraform(module: &str, scratch: &Path, args: &[&str]) -> Option<Output> {
     }
 }
 
-fn good(output: &Output) -> String {
+/// What it prints, if it went well.
+pub fn good(output: &Output) -> String {
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}\n{err}");
     out.into_owned()
 }
 
-/// The outputs of a module that has no provider, or nothing where Terraform is missing.
-pub fn outputs(module: &str, variables: &[(&str, &str)]) -> Option<BTreeMap<String, Value>> {
-    let scratch = tempfile::tempdir().unwrap();
-    let state = scratch.path().join("state");
-    let state = format!("-state={}", state.display());
-    good(&terraform(module, scratch.path(), &["init", "-input=false", "-no-color"])?);
+/// What `apply` of a module without a provider says, beside where its state is.
+fn apply(module: &str, variables: &[(&str, &str)], scratch: &Path) -> Option<(Output, String)> {
+    let state = format!("-state={}", scratch.join("state").display());
+    good(&terraform(module, scratch, &["init", "-input=false", "-no-color"])?);
     let variables: Vec<String> = variables.iter().map(|(name, value)| format!("-var={name}={value}")).collect();
     let mut apply = vec!["apply", "-auto-approve", "-input=false", "-no-color", &state];
     apply.extend(variables.iter().map(String::as_str));
-    good(&terraform(module, scratch.path(), &apply)?);
+    Some((terraform(module, scratch, &apply)?, state))
+}
+
+/// The outputs of a module that has no provider, or nothing where Terraform is missing.
+pub fn outputs(module: &str, variables: &[(&str, &str)]) -> Option<BTreeMap<String, Value>> {
+    let scratch = tempfile::tempdir().unwrap();
+    let (applied, state) = apply(module, variables, scratch.path())?;
+    good(&applied);
     let json = good(&terraform(module, scratch.path(), &["output", "-json", &state])?);
     let outputs: BTreeMap<String, Value> = serde_json::from_str(&json).unwrap();
     Some(outputs.into_iter().map(|(name, mut output)| (name, output["value"].take())).collect())
+}
+
+/// That these variables are refused with these words.
+pub fn refused(module: &str, variables: &[(&str, &str)], words: &str) {
+    let scratch = tempfile::tempdir().unwrap();
+    let Some((output, _)) = apply(module, variables, scratch.path()) else { return };
+    assert!(!output.status.success(), "{module} takes {variables:?}");
+    // Terraform breaks lines where it likes.
+    let said = String::from_utf8_lossy(&output.stderr).replace(['\u{2502}', '\u{2577}', '\u{2575}'], " ");
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains(words), "{module} says of {variables:?}: {said}");
 }
 
 #[test]
@@ -61,14 +78,7 @@ fn every_file_is_formatted() {
 #[test]
 fn a_prefix_that_is_none_is_refused() {
     // The same call works with one that is.
-    if outputs("declared", &[("shadow_prefix", "shadow-")]).is_none() {
-        return;
+    if outputs("declared", &[("shadow_prefix", "shadow-")]).is_some() {
+        refused("declared", &[("shadow_prefix", "Shadow")], "ends in a hyphen");
     }
-    let scratch = tempfile::tempdir().unwrap();
-    terraform("declared", scratch.path(), &["init", "-input=false", "-no-color"]).unwrap();
-    let state = format!("-state={}", scratch.path().join("state").display());
-    let apply = ["apply", "-auto-approve", "-input=false", "-no-color", &state, "-var=shadow_prefix=Shadow"];
-    let output = terraform("declared", scratch.path(), &apply).unwrap();
-    assert!(!output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("ends in a hyphen"));
 }

@@ -11,12 +11,6 @@ terraform {
   }
 }
 
-resource "google_project_service" "run" {
-  project            = var.service.project
-  service            = "run.googleapis.com"
-  disable_on_destroy = false
-}
-
 # Cloud Run mounts files from Secret Manager alone; there is nothing secret in this one.
 resource "google_secret_manager_secret" "settings" {
   project   = var.service.project
@@ -52,7 +46,7 @@ resource "google_cloud_run_v2_service" "tipoff" {
   location            = var.service.region
   name                = var.service.name
   ingress             = var.ingress
-  deletion_protection = true
+  deletion_protection = coalesce(var.deletion_protection, !var.service.shadow)
 
   template {
     service_account                  = var.service.service_account
@@ -66,7 +60,7 @@ resource "google_cloud_run_v2_service" "tipoff" {
 
     containers {
       image = var.image
-      args  = concat(["serve", "--log-format", "gcp"], var.service.shadow ? ["--shadow"] : [], var.args)
+      args  = concat(var.service.args, var.args)
 
       ports {
         container_port = 8085
@@ -79,12 +73,7 @@ resource "google_cloud_run_v2_service" "tipoff" {
       }
 
       dynamic "env" {
-        for_each = {
-          TIPOFF_CONFIG        = "/settings/tipoff.yaml"
-          TIPOFF_LISTEN        = "0.0.0.0:8085"
-          TIPOFF_TOKEN_FILE    = "/secrets/token/value"
-          GOOGLE_CLOUD_PROJECT = var.service.project
-        }
+        for_each = var.service.env
         content {
           name  = env.key
           value = env.value
@@ -138,14 +127,8 @@ resource "google_cloud_run_v2_service" "tipoff" {
     }
   }
 
-  lifecycle {
-    precondition {
-      condition     = contains(keys(var.service.secrets), "token")
-      error_message = "The service listens on all addresses, so it needs a token: secrets = { token = \"NAME-OF-A-SECRET\" }."
-    }
-  }
 
-  depends_on = [google_project_service.run, google_secret_manager_secret_iam_member.settings]
+  depends_on = [google_secret_manager_secret_iam_member.settings]
 }
 
 resource "google_cloud_run_v2_service_iam_member" "callers" {

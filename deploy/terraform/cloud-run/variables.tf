@@ -1,5 +1,5 @@
 variable "service" {
-  description = "The output `service` of module project."
+  description = "The output `service` of module runtime."
   type = object({
     name            = string
     project         = string
@@ -9,6 +9,8 @@ variable "service" {
     service_account = string
     secrets         = map(string)
     settings        = string
+    args            = list(string)
+    env             = map(string)
     channels        = list(string)
   })
 }
@@ -51,8 +53,14 @@ variable "ingress" {
   default     = "INGRESS_TRAFFIC_ALL"
 }
 
+variable "deletion_protection" {
+  description = "Whether Terraform refuses to delete the service: where not said, the real one and not a shadow's."
+  type        = bool
+  default     = null
+}
+
 variable "callers" {
-  description = "Who may call it: operators, and whatever asks the monitors under their old paths. Cloud Run reads their token from X-Serverless-Authorization, tipoff its own from Authorization."
+  description = "Who may call it: operators, as group:ops@example.org, and whatever asks the monitors under their old paths. docs/deploy.md says how they say who they are."
   type        = set(string)
   default     = []
 }

@@ -1,3 +1,13 @@
+output "name" {
+  description = "What accounts, services and alerts are called; a shadow's are others."
+  value       = trimsuffix("tipoff-${var.shadow_prefix}", "-")
+}
+
+output "documents" {
+  description = "What the names of Firestore collections begin with; as `google.prefix` of tipoff.yaml, which nobody has to say."
+  value       = "tipoff_${replace(var.shadow_prefix, "-", "_")}"
+}
+
 output "topics" {
   description = "Topics to make, by name."
   value = { for name, topic in local.topics : name => {

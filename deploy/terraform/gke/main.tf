@@ -14,6 +14,15 @@ terraform {
   }
 }
 
+module "network" {
+  source                   = "../network"
+  resolvers                = var.resolvers
+  collectors_in_namespaces = var.collectors_in_namespaces
+  mail_to                  = var.mail_to
+  calls_to                 = var.calls_to
+  private_ranges           = var.private_ranges
+}
+
 locals {
   labels = { "app.kubernetes.io/name" = var.service.name }
 }
@@ -116,9 +125,9 @@ resource "kubernetes_deployment_v1" "tipoff" {
         }
 
         container {
-          name  = "tipoff"
+          name  = var.service.name
           image = var.image
-          args  = concat(["serve", "--log-format", "gcp"], var.service.shadow ? ["--shadow"] : [], var.args)
+          args  = concat(var.service.args, var.args)
 
           port {
             name           = "http"
@@ -126,12 +135,7 @@ resource "kubernetes_deployment_v1" "tipoff" {
           }
 
           dynamic "env" {
-            for_each = {
-              TIPOFF_CONFIG        = "/settings/tipoff.yaml"
-              TIPOFF_LISTEN        = "0.0.0.0:8085"
-              TIPOFF_TOKEN_FILE    = "/secrets/token/value"
-              GOOGLE_CLOUD_PROJECT = var.service.project
-            }
+            for_each = var.service.env
             content {
               name  = env.key
               value = env.value
@@ -220,12 +224,6 @@ resource "kubernetes_deployment_v1" "tipoff" {
     }
   }
 
-  lifecycle {
-    precondition {
-      condition     = contains(keys(var.service.secrets), "token")
-      error_message = "The service listens on all addresses, so it needs a token: secrets = { token = \"NAME-OF-A-SECRET\" }."
-    }
-  }
 
   depends_on = [kubernetes_manifest.secrets]
 }
@@ -261,7 +259,7 @@ resource "kubernetes_service_v1" "tipoff" {
   }
 }
 
-# In: whoever is named. Out: names, the metadata server that tells who we are, and HTTPS; nothing in the cluster.
+# In: whoever is named. Out: what module network says.
 resource "kubernetes_network_policy_v1" "tipoff" {
   metadata {
     name      = var.service.name
@@ -300,55 +298,35 @@ resource "kubernetes_network_policy_v1" "tipoff" {
       }
     }
 
-    egress {
-      ports {
-        port     = "53"
-        protocol = "UDP"
-      }
-      ports {
-        port     = "53"
-        protocol = "TCP"
-      }
-      to {
-        namespace_selector {
-          match_labels = { "kubernetes.io/metadata.name" = "kube-system" }
+    dynamic "egress" {
+      for_each = module.network.egress
+      content {
+        dynamic "ports" {
+          for_each = egress.value.ports
+          content {
+            port     = tostring(ports.value.port)
+            protocol = ports.value.protocol
+          }
         }
-        pod_selector {
-          match_labels = { "k8s-app" = "kube-dns" }
+        dynamic "to" {
+          for_each = egress.value.blocks
+          content {
+            ip_block {
+              cidr   = to.value.cidr
+              except = to.value.except
+            }
+          }
         }
-      }
-    }
-
-    egress {
-      ports {
-        port     = "80"
-        protocol = "TCP"
-      }
-      ports {
-        port     = "988"
-        protocol = "TCP"
-      }
-      to {
-        ip_block {
-          cidr = "169.254.169.252/32"
-        }
-      }
-      to {
-        ip_block {
-          cidr = "169.254.169.254/32"
-        }
-      }
-    }
-
-    egress {
-      ports {
-        port     = "443"
-        protocol = "TCP"
-      }
-      to {
-        ip_block {
-          cidr   = "0.0.0.0/0"
-          except = concat(["10.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"], var.private_ranges)
+        dynamic "to" {
+          for_each = egress.value.pods
+          content {
+            namespace_selector {
+              match_labels = { "kubernetes.io/metadata.name" = to.value.namespace }
+            }
+            pod_selector {
+              match_labels = to.value.labels
+            }
+          }
         }
       }
     }
@@ -365,7 +343,7 @@ resource "google_monitoring_alert_policy" "not_ready" {
   conditions {
     display_name = "more than two restarts in ten minutes"
     condition_threshold {
-      filter          = "metric.type = \"kubernetes.io/container/restart_count\" AND resource.type = \"k8s_container\" AND resource.labels.namespace_name = \"${var.namespace}\" AND resource.labels.container_name = \"tipoff\""
+      filter          = "metric.type = \"kubernetes.io/container/restart_count\" AND resource.type = \"k8s_container\" AND resource.labels.namespace_name = \"${var.namespace}\" AND resource.labels.container_name = \"${var.service.name}\""
       comparison      = "COMPARISON_GT"
       threshold_value = 2
       duration        = "0s"
@@ -379,7 +357,7 @@ resource "google_monitoring_alert_policy" "not_ready" {
   conditions {
     display_name = "no pod runs"
     condition_absent {
-      filter   = "metric.type = \"kubernetes.io/container/uptime\" AND resource.type = \"k8s_container\" AND resource.labels.namespace_name = \"${var.namespace}\" AND resource.labels.container_name = \"tipoff\""
+      filter   = "metric.type = \"kubernetes.io/container/uptime\" AND resource.type = \"k8s_container\" AND resource.labels.namespace_name = \"${var.namespace}\" AND resource.labels.container_name = \"${var.service.name}\""
       duration = "300s"
       aggregations {
         alignment_period     = "60s"

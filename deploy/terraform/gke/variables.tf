@@ -1,5 +1,5 @@
 variable "service" {
-  description = "The output `service` of module project."
+  description = "The output `service` of module runtime."
   type = object({
     name            = string
     project         = string
@@ -9,6 +9,8 @@ variable "service" {
     service_account = string
     secrets         = map(string)
     settings        = string
+    args            = list(string)
+    env             = map(string)
     channels        = list(string)
   })
 }
@@ -53,8 +55,32 @@ variable "callers_from" {
   default     = []
 }
 
+variable "resolvers" {
+  description = "Addresses of resolvers outside the pods of kube-dns: NodeLocal DNSCache, and the metadata server, which Cloud DNS answers by."
+  type        = set(string)
+  default     = ["169.254.20.10/32", "169.254.169.254/32"]
+}
+
+variable "collectors_in_namespaces" {
+  description = "Namespaces with an OpenTelemetry collector, which is sent to by 4317 and 4318; `telemetry` of tipoff.yaml names it."
+  type        = set(string)
+  default     = []
+}
+
+variable "mail_to" {
+  description = "Address ranges of mail servers, which are sent to by 465 and 587."
+  type        = set(string)
+  default     = []
+}
+
+variable "calls_to" {
+  description = "What else it calls in private networks, as services behind an internal load balancer: address ranges and ports of TCP."
+  type        = list(object({ cidr = string, ports = optional(set(number), [443]) }))
+  default     = []
+}
+
 variable "private_ranges" {
-  description = "More address ranges that it must not call."
+  description = "More address ranges that it must not call by 443, as public ones that a network uses in private."
   type        = list(string)
   default     = []
 }

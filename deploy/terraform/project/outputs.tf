@@ -1,21 +1,22 @@
-output "service" {
-  description = "What the modules cloud-run and gke need."
+output "project" {
+  description = "What module runtime needs."
   value = {
-    name            = local.name
-    project         = var.project
-    project_number  = data.google_project.this.number
-    region          = var.region
-    shadow          = var.shadow
-    service_account = google_service_account.orchestrator.email
-    secrets         = var.secrets
-    settings        = module.settings.yaml
-    channels        = var.notification_channels
+    id                 = var.project
+    number             = data.google_project.this.number
+    region             = var.region
+    database           = var.database
+    producers_database = var.producers_database
+    topics_file        = var.topics_file
+    pipeline_file      = var.pipeline_file
+    pipelines          = var.pipelines
   }
-}
-
-output "unplaced" {
-  description = "Subscriptions that are not made, because nobody has said where their consumers are."
-  value       = local.unplaced
+  # Whatever is made of this finds it all there.
+  depends_on = [
+    google_project_service.needed,
+    google_pubsub_topic.declared,
+    google_firestore_database.own,
+    google_bigquery_table.history,
+  ]
 }
 
 output "retired" {

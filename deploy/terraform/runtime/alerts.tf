@@ -11,8 +11,8 @@ locals {
 # in, it does not run, cannot publish, or cannot commit.
 resource "google_monitoring_alert_policy" "silent" {
   for_each              = toset(module.declared.heartbeats)
-  project               = var.project
-  display_name          = "${local.name}: nothing is taken in over ${each.key}"
+  project               = var.project.id
+  display_name          = "${module.declared.name}: nothing is taken in over ${each.key}"
   combiner              = "OR"
   severity              = "CRITICAL"
   notification_channels = var.notification_channels
@@ -37,8 +37,8 @@ resource "google_monitoring_alert_policy" "silent" {
 }
 
 resource "google_monitoring_alert_policy" "behind" {
-  project               = var.project
-  display_name          = "${local.name}: messages wait for more than ten minutes"
+  project               = var.project.id
+  display_name          = "${module.declared.name}: messages wait for more than ten minutes"
   combiner              = "OR"
   severity              = "CRITICAL"
   notification_channels = var.notification_channels
@@ -69,8 +69,8 @@ resource "google_monitoring_alert_policy" "behind" {
 
 resource "google_monitoring_alert_policy" "letters" {
   count                 = length(module.declared.waiting) == 0 ? 0 : 1
-  project               = var.project
-  display_name          = "${local.name}: dead letters wait"
+  project               = var.project.id
+  display_name          = "${module.declared.name}: dead letters wait"
   combiner              = "OR"
   severity              = "WARNING"
   notification_channels = var.notification_channels
