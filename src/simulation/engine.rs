@@ -36,6 +36,8 @@ use crate::wire::inbound::{Decoded, Delivery, decode};
 const STEPS: u32 = 1_200;
 /// Rounds in which everything has to come to rest once nothing goes wrong any more.
 const ROUNDS_MAX: u32 = 20_000;
+/// Rounds without any change after which time goes on although something is at work.
+const STILL_MAX: u32 = 3;
 /// In so many seconds everything that was begun has come to an end.
 const CALM_MAX: i64 = 24 * 3600;
 /// How long a message that was handed out belongs to a replica, in seconds.
@@ -216,6 +218,7 @@ impl Schedules for Stage {
             world.start(index);
         }
         let result = world.storm().and_then(|()| world.calm()).and_then(|()| world.at_rest());
+        world.seen.conflicts = locked(&world.ground).conflicts;
         (world.seen, result, world.story.unwrap_or_default())
     }
 }
@@ -256,6 +259,7 @@ impl World<'_> {
             }
         }
         let until = self.clock + CALM_MAX;
+        let mut still = 0;
         for _ in 0..ROUNDS_MAX {
             self.seen.steps += 1;
             let before = self.progress();
@@ -269,7 +273,16 @@ impl World<'_> {
             self.work();
             self.look()?;
             let busy = self.replicas.iter().flatten().any(|replica| !replica.tasks.is_empty());
-            if busy || self.progress() != before {
+            if self.progress() != before {
+                still = 0;
+                continue;
+            }
+            still += 1;
+            if busy {
+                // Whoever looks for what another has claimed looks in vain until that one's time is over.
+                if still > STILL_MAX {
+                    self.set(self.clock + 1);
+                }
                 continue;
             }
             let Some(next) = self.next_instant()? else { return Ok(()) };
@@ -430,7 +443,13 @@ impl World<'_> {
                 Done::Applied(key, engine.apply(batch).await)
             }));
         }
-        if let Some(mut under_way) = replica.under_way.take() {
+        let (wake, outbox) = waited(self.store.next_wake()).unwrap_or_default();
+        let is_due = |instant: Option<Timestamp>| instant.is_some_and(|instant| instant <= now);
+        let refuses = replica.engine.watch.refusal().is_some();
+        if is_due(outbox)
+            && !refuses
+            && let Some(mut under_way) = replica.under_way.take()
+        {
             for entry in replica.delivered.drain(..) {
                 replica.engine.delivered(&mut under_way, &entry);
             }
@@ -440,8 +459,7 @@ impl World<'_> {
                 Done::Taken(under_way, taken)
             }));
         }
-        let wakes = waited(self.store.next_wake()).ok().and_then(|(wake, _)| wake).is_some_and(|wake| wake <= now);
-        if !replica.sweeps && wakes {
+        if !replica.sweeps && is_due(wake) && !refuses {
             replica.sweeps = true;
             let engine = Arc::clone(&replica.engine);
             replica.tasks.push(Box::pin(async move {
@@ -450,7 +468,7 @@ impl World<'_> {
                 Done::Swept
             }));
         }
-        if !replica.watches && replica.engine.watch.due() <= now && replica.engine.watch.refusal().is_some() {
+        if !replica.watches && replica.engine.watch.due() <= now && refuses {
             replica.watches = true;
             let engine = Arc::clone(&replica.engine);
             replica.tasks.push(Box::pin(async move {
@@ -481,8 +499,7 @@ impl World<'_> {
             return Ok(());
         }
         let at = self.dice.index(replica.tasks.len());
-        let mut context = Context::from_waker(Waker::noop());
-        let Poll::Ready(done) = replica.tasks[at].as_mut().poll(&mut context) else { return Ok(()) };
+        let Poll::Ready(done) = poll_once(replica.tasks[at].as_mut()) else { return Ok(()) };
         drop(replica.tasks.swap_remove(at));
         match done {
             Done::Applied(key, settlements) => {
@@ -765,10 +782,14 @@ fn decided(journal: &[JournalEntry]) -> impl Iterator<Item = &DispatchId> {
     })
 }
 
+/// One step. Whoever plays gives way by its dice, and not after so many steps as a runtime's task does.
+fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
+    std::pin::pin!(tokio::task::unconstrained(future)).poll(&mut Context::from_waker(Waker::noop()))
+}
+
 /// What the store itself says, which nothing disturbs and which answers at once.
 fn waited<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, Broken> {
-    let mut call = std::pin::pin!(call);
-    match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+    match poll_once(std::pin::pin!(call)) {
         Poll::Ready(Ok(answer)) => Ok(answer),
         Poll::Ready(Err(error)) => Err(broken("the-store-answers", error.to_string())),
         Poll::Pending => Err(broken("the-store-answers", "it does not answer at once".to_owned())),

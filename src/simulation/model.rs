@@ -37,6 +37,8 @@ pub(super) struct Ground {
     pub away: bool,
     /// A commit is answered and not stored: a bug that is planted.
     pub lies: bool,
+    /// Commits refused since somebody was faster.
+    pub conflicts: u64,
     claims: BTreeMap<String, (usize, Timestamp)>,
     leases: BTreeMap<String, (usize, Timestamp)>,
     /// What was handed to the broker, in order.
@@ -51,6 +53,7 @@ impl Ground {
             trouble: 3,
             away: false,
             lies: false,
+            conflicts: 0,
             claims: BTreeMap::new(),
             leases: BTreeMap::new(),
             sent: Vec::new(),
@@ -144,7 +147,13 @@ impl Store for ModelStore {
                 return Ok(());
             }
         }
-        write!(self, self.inner.commit(commit))
+        self.trouble("before it was done").await?;
+        let answer = self.inner.commit(commit).await;
+        if matches!(answer, Err(StoreError::Conflict(_))) {
+            locked(&self.ground).conflicts += 1;
+        }
+        answer?;
+        self.trouble("after it was done").await
     }
 
     async fn due(&self, at: Timestamp, limit: usize) -> Result<Vec<PartitionKey>, StoreError> {

@@ -68,3 +68,47 @@ fn a_schedule_is_a_function_of_its_seed() {
     assert_eq!(story, Core::new(None).story(7));
     assert_ne!(story, core.story(8));
 }
+
+/// Schedules of the whole engine in every run. `tipoff sim --seeds N` plays more.
+const ENGINE_SCHEDULES: u64 = 2_000;
+
+#[test]
+fn two_thousand_schedules_of_the_engine_break_no_law() {
+    let began = Instant::now();
+    let threads = available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let stage = Stage::new(None).expect("what is built in can be read");
+    let played = stage.play_all(1, ENGINE_SCHEDULES, threads, &|_| {});
+    if let Some(Failure { seed, broken }) = played.failure {
+        panic!("seed {seed}: {broken}\nrepeat it with: cargo run -- sim --seed {seed}");
+    }
+    let seen = played.seen;
+    println!("{} schedules in {:.0} s: {seen:?}", played.seeds, began.elapsed().as_secs_f64());
+    assert_eq!(played.seeds, ENGINE_SCHEDULES);
+    for (what, count) in [
+        ("decisions", seen.decisions),
+        ("dispatches", seen.dispatches),
+        ("kills", seen.kills),
+        ("redeliveries", seen.redeliveries),
+        ("conflicts", 4 * seen.conflicts),
+    ] {
+        assert!(count >= 4 * ENGINE_SCHEDULES, "only {count} {what}");
+    }
+}
+
+#[test]
+fn what_is_wrong_below_the_engine_is_found() {
+    for (below, name, law) in Below::ALL {
+        let stage = Stage::new(Some(below)).expect("what is built in can be read");
+        let found = (1..=200).find(|seed| stage.play(*seed).1.is_err_and(|failure| failure.broken.law == law));
+        println!("{name}: found after {found:?} schedules");
+        assert!(found.is_some(), "{name} was not found by {law}");
+    }
+}
+
+#[test]
+fn a_schedule_of_the_engine_is_a_function_of_its_seed() {
+    let stage = Stage::new(None).expect("what is built in can be read");
+    let story = stage.story(3);
+    assert!(story.len() > 50, "{story:?}");
+    assert_eq!(story, stage.story(3));
+}
