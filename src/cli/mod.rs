@@ -21,8 +21,9 @@ mod games;
 mod generation;
 mod graph;
 mod impact;
+mod import;
 mod inspect;
-mod load;
+
 mod locks;
 mod monitor;
 mod paint;
@@ -198,7 +199,7 @@ enum Command {
     /// Compare topics.yaml with the broker of a Google Cloud project, and bring it in line
     Topics(topics::Topics),
     /// Put a report out of a file into the embedded warehouse, beside a running service or without one
-    Load(load::Load),
+    Import(import::Import),
     /// Create the history's tables in BigQuery; what is there is left as it is
     Tables,
     /// Copy the embedded store into a file, beside a running service
@@ -314,7 +315,7 @@ impl Command {
             | Self::Check
             | Self::Config(_)
             | Self::Topics(_)
-            | Self::Load(_)
+            | Self::Import(_)
             | Self::Tables
             | Self::Backup(_)
             | Self::Restore(_)
@@ -465,7 +466,7 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Simulate(simulate) => simulate.run(common).await,
         Command::Sim(sim) => sim.run(common),
         Command::Topics(topics) => topics.run(common).await,
-        Command::Load(load) => load.run(common).await,
+        Command::Import(import) => import.run(common).await,
         Command::Tables => tables::create(common).await,
         Command::Backup(backup) => backup.run(common).await,
         Command::Restore(restore) => restore.run(common).await,

@@ -312,7 +312,7 @@ fn the_daily_questions_are_answered_from_files() {
     let here = data.to_str().unwrap();
     let recorded = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/coverage-2026-01-24.csv");
     let at = |arguments: &[&str]| run(&[arguments, &["--data", here]].concat());
-    let (code, _, errors) = at(&["load", "game_coverage", recorded]);
+    let (code, _, errors) = at(&["import", "game_coverage", recorded]);
     assert_eq!(code, Some(3), "a file made a store that nobody serves");
     assert!(errors.contains("`tipoff serve --data"), "{errors}");
     drop(tipoff::adapter::embedded::Embedded::open(&data, tipoff::adapter::embedded::Durability::Off).unwrap());
@@ -320,7 +320,7 @@ fn the_daily_questions_are_answered_from_files() {
     let (code, _, errors) = at(&["coverage", "2026-01-24"]);
     assert_eq!(code, Some(3));
     assert!(errors.contains("keeps no game_coverage of nba/2026-01-24"), "{errors}");
-    let (code, said, errors) = at(&["load", "game_coverage", recorded]);
+    let (code, said, errors) = at(&["import", "game_coverage", recorded]);
     assert_eq!((code, said.as_str()), (Some(0), "nba 2026-01-24: 7 rows of game_coverage\n"), "{errors}");
     let (code, said, _) = at(&["coverage", "2026-01-24"]);
     assert_eq!(code, Some(1), "three games have too few predictions");
@@ -340,11 +340,11 @@ fn the_daily_questions_are_answered_from_files() {
     let lines: Vec<String> = teams.iter().map(|name| team(name)).collect();
     std::fs::write(&rosters, lines.join("\n")).unwrap();
     let file = rosters.to_str().unwrap();
-    let (code, _, errors) = at(&["load", "roster_ages", file]);
+    let (code, _, errors) = at(&["import", "roster_ages", file]);
     assert_eq!(code, Some(2));
     assert!(errors.contains("rosters.jsonl: row 1: has neither game_date nor date; say --date"), "{errors}");
     for date in ["2026-01-23", "2026-01-24"] {
-        assert_eq!(at(&["load", "roster_ages", file, "--date", date]).0, Some(0));
+        assert_eq!(at(&["import", "roster_ages", file, "--date", date]).0, Some(0));
     }
     let (code, said, _) = at(&["rosters", "--date", "2026-01-23"]);
     assert_eq!(
@@ -367,14 +367,14 @@ fn the_daily_questions_are_answered_from_files() {
     let bad = folder.path().join("bad.csv");
     for (arguments, words) in [
         (
-            &["load", "game_coverage", bad.to_str().unwrap()][..],
+            &["import", "game_coverage", bad.to_str().unwrap()][..],
             "bad.csv: game_coverage of 2026-01-24, row 1, player_count: expected a count, found `six`",
         ),
-        (&["load", "game_covrage", recorded], "did you mean `game_coverage`?"),
-        (&["load", "schedule", recorded], "player_count: schedule has no such column"),
-        (&["load", "schedule", "schedule.xlsx"], "schedule.xlsx: is neither .csv nor .jsonl"),
+        (&["import", "game_covrage", recorded], "did you mean `game_coverage`?"),
+        (&["import", "schedule", recorded], "player_count: schedule has no such column"),
+        (&["import", "schedule", "schedule.xlsx"], "schedule.xlsx: is neither .csv nor .jsonl"),
         (
-            &["load", "schedule", recorded, "--backend", "google"],
+            &["import", "schedule", recorded, "--backend", "google"],
             "on Google Cloud reports are queries in pipeline.yaml",
         ),
         (&["coverage", "2026-1-24"], "`2026-1-24` is not a date"),

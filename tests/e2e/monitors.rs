@@ -26,7 +26,7 @@ impl Service {
     /// Puts a report out of a file into the store of the running service.
     fn load(&self, report: &str, file: &str) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tipoff"));
-        let output = command.args(["load", report, file, "--data"]).arg(&self.data).output().unwrap();
+        let output = command.args(["import", report, file, "--data"]).arg(&self.data).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 

@@ -1,4 +1,4 @@
-//! `tipoff load`: a report out of a file into the embedded warehouse, where no query can tell it.
+//! `tipoff import`: a report out of a file into the embedded warehouse, where no query can tell it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,9 +21,9 @@ use crate::wire::report::{self, Kind};
 /// The largest file that is read: a season of schedules is some hundred kilobytes.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// `tipoff load REPORT FILE`
+/// `tipoff import REPORT FILE`
 #[derive(Args)]
-pub struct Load {
+pub struct Import {
     /// Which report: schedule, game_coverage or roster_ages
     report: Kind,
     /// CSV with a header, or JSON lines; told apart by the name's end (.csv, .jsonl)
@@ -33,7 +33,7 @@ pub struct Load {
     date: Option<String>,
 }
 
-impl Load {
+impl Import {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
         let declarations = common.declarations()?;
         let pipeline = PipelineId::from(common.pipeline.as_str());
@@ -42,7 +42,7 @@ impl Load {
         };
         let configuration = common.configuration()?;
         if configuration.backend != Backend::Embedded {
-            let why = "load writes into the embedded warehouse; on Google Cloud reports are queries in pipeline.yaml";
+            let why = "import writes into the embedded warehouse; on Google Cloud reports are queries in pipeline.yaml";
             return Err(Fault::usage(anyhow::anyhow!(why)));
         }
         let now = Clock::System.now();
