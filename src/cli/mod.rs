@@ -24,6 +24,7 @@ mod impact;
 mod import;
 mod inspect;
 
+mod load;
 mod locks;
 mod monitor;
 mod paint;
@@ -200,6 +201,8 @@ enum Command {
     Topics(topics::Topics),
     /// Put a report out of a file into the embedded warehouse, beside a running service or without one
     Import(import::Import),
+    /// Send a running service the completions and heartbeats of a declared pipeline, and measure its answers; it believes them
+    Load(load::Load),
     /// Create the history's tables in BigQuery; what is there is left as it is
     Tables,
     /// Copy the embedded store into a file, beside a running service
@@ -305,7 +308,7 @@ enum Reach {
 impl Command {
     fn reach(&self) -> Reach {
         match self {
-            Self::Run(_) => Reach::Sends,
+            Self::Run(_) | Self::Load(_) => Reach::Sends,
             Self::Alerts(alerts) if alerts.is_here() => Reach::Here,
             Self::Replay(replay) if replay.is_of_a_file() => Reach::Sends,
             Self::Serve(_)
@@ -467,6 +470,7 @@ async fn run(command: Command, common: &Common) -> Result<Verdict, Fault> {
         Command::Sim(sim) => sim.run(common),
         Command::Topics(topics) => topics.run(common).await,
         Command::Import(import) => import.run(common).await,
+        Command::Load(load) => load.run(common).await,
         Command::Tables => tables::create(common).await,
         Command::Backup(backup) => backup.run(common).await,
         Command::Restore(restore) => restore.run(common).await,

@@ -3,6 +3,7 @@
 mod backup;
 mod commands;
 mod dlq;
+mod load;
 mod operations;
 mod plan;
 mod remote;
