@@ -318,17 +318,21 @@ impl Callers {
     }
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> Option<&'h str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
+/// What is given by a scheme, in whatever case it is written; nothing where two are, for one of them would be a stranger's.
+fn given<'h>(headers: &'h HeaderMap, scheme: &str) -> Option<&'h str> {
+    let mut all = headers.get_all(header::AUTHORIZATION).iter();
+    let one = all.next()?.to_str().ok()?;
+    let (written, given) = one.split_once(' ')?;
+    (all.next().is_none() && written.eq_ignore_ascii_case(scheme)).then(|| given.trim_start_matches(' '))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    text(headers, &header::AUTHORIZATION)?.strip_prefix("Bearer ")
+    given(headers, "Bearer")
 }
 
 /// The name and the password that a browser's user has typed.
 fn basic(headers: &HeaderMap) -> Option<(Option<Arc<str>>, String)> {
-    let given = STANDARD.decode(text(headers, &header::AUTHORIZATION)?.strip_prefix("Basic ")?).ok()?;
+    let given = STANDARD.decode(given(headers, "Basic")?).ok()?;
     let (name, password) = std::str::from_utf8(&given).ok()?.split_once(':')?;
     Some((Some(name).filter(|name| !name.is_empty()).map(Into::into), password.to_owned()))
 }
@@ -515,12 +519,17 @@ mod tests {
             let caller = callers.caller(&with(&format!("Bearer {token}"))).await.unwrap();
             assert_eq!((&*caller.name, caller.role, caller.how), ("deploy", Role::Operator, How::Token));
         }
+        // A scheme is written in any case; a second header beside it is somebody else's word.
+        let mut twice = with(&format!("bearer {LONG}"));
+        assert!(callers.caller(&twice).await.is_ok());
+        twice.append(header::AUTHORIZATION, "Basic eA==".parse().unwrap());
+        assert!(callers.caller(&twice).await.is_err());
         let typed = format!("Basic {}", STANDARD.encode(format!("ann:{LONG}")));
         let caller = callers.caller(&with(&typed)).await.unwrap();
         assert_eq!(caller.likely(), (Some("ann"), false));
         assert_eq!(caller.actor(" ann "), "ann (token deploy)");
         for wrong in
-            [&format!("Bearer {old}"), &format!("Bearer {}x", LONG), &format!("bearer {LONG}"), "Bearer ", "Basic !"]
+            [&format!("Bearer {old}"), &format!("Bearer {}x", LONG), &format!("Bearer{LONG}"), "Bearer ", "Basic !"]
         {
             assert!(callers.caller(&with(wrong)).await.is_err(), "{wrong}");
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -128,7 +129,7 @@ async fn admitted(
     if needs == Some(Needs::Nobody) {
         return Ok(guard.callers.caller(headers).await.ok());
     }
-    if let Some(why) = foreign(guard, method, uri.path(), headers) {
+    if let Some(why) = foreign(guard, method, uri, headers) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "refused", why));
     }
     let caller = match needs {
@@ -194,7 +195,7 @@ fn protect(headers: &mut HeaderMap, is_https: bool) {
 }
 
 /// Why a call is refused that a page of another site has sent.
-fn foreign(guard: &Guard, method: &Method, path: &str, headers: &HeaderMap) -> Option<&'static str> {
+fn foreign(guard: &Guard, method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<&'static str> {
     const WHY: &str = "requests from other sites' pages are refused";
     // A page in the operator's browser can reach loopback; what it sends says whose page it is, what a program sends does not.
     if headers.contains_key(header::ORIGIN) && !guard.is_own_origin(headers) {
@@ -204,12 +205,14 @@ fn foreign(guard: &Guard, method: &Method, path: &str, headers: &HeaderMap) -> O
     if site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
         // A link to a page may stand anywhere; a picture, a script or a form of another site may not.
         let is_link = text(headers, "sec-fetch-mode") == Some("navigate") && method.is_safe();
-        if !(is_link && super::pages::is_page(path)) {
+        if !(is_link && super::pages::is_page(uri.path())) {
             return Some(WHY);
         }
     }
     // A name that resolves to loopback is how a page gets around its origin.
-    if guard.callers.is_open() && !text(headers, header::HOST.as_str()).is_none_or(is_local) {
+    let mut hosts =
+        [text(headers, header::HOST.as_str()), uri.authority().map(Authority::as_str)].into_iter().flatten();
+    if guard.callers.is_open() && !hosts.all(is_local) {
         return Some("without a token only loopback names are answered");
     }
     None
@@ -272,8 +275,8 @@ mod tests {
     #[test]
     fn other_sites_pages_can_link_to_ours_and_do_nothing_else() {
         let guard = Guard::new(Callers::local(), None);
-        let passes = |method: Method, path: &str, given: &[(&'static str, &'static str)]| {
-            foreign(&guard, &method, path, &headers(given)).is_none()
+        let passes = |method: Method, path: &'static str, given: &[(&'static str, &'static str)]| {
+            foreign(&guard, &method, &Uri::from_static(path), &headers(given)).is_none()
         };
         let link = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
         assert!(passes(Method::GET, "/ui/nba", &link));
@@ -291,6 +294,8 @@ mod tests {
         ] {
             assert!(!passes(Method::POST, "/push", &[("origin", origin)]), "{origin}");
         }
+        assert!(passes(Method::GET, "http://localhost:8085/v1/pipelines", &[]));
+        assert!(!passes(Method::GET, "http://evil.example/v1/pipelines", &[]), "the whole address in the first line");
         assert!(guard.is_own_form(&headers(&[("sec-fetch-site", "same-origin")])));
         assert!(!guard.is_own_form(&headers(&[])));
     }

@@ -2,7 +2,8 @@
 //!
 //! Whoever has connected has to say what they want within a few seconds, and once they begin to say it, in as many. Between two
 //! requests a connection may rest for as long as the proxies of Google Cloud keep theirs: one that we closed first would now
-//! and then be closed upon a request. How long a body may take is for those who read it to say.
+//! and then be closed upon a request. Where there is no room for more, those that rest make room: nobody keeps others out by
+//! doing nothing. How long a body may take is for those who read it to say.
 
 use std::io;
 use std::net::SocketAddr;
@@ -59,12 +60,16 @@ pub struct Peer(pub SocketAddr);
 /// Serves `router` until `stopping` turns true, and then until every request under way is answered.
 pub async fn serve(listener: TcpListener, router: Router, mut stopping: watch::Receiver<bool>, limits: Limits) {
     let places = Arc::new(Semaphore::new(limits.connections));
+    let (crowd, crowded) = watch::channel(());
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             biased;
             _ = stopping.wait_for(|stop| *stop) => break,
             accepted = async {
+                if places.available_permits() == 0 {
+                    crowd.send_replace(());
+                }
                 // It is never closed.
                 let place = Arc::clone(&places).acquire_owned().await;
                 (place, listener.accept().await)
@@ -73,9 +78,11 @@ pub async fn serve(listener: TcpListener, router: Router, mut stopping: watch::R
         while connections.try_join_next().is_some() {}
         match accepted {
             (Ok(place), Ok((stream, peer))) => {
-                let (router, stopping) = (router.clone(), stopping.clone());
+                let (router, mut ends) =
+                    (router.clone(), Ends { stopping: stopping.clone(), crowded: crowded.clone() });
+                ends.crowded.mark_unchanged();
                 connections.spawn(async move {
-                    connection(stream, Peer(peer), router, stopping, limits).await;
+                    connection(stream, Peer(peer), router, ends, limits).await;
                     drop(place);
                 });
             }
@@ -90,13 +97,25 @@ pub async fn serve(listener: TcpListener, router: Router, mut stopping: watch::R
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection(
-    stream: TcpStream,
-    peer: Peer,
-    router: Router,
-    mut stopping: watch::Receiver<bool>,
-    limits: Limits,
-) {
+/// What ends a connection as soon as it rests.
+struct Ends {
+    /// The service stops.
+    stopping: watch::Receiver<bool>,
+    /// There is no room for another.
+    crowded: watch::Receiver<()>,
+}
+
+impl Ends {
+    async fn come(&mut self) {
+        // A sender that has gone is an end, too.
+        tokio::select! {
+            _ = self.stopping.wait_for(|stop| *stop) => {}
+            _ = self.crowded.changed() => {}
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, peer: Peer, router: Router, mut end: Ends, limits: Limits) {
     // An answer is written at once, so there is nothing to wait for.
     let _ = stream.set_nodelay(true);
     let turns = Arc::new(Turns::default());
@@ -123,7 +142,7 @@ async fn connection(
                 }
                 return;
             }
-            _ = stopping.wait_for(|stop| *stop), if !ends => {
+            () = end.come(), if !ends => {
                 ends = true;
                 connection.as_mut().graceful_shutdown();
             }

@@ -716,7 +716,8 @@ impl World<'_> {
                 let inputs = ["t1", "t2", "t3"]
                     .iter()
                     .any(|input| matches!(partition.node(&NodeId::new(*input)).state, State::Exhausted { .. }));
-                if !is_over && !(node == "last" && inputs) {
+                let waits = node == "last" && inputs;
+                if !is_over && !waits {
                     return Err(broken("never-wedged", format!("{key} {node} is left {}", facts.state.name())));
                 }
             }

@@ -65,6 +65,30 @@ async fn closed(address: &str, said: &[&str], pause: Duration) -> Duration {
     begin.elapsed()
 }
 
+/// Everybody who may connect has asked once and rests; whoever comes then is answered long before their rest is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_rest_make_room() {
+    let router = Router::new().route("/", get(|| async { "ok" }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (_stop, stopping) = watch::channel(false);
+    let limits = Limits { rest: Duration::from_secs(600), ..LIMITS };
+    tokio::spawn(serve(listener, router, stopping, limits));
+    let ask = async || {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answer = [0; 1024];
+        let read =
+            tokio::time::timeout(Duration::from_secs(5), stream.read(&mut answer)).await.expect("it is kept out");
+        assert!(answer[..read.unwrap()].starts_with(b"HTTP/1.1 200"));
+        stream
+    };
+    let mut resting = Vec::new();
+    for _ in 0..3 * LIMITS.connections {
+        resting.push(ask().await);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_says_nothing_or_too_slowly_is_not_waited_for() {
     let (address, _stop, _) = small().await;

@@ -850,7 +850,7 @@ fn a_resume_that_overtakes_its_hold_lifts_it() {
 /// budget-bounds: a dispatch that is not started fails once, though an older run is still on record.
 #[test]
 fn a_dispatch_that_is_not_started_fails_beside_an_older_run() {
-    let late = beat("t".into(), "older", Pulse::Running, 1, at(-60));
+    let late = beat("t".into(), "older", Pulse::Running, 1, at(-61));
     let partition = after(&[
         (Now::caught_up(at(0)), done("s", "r", Extent::Whole, at(0))),
         (Now::caught_up(at(1)), late),
