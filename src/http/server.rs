@@ -53,6 +53,11 @@ impl Default for Limits {
     }
 }
 
+/// How often those that rest are asked for room while there is none.
+const CROWDED_EVERY: Duration = Duration::from_millis(100);
+/// Whoever has been answered a shorter time ago is probably about to ask again.
+const REST_MIN: Duration = Duration::from_secs(1);
+
 /// From where a request comes, as its connection says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Peer(pub SocketAddr);
@@ -67,11 +72,13 @@ pub async fn serve(listener: TcpListener, router: Router, mut stopping: watch::R
             biased;
             _ = stopping.wait_for(|stop| *stop) => break,
             accepted = async {
-                if places.available_permits() == 0 {
-                    crowd.send_replace(());
-                }
-                // It is never closed.
-                let place = Arc::clone(&places).acquire_owned().await;
+                let place = loop {
+                    // It is never closed.
+                    match tokio::time::timeout(CROWDED_EVERY, Arc::clone(&places).acquire_owned()).await {
+                        Ok(place) => break place,
+                        Err(_) => crowd.send_replace(()),
+                    };
+                };
                 (place, listener.accept().await)
             } => accepted,
         };
@@ -106,11 +113,17 @@ struct Ends {
 }
 
 impl Ends {
-    async fn come(&mut self) {
-        // A sender that has gone is an end, too.
-        tokio::select! {
-            _ = self.stopping.wait_for(|stop| *stop) => {}
-            _ = self.crowded.changed() => {}
+    async fn come(&mut self, turns: &Turns) {
+        loop {
+            tokio::select! {
+                // A sender that has gone is an end, too.
+                _ = self.stopping.wait_for(|stop| *stop) => return,
+                changed = self.crowded.changed() => {
+                    if changed.is_err() || turns.rested() >= REST_MIN {
+                        return;
+                    }
+                }
+            }
         }
     }
 }
@@ -129,7 +142,7 @@ async fn connection(stream: TcpStream, peer: Peer, router: Router, mut end: Ends
             async move { answered.await.map(|answer| answer.map(|body| Answered { body, _turn: turn })) }
         })
     };
-    let stream = Patient { stream, turns, seen: 0, waiting: Waiting::Not, timer: None, limits };
+    let stream = Patient { stream, turns: Arc::clone(&turns), seen: 0, waiting: Waiting::Not, timer: None, limits };
     let mut builder = http1::Builder::new();
     builder.max_header_size(HEAD_MAX).max_headers(HEADERS_MAX);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), answer));
@@ -142,7 +155,7 @@ async fn connection(stream: TcpStream, peer: Peer, router: Router, mut end: Ends
                 }
                 return;
             }
-            () = end.come(), if !ends => {
+            () = end.come(&turns), if !ends => {
                 ends = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -157,11 +170,19 @@ struct Turns {
     /// The connection, where it has looked for a request while another was being answered: from the answer on it is waited for,
     /// and nobody else would wake it for that.
     reader: Mutex<Option<Waker>>,
+    /// When the last answer ended.
+    answered: Mutex<Option<Instant>>,
 }
 
 impl Turns {
     fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
+    }
+
+    /// For how long nothing has been asked on a connection on which something was.
+    fn rested(&self) -> Duration {
+        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner).filter(|_| self.count() % 2 == 0);
+        answered.map_or(Duration::ZERO, |answered| answered.elapsed())
     }
 
     fn reader(&self) -> MutexGuard<'_, Option<Waker>> {
@@ -181,6 +202,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        *self.0.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.0.count.fetch_add(1, Ordering::AcqRel);
         let reader = self.0.reader().take();
         if let Some(reader) = reader {

@@ -241,8 +241,11 @@ fn credentials() {
         headers.insert("x-goog-iap-jwt-assertion", value);
         if let Ok(caller) = runtime.block_on(callers.caller(&headers)) {
             let said = String::from_utf8_lossy(bytes);
-            let is_typed = said.starts_with("Basic ");
-            assert!(*caller.name == *"deploy" && (said == format!("Bearer {known}") || is_typed), "{said}");
+            // A scheme is written in any case, and followed by one space or more; what follows is the token, or a name and it.
+            let (scheme, given) = said.split_once(' ').unwrap_or_default();
+            let is_token = scheme.eq_ignore_ascii_case("Bearer") && given.trim_start_matches(' ') == known;
+            let is_typed = scheme.eq_ignore_ascii_case("Basic");
+            assert!(*caller.name == *"deploy" && (is_token || is_typed), "{said}");
         }
     });
 }
