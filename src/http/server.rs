@@ -181,7 +181,8 @@ impl Turns {
 
     /// For how long nothing has been asked on a connection on which something was.
     fn rested(&self) -> Duration {
-        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner).filter(|_| self.count() % 2 == 0);
+        let answered =
+            self.answered.lock().unwrap_or_else(PoisonError::into_inner).filter(|_| self.count().is_multiple_of(2));
         answered.map_or(Duration::ZERO, |answered| answered.elapsed())
     }
 
