@@ -221,9 +221,7 @@ pub(super) fn at_rest(world: &World<'_>) -> Result<(), Broken> {
         let state = &partition.node(&node.id).state;
         let left = match state {
             State::Dispatched { .. } | State::Running { .. } => true,
-            State::Waiting | State::Failed { .. } => {
-                node.needs.iter().all(|need| stands(world.graph, partition, &need.node))
-            }
+            State::Waiting | State::Failed { .. } => node.needs.iter().all(|need| stands(world, &need.node)),
             State::Succeeded { .. } | State::Exhausted { .. } | State::Skipped { .. } | State::Expired { .. } => false,
         };
         if left {
@@ -237,13 +235,16 @@ pub(super) fn at_rest(world: &World<'_>) -> Result<(), Broken> {
 }
 
 /// Whether a node has succeeded, as far as anybody can say, with all that it needs.
-fn stands(graph: &Graph, partition: &Partition, id: &NodeId) -> bool {
-    let Some(node) = graph.node(id.as_str()) else { return false };
-    let facts = partition.node(id);
+fn stands(world: &World<'_>, id: &NodeId) -> bool {
+    let Some(node) = world.graph.node(id.as_str()) else { return false };
+    let facts = world.store.partition.node(id);
     // An output that was to be made anew, and could not be, is a reason to wait.
-    let fresh = matches!(facts.state, State::Succeeded { .. }) && facts.failure.is_none();
+    let last = world.said.iter().rev().find(|(of, ..)| of == id);
+    let fresh = matches!(facts.state, State::Succeeded { .. })
+        && facts.failure.is_none()
+        && last.is_none_or(|(.., success)| *success);
     let itself = matches!(node.kind, Kind::Gate(_)) || fresh;
-    itself && node.needs.iter().all(|need| stands(graph, partition, &need.node))
+    itself && node.needs.iter().all(|need| stands(world, &need.node))
 }
 
 /// Folding the journal gives the partition.
