@@ -4,7 +4,7 @@
 //! why. Imports point inward: [`domain`] is the pure core and uses nothing of ours; [`wire`], [`topology`],
 //! [`pipeline`], [`port`] and [`monitor`] use `domain`; [`engine`] runs the loops over ports; [`adapter`]s are the vendors;
 //! [`desk`] is what operators read
-//! and ask for; [`http`], [`scenario`], [`replay`] and the command line stand outside. `ARCHITECTURE.md` is the map.
+//! and ask for; [`http`], [`scenario`], [`replay`], [`simulation`] and the command line stand outside. `ARCHITECTURE.md` is the map.
 
 pub mod adapter;
 pub mod cli;

@@ -70,10 +70,10 @@ impl Sim {
             let named = |name: &str| Planted::named(name).ok_or_else(|| unknown(name, &known));
             return Ok(Box::new(Core::new(planted.map(named).transpose()?)));
         }
-        let known = Below::ALL.map(|(_, name, _)| name);
+        let known = Below::ALL.map(|below| below.described().0);
         let named = |name: &str| {
-            let found = Below::ALL.iter().find(|(_, known, _)| *known == name);
-            found.map(|(below, ..)| *below).ok_or_else(|| unknown(name, &known))
+            let found = Below::ALL.into_iter().find(|below| below.described().0 == name);
+            found.ok_or_else(|| unknown(name, &known))
         };
         Ok(Box::new(Stage::new(planted.map(named).transpose()?).map_err(Fault::unusable)?))
     }
@@ -96,7 +96,9 @@ impl Sim {
         if self.core {
             PLANTED.iter().for_each(|planted| show(planted.name, planted.law, planted.what));
         } else {
-            Below::ALL.iter().for_each(|(_, name, law)| show(name, law, "below the engine"));
+            for (name, law, what) in Below::ALL.map(Below::described) {
+                show(name, law, what);
+            }
         }
         Verdict::Holds
     }

@@ -10,7 +10,6 @@ use jiff::civil::Date;
 use serde_json::Value;
 
 use super::seen::Sent;
-use super::world::Dice;
 use crate::clock::Clock;
 use crate::domain::backfill::Plan;
 use crate::domain::dead_letter::Letter;
@@ -21,6 +20,7 @@ use crate::port::{
     Bus, BusError, Channel, Commit, Delivered, Document as _, JournalEntry, Letters, OutboxEntry, Parked, Parting,
     Store, StoreError, Stored,
 };
+use crate::simulation::dice::Dice;
 use crate::wire::dispatch::Outgoing;
 use crate::wire::envelope::Content;
 

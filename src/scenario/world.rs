@@ -37,6 +37,7 @@ use crate::engine::role;
 use crate::engine::{Engine, Settings};
 use crate::pipeline::Declarations;
 use crate::port::{Bus, Channel, LETTERS_MAX, Store, StoreError};
+use crate::simulation::dice::Dice;
 use crate::wire::inbound::Delivery;
 
 /// Rounds of relaying at one instant before the world gives up: effects that beget effects must come to an end.
@@ -82,20 +83,6 @@ struct Message {
     settled: bool,
     /// How often it was delivered.
     deliveries: u32,
-}
-
-/// A small generator: the same seed, the same world.
-#[derive(Debug)]
-pub(super) struct Dice(u64);
-
-impl Dice {
-    pub(super) fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % sides
-    }
 }
 
 /// The world of one run.
@@ -209,7 +196,7 @@ impl<'a> World<'a> {
             scenario,
             declarations,
             regime,
-            dice: Dice(seed),
+            dice: Dice::new(seed),
             clock: Clock::manual(scenario.start),
             ground,
             store,
@@ -234,7 +221,7 @@ impl<'a> World<'a> {
         };
         if let Regime::RestartAnywhere(seed) = regime {
             // A course of its own: what people are told changes nothing of what else is drawn.
-            *locked(&world.faults.telling_dice) = Some(Dice(!seed));
+            *locked(&world.faults.telling_dice) = Some(Dice::new(!seed));
         }
         world.remember().await?;
         world.start();

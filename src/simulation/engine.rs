@@ -29,7 +29,7 @@ use crate::engine::intake::{Intake, Offer, Settlement, routes};
 use crate::engine::relay::UnderWay;
 use crate::engine::{Engine, Settings};
 use crate::pipeline::Declarations;
-use crate::port::{JournalEntry, Store, StoreError};
+use crate::port::{JournalEntry, OutboxEntry, Parked, Store, StoreError};
 use crate::wire::inbound::{Decoded, Delivery, decode};
 
 /// Steps of the part in which things go wrong.
@@ -59,11 +59,18 @@ pub enum Below {
 }
 
 impl Below {
-    /// Every one of them, with its name and the law that it breaks.
-    pub const ALL: [(Self, &str, &str); 2] = [
-        (Self::AckOnReceipt, "ack-on-receipt", "ack-after-commit"),
-        (Self::LostCommit, "lost-commit", "ack-after-commit"),
-    ];
+    /// Every one of them.
+    pub const ALL: [Self; 2] = [Self::AckOnReceipt, Self::LostCommit];
+
+    /// Its name, the law that it breaks, and what is wrong.
+    pub fn described(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::AckOnReceipt => {
+                ("ack-on-receipt", "ack-after-commit", "messages are acknowledged when they are handed out")
+            }
+            Self::LostCommit => ("lost-commit", "ack-after-commit", "a commit is answered and not stored"),
+        }
+    }
 }
 
 /// What schedules of the engine are played on.
@@ -83,8 +90,8 @@ struct Message {
 enum Done {
     Applied(PartitionKey, Vec<(usize, Settlement)>),
     Parked(usize, Settlement),
-    Taken(UnderWay, Result<Vec<crate::port::OutboxEntry>, StoreError>),
-    Delivered(Box<crate::port::OutboxEntry>),
+    Taken(UnderWay, Result<Vec<OutboxEntry>, StoreError>),
+    Delivered(Box<OutboxEntry>),
     Swept,
     Watched,
     Exported,
@@ -100,7 +107,7 @@ struct Replica {
     tasks: Vec<Task>,
     under_way: Option<UnderWay>,
     /// Effects that have been delivered while it was looked for more.
-    delivered: Vec<crate::port::OutboxEntry>,
+    delivered: Vec<OutboxEntry>,
     sweeps: bool,
     watches: bool,
     exports: bool,
@@ -230,7 +237,9 @@ impl World<'_> {
             let index = self.dice.index(self.replicas.len());
             match self.dice.roll(100) {
                 0..60 => self.poll(index)?,
-                60..72 => self.deliver(index),
+                60..72 => {
+                    self.deliver(index);
+                }
                 72..80 => self.begin(index),
                 80..86 => self.work(),
                 86..91 => self.produce(),
@@ -264,7 +273,7 @@ impl World<'_> {
             self.seen.steps += 1;
             let before = self.progress();
             for index in 0..self.replicas.len() {
-                while self.deliver_one(index) {}
+                while self.deliver(index) {}
                 self.begin(index);
                 for _ in 0..40 {
                     self.poll(index)?;
@@ -384,12 +393,8 @@ impl World<'_> {
         }
     }
 
-    /// The broker hands a replica one message, of those that are due.
-    fn deliver(&mut self, index: usize) {
-        self.deliver_one(index);
-    }
-
-    fn deliver_one(&mut self, index: usize) -> bool {
+    /// The broker hands a replica one message of those that are due; whether it could.
+    fn deliver(&mut self, index: usize) -> bool {
         let Some(replica) = &mut self.replicas[index] else { return false };
         if replica.engine.watch.refusal().is_some() {
             return false;
@@ -539,7 +544,12 @@ impl World<'_> {
             Settlement::Nack { .. } => Ok(()),
             Settlement::Park { .. } => {
                 let parked = waited(self.store.parked(10_000))?;
-                let kept = parked.iter().any(|parked| parked.size == delivery.data.len());
+                let is_it = |parked: &Parked| {
+                    parked.topic == delivery.topic
+                        && parked.size == delivery.data.len()
+                        && delivery.data.starts_with(&parked.head)
+                };
+                let kept = parked.iter().any(is_it);
                 if kept { Ok(()) } else { Err(broken("ack-after-commit", format!("message {at} is parked nowhere"))) }
             }
             Settlement::Ack => self.changes_nothing(at),
@@ -739,8 +749,7 @@ impl World<'_> {
         for entry in journal {
             let decision = decide(graph, &partition, &entry.events, entry.now);
             let decision = decision.map_err(|violation| broken(violation.slug, violation.text))?;
-            let effects = |effects: &[Effect]| effects.len();
-            if effects(&decision.effects) != effects(&entry.effects) {
+            if decision.effects != entry.effects {
                 return Err(broken("replay-equals-state", format!("{key}@{} has other effects", entry.version)));
             }
             partition = decision.next;

@@ -847,6 +847,33 @@ fn a_resume_that_overtakes_its_hold_lifts_it() {
     assert_eq!(after(&[(now, resume), (now, hold)]).hold, None);
 }
 
+/// Our clock is half a minute ahead of the broker's: what a quick run says answers what it was asked, though it is dated earlier.
+#[test]
+fn a_quick_answer_counts_though_it_is_dated_before_its_question() {
+    let ahead = |second| Now::caught_up(at(second + 30));
+    let partition = after(&[
+        (ahead(0), done("s", "r", Extent::Whole, at(0))),
+        (ahead(2), done("t", "quick", Extent::Whole, at(2))),
+        (ahead(1_200), Event::Tick),
+    ]);
+    let facts = partition.node(&"t".into()).into_owned();
+    assert_eq!((facts.state.name(), facts.dispatches), ("succeeded", 1), "{facts:?}");
+}
+
+/// Our clock is half a minute behind: what is asked for is not dated before what it is asked on, and is asked for once.
+#[test]
+fn a_dispatch_is_not_older_than_its_input_though_our_clock_lags() {
+    let behind = |second| Now::caught_up(at(second - 30));
+    let partition = after(&[
+        (behind(0), done("s", "r", Extent::Whole, at(0))),
+        (behind(5), done("t", "run", Extent::Whole, at(5))),
+        (behind(3_600), Event::Tick),
+    ]);
+    let facts = partition.node(&"t".into()).into_owned();
+    assert!(facts.last.as_ref().is_some_and(|last| last.at >= at(0)), "{facts:?}");
+    assert_eq!((facts.state.name(), facts.dispatches), ("succeeded", 1), "{facts:?}");
+}
+
 /// budget-bounds: a dispatch that is not started fails once, though an older run is still on record.
 #[test]
 fn a_dispatch_that_is_not_started_fails_beside_an_older_run() {

@@ -97,7 +97,8 @@ fn two_thousand_schedules_of_the_engine_break_no_law() {
 
 #[test]
 fn what_is_wrong_below_the_engine_is_found() {
-    for (below, name, law) in Below::ALL {
+    for below in Below::ALL {
+        let (name, law, _) = below.described();
         let stage = Stage::new(Some(below)).expect("what is built in can be read");
         let found = (1..=200).find(|seed| stage.play(*seed).1.is_err_and(|failure| failure.broken.law == law));
         println!("{name}: found after {found:?} schedules");
