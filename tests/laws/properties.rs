@@ -850,7 +850,7 @@ fn a_resume_that_overtakes_its_hold_lifts_it() {
 /// Our clock is half a minute ahead of the broker's: what a quick run says answers what it was asked, though it is dated earlier.
 #[test]
 fn a_quick_answer_counts_though_it_is_dated_before_its_question() {
-    let ahead = |second| Now::caught_up(at(second + 30));
+    let ahead = |second: i64| Now::caught_up(at(second + 30));
     let partition = after(&[
         (ahead(0), done("s", "r", Extent::Whole, at(0))),
         (ahead(2), done("t", "quick", Extent::Whole, at(2))),
@@ -863,7 +863,7 @@ fn a_quick_answer_counts_though_it_is_dated_before_its_question() {
 /// Our clock is half a minute behind: what is asked for is not dated before what it is asked on, and is asked for once.
 #[test]
 fn a_dispatch_is_not_older_than_its_input_though_our_clock_lags() {
-    let behind = |second| Now::caught_up(at(second - 30));
+    let behind = |second: i64| Now::caught_up(at(second - 30));
     let partition = after(&[
         (behind(0), done("s", "r", Extent::Whole, at(0))),
         (behind(5), done("t", "run", Extent::Whole, at(5))),
