@@ -3,6 +3,7 @@
 //! Each trait has one contract suite that every adapter passes; the engine knows nothing else of a vendor.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::civil::Date;
@@ -61,7 +62,7 @@ pub enum StoreError {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stored {
     /// The partition.
-    pub partition: Partition,
+    pub partition: Arc<Partition>,
     /// Counts commits; the next commit must name it.
     pub version: u64,
     /// When it is to be woken.
@@ -74,7 +75,7 @@ pub struct Commit {
     /// The version this was decided on. The commit is refused if another is stored.
     pub expected_version: u64,
     /// The partition to store, at `expected_version + 1`.
-    pub partition: Partition,
+    pub partition: Arc<Partition>,
     /// When it wants to be woken.
     pub wake_at: Option<Timestamp>,
     /// Effects to deliver. An id that exists already is left as it is.

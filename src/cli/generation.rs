@@ -38,7 +38,7 @@ use crate::wire::kept::Text;
 
 /// How long a call that is under way may go on when the service ends.
 const PUSH_DRAIN: Duration = Duration::from_secs(5);
-/// How often deliveries to push targets are looked for.
+/// How often deliveries to push targets are looked for that are due again, or that another process has sent.
 const PUSH_EVERY: Duration = Duration::from_millis(200);
 /// How often dead letters are looked for.
 const COLLECT_EVERY: Duration = Duration::from_millis(500);
@@ -273,6 +273,7 @@ async fn push(pusher: Pusher, targets: PushTargets, mut stop: watch::Receiver<bo
         let stopped = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => true,
+            () = pusher.more() => false,
             () = tokio::time::sleep(PUSH_EVERY) => false,
         };
         if stopped {

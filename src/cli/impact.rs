@@ -1,6 +1,7 @@
 //! `impact`: what a node holds up that is late, or never comes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use clap::Args;
 use jiff::civil::Date;
@@ -54,7 +55,7 @@ impl NodeImpact {
         for key in days_from(&engine, graph, &key).await? {
             days.push(match at {
                 Some(at) => stood(&engine, graph, &key, at).await?,
-                None => engine.store.load(&key).await.map_err(Fault::unusable)?.partition,
+                None => Arc::unwrap_or_clone(engine.store.load(&key).await.map_err(Fault::unusable)?.partition),
             });
         }
         let Some(own) = days.first() else { return Ok(Verdict::Holds) };

@@ -2,6 +2,7 @@
 //! their last sign of life, and what is due next.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -41,7 +42,7 @@ impl Day {
         let stored = engine.store.load(key).await?;
         // As the command line does: a page says what holds by the clock, and leaves verdicts to the engine.
         let now = Now::caught_up(engine.clock.now());
-        Ok(Self { view: view(graph, &stored.partition, now), partition: stored.partition, now })
+        Ok(Self { view: view(graph, &stored.partition, now), partition: Arc::unwrap_or_clone(stored.partition), now })
     }
 
     /// The dates of a pipeline on which something may still happen, the earliest first.

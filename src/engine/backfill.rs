@@ -7,6 +7,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::civil::Date;
@@ -120,7 +121,7 @@ impl Engine {
         now: Timestamp,
     ) -> Result<usize, StepError> {
         let before = plan.clone();
-        let mut partitions: BTreeMap<Date, Partition> = BTreeMap::new();
+        let mut partitions: BTreeMap<Date, Arc<Partition>> = BTreeMap::new();
         let mut busy = 0;
         for index in 0..plan.items.len() {
             let item = &plan.items[index];

@@ -1,7 +1,7 @@
 //! The loops over ports: no vendor, no policy. What is decided is `domain`'s; what is said is `wire`'s.
 //!
 //! - [`intake`]: messages wait by partition, and are settled only after what they cause is committed.
-//! - [`step`]: load, decide, commit; again if somebody else was faster.
+//! - [`step`]: load, decide, commit; again if somebody else was faster. `turns` remembers what was last stored.
 //! - [`relay`]: delivers committed effects, each target's at its [`pace`].
 //! - [`breaker`]: lets a target rest that fails again and again; [`cap`]: lets only so many dispatches leave an hour.
 //! - [`sweep`]: wakes partitions whose deadline has come.
@@ -50,6 +50,7 @@ pub mod run;
 pub mod step;
 pub mod stop;
 pub mod sweep;
+mod turns;
 mod waiting;
 pub mod watch;
 
@@ -99,6 +100,7 @@ pub struct Engine {
     pub notifier: notify::Notifier,
     /// Who this process is among those on the store; nobody where it only looks.
     identity: Option<in_force::Identity>,
+    turns: turns::Turns,
     opened: PerMinute,
     history: PerMinute,
     targets: waiting::Targets,
@@ -208,6 +210,7 @@ impl Engine {
             watch: watch::Watch::default(),
             notifier: notify::Notifier::default(),
             identity: None,
+            turns: turns::Turns::default(),
             opened: PerMinute::default(),
             history: PerMinute::default(),
             targets: waiting::Targets::default(),

@@ -3,6 +3,7 @@
 //! Keeps `ack-after-commit` (a caller settles a message only after `Ok`) and `decided-gets-published` (effects are in
 //! the same commit as the state).
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use jiff::{SignedDuration, Timestamp};
@@ -15,7 +16,7 @@ use crate::domain::id::{AlertKey, NodeId, PartitionKey};
 use crate::domain::invariant::Violation;
 use crate::domain::partition::{Node, Partition, Recorded, State};
 use crate::domain::trace::{LINKS_MAX, TraceContext};
-use crate::port::{Commit, JournalEntry, OutboxEntry, StoreError};
+use crate::port::{Commit, JournalEntry, OutboxEntry, StoreError, Stored};
 use crate::telemetry::span::{Kind, Span};
 use crate::wire::trace;
 
@@ -55,14 +56,23 @@ impl Engine {
     /// After an error nothing is known to be stored, and the same events may be applied again.
     pub async fn step(&self, key: &PartitionKey, events: &[Event]) -> Result<Stepped, StepError> {
         let graph = self.graph(&key.pipeline).ok_or_else(|| StepError::NoPipeline(key.pipeline.to_string()))?;
+        let turn = self.turns.of(key);
+        let mut last = turn.lock().await;
         for round in 0..self.settings.conflicts_max {
-            let stored = self.suspect(self.store.load(key).await)?;
+            let remembered = last.take();
+            let is_certain = remembered.is_none();
+            let stored = match remembered {
+                Some(stored) => stored,
+                None => self.suspect(self.store.load(key).await)?,
+            };
             let now = self.now();
             if stored.version == 0 && !self.is_live(graph, key.date, now.at) && !self.may_open(now.at) {
                 return Err(StepError::Throttled(key.clone()));
             }
             let decision = match decide(graph, &stored.partition, events, now) {
                 Ok(decision) => decision,
+                // No commit will tell whether what it was decided on still holds.
+                Err(_) if !is_certain => continue,
                 Err(violation) => {
                     self.violated(key, &violation).await;
                     return Err(violation.into());
@@ -71,6 +81,10 @@ impl Engine {
             let recorded = decision.recorded.clone();
             let effects = decision.effects.len();
             if !decision.changed && decision.wake_at == stored.wake_at {
+                if !is_certain {
+                    continue;
+                }
+                *last = Some(stored);
                 return Ok(Stepped { recorded, effects });
             }
             let missed = expired(&stored.partition, &decision.next);
@@ -78,16 +92,20 @@ impl Engine {
                 Effect::Dispatch(dispatch) => Some(dispatch.manifest.trace),
                 _ => None,
             });
+            let commit = commit(graph.revision, key, &stored, decision, events, now);
+            let version = stored.version + 1;
+            let next = Stored { partition: Arc::clone(&commit.partition), version, wake_at: commit.wake_at };
             let began = tokio::time::Instant::now();
-            let committed = self.store.commit(commit(graph.revision, key, &stored, decision, events, now)).await;
+            let committed = self.store.commit(commit).await;
             let metrics = &self.telemetry.metrics;
             metrics.commit_duration.record(began.elapsed().as_secs_f64(), []);
             match self.suspect(committed) {
                 Ok(()) => {
+                    *last = Some(next);
                     self.counts.decisions.fetch_add(1, Ordering::Relaxed);
                     metrics.decisions.add(1, [key.pipeline.as_str()]);
                     metrics.deadlines_missed.add(missed, [key.pipeline.as_str()]);
-                    self.show_decision(key, stored.version + 1, events, dispatched, now.at);
+                    self.show_decision(key, version, events, dispatched, now.at);
                     tracing::debug!(partition = %key, events = events.len(), effects, "decided");
                     return Ok(Stepped { recorded, effects });
                 }
@@ -164,7 +182,7 @@ impl Engine {
 fn commit(
     revision: u64,
     key: &PartitionKey,
-    stored: &crate::port::Stored,
+    stored: &Stored,
     decision: crate::domain::decide::Decision,
     events: &[Event],
     now: crate::domain::time::Now,
@@ -201,7 +219,7 @@ fn commit(
             effects: decision.effects,
             moved,
         }),
-        partition: decision.next,
+        partition: Arc::new(decision.next),
     }
 }
 

@@ -5,7 +5,7 @@
 //! be noted is sent again. People are told without the store, for it would have to keep what it refuses.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, watch};
@@ -283,7 +283,7 @@ impl Engine {
         let mut live = Vec::new();
         for date in std::iter::once(today).chain(others) {
             match self.store.load(&PartitionKey { pipeline: graph.pipeline.clone(), date }).await {
-                Ok(stored) => live.push(stored.partition),
+                Ok(stored) => live.push(Arc::unwrap_or_clone(stored.partition)),
                 // Nothing is known of it; of the others there is.
                 Err(StoreError::Corrupt { .. }) => {}
                 Err(error) => return self.suspect(Err(error)),

@@ -195,6 +195,10 @@ pub async fn topic(
             }
             return refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", reason);
         }
+        if !local.bus.has_readers(declared) {
+            let ids: Vec<String> = identities.into_iter().map(|(id, _)| id).collect();
+            return Json(json!({ "messageIds": ids })).into_response();
+        }
     }
     messages.iter_mut().for_each(|(_, attributes)| traced(&headers, attributes));
     match local.bus.publish(topic, messages, now).await {

@@ -1,5 +1,7 @@
 //! What a store has kept of a date: its journal, and the partition as it stands.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::domain::graph::Graph;
@@ -71,7 +73,13 @@ impl Record {
             }
         }
         entries.sort_by_key(|entry| entry.version);
-        Ok(Self { key: key.clone(), entries, broken, partition: stored.partition, version: stored.version })
+        Ok(Self {
+            key: key.clone(),
+            entries,
+            broken,
+            partition: Arc::unwrap_or_clone(stored.partition),
+            version: stored.version,
+        })
     }
 
     /// How far back it reaches, as far as `graph` can tell.

@@ -37,7 +37,7 @@ pub(super) async fn remember(store: &dyn Store, graph: &Graph, past: &Past) -> R
                 moved: Vec::new(),
             };
             partition.decided_at = at;
-            let (partition, journal) = (partition.clone(), Some(journal));
+            let (partition, journal) = (partition.clone().into(), Some(journal));
             store
                 .commit(Commit { expected_version: version, partition, wake_at: None, outbox: Vec::new(), journal })
                 .await?;

@@ -561,7 +561,7 @@ impl World<'_> {
         let Some(replica) = self.replicas.iter().flatten().next() else { return Ok(()) };
         let Decoded::Events { key, events } = decode(&routes(&replica.engine), delivery) else { return Ok(()) };
         let Some(graph) = replica.engine.graph(&key.pipeline) else { return Ok(()) };
-        let mut partition = waited(self.store.load(&key))?.partition;
+        let mut partition = Arc::unwrap_or_clone(waited(self.store.load(&key))?.partition);
         for event in &events {
             let told = record(graph, &mut partition, event);
             if matches!(told, Recorded::Applied | Recorded::Future | Recorded::Rejected) {
@@ -754,7 +754,7 @@ impl World<'_> {
             }
             partition = decision.next;
         }
-        if partition == waited(self.store.load(key))?.partition {
+        if partition == *waited(self.store.load(key))?.partition {
             return Ok(());
         }
         Err(broken("replay-equals-state", format!("the journal of {key} folds to another partition")))

@@ -55,7 +55,7 @@ async fn a_date_larger_than_a_document_is_kept() {
     let key = key("nba", "2026-01-22");
     let commit = next(ours.load(&key).await.unwrap(), second(1));
     let asked = (0..40_000).map(|node| (format!("node_{node}").as_str().into(), second(node))).collect();
-    let large = Partition { asked, ..commit.partition.clone() };
+    let large = Arc::new(Partition { asked, ..Partition::clone(&commit.partition) });
     assert!(serde_json::to_string(&large).unwrap().len() > 1_048_576, "this would fit into a document");
     ours.commit(Commit { partition: large.clone(), ..commit }).await.unwrap();
     assert_eq!(ours.load(&key).await.unwrap().partition, large);

@@ -57,7 +57,7 @@ pub fn next(stored: Stored, at: Timestamp) -> Commit {
         effects: Vec::new(),
         moved: Vec::new(),
     };
-    let partition = Partition { decided_at: at, ..partition };
+    let partition = Arc::new(Partition { decided_at: at, ..Arc::unwrap_or_clone(partition) });
     Commit { expected_version: version, partition, wake_at: None, outbox: Vec::new(), journal: Some(journal) }
 }
 
@@ -106,7 +106,7 @@ async fn commits_are_numbered_and_compared(store: &dyn Store) {
     assert_eq!(store.load(&key).await.unwrap().version, 2);
     // A version that has never been is as stale as an old one.
     let absent = PartitionKey::new("contract", "2026-01-03".parse::<Date>().unwrap());
-    let ahead = next(Stored { partition: Partition::new(absent.clone()), version: 7, wake_at: None }, second(3));
+    let ahead = next(Stored { partition: Partition::new(absent.clone()).into(), version: 7, wake_at: None }, second(3));
     assert!(matches!(store.commit(ahead).await, Err(StoreError::Conflict(_))));
     assert_eq!(store.load(&absent).await.unwrap().version, 0);
     assert_eq!(store.dates(&"contract".into(), 10).await.unwrap(), [key.date]);
@@ -181,7 +181,7 @@ async fn a_refused_commit_leaves_nothing(store: &dyn Store) {
     // Neither effect nor journal entry of a refused decision may be seen by anybody.
     let key = key("refused", "2026-01-02");
     decide(store, &key, &["refused/a"], second(1)).await;
-    let stale = next(Stored { partition: Partition::new(key.clone()), version: 0, wake_at: None }, second(2));
+    let stale = next(Stored { partition: Partition::new(key.clone()).into(), version: 0, wake_at: None }, second(2));
     let stale = Commit { outbox: vec![effect(&key, "refused/b", second(2))], wake_at: Some(second(2)), ..stale };
     assert!(matches!(store.commit(stale).await, Err(StoreError::Conflict(_))));
     assert_eq!(waiting(store, second(9)).await, ["refused/a"]);
@@ -409,7 +409,9 @@ async fn no_update_is_lost(store: Arc<dyn Store>) {
             for turn in 0..50 {
                 loop {
                     let mut commit = next(store.load(&key).await.unwrap(), second(turn));
-                    commit.partition.requests.insert(RequestId::new(format!("{task}/{turn}")), second(turn));
+                    Arc::make_mut(&mut commit.partition)
+                        .requests
+                        .insert(RequestId::new(format!("{task}/{turn}")), second(turn));
                     match store.commit(commit).await {
                         Ok(()) => break,
                         Err(StoreError::Conflict(_)) => {}

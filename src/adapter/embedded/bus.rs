@@ -23,7 +23,7 @@ use crate::domain::effect::{About, Alert, Severity, Turn};
 use crate::domain::id::AlertKey;
 use crate::domain::time::after;
 use crate::port::{Bus, BusError, Parting, StoreError};
-use crate::topology::{Backoff, Carries, Subscription, Topology};
+use crate::topology::{Backoff, Carries, Subscription, Topic, Topology};
 use crate::wire::dispatch::{Outgoing, Target};
 
 /// The consumer of the subscriptions that the caller serves by itself.
@@ -104,7 +104,9 @@ impl Bus for EmbeddedBus {
             attributes: message.attributes.clone(),
             at,
         };
-        Ok(self.database.write(move |db| message.store(db, &subscriptions)).await?)
+        self.database.write(move |db| message.store(db, &subscriptions)).await?;
+        self.database.deliveries.notify_one();
+        Ok(())
     }
 
     fn reaches_us(&self) -> bool {
@@ -138,7 +140,9 @@ impl Bus for EmbeddedBus {
             }
             Ok(parted)
         });
-        Ok(Some(parted.await?))
+        let parted = parted.await?;
+        self.database.deliveries.notify_one();
+        Ok(Some(parted))
     }
 
     async fn alert(&self, alert: &Alert) -> Result<(), BusError> {
@@ -183,7 +187,9 @@ impl EmbeddedBus {
             }
             Ok(ids)
         });
-        Ok(published.await?)
+        let ids = published.await?;
+        self.database.deliveries.notify_one();
+        Ok(ids)
     }
 
     /// Leases at most `max` messages of a subscription, each for the subscription's deadline. An expired lease is
@@ -316,10 +322,12 @@ impl EmbeddedBus {
     fn subscribers(&self, topic: &str) -> Result<Vec<String>, BusError> {
         let declared =
             self.topology.topic(topic).ok_or_else(|| BusError::Refused(format!("topic `{topic}` is not declared")))?;
-        let is_letters = declared.carries == Carries::DeadLetter;
-        let others =
-            declared.subscriptions().filter(|(_, subscription)| is_letters || subscription.consumer != OURSELVES);
-        Ok(others.map(|(name, _)| name.to_string()).collect())
+        Ok(readers(declared).map(str::to_owned).collect())
+    }
+
+    /// Whether anybody but the caller is to get what is sent to a topic.
+    pub fn has_readers(&self, topic: &Topic) -> bool {
+        readers(topic).next().is_some()
     }
 
     /// The subscriptions over which dead letters come to the ledger, each with its topic.
@@ -404,6 +412,14 @@ impl From<StoreError> for BusError {
         // A damaged row is no property of the message, so the message is not refused for it.
         Self::Unavailable(error.to_string())
     }
+}
+
+/// The subscriptions that a topic's messages are kept for.
+fn readers(topic: &Topic) -> impl Iterator<Item = &str> {
+    let is_letters = topic.carries == Carries::DeadLetter;
+    let others =
+        topic.subscriptions().filter(move |(_, subscription)| is_letters || subscription.consumer != OURSELVES);
+    others.map(|(name, _)| name.as_str())
 }
 
 /// What holds of a subscription's deliveries.

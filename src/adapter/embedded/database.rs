@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use super::{documents, letters, plans, warehouse};
 use crate::port::StoreError;
@@ -83,6 +83,8 @@ pub(super) struct Database {
     writer: Writer,
     readers: Mutex<Vec<Connection>>,
     places: Semaphore,
+    /// Rings when something may be there to push.
+    pub(super) deliveries: Notify,
     /// Held as long as anything may be written.
     _use: Option<File>,
 }
@@ -161,13 +163,14 @@ impl Database {
             Durability::Off => Writer::Inline(Box::new(Mutex::new(db))),
         };
         let (readers, places) = (Mutex::default(), Semaphore::new(READERS_MAX));
-        Ok(Self { path, writer, readers, places, _use: Some(used) })
+        Ok(Self { path, writer, readers, places, deliveries: Notify::new(), _use: Some(used) })
     }
 
     pub(super) fn open_read_only(dir: &Path) -> Result<Self, OpenError> {
         let path = dir.join(FILE);
         let readers = Mutex::new(vec![look_at(&path)?]);
-        Ok(Self { path, writer: Writer::None, readers, places: Semaphore::new(READERS_MAX), _use: None })
+        let (writer, places) = (Writer::None, Semaphore::new(READERS_MAX));
+        Ok(Self { path, writer, readers, places, deliveries: Notify::new(), _use: None })
     }
 
     /// Does `work` in the writer's next transaction. What it returns is told once that transaction is on disk; an error

@@ -115,6 +115,7 @@ impl Pusher {
                 calls.spawn(async move {
                     deliver(&bus, &client, &absent, &to, &message, at, started).await;
                     drop(place);
+                    bus.database.deliveries.notify_one();
                 });
                 count += 1;
             }
@@ -140,6 +141,12 @@ impl Pusher {
             Ok(count)
         });
         Ok(given_back.await?)
+    }
+
+    /// Waits until there may be more to deliver: something was sent, or a call has ended and left its place. It does not see what
+    /// is due again after a pause, nor what another process has sent.
+    pub async fn more(&self) {
+        self.bus.database.deliveries.notified().await;
     }
 
     /// Waits until no call is under way.

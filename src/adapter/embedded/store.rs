@@ -523,7 +523,7 @@ fn load(db: &Connection, key: PartitionKey) -> Result<Stored, StoreError> {
     let mut query = db.prepare_cached("SELECT * FROM partitions WHERE pipeline = ?1 AND date = ?2")?;
     let mut rows = query.query([key.pipeline.as_str(), &key.date.to_string()])?;
     let Some(row) = rows.next()? else {
-        return Ok(Stored { partition: Partition::new(key), version: 0, wake_at: None });
+        return Ok(Stored { partition: Partition::new(key).into(), version: 0, wake_at: None });
     };
     let version: i64 = get(row, "version", &what)?;
     let document: String = get(row, "document", &what)?;
@@ -543,7 +543,7 @@ fn load(db: &Connection, key: PartitionKey) -> Result<Stored, StoreError> {
     }
     let wake_at =
         wake_at.map(|at| at.parse()).transpose().map_err(|_| corrupt(&what, "its wake_at is no instant".into()))?;
-    Ok(Stored { partition, version: version.unsigned_abs(), wake_at })
+    Ok(Stored { partition: partition.into(), version: version.unsigned_abs(), wake_at })
 }
 
 /// An effect that cannot be trusted: its row, and why.

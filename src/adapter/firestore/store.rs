@@ -294,7 +294,7 @@ impl Store for Firestore {
     async fn load(&self, key: &PartitionKey) -> Result<Stored, StoreError> {
         let Some(found) = self.get(PARTITIONS, &partition_id(key)).await? else {
             self.remember(key, 0, None);
-            return Ok(Stored { partition: Partition::new(key.clone()), version: 0, wake_at: None });
+            return Ok(Stored { partition: Partition::new(key.clone()).into(), version: 0, wake_at: None });
         };
         let schema = found.integer("schema")?;
         if schema > SCHEMA {
@@ -303,7 +303,7 @@ impl Store for Firestore {
         let ReadBack { partition } = found.json("document")?;
         let version = found.integer("version")?;
         self.remember(key, version, found.updated());
-        Ok(Stored { partition, version, wake_at: found.maybe_instant("wake_at")? })
+        Ok(Stored { partition: partition.into(), version, wake_at: found.maybe_instant("wake_at")? })
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), StoreError> {

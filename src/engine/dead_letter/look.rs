@@ -1,6 +1,7 @@
 //! The ledger as it is looked at. Looking changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -39,7 +40,7 @@ impl Selection {
 /// The dates that letters are about, each read once.
 pub(super) struct Desk<'a> {
     engine: &'a Engine,
-    partitions: BTreeMap<PartitionKey, Partition>,
+    partitions: BTreeMap<PartitionKey, Arc<Partition>>,
     /// What holds each pipeline, if anything does.
     stopped: BTreeMap<PipelineId, Option<String>>,
     resolved: usize,
