@@ -4,21 +4,21 @@
 //! Every figure stands beside a reference of the same run, on the same disk and the same cores: single durable commits of
 //! SQLite with the same settings, a server that does nothing behind the same client, a message over the bus that nobody decides on.
 
-use std::io::{BufRead as _, BufReader};
+mod support;
+
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use jiff::ToSpan as _;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+
+use support::{PATIENCE, Service, ms, publish};
 
 const EVENTS: u64 = 50_000;
 const COMMITS: usize = 1_000;
@@ -26,7 +26,6 @@ const TRIPS: usize = 100;
 /// Completions that a join waits for.
 const FAN_IN: usize = 21;
 const IDLE: Duration = Duration::from_secs(10);
-const PATIENCE: Duration = Duration::from_secs(60);
 const TOPIC: &str = "nba-phase2-raw-complete";
 const TRIGGER: &str = "nba-grading-trigger";
 
@@ -59,50 +58,6 @@ fn pipeline() -> String {
     let nba = json!({ "nodes": nodes, "services": null, "calendar": null, "monitors": null, "limits": limits });
     let patch = json!({ "pipelines": { "mlb": null, "nba": nba } });
     tipoff::pipeline::with_overrides("pipeline.yaml", tipoff::pipeline::PIPELINE, &patch).unwrap()
-}
-
-struct Service {
-    child: Child,
-    url: String,
-    ready: Duration,
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Service {
-    async fn start(folder: &Path, extra: &[&str]) -> Self {
-        let began = Instant::now();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tipoff"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "off", "--data", "data"]).args(extra);
-        let mut child = command.current_dir(folder).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let url = line.trim().strip_prefix("listening on ").expect("it says where it listens").to_owned();
-        while !reqwest::get(format!("{url}/readyz")).await.is_ok_and(|answer| answer.status().is_success()) {
-            assert!(began.elapsed() < PATIENCE, "it is not ready");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        Self { child, url, ready: began.elapsed() }
-    }
-
-    /// Resident memory in MiB.
-    fn resident(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
-    }
-
-    /// Seconds of processor time so far, at a hundred ticks a second.
-    fn busy(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
-    }
 }
 
 /// What `tipoff load` measures of a server.
@@ -149,18 +104,6 @@ async fn trips(
     }
     took.sort();
     took
-}
-
-async fn publish(client: &reqwest::Client, url: &str, topic: &str, bodies: &[Value]) {
-    let messages: Vec<Value> = bodies.iter().map(|body| json!({ "data": STANDARD.encode(body.to_string()) })).collect();
-    let call = client.post(format!("{url}/v1/projects/p/topics/{topic}:publish"));
-    let answer = call.body(json!({ "messages": messages }).to_string()).send().await.unwrap();
-    let status = answer.status();
-    assert!(status.is_success(), "{status}: {}", answer.text().await.unwrap());
-}
-
-fn ms(sorted: &[Duration], share: usize) -> f64 {
-    sorted[(sorted.len() - 1) * share / 100].as_secs_f64() * 1e3
 }
 
 #[tokio::main]

@@ -1,5 +1,8 @@
 //! A day's messages through the Pub/Sub and Firestore emulators, beside a subscriber of the same crate that does nothing.
 //!
+//! Both stand beside the design that tipoff replaces, one transaction for each message in Python, where `tests/support/producers.sh`
+//! has installed Google's clients.
+//!
 //! `cargo bench --bench emulators` prints a table and one line of JSON; with `-- --json` that line alone. Both run against the same emulator in the same run,
 //! so the ratio says what tipoff costs; the absolute figures are the emulator's, which hands out 100 messages per stream
 //! every 50 ms.
@@ -9,6 +12,8 @@ mod cloud;
 #[path = "../tests/support/emulator.rs"]
 mod emulator;
 
+use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -27,6 +32,8 @@ use tipoff::clock::Clock;
 use tipoff::engine::recipient::Listening;
 use tipoff::engine::{Engine, run};
 use tipoff::port::Recipient;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -34,9 +41,13 @@ use tokio::task::JoinSet;
 const MESSAGES: usize = 5_000;
 /// Round trips of the latency run.
 const TRIPS: usize = 40;
+/// Messages of the design that tipoff replaces, which takes its time.
+const REPLACED_MESSAGES: usize = 500;
 const TOPIC: &str = "nba-phase2-raw-complete";
 /// A reader of the same topic that acknowledges and does nothing.
 const REFERENCE: &str = "reference-sub";
+/// What the design that tipoff replaces reads.
+const REPLACED: &str = "replaced-sub";
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Four sources that many messages are about, and for each trip a source and the task that it makes ready.
@@ -163,6 +174,7 @@ async fn main() {
     trips.sort();
     stop.send_replace(true);
     tokio::join!(running.ended(), subscribers.ended());
+    let replaced = replaced(&cloud, &date, &mut arrived).await;
 
     let rate = |elapsed: Duration| MESSAGES as f64 / elapsed.as_secs_f64();
     let added = percentile(&trips, 50) - 2.0 * percentile(&hops, 50);
@@ -178,8 +190,78 @@ async fn main() {
         println!("  two hops that do nothing        {:>8.1} ms", 2.0 * percentile(&hops, 50));
         println!("  tipoff                          {:>8.1} ms, {added:.1} ms added", percentile(&trips, 50));
     }
+    if let Some(replaced) = &replaced
+        && !std::env::args().any(|argument| argument == "--json")
+    {
+        println!("the design that it replaces, a transaction for each message in Python");
+        println!(
+            "  {REPLACED_MESSAGES} completions of one date     {:>8.0} messages/s; tipoff {:.0} times as many",
+            replaced.rate,
+            rate(ours) / replaced.rate
+        );
+        println!(
+            "  completion to dispatch          {:>8.1} ms, {:.1} times tipoff's",
+            percentile(&replaced.trips, 50),
+            percentile(&replaced.trips, 50) / percentile(&trips, 50)
+        );
+    }
+    let replaced = replaced.map(|of| json!({ "per_second": of.rate, "dispatch_ms": percentile(&of.trips, 50) }));
     let json = json!({ "messages": MESSAGES, "nothing_per_second": rate(nothing), "tipoff_per_second": rate(ours),
         "ratio": rate(ours) / rate(nothing), "two_hops_ms": 2.0 * percentile(&hops, 50),
-        "dispatch_ms": percentile(&trips, 50), "added_ms": added });
+        "dispatch_ms": percentile(&trips, 50), "added_ms": added, "replaced": replaced });
     println!("{json}");
+}
+
+/// How the design does that tipoff replaces.
+struct Replaced {
+    /// Messages a second.
+    rate: f64,
+    /// From a completion to the trigger at its consumer, in order of length.
+    trips: Vec<Duration>,
+}
+
+/// Runs that design on the same emulators; nothing where its clients are not installed.
+async fn replaced(cloud: &Cloud, date: &str, arrived: &mut mpsc::UnboundedReceiver<()>) -> Option<Replaced> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join("target/producers/bin/python");
+    if !python.exists() {
+        println!("no figure of the design that tipoff replaces: run tests/support/producers.sh");
+        return None;
+    }
+    cloud.subscribe(TOPIC, REPLACED).await;
+    let sources = ["x0", "x1", "x2", "x3", "never"].join(",");
+    let script = |expected: &str, count: usize| {
+        let mut command = Command::new(&python);
+        command.arg(root.join("benches/transaction_per_message.py"));
+        command.args([&cloud.project, REPLACED, "nba-grading-trigger", expected, &count.to_string()]);
+        command.envs(cloud.environment()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        (child, lines)
+    };
+    // It reads before anything comes, so that its start does not count.
+    let (mut child, mut lines) = script(&sources, REPLACED_MESSAGES);
+    lines.next_line().await.unwrap().expect("it reads");
+    let completions =
+        (0..REPLACED_MESSAGES).map(|index| completion(&format!("x{}", index % 4), &format!("again-{index}"), date));
+    cloud.publish_all(TOPIC, completions.collect()).await;
+    let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("it comes to an end").unwrap();
+    let seconds: f64 = line.expect("it tells how long it took").parse().unwrap();
+    child.kill().await.unwrap();
+
+    let (mut child, mut lines) = script("x0", usize::MAX);
+    lines.next_line().await.unwrap().expect("it reads");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    while arrived.try_recv().is_ok() {}
+    let mut trips = Vec::new();
+    for trip in 0..TRIPS {
+        // A date of its own each time, which one completion makes whole.
+        let began = Instant::now();
+        cloud.publish(TOPIC, &completion("x0", &format!("last-{trip}"), &format!("trip-{trip}"))).await;
+        tokio::time::timeout(PATIENCE, arrived.recv()).await.expect("a trigger comes").unwrap();
+        trips.push(began.elapsed());
+    }
+    child.kill().await.unwrap();
+    trips.sort();
+    Some(Replaced { rate: REPLACED_MESSAGES as f64 / seconds, trips })
 }

@@ -132,9 +132,10 @@ pub struct Node {
     /// Executions that are alive.
     #[serde(default)]
     pub runs: BTreeMap<RunId, Run>,
-    /// Executions that have ended, the latest [`ENDED_RUNS_MAX`].
+    /// Executions that have ended, the latest [`ENDED_RUNS_MAX`]. Most of what is known of a busy node is this, and most decisions
+    /// add nothing to it, so they share it.
     #[serde(default)]
-    pub ended: BTreeMap<RunId, Ended>,
+    pub ended: Arc<BTreeMap<RunId, Ended>>,
     /// The last failure no success has overcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -592,11 +593,12 @@ impl Node {
 
 /// Remembers that `run` ended, forgetting the one that ended first where there is no room.
 pub(super) fn end(node: &mut Node, run: &RunId, at: Timestamp, how: End) {
-    node.ended.insert(run.clone(), Ended { at, how });
-    if node.ended.len() > ENDED_RUNS_MAX {
-        let oldest = node.ended.iter().min_by_key(|(_, ended)| ended.at).map(|(run, _)| run.clone());
+    let known = Arc::make_mut(&mut node.ended);
+    known.insert(run.clone(), Ended { at, how });
+    if known.len() > ENDED_RUNS_MAX {
+        let oldest = known.iter().min_by_key(|(_, ended)| ended.at).map(|(run, _)| run.clone());
         if let Some(oldest) = oldest {
-            node.ended.remove(&oldest);
+            known.remove(&oldest);
         }
     }
 }

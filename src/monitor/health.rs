@@ -216,6 +216,8 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use jiff::Timestamp;
     use serde_json::json;
 
@@ -252,7 +254,7 @@ mod tests {
         }
         for node in ["player_game_summary", "predictions"] {
             let ended = Ended { at, how: End::Failed };
-            partition.nodes.entry(node.into()).or_default().ended.insert("r".into(), ended);
+            Arc::make_mut(&mut partition.nodes.entry(node.into()).or_default().ended).insert("r".into(), ended);
         }
         let judge =
             |partition: &Partition, rosters| judge(&nba.graph, partition, &nba.monitors.pipeline_health, rosters);

@@ -119,6 +119,7 @@ fn silent(name: &str, run_id: &RunId, run: &Run, partition: &Partition, now: Now
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use jiff::SignedDuration;
 
@@ -148,8 +149,8 @@ mod tests {
         node.runs =
             BTreeMap::from([("r1".into(), run(back(25))), ("r2".into(), run(back(7))), ("r3".into(), run(back(5)))]);
         node.runs.insert("r4".into(), run(back(4)));
-        node.ended.insert("r0".into(), Ended { at: back(30), how: End::Fenced });
-        node.ended.insert("r00".into(), Ended { at: back(40), how: End::Failed });
+        Arc::make_mut(&mut node.ended).insert("r0".into(), Ended { at: back(30), how: End::Fenced });
+        Arc::make_mut(&mut node.ended).insert("r00".into(), Ended { at: back(40), how: End::Failed });
         let ask = |now| {
             let mut silence = Silence::new(at);
             silence.add(&nba.graph, &partition, now, |node| nba.class(node).to_owned());

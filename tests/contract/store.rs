@@ -87,7 +87,7 @@ async fn unknown_is_version_0(store: &dyn Store) {
     // A date nobody has written about is there to be decided on.
     let key = key("contract", "2026-01-01");
     let stored = store.load(&key).await.unwrap();
-    assert_eq!((stored.version, stored.partition), (0, Partition::new(key)));
+    assert_eq!((stored.version, &*stored.partition), (0, &Partition::new(key)));
 }
 
 async fn commits_are_numbered_and_compared(store: &dyn Store) {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use tipoff::domain::coverage::Coverage;
 use tipoff::domain::event::{
@@ -99,7 +100,7 @@ fn states() -> Vec<(&'static str, Node)> {
         if node.state != State::Waiting {
             (node.attempt.run, node.attempt.attempt) = (1, 1);
         }
-        node.ended.insert("r9".into(), Ended { at: at(SINCE - 50), how: End::Fenced });
+        Arc::make_mut(&mut node.ended).insert("r9".into(), Ended { at: at(SINCE - 50), how: End::Fenced });
         (name, node)
     })
     .collect()
