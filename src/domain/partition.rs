@@ -3,7 +3,7 @@
 //! `record` takes events into it, and `plan` reads off it what to send.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -117,6 +117,9 @@ impl Hold {
         self.until.is_none_or(|until| at < until)
     }
 }
+
+/// A node of which nothing is known.
+static WAITING: LazyLock<Node> = LazyLock::new(Node::default);
 
 /// What is known of one node for this date.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -554,8 +557,8 @@ impl Partition {
     }
 
     /// What is known of `node`; nothing known reads as waiting.
-    pub fn node(&self, node: &NodeId) -> std::borrow::Cow<'_, Node> {
-        self.nodes.get(node).map_or_else(|| std::borrow::Cow::Owned(Node::default()), std::borrow::Cow::Borrowed)
+    pub fn node(&self, node: &NodeId) -> &Node {
+        self.nodes.get(node).unwrap_or(&WAITING)
     }
 
     /// A run of `node` was heard of.

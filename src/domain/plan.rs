@@ -188,8 +188,8 @@ impl Walk<'_> {
                 // Its producer waits for nobody; only what bounds our asking stands in the way.
                 blockers = readiness::circumstances(self.graph, partition, node, self.now);
                 let facts = partition.node(&node.id);
-                blockers.extend(bounds(&facts, task, &readiness, fingerprint, cause, self.now));
-                blockers.extend(spaced(&facts, node, cause, self.now));
+                blockers.extend(bounds(facts, task, &readiness, fingerprint, cause, self.now));
+                blockers.extend(spaced(facts, node, cause, self.now));
                 blockers.extend(used_up(self.graph, partition, node, cause, self.now));
                 let units = self.lacking_units(partition, node);
                 self.attempt(partition, node, &readiness, (fingerprint, cause, units), &blockers);
@@ -343,13 +343,13 @@ impl Walk<'_> {
         }
         self.verify(partition, node);
         let shortage = self.shortage(partition, node);
-        let want = want(self.graph, &partition.node(&node.id), task, &readiness, fingerprint, shortage.as_ref());
+        let want = want(self.graph, partition.node(&node.id), task, &readiness, fingerprint, shortage.as_ref());
         let mut blockers = Vec::new();
         if let Some(cause) = want {
             blockers = readiness.blockers.clone();
             blockers.extend(readiness::circumstances(self.graph, partition, node, self.now));
             let facts = partition.node(&node.id);
-            blockers.extend(bounds(&facts, task, &readiness, fingerprint, cause, self.now));
+            blockers.extend(bounds(facts, task, &readiness, fingerprint, cause, self.now));
             blockers.extend(used_up(self.graph, partition, node, cause, self.now));
             let is_free = blockers.is_empty();
             blockers.extend(self.untried(node, cause, is_free));

@@ -44,7 +44,7 @@ pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Record
             Some(node) if matches!(node.kind, Kind::Gate(_)) => Recorded::Rejected,
             Some(_) => {
                 let node = holder(graph, partition, &completed.node, &completed.run, completed.published);
-                if is_future(&partition.node(&node), completed.dispatch.as_ref()) {
+                if is_future(partition.node(&node), completed.dispatch.as_ref()) {
                     return Recorded::Future;
                 }
                 partition.hear(&node, &completed.run, completed.published);

@@ -856,7 +856,7 @@ fn a_quick_answer_counts_though_it_is_dated_before_its_question() {
         (ahead(2), done("t", "quick", Extent::Whole, at(2))),
         (ahead(1_200), Event::Tick),
     ]);
-    let facts = partition.node(&"t".into()).into_owned();
+    let facts = partition.node(&"t".into()).clone();
     assert_eq!((facts.state.name(), facts.dispatches), ("succeeded", 1), "{facts:?}");
 }
 
@@ -869,7 +869,7 @@ fn a_dispatch_is_not_older_than_its_input_though_our_clock_lags() {
         (behind(5), done("t", "run", Extent::Whole, at(5))),
         (behind(3_600), Event::Tick),
     ]);
-    let facts = partition.node(&"t".into()).into_owned();
+    let facts = partition.node(&"t".into()).clone();
     assert!(facts.last.as_ref().is_some_and(|last| last.at >= at(0)), "{facts:?}");
     assert_eq!((facts.state.name(), facts.dispatches), ("succeeded", 1), "{facts:?}");
 }
@@ -883,7 +883,7 @@ fn a_dispatch_that_is_not_started_fails_beside_an_older_run() {
         (Now::caught_up(at(1)), late),
         (Now::caught_up(at(601)), Event::Tick),
     ]);
-    let facts = partition.node(&"t".into()).into_owned();
+    let facts = partition.node(&"t".into()).clone();
     let spent: u32 = facts.spent.values().map(|spent| spent.not_started).sum();
     assert_eq!((spent, facts.dispatches), (1, 2), "{facts:?}");
 }
@@ -906,7 +906,7 @@ fn a_node_that_gives_up_asks_for_nothing_more_on_old_news() {
     let ready = done("s", "r", Extent::Whole, at(0));
     let events = [(Now::caught_up(at(0)), ready), (now, few), (now, failed("t", "one", at(20))), (now, Event::Tick)];
     let partition = each(&graph, &events, |_, _, _| Ok(())).expect("no invariant is violated");
-    let facts = partition.node(&"t".into()).into_owned();
+    let facts = partition.node(&"t".into()).clone();
     assert!(matches!(facts.state, State::Exhausted { .. }), "{facts:?}");
     assert_eq!(facts.dispatches, 1, "{facts:?}");
 }

@@ -64,14 +64,14 @@ pub fn settle(graph: &Graph, plan: &mut Plan, index: usize, partition: &Partitio
         let rests_until = after(ours.map_or(now, |ours| ours.at), limits.cooldown);
         let is_lost = !matches!(facts.state, State::Succeeded { .. }) && !is_fed(item);
         item.state = if is_lost || now >= rests_until {
-            ItemState::Failed { at: now, why: given_up(&facts, item) }
+            ItemState::Failed { at: now, why: given_up(facts, item) }
         } else {
             ItemState::Resting { until: rests_until, why: None }
         };
     } else if matches!(item.state, ItemState::Asked { .. }) {
         item.state = ItemState::Waiting;
     }
-    if let (ItemState::Waiting, Some(until)) = (&item.state, has_to_wait(&facts, limits, now)) {
+    if let (ItemState::Waiting, Some(until)) = (&item.state, has_to_wait(facts, limits, now)) {
         item.state = ItemState::Resting { until, why: facts.failure.as_ref().map(|failure| failure.text.clone()) };
     }
 }
