@@ -41,6 +41,9 @@ use tokio::task::JoinSet;
 const MESSAGES: usize = 5_000;
 /// Round trips of the latency run.
 const TRIPS: usize = 40;
+/// Joins of the burst run, of so many completions each, which come at once.
+const BURSTS: usize = 10;
+const FAN_IN: usize = 21;
 /// Messages of the design that tipoff replaces, which takes its time.
 const REPLACED_MESSAGES: usize = 500;
 const TOPIC: &str = "nba-phase2-raw-complete";
@@ -60,19 +63,28 @@ fn pipeline() -> String {
     for index in 0..4 {
         nodes.insert(format!("x{index}"), source());
     }
+    let body = json!({ "target_date": "{{ date }}", "correlation_id": "{{ correlation_id }}", "trigger_source": "t" });
+    let task = |needs: Map<String, Value>| {
+        json!({ "kind": "task", "phase": "grading", "cycle": "overnight", "needs": needs,
+            "messages": [{ "topic": "nba-grading-trigger", "body": body }] })
+    };
+    let hard = || json!({ "strength": "hard" });
     for trip in 0..TRIPS {
-        let body =
-            json!({ "target_date": "{{ date }}", "correlation_id": "{{ correlation_id }}", "trigger_source": "t" });
         nodes.insert(format!("s{trip}"), source());
-        nodes.insert(
-            format!("t{trip}"),
-            json!({ "kind": "task", "phase": "grading", "cycle": "overnight",
-                "needs": { format!("s{trip}"): { "strength": "hard" } },
-                "messages": [{ "topic": "nba-grading-trigger", "body": body }] }),
-        );
+        nodes.insert(format!("t{trip}"), task(Map::from_iter([(format!("s{trip}"), hard())])));
+    }
+    for burst in 0..BURSTS {
+        let members = || (0..FAN_IN).map(move |member| member_of(burst, member));
+        nodes.extend(members().map(|member| (member, source())));
+        nodes.insert(format!("c{burst}"), task(members().map(|member| (member, hard())).collect()));
     }
     let patch = json!({ "pipelines": { "mlb": null, "nba": { "nodes": nodes, "services": null, "calendar": null, "monitors": null } } });
     tipoff::pipeline::with_overrides("pipeline.yaml", tipoff::pipeline::PIPELINE, &patch).unwrap()
+}
+
+/// A completion that the join of a burst waits for.
+fn member_of(burst: usize, member: usize) -> String {
+    format!("b{burst}_{member}")
 }
 
 fn completion(name: &str, run: &str, date: &str) -> String {
@@ -170,8 +182,15 @@ async fn main() {
         tokio::time::timeout(PATIENCE, arrived.recv()).await.unwrap().unwrap();
         trips.push(began.elapsed());
     }
+    let mut bursts = Vec::new();
+    for burst in 0..BURSTS {
+        let members = (0..FAN_IN).map(|member| member_of(burst, member));
+        let members = members.map(|name| completion(&name, &name, &date)).collect();
+        bursts.push(burst_to_dispatch(&cloud, members, &mut arrived).await);
+    }
     hops.sort();
     trips.sort();
+    bursts.sort();
     stop.send_replace(true);
     tokio::join!(running.ended(), subscribers.ended());
     let replaced = replaced(&cloud, &date, &mut arrived).await;
@@ -189,6 +208,8 @@ async fn main() {
         println!("completion to dispatch at its consumer, two hops");
         println!("  two hops that do nothing        {:>8.1} ms", 2.0 * percentile(&hops, 50));
         println!("  tipoff                          {:>8.1} ms, {added:.1} ms added", percentile(&trips, 50));
+        println!("{FAN_IN} completions at once to their dispatch at its consumer");
+        println!("  tipoff                          {:>8.1} ms", percentile(&bursts, 50));
     }
     if let Some(replaced) = &replaced
         && !std::env::args().any(|argument| argument == "--json")
@@ -200,15 +221,15 @@ async fn main() {
             rate(ours) / replaced.rate
         );
         println!(
-            "  completion to dispatch          {:>8.1} ms, {:.1} times tipoff's",
-            percentile(&replaced.trips, 50),
-            percentile(&replaced.trips, 50) / percentile(&trips, 50)
+            "  {FAN_IN} completions to dispatch      {:>8.1} ms, {:.1} times tipoff's",
+            percentile(&replaced.bursts, 50),
+            percentile(&replaced.bursts, 50) / percentile(&bursts, 50)
         );
     }
-    let replaced = replaced.map(|of| json!({ "per_second": of.rate, "dispatch_ms": percentile(&of.trips, 50) }));
+    let replaced = replaced.map(|of| json!({ "per_second": of.rate, "burst_ms": percentile(&of.bursts, 50) }));
     let json = json!({ "messages": MESSAGES, "nothing_per_second": rate(nothing), "tipoff_per_second": rate(ours),
         "ratio": rate(ours) / rate(nothing), "two_hops_ms": 2.0 * percentile(&hops, 50),
-        "dispatch_ms": percentile(&trips, 50), "added_ms": added, "replaced": replaced });
+        "dispatch_ms": percentile(&trips, 50), "added_ms": added, "burst_ms": percentile(&bursts, 50), "replaced": replaced });
     println!("{json}");
 }
 
@@ -216,8 +237,8 @@ async fn main() {
 struct Replaced {
     /// Messages a second.
     rate: f64,
-    /// From a completion to the trigger at its consumer, in order of length.
-    trips: Vec<Duration>,
+    /// From a burst of completions to the trigger at its consumer, in order of length.
+    bursts: Vec<Duration>,
 }
 
 /// Runs that design on the same emulators; nothing where its clients are not installed.
@@ -249,19 +270,30 @@ async fn replaced(cloud: &Cloud, date: &str, arrived: &mut mpsc::UnboundedReceiv
     let seconds: f64 = line.expect("it tells how long it took").parse().unwrap();
     child.kill().await.unwrap();
 
-    let (mut child, mut lines) = script("x0", usize::MAX);
+    let members: Vec<String> = (0..FAN_IN).map(|member| format!("m{member}")).collect();
+    let (mut child, mut lines) = script(&members.join(","), usize::MAX);
     lines.next_line().await.unwrap().expect("it reads");
     tokio::time::sleep(Duration::from_secs(1)).await;
     while arrived.try_recv().is_ok() {}
-    let mut trips = Vec::new();
-    for trip in 0..TRIPS {
-        // A date of its own each time, which one completion makes whole.
-        let began = Instant::now();
-        cloud.publish(TOPIC, &completion("x0", &format!("last-{trip}"), &format!("trip-{trip}"))).await;
-        tokio::time::timeout(PATIENCE, arrived.recv()).await.expect("a trigger comes").unwrap();
-        trips.push(began.elapsed());
+    let mut bursts = Vec::new();
+    for burst in 0..BURSTS {
+        // A date of its own each time.
+        let completions = members.iter().map(|name| completion(name, name, &format!("burst-{burst}"))).collect();
+        bursts.push(burst_to_dispatch(cloud, completions, arrived).await);
     }
     child.kill().await.unwrap();
-    trips.sort();
-    Some(Replaced { rate: REPLACED_MESSAGES as f64 / seconds, trips })
+    bursts.sort();
+    Some(Replaced { rate: REPLACED_MESSAGES as f64 / seconds, bursts })
+}
+
+/// How long it takes from completions that are published together to what they make ready.
+async fn burst_to_dispatch(
+    cloud: &Cloud,
+    completions: Vec<String>,
+    arrived: &mut mpsc::UnboundedReceiver<()>,
+) -> Duration {
+    let began = Instant::now();
+    cloud.publish_all(TOPIC, completions).await;
+    tokio::time::timeout(PATIENCE, arrived.recv()).await.expect("it is dispatched").unwrap();
+    began.elapsed()
 }

@@ -130,21 +130,11 @@ async fn look(dates: &[String], backlog: usize) -> Seen {
     fill(&data, dates, backlog).await;
     let stored = std::fs::metadata(data.join("tipoff.db")).unwrap().len();
 
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let consumer = format!("http://{}", listener.local_addr().unwrap());
     let (arrive, mut arrived) = mpsc::unbounded_channel();
-    let taken = async |State(arrive): State<mpsc::UnboundedSender<()>>, body: String| {
-        if body.contains("nba-grading-trigger") {
-            let _ = arrive.send(());
-        }
-        StatusCode::NO_CONTENT
-    };
-    let routes = Router::new().fallback(post(taken)).with_state(arrive);
-    tokio::spawn(async move { axum::serve(listener, routes).await });
-
+    let (take, mut taken) = mpsc::unbounded_channel();
+    let trigger = format!("nba-grading-trigger-sub={}", consumer(arrive).await);
+    let files = format!("nba-phase2-raw-processors={}", consumer(take).await);
     let began = Instant::now();
-    let trigger = format!("nba-grading-trigger-sub={consumer}/nba-grading-trigger");
-    let files = format!("nba-phase2-raw-processors={consumer}/files");
     let service = Service::start(folder.path(), &["--push", &trigger, "--push", &files]).await;
     let client = reqwest::Client::new();
     let live = &dates[0];
@@ -160,7 +150,25 @@ async fn look(dates: &[String], backlog: usize) -> Seen {
         acknowledged.push(began.elapsed());
     }
     acknowledged.sort();
+    let mut pushed = 0;
+    while taken.try_recv().is_ok() {
+        pushed += 1;
+    }
+    assert_eq!(pushed > 0, backlog > 0, "{pushed} of {backlog} were pushed");
     Seen { ready: service.ready, acknowledged, started, dispatched, most_resident: service.most_resident(), stored }
+}
+
+/// Where somebody takes whatever is pushed, and tells of each.
+async fn consumer(arrive: mpsc::UnboundedSender<()>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let taken = async |State(arrive): State<mpsc::UnboundedSender<()>>, _: String| {
+        let _ = arrive.send(());
+        StatusCode::NO_CONTENT
+    };
+    let routes = Router::new().fallback(post(taken)).with_state(arrive);
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    url
 }
 
 fn main() {

@@ -39,7 +39,7 @@ use crate::wire::kept::Text;
 /// How long a call that is under way may go on when the service ends.
 const PUSH_DRAIN: Duration = Duration::from_secs(5);
 /// How often deliveries to push targets are looked for that are due again, or that another process has sent.
-const PUSH_EVERY: Duration = Duration::from_millis(200);
+const PUSH_EVERY: Duration = Duration::from_secs(1);
 /// How often dead letters are looked for.
 const COLLECT_EVERY: Duration = Duration::from_millis(500);
 /// How often it is looked for what to tell those who listen to what is decided.

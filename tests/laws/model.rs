@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use stateright::{Checker, HasDiscoveries, Model, Property};
@@ -623,6 +624,39 @@ fn a_failed_run_is_followed_by_a_good_one() {
 fn a_hold_that_was_lifted_holds_nothing() {
     let states = walk(Faults { operator: Operator::HoldsAndResumes, ..NONE });
     assert!(states >= 100_000, "only {states} states: the model does not interleave");
+}
+
+/// Two faults and more in one world, walked to their ends, each larger than the one before, as far as ten minutes go: `cargo test
+/// --test laws largest -- --ignored --nocapture`.
+#[test]
+#[ignore = "it takes ten minutes"]
+fn the_largest_worlds_that_end() {
+    let operator = Operator::HoldsAndResumes;
+    let worlds = [
+        ("a crash and a redelivery", Faults { crashes: 1, redeliveries: 1, ..NONE }),
+        ("two crashes", Faults { crashes: 2, ..NONE }),
+        ("two redeliveries", Faults { redeliveries: 2, ..NONE }),
+        ("a crash and a hold", Faults { crashes: 1, operator, ..NONE }),
+        ("a failed run and a crash", Faults { failures: 1, jumps: 1, crashes: 1, ..NONE }),
+        (
+            "a failed run, a crash and a redelivery",
+            Faults { failures: 1, jumps: 1, crashes: 1, redeliveries: 1, ..NONE },
+        ),
+    ];
+    let (began, mut ended) = (Instant::now(), 0);
+    for (what, faults) in worlds {
+        let left = Duration::from_mins(10).saturating_sub(began.elapsed());
+        let checker = Replicas::new(Delivery::Outbox, faults).checker().threads(2).timeout(left).spawn_dfs().join();
+        let (states, all) = (checker.unique_state_count(), checker.state_count());
+        if began.elapsed() >= Duration::from_mins(10) {
+            println!("{what}: {states} distinct states, {all} in all, and it has not ended");
+            break;
+        }
+        println!("{what}: {states} distinct states, {all} in all, after {:.0?}", began.elapsed());
+        checker.assert_properties();
+        ended += 1;
+    }
+    assert!(ended > 0, "not one world ended");
 }
 
 /// Without the outbox a crash between commit and publish loses a dispatch, and the checker finds it.
