@@ -133,7 +133,7 @@ async fn look(dates: &[String], backlog: usize) -> Seen {
     let (arrive, mut arrived) = mpsc::unbounded_channel();
     let (take, mut taken) = mpsc::unbounded_channel();
     let trigger = format!("nba-grading-trigger-sub={}", consumer(arrive).await);
-    let files = format!("nba-phase2-raw-processors={}", consumer(take).await);
+    let files = format!("nba-phase2-raw-sub={}", consumer(take).await);
     let began = Instant::now();
     let service = Service::start(folder.path(), &["--push", &trigger, "--push", &files]).await;
     let client = reqwest::Client::new();
