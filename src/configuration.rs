@@ -8,7 +8,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::diagnostic::{self, Problems};
 use crate::domain::effect::Severity;
@@ -36,6 +37,7 @@ pub struct Configuration {
     /// The directory of the embedded backend.
     pub data: PathBuf,
     /// Where HTTP is served. Anything but loopback needs somebody who may call: `access`, or a token.
+    #[serde(deserialize_with = "listening")]
     pub listen: SocketAddr,
     /// A file with a bearer token that may do everything.
     pub token_file: Option<PathBuf>,
@@ -108,7 +110,7 @@ pub struct Access {
 pub enum Role {
     /// Publish and pull messages, tell the warehouse, ask the monitors. Neither read nor ask for anything else.
     Producer,
-    /// Read.
+    /// Read, and ask those monitors that change nothing.
     Viewer,
     /// Read, and ask for what operators ask for.
     Operator,
@@ -503,6 +505,20 @@ impl Configuration {
     }
 }
 
+/// Where to listen, as it is written. A name would be looked up by whoever answers for it, so only that of this machine is one.
+///
+/// # Errors
+/// How to write it.
+pub fn listen(text: &str) -> Result<SocketAddr, String> {
+    let of_name = text.strip_prefix("localhost:").and_then(|port| port.parse().ok());
+    let found = of_name.map(|port: u16| SocketAddr::from(([127, 0, 0, 1], port)));
+    found.or_else(|| text.parse().ok()).ok_or_else(|| format!("`{text}`: write ADDRESS:PORT, as 127.0.0.1:8085"))
+}
+
+fn listening<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    listen(&String::deserialize(from)?).map_err(D::Error::custom)
+}
+
 /// A URL without what may be secret in it. It need not be a sound one: a mistake is no reason to show a password.
 pub fn shown_url(url: &str) -> String {
     let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + 3));
@@ -532,6 +548,18 @@ mod tests {
         assert_eq!(read.access.tokens["deploy"].role, Role::Operator);
         let wrong = Configuration::read("tipoff.yaml", "access:\n  tokens: { d: { role: root } }\n").unwrap_err();
         assert!(wrong.to_string().starts_with("tipoff.yaml:2: "), "{wrong}");
+    }
+
+    #[test]
+    fn the_name_of_this_machine_is_an_address_and_others_are_refused_with_how_to_write_one() {
+        let read = |text: &str| Configuration::read("tipoff.yaml", &format!("listen: {text}\n"));
+        assert_eq!(read("localhost:80").unwrap().listen, "127.0.0.1:80".parse().unwrap());
+        assert_eq!(read("'[::1]:80'").unwrap().listen, "[::1]:80".parse().unwrap());
+        for wrong in ["localhost", "localhost:http", "localhost.evil.example:80", "example.org:80", "8085"] {
+            let problems = read(wrong).unwrap_err().to_string();
+            assert!(problems.starts_with("tipoff.yaml:1: "), "{problems}");
+        }
+        assert!(read("example.org:80").unwrap_err().to_string().contains("as 127.0.0.1:8085"));
     }
 
     #[test]

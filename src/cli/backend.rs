@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Common, Fault};
 use crate::adapter::bigquery::{self, Bigquery};
 use crate::adapter::call;
-use crate::adapter::embedded::{Durability, Embedded};
+use crate::adapter::embedded::{Durability, Embedded, FILE, OpenError};
 use crate::adapter::firestore::{Firestore, Settings};
 use crate::adapter::google::bus::GoogleBus;
 use crate::adapter::google::services::Services;
@@ -19,6 +19,7 @@ use crate::adapter::pubsub::publisher::Publisher;
 use crate::adapter::service;
 use crate::configuration::{Backend, Configuration};
 use crate::domain::id::{CheckId, NodeId, PipelineId};
+use crate::engine::role::{self, RoleError};
 use crate::engine::{self, Engine};
 use crate::pipeline::Declarations;
 use crate::port::{Answer, Bus, Reported, Row, Store, Warehouse};
@@ -60,22 +61,34 @@ pub async fn engine(common: &Common, declarations: Declarations, access: Access)
 pub async fn open(common: &Common, declarations: &Declarations, access: Access) -> Result<Opened, Fault> {
     if let Some(service) = &common.served {
         let (store, bus, warehouse) = service::ports(service);
-        return Ok(Opened { store, bus, warehouse });
+        let opened = Opened { store, bus, warehouse };
+        return if common.shadow { in_the_shadow(opened, declarations).await } else { Ok(opened) };
     }
     let configuration = common.configuration()?;
+    let opened = at_store(&configuration, declarations, access).await?;
+    if configuration.shadow { in_the_shadow(opened, declarations).await } else { Ok(opened) }
+}
+
+/// The same, unless it was decided for real what is kept there: no answer about that is one about the shadow.
+async fn in_the_shadow(opened: Opened, declarations: &Declarations) -> Result<Opened, Fault> {
+    let is_real = role::is_real(&*opened.store, declarations.pipelines.keys()).await.map_err(Fault::unusable)?;
+    if is_real { Err(Fault::usage(anyhow::anyhow!("--shadow: {}", RoleError::Real))) } else { Ok(opened) }
+}
+
+async fn at_store(configuration: &Configuration, declarations: &Declarations, access: Access) -> Result<Opened, Fault> {
     match configuration.backend {
         Backend::Embedded => {
             let opened = match access {
                 Access::Read => Embedded::open_read_only(&configuration.data),
                 Access::Write => Embedded::open_existing(&configuration.data, Durability::Full),
             };
-            let embedded = Arc::new(opened.map_err(|error| no_store(&configuration, &error))?);
+            let embedded = Arc::new(opened.map_err(|error| no_store(configuration, &error))?);
             let bus = Arc::new(embedded.bus(Arc::new(declarations.topology.clone())));
             Ok(Opened { store: embedded.clone(), bus, warehouse: embedded })
         }
         Backend::Google => {
             // Whoever asks, or writes a request, calls no service, and needs no identity for it.
-            let google = google(&configuration, declarations, no_services()?).await?;
+            let google = google(configuration, declarations, no_services()?).await?;
             Ok(Opened { store: google.firestore, bus: google.bus, warehouse: google.warehouse })
         }
     }
@@ -236,12 +249,25 @@ pub fn span(name: &str, text: &str) -> Result<SignedDuration, Fault> {
     SignedDuration::try_from(span).map_err(|error| Fault::usage(anyhow::anyhow!("{name}: {error}")))
 }
 
-/// There is no store where one was looked for.
-pub fn no_store(configuration: &Configuration, error: &dyn std::error::Error) -> Fault {
-    Fault::unusable(anyhow::anyhow!(
-        "open the store in {}: {error}; `tipoff serve --data {0}` makes one, --data names another",
-        configuration.data.display()
-    ))
+/// The store cannot be opened, and what would help.
+pub fn no_store(configuration: &Configuration, error: &OpenError) -> Fault {
+    let data = configuration.data.display();
+    let is_there = configuration.data.join(FILE).exists();
+    let advice = match error {
+        // It says so itself.
+        OpenError::Newer { .. } | OpenError::Layout { .. } | OpenError::Replaced(_) | OpenError::InUse(_) => {
+            String::new()
+        }
+        OpenError::NotOurs(..) => "; --data names another".to_owned(),
+        OpenError::Sqlite(..) | OpenError::Directory(..) | OpenError::Thread(_) if is_there => {
+            let why = std::error::Error::source(error).map(|why| format!(": {why}")).unwrap_or_default();
+            format!("{why}; it is there, and cannot be read: give it to whoever runs this, or restore it from a copy")
+        }
+        OpenError::Empty(_) | OpenError::Sqlite(..) | OpenError::Directory(..) | OpenError::Thread(_) => {
+            format!("; `tipoff serve --data {data}` makes one, --data names another")
+        }
+    };
+    Fault::unusable(anyhow::anyhow!("open the store in {data}: {error}{advice}"))
 }
 
 /// A warehouse that is asked and not written to.

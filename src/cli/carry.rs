@@ -105,18 +105,18 @@ pub async fn go_on(common: &Common, whole: &Whole, words: &Words) -> Result<bool
     whole.engine.go_on(&whole.pipeline, &words.actor, &words.reason).await.map_err(Fault::unusable)
 }
 
-/// A date follows the evidence that was found. How many answers it took in.
-pub async fn reconcile(common: &Common, engine: &Engine, found: &Reconciled) -> Result<usize, Fault> {
+/// A date follows the evidence that was found, as `actor` asks. How many answers it took in.
+pub async fn reconcile(common: &Common, engine: &Engine, found: &Reconciled, actor: &str) -> Result<usize, Fault> {
     #[derive(Deserialize)]
     struct Applied {
         applied: usize,
     }
     let (pipeline, date) = (found.partition.pipeline.as_str(), found.partition.date.to_string());
     let path = ["pipelines", pipeline, "dates", &date, "reconcile"];
-    if let Some(Applied { applied }) = served(common, &path, &json!({})).await? {
+    if let Some(Applied { applied }) = served(common, &path, &json!({ "actor": actor })).await? {
         return Ok(applied);
     }
-    engine.reconcile(found).await.map_err(Fault::unusable)
+    engine.reconcile(found, &actor.into()).await.map_err(Fault::unusable)
 }
 
 /// What went wrong with alerts.

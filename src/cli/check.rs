@@ -5,6 +5,7 @@ use serde_json::json;
 use super::say::say;
 use super::{Common, Fault, Verdict};
 use crate::adapter::channel;
+use crate::adapter::google::services::Services;
 use crate::pipeline;
 
 /// Validates both files and prints every problem with its file, line and key.
@@ -13,7 +14,9 @@ pub fn check(common: &Common) -> Result<Verdict, Fault> {
     match pipeline::load((&topics.0, &topics.1), (&pipelines.0, &pipelines.1)) {
         Ok(declarations) => {
             // What tipoff.yaml says of their alerts and pipelines has to be there.
-            channel::known(&common.configuration()?.alerts, &declarations).map_err(Fault::usage)?;
+            let configuration = common.configuration()?;
+            channel::known(&configuration.alerts, &declarations).map_err(Fault::usage)?;
+            Services::check(&configuration.services).map_err(Fault::usage)?;
             let nodes: usize = declarations.pipelines.values().map(|pipeline| pipeline.graph.nodes.len()).sum();
             let topics_count = declarations.topology.topics().count();
             if common.json {

@@ -272,7 +272,12 @@ pub(super) async fn request(common: &Common, date: &str, wish: Wish) -> Result<V
             Some(_) => {}
         }
     }
-    follow(&view::view(whole.graph(), &stored.partition, Now::caught_up(whole.now)), &request);
+    let role = whole.engine.role().await.map_err(Fault::unusable)?;
+    let view = view::view(whole.graph(), &stored.partition, Now::caught_up(whole.now));
+    follow(&view, &request, |node| {
+        let sends = whole.graph().node(node.as_str()).is_none_or(|node| role.sends(&node.phase));
+        role.notice().filter(|_| !sends)
+    });
     Ok(verdict)
 }
 
@@ -329,8 +334,8 @@ fn report(key: &PartitionKey, request: &Request, recorded: Recorded) {
     }
 }
 
-/// Says what became of the node that the request is about.
-fn follow(view: &PartitionView, request: &Request) {
+/// Says what became of the node that the request is about. `withheld` says why nothing of a node leaves, where that is so.
+fn follow(view: &PartitionView, request: &Request, withheld: impl Fn(&NodeId) -> Option<String>) {
     let (Command::Retry { node } | Command::Edge { node, rule: Some(EdgeRule::Force), .. }) = &request.command else {
         return;
     };
@@ -338,7 +343,8 @@ fn follow(view: &PartitionView, request: &Request) {
     let Some(found) = view.nodes.iter().find(|found| found.node == *node) else { return };
     match found.blockers.first() {
         _ if matches!(found.state, "dispatched" | "running") => {
-            say!("{node} is {} ({}); a running service sends it", found.state, found.attempt)
+            let then = withheld(node).map_or("a running service sends it".to_owned(), |why| format!("{why}, nor this"));
+            say!("{node} is {} ({}); {then}", found.state, found.attempt)
         }
         Some(blocker) => {
             say!("{node} waits: {}", view::brief(blocker, date));

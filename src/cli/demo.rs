@@ -67,7 +67,7 @@ pub struct Demo {
     #[arg(long)]
     fast: bool,
     /// Where to show the day in a browser; loopback only [default: 127.0.0.1:8085 on a terminal, else nowhere]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = crate::configuration::listen)]
     listen: Option<SocketAddr>,
     /// Keep the pages when the last day is over, until Ctrl-C
     #[arg(long)]
@@ -233,6 +233,7 @@ impl Pages {
             inbox: Inbox::closed(),
             local: None,
             effective: Arc::default(),
+            settings: None,
             declared: Arc::clone(&self.declared),
             guard: Arc::new(Guard::new(Callers::local(), None)),
             retold: Arc::default(),

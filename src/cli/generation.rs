@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use jiff::SignedDuration;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -55,6 +55,8 @@ pub struct Prepared {
     /// Whether people are told of alerts.
     pub tells: bool,
     pub effective: Effective,
+    /// What `tipoff.yaml` says, as it may be shown.
+    pub settings: Arc<Value>,
     pub declared: (Text, Text),
     pub guard: Arc<Guard>,
 }
@@ -132,6 +134,7 @@ impl Generation {
             inbox: running.inbox.clone(),
             local: Some(Local { bus, embedded: embedded.clone() }),
             effective: Arc::new(json!(prepared.effective)),
+            settings: Some(Arc::clone(&prepared.settings)),
             declared: Arc::new(prepared.declared.clone()),
             guard: prepared.guard.clone(),
             retold: Arc::default(),
@@ -182,6 +185,7 @@ impl Generation {
             inbox,
             local: None,
             effective: Arc::new(json!(prepared.effective)),
+            settings: Some(Arc::clone(&prepared.settings)),
             declared: Arc::new(prepared.declared.clone()),
             guard: prepared.guard.clone(),
             retold: Arc::default(),
@@ -204,7 +208,7 @@ impl Standing {
     fn known(&self, engine: Engine, prepared: &Prepared) -> Result<Arc<Engine>, Fault> {
         let identity = Identity {
             name: self.name.clone(),
-            digest: prepared.effective.digest.clone(),
+            digest: prepared.effective.decides.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             since: Clock::System.now(),
         };

@@ -176,7 +176,7 @@ fn address(text: &str) -> Result<Url, String> {
 #[derive(Args, Clone)]
 struct Door {
     /// Where to listen; anything but loopback needs to know who may call [default: 127.0.0.1:8085]
-    #[arg(long, env = "TIPOFF_LISTEN", value_name = "ADDRESS")]
+    #[arg(long, env = "TIPOFF_LISTEN", value_name = "ADDRESS", value_parser = configuration::listen)]
     listen: Option<SocketAddr>,
 }
 
@@ -563,6 +563,15 @@ impl Common {
         }
         let shadow = self.shadow || configuration.shadow;
         Ok(if shadow { configuration.in_the_shadow() } else { configuration })
+    }
+
+    /// What the file of the settings here says, as it may be shown; nothing where there is no file.
+    fn settings(&self) -> Result<Option<serde_json::Value>, Fault> {
+        if self.config.is_none() && !std::path::Path::new(configuration::FILE).is_file() {
+            return Ok(None);
+        }
+        let (name, text) = text(self.config.as_ref(), configuration::FILE, "")?;
+        Ok(Some(Configuration::read(&name, &text).map_err(Fault::usage)?.shown()))
     }
 
     /// Whose time counts: the service's, where one is asked.

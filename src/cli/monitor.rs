@@ -52,7 +52,9 @@ pub(super) async fn open(common: &Common, date: &str) -> Result<(Engine, Partiti
 fn fault(error: Error) -> Fault {
     match error {
         Error::NoPipeline(_) | Error::Undeclared(..) => Fault::usage(error),
-        Error::Unanswered(_) | Error::Unreadable(_) | Error::Store(_) | Error::Untold(_) => Fault::unusable(error),
+        Error::NotKept(..) | Error::Unanswered(_) | Error::Unreadable(_) | Error::Store(_) | Error::Untold(_) => {
+            Fault::unusable(error)
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use super::command::Words;
 use super::inspect::harmless;
 use super::paint::Paint;
 use super::say::say;
-use super::{Common, Fault, File, Verdict};
+use super::{Common, Fault, File, Verdict, serve};
+use crate::configuration;
 use crate::diagnostic;
 use crate::engine::revise::{Revised, Revision};
 use crate::pipeline;
@@ -22,7 +23,8 @@ const SHOWN_MAX: usize = 40;
 #[derive(Args)]
 #[command(
     after_help = "Compares topics.yaml and pipeline.yaml, as --topics and --pipeline-file name them, with what the running \
-    service has, or had when it last ran on this store. Nothing is changed. Exits 1 where facts would lose their node, or \
+    service has, or had when it last ran on this store; and tipoff.yaml, where there is one here, with a running service's, \
+    which tells it to administrators. Nothing is changed. Exits 1 where facts would lose their node, or \
     something would stand in the way of what nothing stands in the way of now.\n\
     Example: tipoff plan --pipeline-file pipeline.yaml --server http://127.0.0.1:8085"
 )]
@@ -34,13 +36,29 @@ impl Plan {
         let wanted = load(&here)?;
         let there = in_force(common).await?;
         let engine = backend::engine(common, load(&there)?, Access::Read).await?;
-        let found = differences_of(&there, &here)?;
+        let mut found = differences_of(&there, &here)?;
+        let theirs = common.served.as_ref().and_then(|service| service.declared.settings.as_ref());
+        let ours = common.settings()?;
+        let settings = theirs.zip(ours.as_ref());
+        found.extend(settings.map(|(theirs, ours)| settings_differences(theirs, ours)).into_iter().flatten());
         let revision = engine.revise(&wanted).await.map_err(Fault::unusable)?;
         if common.json {
             let takes_away = revision.takes_away();
-            say!("{}", json!({ "differences": found, "revision": revision, "takes_away": takes_away }));
+            let compared = settings.is_some();
+            say!(
+                "{}",
+                json!({ "differences": found, "settings_compared": compared, "revision": revision,
+                    "takes_away": takes_away })
+            );
         } else {
-            print(&found, &revision, (&there.1.0, &here.1.0));
+            let why = match (theirs, &ours) {
+                (Some(_), Some(_)) => None,
+                (_, None) => Some("tipoff.yaml is not compared: there is none here, and --config names none"),
+                (None, _) => {
+                    Some("tipoff.yaml is not compared: a running service tells its own to administrators alone")
+                }
+            };
+            print(&found, &revision, (&there.1.0, &here.1.0), why);
         }
         Ok(if revision.takes_away() { Verdict::Fails } else { Verdict::Holds })
     }
@@ -52,6 +70,11 @@ pub fn differences_of(before: &(File, File), after: &(File, File)) -> Result<Vec
     let mut found = differences("topics.yaml", &value(&before.0)?, &value(&after.0)?);
     found.extend(differences("pipeline.yaml", &value(&before.1)?, &value(&after.1)?));
     Ok(found)
+}
+
+/// In what two files of settings differ, as they may be shown.
+pub fn settings_differences(before: &Value, after: &Value) -> Vec<Difference> {
+    differences(configuration::FILE, before, after)
 }
 
 /// `tipoff reload`
@@ -84,7 +107,7 @@ impl Reload {
         let count = told["differences"].as_array().map_or(0, Vec::len);
         let digest = harmless(told["digest"].as_str().unwrap_or_default());
         if told["applied"] == true {
-            say!("{digest} is in force: {count} keys of the declarations are other than before");
+            say!("{digest} is in force: {count} keys are other than before");
         } else {
             say!("{digest} was in force already; nothing changed but secrets, which were read again");
         }
@@ -110,7 +133,7 @@ async fn in_force(common: &Common) -> Result<(File, File), Fault> {
     })
 }
 
-fn print(found: &[Difference], revision: &Revision, (there, here): (&str, &str)) {
+fn print(found: &[Difference], revision: &Revision, (there, here): (&str, &str), uncompared: Option<&str>) {
     let paint = Paint::stdout();
     let head = format!("{} ({}) → {} ({})", revision.from, harmless(there), revision.to, harmless(here));
     say!("{}", paint.strong(&head));
@@ -122,6 +145,15 @@ fn print(found: &[Difference], revision: &Revision, (there, here): (&str, &str))
     }
     if found.len() > SHOWN_MAX {
         say!("  {}", paint.dim(&format!("and {} more; --json lists them all", found.len() - SHOWN_MAX)));
+    }
+    for key in serve::FIXED {
+        let path = format!("{}.{key}", configuration::FILE);
+        if found.iter().any(|found| found.path == path || found.path.starts_with(&format!("{path}."))) {
+            say!("  {}", paint.dim(&format!("{path} is set when the service starts: a reload refuses another")));
+        }
+    }
+    if let Some(why) = uncompared {
+        say!("  {}", paint.dim(why));
     }
     say!("of {} dates that are known, {} would change", revision.looked_at, revision.dates.len());
     for revised in &revision.dates {

@@ -10,6 +10,7 @@ use super::whole::Whole;
 use super::{Common, Fault, Verdict, carry};
 use crate::desk::ask;
 use crate::domain::id::NodeId;
+use crate::domain::words;
 use crate::engine::reconcile::Reconciled;
 
 /// `tipoff reconcile DATE`
@@ -25,6 +26,9 @@ pub struct Reconcile {
     /// Have the date follow what is there
     #[arg(long)]
     apply: bool,
+    /// Who asks for that
+    #[arg(long, env = "USER", default_value = "operator", value_parser = words::actor)]
+    actor: String,
 }
 
 impl Reconcile {
@@ -35,7 +39,7 @@ impl Reconcile {
         ask::within_reach(whole.graph(), key.date, whole.now).map_err(Fault::usage)?;
         let engine = &whole.engine;
         let found = engine.compare(&key).await.map_err(Fault::unusable)?;
-        let applied = if self.apply { carry::reconcile(common, engine, &found).await? } else { 0 };
+        let applied = if self.apply { carry::reconcile(common, engine, &found, &self.actor).await? } else { 0 };
         // What nobody has looked at is not so.
         let nothing_told = found.unknown.len() + found.not_kept == found.asked;
         if common.json {

@@ -16,19 +16,21 @@ use tower::ServiceExt as _;
 
 use super::effective::Effective;
 use super::generation::{Generation, Prepared, Standing};
-use super::plan::differences_of;
+use super::plan::{differences_of, settings_differences};
 use super::say::say;
 use super::{Common, Door, Fault, Verdict, backend, telemetry};
 use crate::adapter::channel;
 use crate::adapter::egress;
 use crate::adapter::embedded::{Durability, Embedded};
-use crate::configuration::{Backend, Configuration};
+use crate::adapter::google::services::Services;
+use crate::clock::Clock;
+use crate::configuration::{self, Backend, Configuration};
 use crate::desk::day;
 use crate::diagnostic::suggestion;
 use crate::domain::shadow::Role;
-use crate::http::caller::Callers;
+use crate::http::caller::{Callers, Refusal};
 use crate::http::guard::Guard;
-use crate::http::reload::Why;
+use crate::http::reload::{Reload, Why};
 use crate::http::server::{self, Limits};
 use crate::pipeline::Declarations;
 use crate::telemetry::log;
@@ -111,7 +113,7 @@ impl Serve {
         let generation = Generation::begin(&standing, &prepared, ("serve", "it was started")).await?;
         let door = Arc::new(RwLock::new(generation.router.clone()));
         let (end, ending) = watch::channel(false);
-        let server = listen(Arc::clone(&door), listener, ending)?;
+        let server = listen(Arc::clone(&door), listener, ending, self.log_form())?;
         let mut at_work = AtWork { generation, prepared };
         loop {
             let asked = tokio::select! {
@@ -122,11 +124,11 @@ impl Serve {
                 },
                 asked = reloads.recv() => asked,
             };
-            let (actor, reason, accept) = match &asked {
-                Some(asked) => (asked.actor.clone(), asked.reason.clone(), asked.accept),
-                None => (SIGNAL.to_owned(), "its files have changed".to_owned(), false),
+            let (actor, reason) = match &asked {
+                Some(asked) => (asked.actor.clone(), asked.reason.clone()),
+                None => (SIGNAL.to_owned(), "a signal asked for it".to_owned()),
             };
-            let answer = match self.change(common, &at_work, accept).await {
+            let answer = match self.change(common, &at_work, asked.as_ref()).await {
                 Ok((prepared, told)) => {
                     at_work = replaced(&standing, at_work, prepared, (&actor, &reason), &door).await?;
                     Ok(told)
@@ -134,8 +136,11 @@ impl Serve {
                 Err(why) => Err(why),
             };
             match &answer {
-                Ok(told) => {
-                    tracing::info!(actor, reason, applied = told["applied"].as_bool(), "declarations were read again")
+                Ok(told) if told["applied"] == true => {
+                    tracing::info!(actor, reason, "the files were read again, and what has changed in them is in force")
+                }
+                Ok(_) => {
+                    tracing::info!(actor, reason, "the files were read again, and say the same; secrets may be others")
                 }
                 Err(why) => tracing::error!(actor, reason, "the declarations stay as they are: {why}"),
             }
@@ -159,6 +164,7 @@ impl Serve {
         let configuration = self.configuration(common)?;
         let callers = Callers::of(&configuration).map_err(Fault::usage)?;
         let declarations = Arc::new(common.declarations()?);
+        Services::check(&configuration.services).map_err(Fault::usage)?;
         channel::declared(&configuration.alerts).map_err(Fault::usage)?;
         channel::known(&configuration.alerts, &declarations).map_err(Fault::usage)?;
         if let (Backend::Google, Some(file)) = (configuration.backend, backend::service_account_key()) {
@@ -174,7 +180,8 @@ impl Serve {
         let guard = Arc::new(Guard::new(callers, configuration.access.origin.as_deref()));
         // Whoever runs a pipeline tells people of it, and a shadow only if somebody wants to hear it as well.
         let tells = self.tell || !configuration.shadow;
-        Ok(Prepared { configuration, declarations, role, tells, effective, declared, guard })
+        let settings = Arc::new(common.settings()?.unwrap_or_else(|| Configuration::default().shown()));
+        Ok(Prepared { configuration, declarations, role, tells, effective, settings, declared, guard })
     }
 
     /// Whether there is anybody to push for.
@@ -195,7 +202,13 @@ impl Serve {
     }
 
     /// What the files say now, if it may be applied. Where they say the same, secrets may be others, which are in no digest.
-    async fn change(&self, common: &Common, at_work: &AtWork, accept: bool) -> Result<(Prepared, Value), Why> {
+    async fn change(
+        &self,
+        common: &Common,
+        at_work: &AtWork,
+        asked: Option<&Reload>,
+    ) -> Result<(Prepared, Value), Why> {
+        let accept = asked.is_some_and(|asked| asked.accept);
         let prepared = self.prepare(common).map_err(|fault| Why::Wrong(format!("{:#}", fault.error)))?;
         let before = &at_work.prepared;
         if let Some(what) = fixed(&before.configuration, &prepared.configuration) {
@@ -211,10 +224,21 @@ impl Serve {
         if prepared.guard.callers().is_open() && !before.guard.callers().is_open() {
             return Err(Why::Fixed("access"));
         }
+        // Whoever is locked out could not take it back.
+        if let Some(asked) = asked.filter(|_| !before.guard.callers().is_open()) {
+            match prepared.guard.callers().caller(asked.by.headers()).await {
+                Ok(caller) if caller.role.covers(configuration::Role::Admin) => {}
+                Err(Refusal::Unavailable) => {
+                    return Err(Why::Unknown("whether you could still call afterwards".to_owned()));
+                }
+                Ok(_) | Err(_) => return Err(Why::LocksOut),
+            }
+        }
         let file = |text: &crate::wire::kept::Text| (text.file.clone(), text.text.clone());
         let texts = |prepared: &Prepared| (file(&prepared.declared.0), file(&prepared.declared.1));
         let found = differences_of(&texts(before), &texts(&prepared));
-        let found = found.map_err(|fault| Why::Wrong(format!("{:#}", fault.error)))?;
+        let mut found = found.map_err(|fault| Why::Wrong(format!("{:#}", fault.error)))?;
+        found.extend(settings_differences(&before.settings, &prepared.settings));
         let revision = at_work.generation.engine.revise(&prepared.declarations).await;
         let revision = revision.map_err(|error| Why::Unknown(error.to_string()))?;
         let is_same = before.effective.digest == prepared.effective.digest;
@@ -265,11 +289,14 @@ struct AtWork {
     prepared: Prepared,
 }
 
+/// Keys of tipoff.yaml that are set once for the life of the process.
+pub const FIXED: [&str; 6] = ["backend", "data", "listen", "google", "shadow", "telemetry"];
+
 /// What is set once for the life of the process, and would be otherwise.
 fn fixed(before: &Configuration, after: &Configuration) -> Option<&'static str> {
     let shown = [before.shown(), after.shown()];
     let differs = |key: &str| shown[0][key] != shown[1][key];
-    ["backend", "data", "listen", "google", "shadow", "telemetry"].into_iter().find(|key| differs(key))
+    FIXED.into_iter().find(|key| differs(key))
 }
 
 /// Drains what is at work and begins the other; calls that come meanwhile wait at the door.
@@ -303,6 +330,7 @@ fn listen(
     door: Arc<RwLock<Router>>,
     listener: TcpListener,
     ending: watch::Receiver<bool>,
+    form: log::Form,
 ) -> Result<tokio::task::JoinHandle<()>, Fault> {
     let address = listener.local_addr().map_err(Fault::unusable)?;
     let through = Router::new().fallback(move |request: Request| {
@@ -314,8 +342,14 @@ fn listen(
     });
     let server = tokio::spawn(server::serve(listener, through, ending, Limits::default()));
     tracing::info!(%address, "listening");
-    // The one line a script waits for.
-    say!("listening on http://{address}");
+    // The one line a script waits for. Where a platform collects what we write, it is an object as every other line is.
+    let said = format!("listening on http://{address}");
+    match form {
+        log::Form::Text => say!("{said}"),
+        log::Form::Json | log::Form::Gcp => {
+            say!("{}", json!({ "severity": "INFO", "time": Clock::System.now(), "target": "tipoff", "message": said }))
+        }
+    }
     Ok(server)
 }
 

@@ -17,9 +17,10 @@ pub fn lines(entry: &JournalEntry, only: Option<&NodeId>) -> Vec<String> {
                 Some(format!("completed {} {} {:?}", done.node, done.run, done.outcome))
             }
             Event::Observed(seen) if wanted(&seen.node) => Some(format!(
-                "observed  {} {}",
+                "observed  {} {}{}",
                 seen.node,
-                seen.coverage.map_or("unknown".to_owned(), |coverage| coverage.to_string())
+                seen.coverage.map_or("unknown".to_owned(), |coverage| coverage.to_string()),
+                seen.actor.as_ref().map(|actor| format!(", asked for by {actor}")).unwrap_or_default()
             )),
             Event::UpstreamSettled(settled) if wanted(&settled.node) => {
                 Some(format!("upstream  {}@{} {}", settled.node, settled.date, settled.upstream.extant))

@@ -193,6 +193,9 @@ pub struct Observed {
     pub units: BTreeMap<UnitId, Coverage>,
     /// When the answer was taken.
     pub at: Timestamp,
+    /// Who has asked for it, where somebody has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<Arc<str>>,
 }
 
 /// The answer to one check.

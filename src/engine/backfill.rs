@@ -271,7 +271,7 @@ impl Engine {
                 Answer::Unknown(_) => (None, BTreeMap::new()),
                 Answer::NotKept => continue,
             };
-            let observed = Observed { node: node.clone(), coverage, not_kept: false, units, at: now };
+            let observed = Observed { node: node.clone(), coverage, not_kept: false, units, at: now, actor: None };
             events.push(Event::Observed(observed));
         }
         if !events.is_empty() {

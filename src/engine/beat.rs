@@ -41,13 +41,19 @@ impl Beats {
         self.moves_at(name, Instant::now());
     }
 
-    fn moves_at(&self, name: &'static str, at: Instant) {
+    pub(crate) fn moves_at(&self, name: &'static str, at: Instant) {
         self.known().entry(name).or_insert(Beat { at, round: false }).at = at;
     }
 
     /// The loop has got through a round, and nothing of what had waited is left.
     pub fn caught_up(&self, name: &'static str) {
         self.known().insert(name, Beat { at: Instant::now(), round: true });
+    }
+
+    /// As if we had started then.
+    #[cfg(test)]
+    pub(crate) fn begun(since: Instant) -> Self {
+        Self { since, ..Self::default() }
     }
 
     /// How long ago each loop that has been started moved.

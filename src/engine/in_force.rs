@@ -19,7 +19,7 @@ const TRIES_MAX: usize = 8;
 pub struct Identity {
     /// A name that no other has.
     pub name: String,
-    /// The digest of both declarations and the settings.
+    /// The digest of what decides: both declarations, and what of the settings tells in what is decided, sent and told.
     pub digest: String,
     /// The version of tipoff.
     pub version: String,

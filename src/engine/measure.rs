@@ -47,6 +47,7 @@ impl Engine {
             metrics.conflicts.add(0, [id.as_str()]);
             metrics.deadlines_missed.add(0, [id.as_str()]);
             metrics.cap.set(pipeline.dispatches_per_hour.into(), [id.as_str()]);
+            metrics.cap_used.set(0.0, [id.as_str()]);
             let tasks = pipeline.graph.order.iter().filter_map(|id| pipeline.graph.node(id.as_str()));
             for node in tasks.filter(|node| node.task().is_some()) {
                 for outcome in DISPATCHED {

@@ -27,7 +27,10 @@ pub enum Error {
     /// The pipeline does not say what it is held to.
     #[error("{0} declares no {1} under monitors")]
     Undeclared(PipelineId, &'static str),
-    /// The warehouse could not tell, or keeps nothing of the date.
+    /// The warehouse keeps nothing of the date.
+    #[error("the warehouse keeps no {0} of {1}")]
+    NotKept(Kind, PartitionKey),
+    /// The warehouse could not tell.
     #[error("{0}")]
     Unanswered(String),
     /// What the warehouse told cannot be read.
@@ -162,5 +165,5 @@ impl Engine {
 }
 
 fn not_kept(kind: Kind, key: &PartitionKey) -> Error {
-    Error::Unanswered(format!("the warehouse keeps no {kind} of {key}"))
+    Error::NotKept(kind, key.clone())
 }

@@ -3,6 +3,8 @@
 //! There is no flag that anybody could set: what differs is told to the date as an observation, as every answer of the
 //! warehouse is, and what follows is decided from that.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -128,12 +130,13 @@ impl Engine {
         })
     }
 
-    /// Has the date follow the evidence that was found. Returns how many answers it took in.
+    /// Has the date follow the evidence that was found, as `actor` asks. Returns how many answers it took in.
     ///
     /// # Errors
     /// If it is not kept.
-    pub async fn reconcile(&self, found: &Reconciled) -> Result<usize, StepError> {
-        let told: Vec<Event> = found.answers.iter().cloned().map(Event::Observed).collect();
+    pub async fn reconcile(&self, found: &Reconciled, actor: &Arc<str>) -> Result<usize, StepError> {
+        let asked = |answer: &Observed| Observed { actor: Some(Arc::clone(actor)), ..answer.clone() };
+        let told: Vec<Event> = found.answers.iter().map(asked).map(Event::Observed).collect();
         if !told.is_empty() {
             self.step(&found.partition, &told).await?;
         }

@@ -499,7 +499,7 @@ pub(super) async fn observed(warehouse: &dyn Warehouse, key: &PartitionKey, node
         }
         Answer::NotKept => (None, Default::default(), true),
     };
-    Observed { node: node.clone(), coverage, units, not_kept, at: now }
+    Observed { node: node.clone(), coverage, units, not_kept, at: now, actor: None }
 }
 
 /// Whether an effect has been refused for so long that people should know.

@@ -37,10 +37,7 @@ pub async fn assume(
     pipelines: impl Iterator<Item = &PipelineId>,
     role: &Role,
 ) -> Result<(), RoleError> {
-    let mut used = false;
-    for pipeline in pipelines {
-        used |= !store.dates(pipeline, 1).await?.is_empty();
-    }
+    let used = is_used(store, pipelines).await?;
     for _ in 0..TRIES_MAX {
         let (version, known) = store.kept::<Role>().await?;
         match (known.shadow, role.shadow) {
@@ -54,6 +51,24 @@ pub async fn assume(
         }
     }
     Err(RoleError::Contended)
+}
+
+/// Whether what a store holds was decided for real.
+///
+/// # Errors
+/// If it cannot be read.
+pub async fn is_real(store: &dyn Store, pipelines: impl Iterator<Item = &PipelineId>) -> Result<bool, StoreError> {
+    let (version, role) = store.kept::<Role>().await?;
+    Ok(!role.shadow && (version > 0 || is_used(store, pipelines).await?))
+}
+
+async fn is_used(store: &dyn Store, pipelines: impl Iterator<Item = &PipelineId>) -> Result<bool, StoreError> {
+    for pipeline in pipelines {
+        if !store.dates(pipeline, 1).await?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl Engine {

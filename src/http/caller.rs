@@ -1,5 +1,7 @@
 //! Who calls, and how that is known: by being on this machine, by a token, or by a token of Google's.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -15,6 +17,7 @@ use super::problem::Problem;
 use crate::adapter::google::token::{Patience, Rejection, Verifier};
 use crate::clock::Clock;
 use crate::configuration::{Access, Configuration, Identities, PushMode, Role, Token};
+use crate::desk::words::clean;
 
 /// Where the Identity-Aware Proxy says whom it has let through.
 const IAP_ASSERTION: &str = "x-goog-iap-jwt-assertion";
@@ -22,6 +25,8 @@ const IAP_ASSERTION: &str = "x-goog-iap-jwt-assertion";
 const TOKEN_MIN: usize = 32;
 /// The same of the one token of `token_file`, which is older than that rule.
 const SHARED_MIN: usize = 16;
+/// Set in the mode of a file that every user may read.
+const READABLE: u32 = 0o004;
 /// Under which name that one's requests are kept.
 const SHARED: &str = "shared";
 
@@ -71,14 +76,17 @@ impl Caller {
     }
 
     /// Who is said to have asked for something, where `typed` is what they call themselves: that alone on this machine; with
-    /// the token's name, where several people may have the token; and not at all where Google says who it is.
+    /// the token's name, where several people may have the token; and not at all where Google says who it is. What is in
+    /// parentheses is our word, so those that are typed are left out, and what nobody sees as well.
     #[must_use]
     pub fn actor(&self, typed: &str) -> String {
+        let typed: String = clean(typed, usize::MAX).chars().filter(|letter| !is_bracket(*letter)).collect();
+        let typed = typed.trim();
         match self.how {
             How::Loopback => typed.to_owned(),
             // What is left out is told as missing.
-            How::Token if typed.trim().is_empty() => String::new(),
-            How::Token => format!("{} (token {})", typed.trim(), self.name),
+            How::Token if typed.is_empty() => String::new(),
+            How::Token => format!("{typed} (token {})", self.name),
             How::Google => self.name.to_string(),
         }
     }
@@ -91,6 +99,17 @@ impl Caller {
             How::Token | How::Loopback => (self.user.as_deref(), false),
         }
     }
+}
+
+/// Parentheses, and what looks like them or ends a line.
+fn is_bracket(letter: char) -> bool {
+    matches!(
+        letter,
+        '(' | ')' | '\n' | '\t' | '\u{207d}' | '\u{207e}' | '\u{208d}' | '\u{208e}' | '\u{2768}'..='\u{276b}'
+    ) || matches!(
+        letter,
+        '\u{2985}' | '\u{2986}' | '\u{2e28}' | '\u{2e29}' | '\u{fe35}' | '\u{fe36}' | '\u{fe59}' | '\u{fe5a}'
+    ) || matches!(letter, '\u{ff08}' | '\u{ff09}' | '\u{ff5f}' | '\u{ff60}')
 }
 
 impl<S: Sync> FromRequestParts<S> for Caller {
@@ -121,6 +140,34 @@ impl<S: Sync> FromRequest<S> for Incoming {
         let (mut parts, body) = request.into_parts();
         let caller = Caller::from_request_parts(&mut parts, state).await?;
         Ok(Self { caller, headers: parts.headers, uri: parts.uri, body })
+    }
+}
+
+/// What a call says of who makes it, to be looked at again.
+pub struct Credentials(HeaderMap);
+
+impl Credentials {
+    /// Those among the headers of a call.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        let said = headers.iter().filter(|(name, _)| *name == header::AUTHORIZATION || *name == IAP_ASSERTION);
+        let mut kept = HeaderMap::new();
+        for (name, value) in said {
+            kept.append(name, value.clone());
+        }
+        Self(kept)
+    }
+
+    /// The same as headers.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credentials")
     }
 }
 
@@ -380,8 +427,7 @@ fn known(name: &str, token: &Token) -> Result<Known, Error> {
     let (key, text) = match (&token.file, &token.env, &token.sha256) {
         (Some(path), None, None) => {
             let key = format!("{key}.file");
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| wrong(&key, format!("read {}: {error}", path.display())))?;
+            let text = read(&key, path)?;
             (key, text)
         }
         (None, Some(variable), None) => {
@@ -399,13 +445,25 @@ fn known(name: &str, token: &Token) -> Result<Known, Error> {
     Ok(Known { name: name.to_owned(), role: token.role, digests })
 }
 
+/// A file with a token. A token that everybody on the machine can read is no secret there.
+fn read(key: &str, path: &Path) -> Result<String, Error> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| wrong(key, format!("read {}: {error}", path.display())))?;
+    if path.metadata().is_ok_and(|file| file.permissions().mode() & READABLE != 0) && !is_a_digest(&text) {
+        tracing::warn!(key, "{} can be read by every user of this machine: chmod o-r", path.display());
+    }
+    Ok(text)
+}
+
+/// Whether a file holds nothing that lets anybody in.
+fn is_a_digest(text: &str) -> bool {
+    text.split_whitespace().all(|word| word.starts_with("sha256:"))
+}
+
 /// The one token that may do everything.
 fn shared(configuration: &Configuration) -> Result<Option<Known>, Error> {
     let (key, text) = match (&configuration.token_file, &configuration.token) {
-        (Some(path), _) => {
-            let read = std::fs::read_to_string(path);
-            ("token_file", read.map_err(|error| wrong("token_file", format!("read {}: {error}", path.display())))?)
-        }
+        (Some(path), _) => ("token_file", read("token_file", path)?),
         (None, Some(token)) => ("token", token.reveal().to_owned()),
         (None, None) => return Ok(None),
     };
@@ -528,6 +586,10 @@ mod tests {
         let caller = callers.caller(&with(&typed)).await.unwrap();
         assert_eq!(caller.likely(), (Some("ann"), false));
         assert_eq!(caller.actor(" ann "), "ann (token deploy)");
+        for disguised in ["root (token admin)", "root （token admin）", "ro\u{202e}ot\n (token\u{0} admin)"] {
+            assert_eq!(caller.actor(disguised), "root token admin (token deploy)", "{disguised:?}");
+        }
+        assert_eq!(caller.actor(" () "), "");
         for wrong in
             [&format!("Bearer {old}"), &format!("Bearer {}x", LONG), &format!("Bearer{LONG}"), "Bearer ", "Basic !"]
         {
@@ -542,6 +604,7 @@ mod tests {
         let callers = Callers::of(&Configuration::default()).unwrap();
         let caller = callers.caller(&HeaderMap::new()).await.unwrap();
         assert_eq!((caller.role, caller.actor("ann").as_str()), (Role::Admin, "ann"));
+        assert_eq!(caller.actor("root (token admin)"), "root token admin");
         assert!(callers.takes_pushes());
     }
 

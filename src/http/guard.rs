@@ -148,14 +148,13 @@ async fn admitted(
             return Err(refusal.into());
         }
     };
-    if let Some(Needs::Role(role)) = needs {
-        if !caller.role.covers(role) {
-            return Err(Refusal::Role(caller.role).into());
-        }
-        if matches!(role, Role::Operator | Role::Admin) && !guard.may_write(&caller, Instant::now()) {
-            let why = format!("more than {WRITES_A_SECOND} requests a second; ask again in a moment");
-            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many", why));
-        }
+    if needs.is_some_and(|needs| !needs.are_met_by(caller.role)) {
+        return Err(Refusal::Role(caller.role).into());
+    }
+    let is_write = matches!(needs, Some(Needs::Role(Role::Operator | Role::Admin)));
+    if is_write && !guard.may_write(&caller, Instant::now()) {
+        let why = format!("more than {WRITES_A_SECOND} requests a second; ask again in a moment");
+        return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many", why));
     }
     Ok(Some(caller))
 }
@@ -198,7 +197,7 @@ fn protect(headers: &mut HeaderMap, is_https: bool) {
 fn foreign(guard: &Guard, method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<&'static str> {
     const WHY: &str = "requests from other sites' pages are refused";
     // A page in the operator's browser can reach loopback; what it sends says whose page it is, what a program sends does not.
-    if headers.contains_key(header::ORIGIN) && !guard.is_own_origin(headers) {
+    if headers.contains_key(header::ORIGIN) && !guard.is_own_origin(uri, headers) {
         return Some(WHY);
     }
     let site = text(headers, SEC_FETCH_SITE);
@@ -210,12 +209,15 @@ fn foreign(guard: &Guard, method: &Method, uri: &Uri, headers: &HeaderMap) -> Op
         }
     }
     // A name that resolves to loopback is how a page gets around its origin.
-    let mut hosts =
-        [text(headers, header::HOST.as_str()), uri.authority().map(Authority::as_str)].into_iter().flatten();
-    if guard.callers.is_open() && !hosts.all(is_local) {
+    if guard.callers.is_open() && !asked(uri, headers).all(is_local) {
         return Some("without a token only loopback names are answered");
     }
     None
+}
+
+/// The hosts that a request says it asks: in its first line, and in a header. A sound one says the same in both.
+fn asked<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> impl Iterator<Item = &'r str> {
+    [uri.authority().map(Authority::as_str), text(headers, header::HOST.as_str())].into_iter().flatten()
 }
 
 /// By which scheme a browser has asked: as the proxy in front says, or as we speak ourselves.
@@ -226,17 +228,17 @@ fn scheme(headers: &HeaderMap) -> &str {
 
 impl Guard {
     /// Whether a form was sent by one of our own pages: the browser must say so.
-    pub fn is_own_form(&self, headers: &HeaderMap) -> bool {
-        text(headers, SEC_FETCH_SITE) == Some("same-origin") || self.is_own_origin(headers)
+    pub fn is_own_form(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        text(headers, SEC_FETCH_SITE) == Some("same-origin") || self.is_own_origin(uri, headers)
     }
 
     /// Whether the origin is that of the host that was asked, scheme and port included.
-    fn is_own_origin(&self, headers: &HeaderMap) -> bool {
+    fn is_own_origin(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         let Some(origin) = text(headers, header::ORIGIN.as_str()) else { return false };
-        match (&self.origin, text(headers, header::HOST.as_str())) {
-            (Some(own), _) => origin == own,
-            (None, Some(host)) => origin == format!("{}://{host}", scheme(headers)),
-            (None, None) => false,
+        let mut hosts = asked(uri, headers).peekable();
+        match &self.origin {
+            Some(own) => origin == own,
+            None => hosts.peek().is_some() && hosts.all(|host| origin == format!("{}://{host}", scheme(headers))),
         }
     }
 }
@@ -296,13 +298,21 @@ mod tests {
         }
         assert!(passes(Method::GET, "http://localhost:8085/v1/pipelines", &[]));
         assert!(!passes(Method::GET, "http://evil.example/v1/pipelines", &[]), "the whole address in the first line");
-        assert!(guard.is_own_form(&headers(&[("sec-fetch-site", "same-origin")])));
-        assert!(!guard.is_own_form(&headers(&[])));
+        let page = Uri::from_static("/ui/nba");
+        assert!(guard.is_own_form(&page, &headers(&[("sec-fetch-site", "same-origin")])));
+        assert!(!guard.is_own_form(&page, &headers(&[])));
+        // A first line with a whole address counts as the header does, and neither against the other.
+        let origin = [("origin", "http://localhost:8085")];
+        assert!(guard.is_own_form(&Uri::from_static("http://localhost:8085/ui/nba"), &headers(&origin)));
+        assert!(!guard.is_own_form(&Uri::from_static("http://localhost:8086/ui/nba"), &headers(&origin)));
+        assert!(!passes(Method::POST, "http://127.0.0.1:8086/push", &origin));
     }
 
     #[test]
     fn behind_a_proxy_the_origin_is_what_people_see() {
-        let own = |guard: &Guard, given: &[(&'static str, &'static str)]| guard.is_own_origin(&headers(given));
+        let own = |guard: &Guard, given: &[(&'static str, &'static str)]| {
+            guard.is_own_origin(&Uri::from_static("/ui/nba"), &headers(given))
+        };
         let guard = Guard::new(Callers::local(), None);
         let (http, https) = (("origin", "http://localhost:8085"), ("origin", "https://localhost:8085"));
         assert!(own(&guard, &[https, ("x-forwarded-proto", "https")]));

@@ -7,18 +7,20 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::App;
-use super::api::{Nothing, parameters};
-use super::caller::Incoming;
+use super::api::{self, Nothing, parameters};
+use super::caller::{Caller, Incoming};
 use super::problem::Problem;
 use super::requests::{self, Spoken};
+use crate::configuration::Role;
 use crate::wire::kept::{Declared, LIMIT_MAX, Question, Told};
 
 /// `/v1/declarations`
-pub async fn declarations(State(app): State<App>, uri: Uri) -> Result<Json<Declared>, Problem> {
+pub async fn declarations(State(app): State<App>, caller: Caller, uri: Uri) -> Result<Json<Declared>, Problem> {
     let Nothing {} = parameters(&uri)?;
+    let settings = app.settings.as_deref().filter(|_| caller.role == Role::Admin).cloned();
     let (topics, pipelines) = Clone::clone(&*app.declared);
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    Ok(Json(Declared { version, now: app.engine.clock.now(), topics, pipelines }))
+    Ok(Json(Declared { version, now: app.engine.clock.now(), topics, pipelines, settings }))
 }
 
 /// An answer as JSON. What cannot be written so is at fault on our side.
@@ -34,6 +36,9 @@ pub async fn kept(State(app): State<App>, incoming: Incoming) -> Result<Json<Val
     let (question, _) = requests::taken::<Question>(incoming, requests::BODY_MAX).await?;
     let (store, bus, warehouse) = (&app.engine.store, &app.engine.bus, &app.engine.warehouse);
     let within = |limit: usize| limit.clamp(1, LIMIT_MAX);
+    if let Some(asked) = question.pipeline() {
+        api::pipeline(&app, asked.as_str())?;
+    }
     match question {
         Question::Partition { key } => told(store.load(&key).await),
         Question::Due { at, limit } => told(store.due(at, within(limit)).await),

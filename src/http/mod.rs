@@ -54,6 +54,8 @@ pub struct App {
     pub local: Option<Local>,
     /// The configuration in force: its digest, its sources, and in what it differs from the built-in one.
     pub effective: Arc<Value>,
+    /// What `tipoff.yaml` says, without secrets; nothing in a recorded day.
+    pub settings: Option<Arc<Value>>,
     /// Both declarations as they were read: of the topics, and of the pipelines.
     pub declared: Arc<(Text, Text)>,
     /// Who may call.
@@ -177,9 +179,9 @@ fn probing() -> Routes {
         .get("/readyz", probe::ready)
 }
 
-/// The monitors under their old paths, as schedulers ask them.
+/// The monitors under their old paths, as schedulers ask them, and people who only want to know.
 fn monitoring() -> Routes {
-    Routes::of(Needs::Role(Role::Producer))
+    Routes::of(Needs::Asker)
         .get("/game-coverage-alert", monitor::game_coverage)
         .post("/game-coverage-alert", monitor::game_coverage)
         .get("/stale-processor-monitor", monitor::silence)

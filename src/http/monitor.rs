@@ -1,7 +1,8 @@
 //! The pipeline's monitors under their own paths: what was asked with `curl` and by a scheduler goes on being asked so.
 //!
 //! Parameters come in the query or as members of a JSON body; `dry_run` counts wherever it stands. Asking changes
-//! nothing, but that `/game-coverage-alert` raises its alert where it is not asked dryly.
+//! nothing, but that `/game-coverage-alert` raises its alert where it is not asked dryly; so whoever may only read asks it
+//! dryly.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,10 @@ use axum::response::{IntoResponse, Json, Response};
 use jiff::civil::Date;
 use serde_json::{Map, Value, json};
 
+use super::caller::{self, Caller};
+use super::problem::Problem;
 use super::{App, rest};
+use crate::configuration::Role;
 use crate::domain::id::{PartitionKey, PipelineId};
 use crate::engine::monitor::Error;
 use crate::monitor::Settings;
@@ -23,11 +27,16 @@ use crate::monitor::coverage::Mode;
 type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
 /// `/game-coverage-alert`: is every game of a date predicted? Today's where none is named.
-pub async fn game_coverage(State(app): State<App>, parameters: Parameters, body: Body) -> Response {
+pub async fn game_coverage(State(app): State<App>, caller: Caller, parameters: Parameters, body: Body) -> Response {
     let answer = async {
         let asked = Asked::read(&app, parameters, body).await?;
-        let key = asked.partition(&app, Day::Today, |monitors| monitors.game_coverage.is_some())?;
         let mode = if asked.flag("dry_run")? { Mode::Dry } else { Mode::Alert };
+        if mode == Mode::Alert && !caller.role.covers(Role::Producer) {
+            let why = format!("{}, but for dry_run=true", Problem::from(caller::Refusal::Role(caller.role)).detail);
+            let problem = Problem::new(StatusCode::FORBIDDEN, "forbidden", why);
+            return Err(Refusal::Answered(Box::new(problem.into_response())));
+        }
+        let key = asked.partition(&app, Day::Today, |monitors| monitors.game_coverage.is_some())?;
         let coverage = app.engine.game_coverage(&key).await?;
         if mode == Mode::Alert {
             app.engine.tell_coverage(&key, &coverage).await?;
@@ -77,16 +86,19 @@ pub async fn rosters(State(app): State<App>, parameters: Parameters, body: Body)
 enum Refusal {
     /// The call is wrong.
     Wrong(String),
+    /// Nothing is known of it.
+    Unknown(String),
     /// It could not be found out.
     Failed(Error),
-    /// The body could not be read.
-    Unread(Box<Response>),
+    /// It is said already.
+    Answered(Box<Response>),
 }
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         match error {
             Error::NoPipeline(_) | Error::Undeclared(..) => Self::Wrong(error.to_string()),
+            Error::NotKept(..) => Self::Unknown(error.to_string()),
             Error::Unanswered(_) | Error::Unreadable(_) | Error::Store(_) | Error::Untold(_) => Self::Failed(error),
         }
     }
@@ -95,8 +107,10 @@ impl From<Error> for Refusal {
 fn respond(answer: Result<Value, Refusal>) -> Response {
     let (code, why) = match answer {
         Ok(answer) => return Json(answer).into_response(),
-        Err(Refusal::Unread(response)) => return *response,
+        Err(Refusal::Answered(response)) => return *response,
         Err(Refusal::Wrong(why)) => (StatusCode::BAD_REQUEST, why),
+        // No fault of ours, and no answer either: whoever asks by a schedule has it fail.
+        Err(Refusal::Unknown(why)) => (StatusCode::NOT_FOUND, why),
         Err(Refusal::Failed(error)) => {
             tracing::warn!("a monitor has no answer: {error}");
             (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
@@ -125,7 +139,7 @@ impl Asked {
         for (name, value) in given {
             query.entry(meant(name)).or_default().push(value);
         }
-        let (bytes, _room) = rest::read(app, body).await.map_err(|response| Refusal::Unread(Box::new(response)))?;
+        let (bytes, _room) = rest::read(app, body).await.map_err(|response| Refusal::Answered(Box::new(response)))?;
         if bytes.trim_ascii().is_empty() {
             return Ok(Self { query, body: Map::new() });
         }

@@ -80,3 +80,65 @@ pub async fn counted(State(app): State<App>, request: Request, next: Next) -> Re
     metrics.http_requests.add(1, [&method, &route, response.status().as_str()]);
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use axum::body::{Body, to_bytes};
+    use tokio::sync::{Semaphore, watch};
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::adapter::embedded::{Durability, Embedded};
+    use crate::clock::Clock;
+    use crate::engine::beat::{Beats, STUCK_AFTER, VITAL};
+    use crate::engine::run::Inbox;
+    use crate::engine::{Engine, Settings};
+    use crate::http::caller::Callers;
+    use crate::http::guard::Guard;
+    use crate::http::{self, Mode, Screen};
+    use crate::wire::kept::Text;
+
+    #[tokio::test]
+    async fn a_loop_that_stands_has_the_service_started_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let embedded = Arc::new(Embedded::open(folder.path(), Durability::Off).unwrap());
+        let declarations = Arc::new(crate::pipeline::shipped().unwrap());
+        let bus = Arc::new(embedded.bus(Arc::new(declarations.topology.clone())));
+        let (store, warehouse) = (embedded.clone(), embedded);
+        let mut engine = Engine::new(declarations, store, bus, warehouse, Clock::System, Settings::default());
+        let long_ago = Instant::now().checked_sub(STUCK_AFTER + Duration::from_secs(1)).unwrap();
+        engine.beats = Beats::begun(long_ago);
+        let file = || Text { file: String::new(), text: String::new() };
+        let engine = Arc::new(engine);
+        let app = App {
+            engine: engine.clone(),
+            inbox: Inbox::closed(),
+            local: None,
+            effective: Arc::default(),
+            settings: None,
+            declared: Arc::new((file(), file())),
+            guard: Arc::new(Guard::new(Callers::local(), None)),
+            retold: Arc::default(),
+            room: Arc::new(Semaphore::new(0)),
+            screen: Arc::new(Screen::new(Mode::Serving, Duration::from_secs(1))),
+            stopping: watch::channel(false).1,
+            reload: None,
+        };
+        let router = http::router(app);
+        let health = async || {
+            let asked = Request::get("/healthz").header("host", "localhost").body(Body::empty()).unwrap();
+            let answer = router.clone().oneshot(asked).await.unwrap();
+            let code = answer.status().as_u16();
+            (code, String::from_utf8(to_bytes(answer.into_body(), 100).await.unwrap().to_vec()).unwrap())
+        };
+        let (well, stuck) = ((200, "ok\n".to_owned()), (503, "stuck\n".to_owned()));
+        assert_eq!(health().await, stuck, "nothing has ever moved");
+        VITAL.into_iter().for_each(|name| engine.beats.moves(name));
+        assert_eq!(health().await, well);
+        engine.beats.moves_at("relay", long_ago);
+        assert_eq!(health().await, stuck, "one of them stands");
+    }
+}

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::caller::Incoming;
+use super::caller::{Credentials, Incoming};
 use super::problem::Problem;
 use super::requests::Spoken;
 use super::{App, requests};
@@ -22,6 +22,8 @@ pub struct Reload {
     pub reason: String,
     /// Whether they are applied though something that is known would be lost.
     pub accept: bool,
+    /// How it is known who asks: whoever may ask now has to be able to ask afterwards.
+    pub by: Credentials,
     /// Where it is told what came of it.
     pub answer: oneshot::Sender<Result<Value, Why>>,
 }
@@ -40,6 +42,11 @@ pub enum Why {
         "it would take something away from dates in flight: `tipoff plan` says what, and --accept applies it all the same"
     )]
     TakesAway(Value),
+    /// Whoever asks could not ask again.
+    #[error(
+        "it would take away your own right to ask for it: let an administrator do it who keeps theirs, or send SIGHUP"
+    )]
+    LocksOut,
     /// What it would do cannot be told now.
     #[error("what it would do cannot be told now: {0}")]
     Unknown(String),
@@ -62,19 +69,20 @@ impl Spoken for Asked {
 
 /// `POST /v1/reload`: reads the files again, and applies what they say where nothing is lost by it.
 pub async fn reload(State(app): State<App>, incoming: Incoming) -> Result<Response, Problem> {
+    let by = Credentials::of(&incoming.headers);
     let (asked, _) = requests::taken::<Asked>(incoming, requests::BODY_MAX).await?;
     let Some(reload) = &app.reload else {
         return Err(Problem::new(StatusCode::CONFLICT, "recording", "a recorded day has what it was recorded with"));
     };
     let (actor, reason) = ask::words(&asked.actor, &asked.reason)?;
     let (answer, told) = oneshot::channel();
-    let asked = Reload { actor: actor.to_string(), reason: reason.to_string(), accept: asked.accept, answer };
+    let asked = Reload { actor: actor.to_string(), reason: reason.to_string(), accept: asked.accept, by, answer };
     let gone = || Problem::unavailable("the service is going down");
     reload.send(asked).await.map_err(|_| gone())?;
     match told.await.map_err(|_| gone())? {
         Ok(told) => Ok(Json(told).into_response()),
         Err(why @ Why::Unknown(_)) => Err(Problem::unavailable(why.to_string())),
-        Err(why @ (Why::TakesAway(_) | Why::Fixed(_))) => {
+        Err(why @ (Why::TakesAway(_) | Why::Fixed(_) | Why::LocksOut)) => {
             Err(Problem::new(StatusCode::CONFLICT, "state", why.to_string()))
         }
         Err(why @ Why::Wrong(_)) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", why.to_string())),

@@ -1,6 +1,7 @@
 //! The writing half of `/v1`: what an operator asks for. JSON only, so that no form of another site can ask; every call has a
 //! reason, and under an `Idempotency-Key` it is carried out once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -28,6 +29,7 @@ use crate::domain::once::{ANSWER_MAX, Entered};
 use crate::domain::partition::Recorded;
 use crate::domain::stop::Stop;
 use crate::domain::time::after;
+use crate::domain::words;
 use crate::engine::backfill::Turned;
 use crate::engine::notify::Muting;
 use crate::wire::letter;
@@ -285,13 +287,15 @@ macro_rules! spoken {
     )*};
 }
 
-spoken!(Wish, PlanBody, HoldAll, Words, MuteBody, UnmuteBody, Replaying, Discarding, Correcting);
+spoken!(Wish, PlanBody, HoldAll, Words, MuteBody, UnmuteBody, Replaying, Discarding, Correcting, Reconciling);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nobody {}
-
-impl Spoken for Nobody {}
+struct Reconciling {
+    /// What they call themselves, where that says more than the caller's name.
+    #[serde(default)]
+    actor: String,
+}
 
 /// `POST /v1/pipelines/{pipeline}/dates/{date}/reconcile`: has the date follow what the warehouse says of it now.
 pub async fn reconcile(
@@ -302,9 +306,13 @@ pub async fn reconcile(
     let Path((name, word)) = named?;
     let (key, graph) = api::partition(&app, &name, &word)?;
     ask::within_reach(graph, key.date, app.engine.clock.now())?;
-    once::<Nobody>(&app, incoming, async |_| {
+    let caller = incoming.caller.clone();
+    once::<Reconciling>(&app, incoming, async |call| {
+        let said = Some(call.body.actor).filter(|said| !said.is_empty());
+        let actor = said.map_or(Ok(Arc::clone(&caller.name)), |said| words::actor(&said).map(Arc::from));
+        let actor = actor.map_err(ask::Refusal::from)?;
         let found = app.engine.compare(&key).await?;
-        let applied = app.engine.reconcile(&found).await?;
+        let applied = app.engine.reconcile(&found, &actor).await?;
         Ok(json!({ "reconciled": found, "applied": applied }))
     })
     .await

@@ -18,8 +18,22 @@ pub enum Needs {
     Nobody,
     /// Whoever may push.
     Pusher,
+    /// Whoever asks a monitor: a scheduler, which is a producer, or whoever may read.
+    Asker,
     /// Whose role covers this one.
     Role(Role),
+}
+
+impl Needs {
+    /// Whether somebody of that role may call, where it is a question of roles.
+    #[must_use]
+    pub const fn are_met_by(self, role: Role) -> bool {
+        match self {
+            Self::Nobody | Self::Pusher => true,
+            Self::Asker => role.covers(Role::Producer) || role.covers(Role::Viewer),
+            Self::Role(needed) => role.covers(needed),
+        }
+    }
 }
 
 /// One route.

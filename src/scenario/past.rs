@@ -67,7 +67,8 @@ fn heard(graph: &Graph, key: &PartitionKey, past: &Past) -> Result<BTreeMap<Time
         for (text, (observed, expected)) in &node.covered {
             let at = clock(text)?;
             let coverage = Coverage::new(*observed, *expected);
-            let seen = Observed { node: id.clone(), coverage, not_kept: false, units: BTreeMap::new(), at };
+            let seen =
+                Observed { node: id.clone(), coverage, not_kept: false, units: BTreeMap::new(), at, actor: None };
             heard.entry(at).or_default().push(Event::Observed(seen));
         }
         let at = clock(&node.ready)?;

@@ -280,8 +280,13 @@ impl Metrics {
         for family in FAMILIES {
             let Family { name, help, kind, .. } = family;
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {}", kind.as_str());
+            let before = text.len();
             for metric in all.iter().filter(|metric| metric.name() == *name) {
                 series(&mut text, name, metric.data());
+            }
+            // An instrument begins with its first value; whoever watches a rate wants to see it come from 0.
+            if text.len() == before && *kind == Kind::Histogram && family.labels.is_empty() {
+                empty(&mut text, name);
             }
         }
         text
@@ -294,6 +299,14 @@ impl Metrics {
     pub fn shutdown(&self, timeout: Duration) -> OTelSdkResult {
         self.provider.shutdown_with_timeout(timeout)
     }
+}
+
+/// A histogram of nothing yet.
+fn empty(text: &mut String, name: &str) {
+    for bound in BOUNDS.map(|bound| bound.to_string()).iter().map(String::as_str).chain(["+Inf"]) {
+        let _ = writeln!(text, "{name}_bucket{{le=\"{bound}\"}} 0");
+    }
+    let _ = writeln!(text, "{name}_sum 0\n{name}_count 0");
 }
 
 fn series(text: &mut String, name: &str, data: &AggregatedMetrics) {

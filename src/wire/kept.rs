@@ -7,6 +7,7 @@
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::report;
 use crate::domain::id::{AlertKey, CheckId, LetterId, NodeId, PartitionKey, PipelineId};
@@ -59,6 +60,35 @@ pub enum Question {
     Report { pipeline: PipelineId, report: report::Kind, date: Date, at: Timestamp },
 }
 
+impl Question {
+    /// The pipeline that it is about, where it is about one.
+    #[must_use]
+    pub fn pipeline(&self) -> Option<&PipelineId> {
+        match self {
+            Self::Partition { key } => Some(&key.pipeline),
+            Self::Journal { key, .. } => key.as_ref().map(|key| &key.pipeline),
+            Self::Dates { pipeline, .. }
+            | Self::Plans { pipeline }
+            | Self::Coverage { pipeline, .. }
+            | Self::Check { pipeline, .. }
+            | Self::Report { pipeline, .. } => Some(pipeline),
+            Self::Due { .. }
+            | Self::NextWake
+            | Self::Outbox { .. }
+            | Self::Undeliverable { .. }
+            | Self::Parked { .. }
+            | Self::Marked
+            | Self::Document { .. }
+            | Self::Letter { .. }
+            | Self::LetterContent { .. }
+            | Self::Letters { .. }
+            | Self::Exported
+            | Self::Alerts
+            | Self::AlertOf { .. } => None,
+        }
+    }
+}
+
 /// Things listed in one answer at most.
 pub const LIMIT_MAX: usize = 10_000;
 
@@ -92,6 +122,9 @@ pub struct Declared {
     pub topics: Text,
     /// `pipeline.yaml`.
     pub pipelines: Text,
+    /// What `tipoff.yaml` says, without secrets; told to administrators alone, who may have it read again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<Value>,
 }
 
 /// A file.

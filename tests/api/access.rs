@@ -75,15 +75,10 @@ fn needs(route: &Route) -> &'static str {
         "POST" if path == "/push" => "pusher",
         "POST" if path == "/v1/kept" => "viewer",
         "POST" if matches!(path, "/v1/coverage" | "/v1/reports") || begins(&["/v1/projects/"]) => "producer",
-        "GET" | "POST"
-            if begins(&[
-                "/game-coverage-alert",
-                "/stale-processor-monitor",
-                "/pipeline-health-summary",
-                "/roster-coverage",
-            ]) =>
-        {
-            "producer"
+        // Not asked dryly, it raises an alert.
+        "GET" | "POST" if path == "/game-coverage-alert" => "producer",
+        "GET" | "POST" if begins(&["/stale-processor-monitor", "/pipeline-health-summary", "/roster-coverage"]) => {
+            "asker"
         }
         "POST" if path == "/v1/reload" => "admin",
         "GET" if matches!(path, "/" | "/ui" | "/metrics" | "/openapi.json") || begins(&["/ui/", "/v1/"]) => "viewer",
@@ -100,7 +95,11 @@ fn expected(needs: &str, role: &str) -> u16 {
     match (needs, role) {
         ("nobody", _) | ("pusher", "pusher") => 0,
         ("pusher", _) | (_, "pusher" | "stranger") => 401,
-        (_, "admin") | ("viewer", "viewer" | "operator") | ("operator", "operator") | ("producer", "producer") => 0,
+        ("asker", _)
+        | (_, "admin")
+        | ("viewer", "viewer" | "operator")
+        | ("operator", "operator")
+        | ("producer", "producer") => 0,
         _ => 403,
     }
 }
@@ -239,6 +238,25 @@ async fn what_is_no_route_is_refused_to_strangers_as_well_and_probes_tell_them_n
 }
 
 #[tokio::test]
+async fn who_may_only_read_asks_a_monitor_dryly_where_it_would_raise_an_alert() {
+    let guarded = guarded("127.0.0.1:0", oidc()).await;
+    let ask = async |path: &str, role: &str| {
+        let url = format!("{}/game-coverage-alert{path}", guarded.service.url);
+        let answer = guarded.service.client.get(url).bearer_auth(token(role)).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    // The warehouse has been told of nothing.
+    for role in ["producer", "viewer", "operator", "admin"] {
+        let (code, said) = ask("?dry_run=true&date=2026-01-24", role).await;
+        assert_eq!((code, said.contains("keeps no game_coverage")), (404, true), "{role}: {said}");
+    }
+    for (role, wanted) in [("producer", 404), ("viewer", 403), ("operator", 403), ("admin", 404)] {
+        let (code, said) = ask("?date=2026-01-24", role).await;
+        assert_eq!((code, said.contains("but for dry_run=true")), (wanted, wanted == 403), "{role}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn what_somebody_asks_for_is_kept_with_who_they_are() {
     let guarded = guarded("127.0.0.1:0", oidc()).await;
     let service = &guarded.service;
@@ -252,6 +270,13 @@ async fn what_somebody_asks_for_is_kept_with_who_they_are() {
     assert_eq!(answer.json::<Value>().await.unwrap()["request"]["actor"], "eve (token the-operator)");
     let answer = ask("by the proxy").header("x-goog-iap-jwt-assertion", &iap).send().await.unwrap();
     assert_eq!(answer.json::<Value>().await.unwrap()["request"]["actor"], "ann@example.org");
+    // Nobody passes for the holder of another token.
+    let body = json!({ "command": "hold", "node": "predictions", "for": "2h", "actor": "root (token the-admin)",
+        "reason": "in disguise" });
+    let disguised = service.client.post(format!("{}{ASK}", service.url)).bearer_auth(token("operator"));
+    let answer = disguised.header("content-type", "application/json").body(body.to_string()).send().await.unwrap();
+    let actor = answer.json::<Value>().await.unwrap()["request"]["actor"].clone();
+    assert_eq!(actor, "root token the-admin (token the-operator)");
     // The same under one key is another request if somebody else makes it.
     let key = |reason: &str| ask(reason).header("idempotency-key", "k");
     let first = key("twice").bearer_auth(token("operator")).send().await.unwrap().json::<Value>().await.unwrap();

@@ -199,7 +199,8 @@ async fn no_secret_is_in_a_log_an_answer_or_the_printed_configuration() {
     let mut line = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.as_mut().unwrap()), &mut line).unwrap();
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap_or(limits);
-    let url = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+    let said: Value = serde_json::from_str(&line).unwrap();
+    let url = said["message"].as_str().unwrap().strip_prefix("listening on ").unwrap().to_owned();
     let client = reqwest::Client::new();
     let identity = guarded.key.token(&claims("https://tipoff.example", "viewer@p.example"));
     let mut said = String::new();

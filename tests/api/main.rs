@@ -98,6 +98,8 @@ async fn other_sites_and_other_kinds_of_bodies_are_refused_and_reading_changes_n
     assert_eq!(form(&[("sec-fetch-site", "same-site")]).send().await.unwrap().status(), 403);
     assert_eq!(service.journal().len(), 0, "something was changed");
 
+    // No roster has been told of yet, which is neither an answer nor a fault.
+    let unknown = [("/roster-coverage", 404)];
     for route in tipoff::http::routes(None).listed().iter().filter(|route| route.method == "GET") {
         let path = route.path;
         if path == "/v1/events" || path.ends_with("-alert") {
@@ -109,7 +111,9 @@ async fn other_sites_and_other_kinds_of_bodies_are_refused_and_reading_changes_n
         let path = if path.ends_with("/settle") { format!("{path}?act=replay&cause=nix") } else { path };
         let answer = service.client.get(format!("{}{path}", service.url)).send().await.unwrap();
         assert!(
-            answer.status().is_success() || path.ends_with("/nix") || path.starts_with("/roster"),
+            answer.status().is_success()
+                || path.ends_with("/nix")
+                || unknown.contains(&(path.as_str(), answer.status().as_u16())),
             "{path}: {}",
             answer.status()
         );
@@ -120,6 +124,9 @@ async fn other_sites_and_other_kinds_of_bodies_are_refused_and_reading_changes_n
             assert_eq!(answer.headers()["cache-control"], "no-store");
         }
     }
+    let asked = json!({ "what": "dates", "pipeline": "nix", "limit": 1 });
+    let (code, said) = service.post("/v1/kept", None, &asked).await;
+    assert_eq!((code, said["detail"].as_str().unwrap().contains("nix")), (404, true), "{said}");
     assert_eq!(service.journal().len(), 0, "reading changed something");
 }
 

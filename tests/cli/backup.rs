@@ -77,3 +77,31 @@ fn an_earlier_layout_is_brought_up_with_a_copy_beside_it() {
     let (code, _, errors) = run(&["migrate", "--data", folder.path().join("nowhere").to_str().unwrap()]);
     assert_eq!(code, Some(3), "{errors}");
 }
+
+#[test]
+fn what_stands_in_the_place_of_a_store_is_told_as_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let file = folder.path().join("tipoff.db");
+    let said = |command: &[&str]| {
+        let (code, _, errors) = run(&[command, &["--data", data]].concat());
+        assert_eq!(code, Some(3), "{command:?}: {errors}");
+        errors
+    };
+    for command in [&["migrate"][..], &["status"], &["backup", "copy.db"]] {
+        assert!(said(command).contains("`tipoff serve --data"), "there is none yet");
+    }
+    std::fs::write(&file, "this is no database, and long enough to look like one: ".repeat(100)).unwrap();
+    for command in [&["migrate"][..], &["status"], &["backup", "copy.db"]] {
+        let errors = said(command);
+        assert!(errors.contains("it is there") && !errors.contains("makes one"), "{command:?}: {errors}");
+    }
+    std::fs::remove_file(&file).unwrap();
+    drop(tipoff::adapter::embedded::Embedded::open(folder.path(), tipoff::adapter::embedded::Durability::Off).unwrap());
+    rusqlite::Connection::open(&file).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    for command in [&["migrate"][..], &["status"], &["backup", "copy.db"]] {
+        let errors = said(command);
+        let told = errors.contains("use the version that wrote it") && !errors.contains("makes one");
+        assert!(told, "{command:?}: {errors}");
+    }
+}

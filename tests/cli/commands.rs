@@ -248,8 +248,10 @@ async fn what_is_believed_is_compared_with_what_is_there() {
     assert_eq!(service.journal().len(), journal, "a comparison changes nothing");
     let (_, text, _) = at(&service, &["reconcile", "today"]);
     assert!(text.contains("player_game_summary: believed succeeded") && text.contains("With --apply"), "{text}");
-    let (code, text, errors) = at(&service, &["reconcile", "today", "--apply"]);
+    let (code, text, errors) = at(&service, &["reconcile", "today", "--apply", "--actor", "ann"]);
     assert!(code == Some(0) && text.contains("The date follows what is there"), "{text}{errors}");
+    let (_, told, _) = at(&service, &["timeline", "today"]);
+    assert!(told.contains(", asked for by ann"), "{told}");
     let (code, text, _) = at(&service, &["reconcile", "today"]);
     assert!(code == Some(0) && text.contains("what is believed of them is so"), "{text}");
     let (code, _, errors) = at(&service, &["reconcile", "2035-01-01"]);

@@ -50,6 +50,7 @@ fn what_cannot_be_answered_says_what_to_do() {
         (&["status", "--data", nowhere][..], 3, "`tipoff serve --data"),
         (&["why", "predictions", "--data", nowhere], 3, "`tipoff serve --data"),
         (&["serve", "--listen", "0.0.0.0:0", "--data", nowhere], 2, "give --token-file"),
+        (&["serve", "--listen", "example.org:80", "--data", nowhere], 2, "as 127.0.0.1:8085"),
         (&["serve", "--push", "x=http://2852039166/", "--data", nowhere], 2, "its own credentials"),
         (&["serve", "--push", "nobody=http://127.0.0.1:1", "--data", nowhere], 2, "no such subscription or service"),
         (&["check", "--pipeline-file", "no-such-file.yaml"], 2, "no-such-file.yaml"),
@@ -111,6 +112,36 @@ fn what_would_be_unsafe_is_said_at_the_start() {
     let warned = said("service_account");
     assert!(warned.contains("is the key of a service account") && !warned.contains("planted"), "{warned}");
     assert!(!said("authorized_user").contains("is the key of a service account"));
+
+    let token = home.path().join("token");
+    std::fs::write(&token, "a-token-of-more-than-thirty-two-bytes").unwrap();
+    let said = |mode: u32| {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(&token, std::fs::Permissions::from_mode(mode)).unwrap();
+        let output = program(&[&serve[..], &["--token-file", token.to_str().unwrap()]].concat()).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(said(0o644).contains("can be read by every user of this machine"));
+    assert!(!said(0o640).contains("can be read by every user"));
+}
+
+#[test]
+fn a_service_is_nowhere_where_a_machine_has_its_credentials() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("tipoff.yaml");
+    let (file_name, data) = (file.to_str().unwrap(), home.path().join("data"));
+    for host in ["169.254.169.254", "metadata.google.internal", "[fd00:ec2::254]"] {
+        std::fs::write(&file, format!("services: {{ scraper: {{ url: 'http://{host}/' }} }}\n")).unwrap();
+        for command in
+            [&["check"][..], &["serve", "--listen", "127.0.0.1:0"], &["serve", "--backend", "google", "--project", "p"]]
+        {
+            let common = ["--config", file_name, "--data", data.to_str().unwrap()];
+            let (code, said, errors) = run(&[command, &common].concat());
+            let told = errors.contains("services.scraper.url") && errors.contains("its own credentials");
+            assert!(code == Some(2) && told, "{host} {command:?}: {code:?} {said}{errors}");
+        }
+    }
+    assert!(!data.exists());
 }
 
 #[test]

@@ -221,3 +221,87 @@ async fn nothing_that_a_reload_does_opens_the_door() {
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     assert_eq!(strangers().await, 401, "the file is gone");
 }
+
+#[tokio::test]
+async fn what_tipoff_yaml_would_change_is_told_and_a_reload_locks_nobody_out_who_asks_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    for (name, token) in
+        [("ann", "a-token-of-ann-with-thirty-two-bytes"), ("bob", "a-token-of-bob-with-thirty-two-bytes")]
+    {
+        std::fs::write(path(name), token).unwrap();
+    }
+    std::fs::write(path("viewer"), "a-token-to-view-of-thirty-two-bytes-").unwrap();
+    let settings = |admins: &[&str], digest_above: u32| {
+        let mut tokens: serde_json::Map<String, Value> =
+            admins.iter().map(|name| ((*name).to_owned(), json!({ "role": "admin", "file": path(name) }))).collect();
+        tokens.insert("viewer".to_owned(), json!({ "role": "viewer", "file": path("viewer") }));
+        let hook = json!({ "kind": "webhook", "url": "http://127.0.0.1:9/planted-secret" });
+        json!({ "access": { "tokens": tokens },
+            "alerts": { "digest_above": digest_above, "channels": { "hook": hook } } })
+        .to_string()
+    };
+    let (file, wanted) = (path("tipoff.yaml"), path("wanted.yaml"));
+    std::fs::write(&file, settings(&["ann", "bob"], 20)).unwrap();
+    let service = Running::serve(&["--config", &file]);
+    let plan = |config: &str, token: &str| {
+        let (code, said, errors) =
+            run(&["plan", "--json", "--server", &service.url, "--config", config, "--token-file", &path(token)]);
+        assert_eq!(code, Some(0), "{said}{errors}");
+        assert!(!said.contains("planted-secret"), "{said}");
+        let said: Value = serde_json::from_str(&said).unwrap();
+        let differences = said["differences"].as_array().unwrap().iter();
+        let paths: Vec<String> = differences.map(|found| found["path"].as_str().unwrap().to_owned()).collect();
+        (paths, said["settings_compared"] == true)
+    };
+    assert_eq!(plan(&file, "ann"), (vec![], true), "the same file");
+    std::fs::write(&wanted, settings(&["bob"], 30)).unwrap();
+    let changed = ["tipoff.yaml.access.tokens.ann", "tipoff.yaml.alerts.digest_above"].map(str::to_owned).to_vec();
+    assert_eq!(plan(&wanted, "ann"), (changed, true));
+    assert_eq!(plan(&wanted, "viewer"), (vec![], false), "settings are for administrators");
+
+    // Ann could not take it back; bob can.
+    std::fs::copy(&wanted, &file).unwrap();
+    let reload = |token: &str| {
+        let asked = ["reload", "--server", &service.url, "--token-file", &path(token), "--reason", "r"];
+        run(&[&asked[..], &["--config", "/dev/null", "--json"]].concat())
+    };
+    let (code, said, errors) = reload("ann");
+    assert_eq!((code, errors.contains("take away your own right")), (Some(2), true), "{said}{errors}");
+    let (code, said, errors) = reload("bob");
+    assert_eq!(code, Some(0), "{said}{errors}");
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["differences"].as_array().map(Vec::len), Some(2), "{said}");
+    let (code, _, errors) = reload("ann");
+    assert_eq!((code, errors.contains("not accepted")), (Some(3), true), "{errors}");
+}
+
+#[tokio::test]
+async fn two_services_may_listen_and_know_their_callers_each_in_its_own_way() {
+    let service = Running::serve(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "a-token-of-more-than-thirty-two-bytes").unwrap();
+    let data = service.data.to_str().unwrap();
+    let more = ["--listen", "127.0.0.1:0", "--log", "off", "--token-file", token.to_str().unwrap(), "--data", data];
+    let mut other = super::program(&[&["serve"][..], &more].concat());
+    let mut other = other.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let database = rusqlite::Connection::open(service.data.join("tipoff.db")).unwrap();
+    let replicas = || -> Vec<String> {
+        let kept = "SELECT document FROM documents WHERE name = 'replicas'";
+        let kept: String = database.query_row(kept, [], |row| row.get(0)).unwrap_or_else(|_| "{}".to_owned());
+        let kept: serde_json::Map<String, Value> = serde_json::from_str(&kept).unwrap();
+        kept.values().map(|replica| replica["digest"].as_str().unwrap().to_owned()).collect()
+    };
+    for _ in 0..200 {
+        if replicas().len() == 2 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let _ = other.kill();
+    let _ = other.wait();
+    let found = replicas();
+    assert!(found.len() == 2 && found[0] == found[1], "{found:?}");
+    assert!(!run(&["alerts", "--data", data]).1.contains("self:revision-mix"));
+}

@@ -119,6 +119,8 @@ async fn a_shadow_decides_and_sends_nothing_and_says_so() {
     assert!(status.starts_with(notice), "{status}{errors}");
     let (_, why, errors) = run(&["why", "export", "--data", &data]);
     assert!(why.contains(notice) && why.contains("export would be dispatched"), "{why}{errors}");
+    let again = run(&["retry", &today().to_string(), "export", "--reason", "again", "--data", &data]);
+    assert!(again.1.contains("is sent, nor this") && !again.1.contains("a running service sends"), "{again:?}");
     let replay = ["dlq", "replay", "--topic", "nba-phase3-trigger", "--apply", "--reason", "try", "--data", &data];
     let (code, text, errors) = run(&replay);
     assert!(code == Some(2) && errors.contains("nothing is replayed from the shadow"), "{code:?} {text}{errors}");
@@ -153,7 +155,14 @@ async fn phases_go_over_one_at_a_time() {
     let data = tipoff.data.to_str().unwrap();
     let (_, status, _) = run(&["status", "--data", data]);
     assert!(status.starts_with(notice), "{status}");
-    // It is no shadow's store, and never becomes one.
+    // It is no shadow's store, never becomes one, and is not shown as one.
+    let (code, said, errors) = run(&["status", "--shadow", "--data", data]);
+    assert!(code == Some(2) && errors.contains("decided for real"), "{code:?} {said}{errors}");
+    // Which store the environment names says nothing of the service that is asked.
+    let mut asked = super::program(&["status", "--server", &tipoff.url]);
+    let output = asked.env("TIPOFF_DATA", "/elsewhere").output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.starts_with(notice), "{said}{}", String::from_utf8_lossy(&output.stderr));
     let (code, _, errors) = run(&["serve", "--shadow", "--data", data, "--listen", "127.0.0.1:0"]);
     assert!(code == Some(2) && errors.contains("decided for real"), "{code:?} {errors}");
 

@@ -106,8 +106,8 @@ async fn a_day_off_is_an_answer_and_not_knowing_is_an_error() {
     assert_eq!(answer, (200, json!({ "status": "no_games", "date": "2026-02-16" })));
     let answer = service.get("/game-coverage-alert?date=2026-02-11&dry_run=true").await;
     let why = "the warehouse keeps no game_coverage of nba/2026-02-11";
-    assert_eq!(answer, (500, json!({ "status": "error", "error": why })));
-    assert_eq!(service.get("/roster-coverage").await.0, 500);
+    assert_eq!(answer, (404, json!({ "status": "error", "error": why })));
+    assert_eq!(service.get("/roster-coverage").await.0, 404);
 
     for (path, body, words) in [
         ("/game-coverage-alert?date=24.1.2026", json!({}), "`24.1.2026` is not YYYY-MM-DD"),

@@ -2,7 +2,7 @@
 //!
 //! A rolling deploy has two versions on one store, and a restore brings an old one back. `embedded-N.sql` is a database with
 //! layout N as a version of that layout wrote it, with a row for every shape of document. Such a file is written once and
-//! stays; a new layout, or a new kind of document, gets a file of its own beside it.
+//! stays; a new layout, or a new kind of document, gets a file of its own beside it, as `documents.json`.
 
 #[path = "../support/emulator.rs"]
 mod emulator;
@@ -25,7 +25,9 @@ use tipoff::domain::id::PartitionKey;
 use tipoff::domain::notify::Ledger;
 use tipoff::domain::once::Calls;
 use tipoff::domain::partition::{Partition, State};
+use tipoff::domain::shadow::Role;
 use tipoff::domain::stop::Stops;
+use tipoff::pipeline::in_force::{InForce, Replicas};
 use tipoff::port::{Document, JournalEntry, Letters, Parked, Store};
 
 /// The files, and the texts in them as they were written, by table.
@@ -113,6 +115,20 @@ fn every_document_is_read_and_loses_nothing() {
             }
         }
     }
+}
+
+/// Documents that came after the database was written, each under the name by which it is kept.
+#[test]
+fn what_replicas_tell_each_other_is_read_and_loses_nothing() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/documents.json");
+    let texts: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    fn read<D: Document + PartialEq + Debug>(texts: &Value) -> D {
+        survives(D::NAME, &texts[D::NAME])
+    }
+    let in_force: InForce = read(&texts);
+    assert!(in_force.texts.is_some() && in_force.applied.len() == 1, "{in_force:?}");
+    assert_eq!(read::<Replicas>(&texts).0.len(), 1);
+    assert!(read::<Role>(&texts).sends("export") && !read::<Role>(&texts).sends("analytics"));
 }
 
 fn words(texts: &[Value], key: &str, into: &mut BTreeSet<String>) {

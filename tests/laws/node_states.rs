@@ -177,6 +177,7 @@ fn events() -> Vec<(&'static str, Event)> {
                 units: Default::default(),
                 not_kept: false,
                 at: at(later),
+                actor: None,
             }),
         ),
         ("request: hold", asked(Command::Hold { node: Some(node()), until: None })),

@@ -150,6 +150,7 @@ fn event(step: &Step, index: usize, node: NodeId, published: Timestamp, now: Tim
             units: BTreeMap::new(),
             not_kept: false,
             at: published,
+            actor: None,
         }),
         What::Games(played) => {
             let status = if played { GameStatus::Scheduled } else { GameStatus::Postponed };
@@ -328,6 +329,7 @@ fn say(word: &Word, node: &NodeId, run: &str, floor: &mut u32, published: Timest
                 units: BTreeMap::new(),
                 not_kept: false,
                 at: published,
+                actor: None,
             })
         }
     }
@@ -898,6 +900,7 @@ fn a_node_that_gives_up_asks_for_nothing_more_on_old_news() {
         units: BTreeMap::new(),
         not_kept: false,
         at: at(10),
+        actor: None,
     });
     let mut graph = graph(vec![source("s"), task("t", vec![hard("s")]), task("u", vec![hard("t")])]);
     if let Some(Kind::Task(bounds)) = graph.nodes.get_mut("t").map(|node| &mut node.kind) {

@@ -157,7 +157,12 @@ impl Service {
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let log = || std::fs::read_to_string(folder.join("log")).unwrap();
-        let url = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}{}", log())).to_owned();
+        // Among lines that a machine reads it is one of them.
+        let said = serde_json::from_str(&line).map_or(line, |said: Value| {
+            assert_eq!(said["severity"], "INFO");
+            said["message"].as_str().unwrap().to_owned()
+        });
+        let url = said.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("{said}{}", log())).to_owned();
         Self { child, url, client: reqwest::Client::new() }
     }
 
@@ -430,6 +435,47 @@ async fn probes_say_a_word_to_anybody_and_names_to_who_may_read() {
     let said: Value = known.send().await.unwrap().json().await.unwrap();
     assert_eq!(said["reason"], "ready");
     assert!(said["configuration"].is_string(), "{said}");
+}
+
+/// Whoever watches a rate sees it come from 0.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_series_that_the_declarations_tell_of_is_there_from_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = "alerts: { channels: { hook: { kind: webhook, url: 'http://127.0.0.1:9/' } } }\n";
+    let service = Service::start(folder.path(), settings, &["--log", "error"]);
+    let has = |text: &str, name: &str| {
+        text.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric)))
+    };
+    let mut text = String::new();
+    for _ in 0..600 {
+        text = service.get("/metrics").await.1;
+        if has(&text, "tipoff_measured_time_seconds") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Requests are by route and status, of which only those are told that were made.
+    let known = FAMILIES.iter().filter(|family| !family.labels.contains(&"route"));
+    let missing: Vec<&str> = known.map(|family| family.name).filter(|name| !has(&text, name)).collect();
+    assert_eq!(missing, Vec::<&str>::new(), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_that_finds_the_same_files_is_said_to_have_found_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path(), "", &["--log", "info", "--log-format", "json"]);
+    assert!(Command::new("kill").arg("-HUP").arg(service.child.id().to_string()).status().unwrap().success());
+    let mut log = String::new();
+    for _ in 0..600 {
+        log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+        if log.contains("SIGHUP") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let line = log.lines().find(|line| line.contains("SIGHUP")).unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("and say the same") && !line.contains("have changed"), "{line}");
+    service.end();
 }
 
 #[test]

@@ -54,25 +54,20 @@ impl Embedded {
     /// # Errors
     /// If there is no copy.
     pub fn back_up(dir: &Path, to: &Path) -> Result<Checked, BackupError> {
-        if to.exists() {
+        if is_taken(to) {
             return Err(BackupError::There(to.to_owned()));
         }
         let db = database::look_at(&dir.join(FILE))?;
-        let parts = beside(to);
-        // Left by one that was killed.
-        let _ = fs::remove_file(&parts);
-        let told = |error| BackupError::Sqlite(parts.clone(), error);
-        let name = parts.to_str().ok_or_else(|| BackupError::Damaged(parts.clone(), "its name is not UTF-8".into()))?;
+        let written = |error| BackupError::Write(to.to_owned(), error);
+        let (parts, _) = Parts::begin(to).map_err(written)?;
+        let path = &parts.0;
+        let told = |error| BackupError::Sqlite(path.clone(), error);
+        let name = path.to_str().ok_or_else(|| BackupError::Damaged(path.clone(), "its name is not UTF-8".into()))?;
+        // SQLite writes into a file that is there, if it is empty.
         db.execute("VACUUM INTO ?1", [name]).map_err(told)?;
-        let checked = check(&parts);
-        let kept = checked.and_then(|checked| {
-            settle(&parts, to).map_err(|error| BackupError::Write(to.to_owned(), error))?;
-            Ok(checked)
-        });
-        if kept.is_err() {
-            let _ = fs::remove_file(&parts);
-        }
-        kept
+        let checked = check(path)?;
+        parts.settle(to).map_err(written)?;
+        Ok(checked)
     }
 
     /// Puts the copy at `from` into `dir`. What is there is laid aside under another name, if `replace` says that it may be.
@@ -83,16 +78,16 @@ impl Embedded {
         let checked = check(from)?;
         let to = dir.join(FILE);
         let aside = match replace {
-            _ if !to.exists() => None,
+            _ if !is_taken(&to) => None,
             Some(word) => Some(dir.join(format!("{FILE}.{word}"))),
             None => return Err(BackupError::There(to)),
         };
         let told = |error| BackupError::Write(to.clone(), error);
         fs::create_dir_all(dir).map_err(told)?;
         let _alone = database::alone(dir)?;
-        let parts = beside(&to);
-        fs::copy(from, &parts).map_err(told)?;
-        check(&parts)?;
+        let (parts, mut file) = Parts::begin(&to).map_err(told)?;
+        File::open(from).and_then(|mut from| std::io::copy(&mut from, &mut file)).map_err(told)?;
+        check(&parts.0)?;
         if let Some(aside) = &aside {
             // What is in the log beside it belongs to it, and to nothing that comes after it.
             database::fold(&to)?;
@@ -102,7 +97,7 @@ impl Embedded {
         for log in ["-wal", "-shm"] {
             let _ = fs::remove_file(dir.join(format!("{FILE}{log}")));
         }
-        settle(&parts, &to).map_err(told)?;
+        parts.settle(&to).map_err(told)?;
         Ok((checked, aside))
     }
 }
@@ -136,17 +131,100 @@ fn count(db: &Connection, of: &str) -> Result<u64, rusqlite::Error> {
     db.query_row(&format!("SELECT count(*) FROM {of}"), [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
 }
 
-/// A name for what is not whole yet.
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    path.with_file_name(name)
+/// Whether something has that name, be it a link that leads nowhere.
+fn is_taken(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
-/// Gives a file its name once it is on disk, and the name as well.
-fn settle(parts: &Path, to: &Path) -> std::io::Result<()> {
-    File::open(parts)?.sync_all()?;
-    fs::rename(parts, to)?;
-    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+/// What is not whole yet, under a name of its own; it is gone unless it is settled.
+struct Parts(PathBuf);
+
+impl Parts {
+    /// Begins with an empty file beside `path` that nobody else may read.
+    fn begin(path: &Path) -> std::io::Result<(Self, File)> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".part");
+        let parts = path.with_file_name(name);
+        // Left by one that was killed.
+        let _ = fs::remove_file(&parts);
+        let file = database::owned().create_new(true).open(&parts)?;
+        Ok((Self(parts), file))
+    }
+
+    /// Gives the file its name once it is on disk, and the name as well.
+    fn settle(self, to: &Path) -> std::io::Result<()> {
+        File::open(&self.0)?.sync_all()?;
+        fs::rename(&self.0, to)?;
+        let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder)?.sync_all()
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        // Once it is settled, nothing has that name.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+    use crate::adapter::embedded::Durability;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_name_that_is_taken_by_a_link_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, copy, link) = (folder.path().join("data"), folder.path().join("copy"), folder.path().join("link"));
+        drop(Embedded::open(&data, Durability::Full).unwrap());
+        Embedded::back_up(&data, &copy).unwrap();
+        symlink(folder.path().join("nowhere"), &link).unwrap();
+        assert!(matches!(Embedded::back_up(&data, &link), Err(BackupError::There(_))));
+        assert!(link.symlink_metadata().unwrap().is_symlink(), "it was replaced");
+        // The store is a link to a disk that is not mounted.
+        let away = folder.path().join("away");
+        fs::create_dir(&away).unwrap();
+        symlink(folder.path().join("nowhere"), away.join(FILE)).unwrap();
+        assert!(matches!(Embedded::restore(&copy, &away, None), Err(BackupError::There(_))));
+        assert!(away.join(FILE).symlink_metadata().unwrap().is_symlink());
+    }
+
+    #[test]
+    fn nobody_else_reads_a_store_or_a_copy_and_what_fails_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, copy, back) = (folder.path().join("data"), folder.path().join("copy"), folder.path().join("back"));
+        drop(Embedded::open(&data, Durability::Full).unwrap());
+        Embedded::back_up(&data, &copy).unwrap();
+        // A copy that was made readable is restored as ours.
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o644)).unwrap();
+        Embedded::restore(&copy, &back, None).unwrap();
+        Embedded::back_up(&back, &folder.path().join("again")).unwrap();
+        for path in [data.join(FILE), back.join(FILE), folder.path().join("again")] {
+            assert_eq!(mode(&path), 0o600, "{}", path.display());
+        }
+        // A directory has its name, so the copy cannot have it once it is whole.
+        fs::remove_file(back.join(FILE)).unwrap();
+        fs::create_dir(back.join(FILE)).unwrap();
+        assert!(Embedded::restore(&copy, &back, Some("aside")).is_err());
+        let left: Vec<_> = fs::read_dir(&back).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".part")), "{left:?}");
+    }
+
+    #[test]
+    fn a_layout_that_no_version_writes_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, copy) = (folder.path().join("data"), folder.path().join("copy"));
+        drop(Embedded::open(&data, Durability::Full).unwrap());
+        Embedded::back_up(&data, &copy).unwrap();
+        Connection::open(&copy).unwrap().pragma_update(None, "user_version", -1).unwrap();
+        let refused = Embedded::restore(&copy, &folder.path().join("back"), None).unwrap_err();
+        assert!(matches!(refused, BackupError::Open(OpenError::Layout { found: -1, .. })), "{refused}");
+        assert!(!folder.path().join("back").exists());
+    }
 }

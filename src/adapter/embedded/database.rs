@@ -4,7 +4,8 @@
 //! savepoint for each request, and answers them all after the one sync. It knows nothing of what the requests mean.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -58,6 +59,14 @@ pub enum OpenError {
         "{path} has schema {found}, and this version of tipoff knows up to {SCHEMA}; use the version that wrote it"
     )]
     Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: i32,
+    },
+    /// Nobody has written it so.
+    #[error("{path} has schema {found}, which no version of tipoff writes: it is damaged; restore it from a copy")]
+    Layout {
         /// The file.
         path: PathBuf,
         /// Its schema.
@@ -140,7 +149,10 @@ impl Database {
         let path = dir.join(FILE);
         let used = in_use(dir)?;
         used.try_lock_shared().map_err(|_| OpenError::Replaced(path.clone()))?;
-        let mut db = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        // SQLite gives the files that it makes beside it the same mode.
+        let made = owned().create(true).truncate(false).open(&path);
+        made.map_err(|error| OpenError::Directory(path.clone(), error))?;
+        let mut db = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         check_identity(&db, &path)?;
         let refused = |error| OpenError::Sqlite(path.clone(), error);
         db.pragma_update(None, "journal_mode", "WAL").map_err(refused)?;
@@ -250,10 +262,17 @@ fn gone() -> StoreError {
     StoreError::Unavailable("the writer has ended".into())
 }
 
+/// A file that is written to and, where it is new, read by nobody else: what it holds is as good as the requests of operators.
+pub(super) fn owned() -> OpenOptions {
+    let mut options = File::options();
+    options.write(true).mode(0o600);
+    options
+}
+
 /// The file that says, by its lock, whether anybody may write to the directory.
 fn in_use(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join("tipoff.lock");
-    let opened = File::options().create(true).truncate(false).write(true).open(&path);
+    let opened = owned().create(true).truncate(false).open(&path);
     opened.map_err(|error| OpenError::Directory(path, error))
 }
 
@@ -302,6 +321,7 @@ fn check_identity(db: &Connection, path: &Path) -> Result<i32, OpenError> {
     match (application, schema) {
         (0, 0) if tables == 0 => Ok(0),
         (APPLICATION_ID, found) if found > SCHEMA => Err(OpenError::Newer { path: path.to_owned(), found }),
+        (APPLICATION_ID, found) if found < 1 => Err(OpenError::Layout { path: path.to_owned(), found }),
         (APPLICATION_ID, found) => Ok(found),
         (other, _) => Err(OpenError::NotOurs(path.to_owned(), other)),
     }

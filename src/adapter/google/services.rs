@@ -55,20 +55,34 @@ pub enum ServiceError {
     Client(#[from] reqwest::Error),
 }
 
+/// Where a service is.
+fn base(name: &str, service: &Service) -> Result<Url, ServiceError> {
+    let wrong = |why: String| ServiceError::Url { service: name.to_owned(), why };
+    let base = Url::parse(&service.url).map_err(|error| wrong(error.to_string()))?;
+    if !matches!(base.scheme(), "http" | "https") {
+        return Err(wrong("only http and https are spoken".to_owned()));
+    }
+    egress::declared(&base).map_err(|refused| wrong(refused.to_string()))?;
+    if service.identity == Identity::Oidc && base.scheme() != "https" && !is_loopback(&base) {
+        return Err(wrong("an identity token goes over https only".to_owned()));
+    }
+    Ok(base)
+}
+
 impl Services {
+    /// Whether every service may be called where it is said to be, on whatever backend. No identity is made.
+    ///
+    /// # Errors
+    /// The first that may not.
+    pub fn check(configured: &BTreeMap<String, Service>) -> Result<(), ServiceError> {
+        configured.iter().try_for_each(|(name, service)| base(name, service).map(drop))
+    }
+
     /// Prepares calls of the configured services. Nothing is asked of anybody yet.
     pub fn new(configured: &BTreeMap<String, Service>) -> Result<Self, ServiceError> {
         let mut services = BTreeMap::new();
         for (name, service) in configured {
-            let wrong = |why: String| ServiceError::Url { service: name.clone(), why };
-            let base = Url::parse(&service.url).map_err(|error| wrong(error.to_string()))?;
-            if !matches!(base.scheme(), "http" | "https") {
-                return Err(wrong("only http and https are spoken".to_owned()));
-            }
-            egress::declared(&base).map_err(|refused| wrong(refused.to_string()))?;
-            if service.identity == Identity::Oidc && base.scheme() != "https" && !is_loopback(&base) {
-                return Err(wrong("an identity token goes over https only".to_owned()));
-            }
+            let base = base(name, service)?;
             let identity = match service.identity {
                 Identity::None => None,
                 Identity::Oidc => {

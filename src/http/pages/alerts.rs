@@ -142,10 +142,11 @@ pub async fn change(
     State(app): State<App>,
     named: Named<String>,
     caller: Caller,
+    uri: Uri,
     headers: HeaderMap,
     form: Result<Form<Change>, FormRejection>,
 ) -> Result<impl IntoResponse, Wrong> {
-    super::own_form(&app, &headers)?;
+    super::own_form(&app, &uri, &headers)?;
     let Path(name) = named.map_err(Problem::from)?;
     let Form(change) = form.map_err(|error| Problem::invalid(error.body_text()))?;
     let what = match (change.key, change.topic) {

@@ -179,10 +179,11 @@ pub async fn carry_out(
     State(app): State<App>,
     named: Named<(String, String)>,
     caller: Caller,
+    uri: Uri,
     headers: HeaderMap,
     form: Result<Form<Sent>, FormRejection>,
 ) -> Result<impl IntoResponse, Wrong> {
-    super::own_form(&app, &headers)?;
+    super::own_form(&app, &uri, &headers)?;
     let Path((name, word)) = named.map_err(Problem::from)?;
     let Form(sent) = form.map_err(|error| Problem::invalid(error.body_text()))?;
     let (key, graph) = api::partition(&app, &name, &word)?;
@@ -282,10 +283,11 @@ pub async fn turn_whole(
     State(app): State<App>,
     named: Named<String>,
     caller: Caller,
+    uri: Uri,
     headers: HeaderMap,
     form: Result<Form<Whole>, FormRejection>,
 ) -> Result<impl IntoResponse, Wrong> {
-    super::own_form(&app, &headers)?;
+    super::own_form(&app, &uri, &headers)?;
     let Path(name) = named.map_err(Problem::from)?;
     let Form(sent) = form.map_err(|error| Problem::invalid(error.body_text()))?;
     let (pipeline, _) = api::pipeline(&app, &name)?;

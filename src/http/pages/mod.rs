@@ -16,7 +16,7 @@ mod timeline;
 mod today;
 
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan};
@@ -375,7 +375,7 @@ async fn opened<'a>(app: &'a App, named: Named<(String, String)>) -> Result<(Fra
 }
 
 /// Refuses a form that no page of ours has sent.
-fn own_form(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
+fn own_form(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
     if app.screen.mode == Mode::Recording {
         return Err(Problem::new(
             StatusCode::CONFLICT,
@@ -383,7 +383,7 @@ fn own_form(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
             "This is a recorded day: nothing can be changed in it.",
         ));
     }
-    if !app.guard.is_own_form(headers) {
+    if !app.guard.is_own_form(uri, headers) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "refused", "forms are taken from our own pages only"));
     }
     Ok(())

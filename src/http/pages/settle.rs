@@ -175,10 +175,11 @@ pub async fn carry_out(
     State(app): State<App>,
     named: Named<String>,
     caller: Caller,
+    uri: Uri,
     headers: HeaderMap,
     form: Result<Form<Sent>, FormRejection>,
 ) -> Result<impl IntoResponse, Wrong> {
-    super::own_form(&app, &headers)?;
+    super::own_form(&app, &uri, &headers)?;
     let Path(name) = named.map_err(Problem::from)?;
     api::pipeline(&app, &name)?;
     let Form(sent) = form.map_err(|error| Problem::invalid(error.body_text()))?;

@@ -79,7 +79,8 @@ impl World<'_> {
             (true, false) => Coverage::new(10, 10),
             (false, false) => Coverage::new(0, 10),
         };
-        let observed = Observed { node, coverage, not_kept: false, units: BTreeMap::new(), at: self.now(index).at };
+        let observed =
+            Observed { node, coverage, not_kept: false, units: BTreeMap::new(), at: self.now(index).at, actor: None };
         let events = vec![Event::Observed(observed)];
         let Kept { partition, version, wake_at, .. } = &self.store;
         let loaded = Loaded { partition: Arc::clone(partition), version: *version, wake_at: *wake_at };
