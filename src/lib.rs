@@ -10,6 +10,7 @@ pub mod adapter;
 pub mod cli;
 pub mod clock;
 pub mod configuration;
+pub mod crash;
 pub mod desk;
 pub mod diagnostic;
 pub mod domain;

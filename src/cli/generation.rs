@@ -20,6 +20,7 @@ use crate::adapter::firestore::heartbeats::Heartbeats;
 use crate::adapter::pubsub::subscriber::{Patience, Subscribers};
 use crate::clock::Clock;
 use crate::configuration::Configuration;
+use crate::crash::{self, Place};
 use crate::domain::shadow::Role;
 use crate::domain::time::after;
 use crate::engine::in_force::Identity;
@@ -97,6 +98,7 @@ impl Generation {
             actor: by.0.to_owned(),
             reason: by.1.to_owned(),
         };
+        crash::at(Place::InForceUnkept);
         // It decides all the same: what is kept of it is for people, and for the next who wants to change it.
         if let Err(error) = generation.engine.bring_into_force(&prepared.declared, &applied).await {
             tracing::warn!("what decides cannot be kept now: {error}");

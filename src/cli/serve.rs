@@ -25,6 +25,7 @@ use crate::adapter::embedded::{Durability, Embedded};
 use crate::adapter::google::services::Services;
 use crate::clock::Clock;
 use crate::configuration::{self, Backend, Configuration};
+use crate::crash::{self, Place};
 use crate::desk::day;
 use crate::diagnostic::suggestion;
 use crate::domain::shadow::Role;
@@ -37,6 +38,9 @@ use crate::telemetry::log;
 
 /// Who asks where a signal does.
 const SIGNAL: &str = "SIGHUP";
+
+/// How long the end may take: Cloud Run kills after ten seconds.
+const END_MAX: Duration = Duration::from_secs(8);
 
 /// `tipoff serve`
 #[derive(Args)]
@@ -150,12 +154,21 @@ impl Serve {
             }
         }
         tracing::info!("draining: what has been received is settled, then the service ends");
+        tokio::spawn(hurried(signals));
+        crash::at(Place::Drain);
         end.send_replace(true);
         let engine = at_work.generation.engine.clone();
-        at_work.generation.end().await;
-        engine.leave().await;
-        closed(server).await;
-        standing.telemetry.end().await;
+        let ended = async {
+            at_work.generation.end().await;
+            crash::at(Place::Drain);
+            engine.leave().await;
+            closed(server).await;
+            crash::at(Place::Drain);
+            standing.telemetry.end().await;
+        };
+        if tokio::time::timeout(END_MAX, ended).await.is_err() {
+            tracing::warn!("it did not end in time; what was not settled comes again");
+        }
         Ok(Verdict::Holds)
     }
 
@@ -381,6 +394,13 @@ impl Signals {
             _ = self.hangup.recv() => Told::ReadAgain,
         }
     }
+}
+
+/// Whoever asks for the end twice does not wait for the drain; what is left comes again, as after a kill.
+async fn hurried(mut signals: Signals) {
+    while !matches!(signals.next().await, Told::End) {}
+    tracing::warn!("ended at once: what was not settled comes again");
+    std::process::exit(130);
 }
 
 /// What a signal means.

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use jiff::SignedDuration;
 
 use super::Engine;
+use crate::crash::{self, Place};
 use crate::domain::effect::{About, Alert, Severity, Turn};
 use crate::domain::id::AlertKey;
 use crate::domain::time::after;
@@ -93,6 +94,7 @@ impl Engine {
         if waits.is_some() {
             return Ok(0);
         }
+        crash::at(Place::HistoryUnmarked);
         self.store.set_exported(last).await?;
         Ok(entries.len())
     }

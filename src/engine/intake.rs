@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::Engine;
 use super::step::{StepError, Stepped};
+use crate::crash::{self, Place};
 use crate::domain::effect::{About, Alert, Severity, Turn};
 use crate::domain::event::Event;
 use crate::domain::id::{AlertKey, PartitionKey};
@@ -106,6 +107,7 @@ pub enum Offer<T> {
 impl<T> Intake<T> {
     /// Takes a message in. It is due at once, or for a heartbeat when `engine`'s flush interval has passed.
     pub fn offer(&mut self, engine: &Engine, delivery: Delivery, token: T) -> Offer<T> {
+        crash::at(Place::Received);
         let now = engine.clock.now();
         let declared = engine.declarations.topology.topic(&delivery.topic);
         if declared.is_some_and(|topic| topic.carries == Carries::DeadLetter) {
@@ -228,6 +230,7 @@ pub fn routes(engine: &Engine) -> Routes<'_> {
 impl Engine {
     /// Applies a batch and says how each of its messages is to be settled.
     pub async fn apply<T>(&self, batch: Batch<T>) -> Vec<(T, Settlement)> {
+        crash::at(Place::Decoded);
         let stepped = self.step_all(&batch).await;
         if batch.waiting.len() > 1 && matches!(stepped, Err(StepError::Violated(_))) {
             // One by one, so that what breaks an invariant takes nobody with it.
@@ -306,7 +309,10 @@ impl Engine {
             about: About::default().done("it is kept with its reason and was acknowledged"),
         };
         let kept = match self.suspect(self.keep_parked(&parked, delivery).await) {
-            Ok(()) => self.suspect(self.store.park(parked).await),
+            Ok(()) => {
+                crash::at(Place::LetterKept);
+                self.suspect(self.store.park(parked).await)
+            }
             Err(error) => Err(error),
         };
         match kept {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use super::Engine;
+use crate::crash::{self, Place};
 use crate::diagnostic::suggestion;
 use crate::domain::calendar::has_begun;
 use crate::domain::effect::{About, Alert, Severity, Turn};
@@ -263,6 +264,7 @@ impl Engine {
             if outcomes.is_empty() {
                 return Ok(());
             }
+            crash::at(Place::ToldUnkept);
             self.change(|ledger| {
                 for (channel, id, sent) in &outcomes {
                     ledger.sent(channel, id, sent.clone(), now);

@@ -15,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Engine;
 use super::pace::jittered;
 use super::step::StepError;
+use crate::crash::{self, Place};
 use crate::domain::effect::{About, Alert, Dispatch, Effect, Severity, Turn};
 use crate::domain::event::{CheckAnswer, Checked, Delivery, Event, Observed, UpstreamSettled, Withheld};
 use crate::domain::id::{AlertKey, CheckId, NodeId, PartitionKey};
@@ -146,6 +147,9 @@ impl Engine {
         for entry in asked.iter().filter(|entry| !ours.contains(entry.id.as_str())) {
             self.delivered(under_way, entry);
         }
+        if !claimed.is_empty() {
+            crash::at(Place::TakenUp);
+        }
         Ok(claimed)
     }
 
@@ -162,7 +166,10 @@ impl Engine {
         let began = self.clock.now();
         let delivered = self.try_out(entry).await;
         self.told_of(entry, &delivered, began);
-        self.suspect(self.store.settle(&entry.id, delivered).await)
+        crash::at(Place::BeforeMark);
+        let settled = self.suspect(self.store.settle(&entry.id, delivered).await);
+        crash::at(Place::MarkUnanswered);
+        settled
     }
 
     fn first_target(&self, entry: &OutboxEntry) -> Option<&Target> {

@@ -13,6 +13,7 @@ use super::dead_letter::LOOK_AFTER_EVERY;
 use super::forecast::FORECAST_EVERY;
 use super::intake::{Intake, Offer, Settlement};
 use super::relay::UnderWay;
+use crate::crash::{self, Place};
 use crate::wire::inbound::Delivery;
 
 /// Messages that wait for the intake task. Senders wait when it is full.
@@ -141,6 +142,7 @@ async fn intake(
                 applying.spawn(async move {
                     let key = batch.key.clone();
                     for (settle, settlement) in engine.apply(batch).await {
+                        crash::at(Place::BeforeAck);
                         // A receiver that has gone will see its message again.
                         let _ = settle.send(settlement);
                     }

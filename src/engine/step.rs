@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Engine;
+use crate::crash::{self, Place};
 use crate::domain::decide::decide;
 use crate::domain::effect::{About, Alert, Effect, Severity, Turn};
 use crate::domain::event::Event;
@@ -95,6 +96,7 @@ impl Engine {
             let commit = commit(graph.revision, key, &stored, decision, events, now);
             let version = stored.version + 1;
             let next = Stored { partition: Arc::clone(&commit.partition), version, wake_at: commit.wake_at };
+            crash::at(Place::Decided);
             let began = tokio::time::Instant::now();
             let committed = self.store.commit(commit).await;
             let metrics = &self.telemetry.metrics;

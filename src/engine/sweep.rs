@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::step::StepError;
+use crate::crash::{self, Place};
 use crate::domain::event::Event;
 use crate::port::StoreError;
 
@@ -22,8 +23,12 @@ impl Engine {
         let mut woken = 0;
         for key in due {
             self.beats.moves("sweep");
+            crash::at(Place::Due);
             match self.step(&key, &[Event::Tick]).await {
-                Ok(_) => woken += 1,
+                Ok(_) => {
+                    crash::at(Place::Woken);
+                    woken += 1;
+                }
                 Err(StepError::NoPipeline(_)) => {}
                 Err(error) => tracing::warn!(partition = %key, "wake: {error}"),
             }

@@ -21,6 +21,7 @@ use tokio_stream::StreamExt as _;
 
 use super::{App, BODY_MAX, Local};
 use crate::adapter::embedded::question;
+use crate::crash::{self, Place};
 use crate::domain::coverage::Coverage;
 use crate::domain::id::{CheckId, NodeId, PipelineId, UnitId};
 use crate::domain::trace::TraceContext;
@@ -186,6 +187,7 @@ pub async fn topic(
             data: data.clone(),
         });
         let settlements = app.inbox.deliver_all(deliveries.collect()).await;
+        crash::at(Place::AckUnsent);
         // One that is handed back fails the call; the publisher sends all again, and what was applied is a repetition.
         if let Some(Settlement::Nack { reason, .. }) =
             settlements.into_iter().find(|settlement| matches!(settlement, Settlement::Nack { .. }))

@@ -68,6 +68,8 @@ fn people(
         .with_ansi(colours)
         .fmt_fields(fields.delimited(" "))
         .with_writer(to)
+        // It would say on standard error that nothing can be written there, and end in a panic.
+        .log_internal_errors(false)
         .finish()
 }
 
@@ -76,7 +78,13 @@ fn machine(
     form: Machine,
     to: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
 ) -> impl Subscriber + Send + Sync {
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).event_format(form).with_writer(to).finish()
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .log_internal_errors(false)
+        .event_format(form)
+        .with_writer(to)
+        .finish()
 }
 
 /// The forms for machines.

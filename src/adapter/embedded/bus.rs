@@ -19,6 +19,7 @@ use super::database::Database;
 use super::store::rows_max;
 use super::text::{checksum, corrupt, get, instant, json, read_instant, read_json};
 use super::{Embedded, letters};
+use crate::crash::{self, Place};
 use crate::domain::effect::{About, Alert, Severity, Turn};
 use crate::domain::id::AlertKey;
 use crate::domain::time::after;
@@ -104,7 +105,13 @@ impl Bus for EmbeddedBus {
             attributes: message.attributes.clone(),
             at,
         };
-        self.database.write(move |db| message.store(db, &subscriptions)).await?;
+        let stored = self.database.write(move |db| {
+            message.store(db, &subscriptions)?;
+            crash::at(Place::SendOpen);
+            Ok(())
+        });
+        stored.await?;
+        crash::at(Place::SendUnanswered);
         self.database.deliveries.notify_one();
         Ok(())
     }

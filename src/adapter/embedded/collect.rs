@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use super::bus::EmbeddedBus;
+use crate::crash::{self, Place};
 use crate::port::{BusError, Handed, Recipient};
 use crate::wire::inbound::Delivery;
 
@@ -48,6 +49,7 @@ impl EmbeddedBus {
                     settled.extend(handed.ok().flatten());
                 }
                 kept += settled.len();
+                crash::at(Place::LetterUnsettled);
                 self.acknowledge(&subscription, &settled, at).await?;
             }
         }

@@ -15,6 +15,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use super::{documents, letters, plans, warehouse};
+use crate::crash::{self, Place};
 use crate::port::StoreError;
 
 /// The file's name within its directory.
@@ -343,12 +344,17 @@ fn create(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
         }
     }
     transaction.execute_batch(documents::TABLE).map_err(refused)?;
+    crash::at(Place::Migration);
     transaction.execute_batch(letters::TABLES).map_err(refused)?;
+    crash::at(Place::Migration);
     transaction.execute_batch(warehouse::REPORTS).map_err(refused)?;
+    crash::at(Place::Migration);
     transaction.execute_batch(plans::TABLE).map_err(refused)?;
+    crash::at(Place::Migration);
     transaction.execute_batch(&warehouse::history_tables()).map_err(refused)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(refused)?;
     transaction.pragma_update(None, "user_version", SCHEMA).map_err(refused)?;
+    crash::at(Place::Migration);
     transaction.commit().map_err(refused)
 }
 

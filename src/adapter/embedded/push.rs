@@ -17,6 +17,7 @@ use super::bus::{self, EmbeddedBus, HTTP, Lease, Leased, PROJECT, Refusal, Terms
 use super::database::lock;
 use super::text::instant;
 use crate::adapter::call::{self, Meaning, at_path, chain, first_words, headers, json_headers, meaning};
+use crate::crash::{self, Place};
 use crate::domain::effect::{About, Alert, Severity, Turn};
 use crate::domain::id::AlertKey;
 use crate::port::{Bus as _, BusError, StoreError};
@@ -233,7 +234,9 @@ async fn deliver(
     at: Timestamp,
     started: Instant,
 ) {
+    crash::at(Place::PushLeased);
     let posted = post(client, to, message).await;
+    crash::at(Place::PushUnsettled);
     // The caller's clock goes on by as much as has passed.
     let now = bus::later(at, started.elapsed());
     let times = count_absence(absent, &to.subscription, posted.as_ref().err());

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::text::{checksum, corrupt, get, instant, json, read_instant, read_json};
 use super::{Embedded, bus, documents, letters, plans, warehouse};
+use crate::crash::{self, Place};
 use crate::domain::backfill::Plan;
 use crate::domain::dead_letter::Letter;
 use crate::domain::effect::{Effect, Severity};
@@ -87,7 +88,14 @@ impl Store for Embedded {
     async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
         // Written as JSON before it is queued, so that the one writer is left the rows only.
         let rows = Rows::of(&commit)?;
-        self.database.write(move |db| rows.store(db)).await
+        let stored = self.database.write(move |db| {
+            rows.store(db)?;
+            crash::at(Place::CommitOpen);
+            Ok(())
+        });
+        stored.await?;
+        crash::at(Place::CommitUnanswered);
+        Ok(())
     }
 
     async fn due(&self, at: Timestamp, limit: usize) -> Result<Vec<PartitionKey>, StoreError> {

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use super::look::Desk;
 use super::plan::Candidate;
 use super::{Error, Order, Outcome, Progress, TRIES_MAX, Verdict};
+use crate::crash::{self, Place};
 use crate::domain::dead_letter::{Again, Kind, Letter, REPLAY_WITHIN, Stage};
 use crate::domain::event::Event;
 use crate::domain::id::{LetterId, PartitionKey};
@@ -195,6 +196,7 @@ impl Engine {
         }
         match self.bus.part_with(&partings, now).await {
             Ok(Some(parted)) => {
+                crash::at(Place::ReplayUnanswered);
                 for (mut candidate, parted) in ready.into_iter().zip(parted) {
                     candidate.verdict = if parted { Verdict::Replayed } else { faster() };
                     others.push(candidate);

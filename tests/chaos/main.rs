@@ -1,0 +1,10 @@
+//! Faults on real parts: the real binary on the embedded store is killed at named places and at random ones, stopped, ended, and
+//! denied disk, files and network, while messages come. After each, all has to come to rest, and what must hold is looked
+//! for in the file and at the consumer. `docs/proof.md` has the table.
+
+mod crash_points;
+mod disk;
+mod kills;
+mod network;
+mod plant;
+mod processes;

@@ -1,0 +1,154 @@
+//! Two processes on one store, processes that are stopped and go on, and every way in which one is asked to end.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use tipoff::clock::Clock;
+use tipoff::simulation::dice::Dice;
+
+use super::kills::Load;
+use super::plant::{Plant, has};
+
+/// Longer than the pushes under way may take, and what is asked of a service that is moved.
+const DRAIN_MAX: Duration = Duration::from_secs(8);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_zombie_beside_another_process_doubles_nothing() {
+    const STOPS: usize = 5;
+    let mut dice = Dice::new(u64::try_from(Clock::System.now().as_millisecond()).unwrap());
+    let plant = Plant::new().await;
+    // The same configuration, the same file, twice.
+    let mut services = [plant.start(), plant.start()];
+    let loads = services.each_ref().map(|service| Load::begin(&plant.publisher(), &service.url));
+    for stop in 0..STOPS {
+        tokio::time::sleep(Duration::from_millis(200 + dice.roll(200))).await;
+        let zombie = &services[stop % 2];
+        zombie.signal("STOP");
+        // In the last one it may hold the file's lock for longer than anybody waits for it.
+        tokio::time::sleep(Duration::from_millis(if stop + 1 == STOPS { 6_500 } else { 700 })).await;
+        zombie.signal("CONT");
+    }
+    services[0].kill();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    // What it had leased to push is given back when one starts, or when the lease ends, after ten minutes.
+    services[0] = plant.start();
+    loads[0].turn_to(&services[0].url);
+    let [one, other] = loads;
+    one.end().await;
+    other.end().await;
+    let (promised, dispatches, arrivals) = plant.comes_to_rest(&services[1]).await;
+    assert!(promised > 100, "only {promised} messages were taken");
+    println!("{STOPS} stops of two processes: {promised} promised, {dispatches} dispatches, {arrivals} arrivals");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_under_load_is_quick_and_loses_nothing() {
+    const ENDS: usize = 10;
+    let plant = Plant::new().await;
+    let mut service = plant.start();
+    let load = Load::begin(&plant.publisher(), &service.url);
+    let mut longest = Duration::ZERO;
+    for end in 0..ENDS {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        service.signal(if end % 2 == 0 { "TERM" } else { "INT" });
+        let began = Instant::now();
+        let status = service.ended(DRAIN_MAX).await;
+        longest = longest.max(began.elapsed());
+        assert!(status.success(), "end {end}: {status}");
+        plant.nothing_promised_is_lost();
+        service = plant.start();
+        load.turn_to(&service.url);
+    }
+    load.end().await;
+    let (promised, ..) = plant.comes_to_rest(&service).await;
+    println!("{ENDS} ends under load, the longest {longest:?}: {promised} promised");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_asked_for_twice_is_at_once_and_loses_nothing() {
+    let plant = Plant::new().await;
+    let mut service = plant.start();
+    // A consumer that works on keeps the drain waiting.
+    *plant.consumer.work.lock().unwrap() = Duration::from_secs(3);
+    plant.round(&service.url, 0).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    service.signal("TERM");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(service.child.try_wait().unwrap().is_none(), "nothing was under way");
+    service.signal("TERM");
+    let status = service.ended(Duration::from_secs(1)).await;
+    assert_eq!((status.code(), status.signal()), (Some(130), None));
+    *plant.consumer.work.lock().unwrap() = Duration::ZERO;
+    let service = plant.start();
+    plant.comes_to_rest(&service).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_while_the_store_hangs_is_an_end() {
+    let plant = Plant::new().await;
+    let mut service = plant.start();
+    plant.round(&service.url, 0).await;
+    // Somebody holds the file's lock and does not let go.
+    let holder = plant.database();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let load = Load::begin(&plant.publisher(), &service.url);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    service.signal("TERM");
+    let began = Instant::now();
+    // Cloud Run kills after ten seconds.
+    let status = service.ended(Duration::from_millis(9_900)).await;
+    println!("an end while the store hangs took {:?}: {status}", began.elapsed());
+    assert!(status.success(), "{status}");
+    holder.execute_batch("ROLLBACK").unwrap();
+    let service = plant.start();
+    load.turn_to(&service.url);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    load.end().await;
+    plant.comes_to_rest(&service).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hangup_and_a_log_that_nobody_reads_end_nothing() {
+    let mut plant = Plant::new().await;
+    plant.log = "debug";
+    let mut command = plant.command(&[], None);
+    command.stderr(Stdio::piped());
+    let mut service = plant.try_start(command).unwrap();
+    drop(service.child.stderr.take());
+    drop(service.child.stdout.take());
+    let load = Load::begin(&plant.publisher(), &service.url);
+    for wait in 2..6 {
+        plant.configure(wait);
+        service.signal("HUP");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    assert_eq!(service.child.try_wait().unwrap(), None, "it has ended");
+    assert!(load.end().await > 10);
+    plant.comes_to_rest(&service).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_without_file_descriptors_goes_on_when_there_are_some() {
+    if !has("prlimit", &["--version"]) {
+        return;
+    }
+    const FILES: &str = "48";
+    let plant = Plant::new().await;
+    let files = format!("--nofile={FILES}:{FILES}");
+    let mut service = plant.try_start(plant.command(&["prlimit", &files], None)).unwrap();
+    let address = service.url.trim_start_matches("http://").to_owned();
+    // Callers that say nothing and stay.
+    let mut callers = Vec::new();
+    for _ in 0..100 {
+        callers.push(tokio::net::TcpStream::connect(&address).await.unwrap());
+    }
+    let load = Load::begin(&plant.publisher(), &service.url);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(service.child.try_wait().unwrap(), None, "it has ended");
+    drop(callers);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    load.end().await;
+    let (promised, ..) = plant.comes_to_rest(&service).await;
+    assert!(promised > 0);
+}
