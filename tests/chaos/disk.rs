@@ -75,7 +75,7 @@ async fn a_directory_that_cannot_be_written_is_named_and_nothing_is_served() {
 const DECIDES: [(&str, &str); 3] = [
     ("partitions", "pipeline, date, version, wake_at, document"),
     ("outbox", "id, pipeline, date, effect, decided_at"),
-    ("journal", "seq, pipeline, date, version, entry"),
+    ("journal", "pipeline, date, version, entry"),
 ];
 
 fn rows(path: &Path) -> rusqlite::Result<BTreeMap<&'static str, Vec<Vec<Value>>>> {
