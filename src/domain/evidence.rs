@@ -275,3 +275,27 @@ fn claimed(claim: &Claim) -> Extant {
         Extent::Unknown => Extant::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_counts_once_from_when_it_was_first_told_of_and_so_many_are_remembered() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let unit = |nth: usize| UnitId::from(format!("u{nth}").as_str());
+        let mut evidence = Evidence::default();
+        assert!(evidence.part(&unit(0), at(10)));
+        assert!(!evidence.part(&unit(0), at(20)));
+        assert!(!evidence.part(&unit(0), at(5)));
+        assert_eq!(evidence.parts[&unit(0)], at(5));
+        for nth in 1..PARTS_MAX {
+            assert!(evidence.part(&unit(nth), at(30)));
+        }
+        assert!(!evidence.part(&unit(PARTS_MAX), at(30)));
+        assert_eq!(evidence.parts.len(), PARTS_MAX);
+        // What is remembered can still be told of anew.
+        evidence.part(&unit(1), at(1));
+        assert_eq!(evidence.parts[&unit(1)], at(1));
+    }
+}

@@ -6,17 +6,19 @@ use jiff::civil::{Date, date};
 use jiff::{SignedDuration, ToSpan};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use tipoff::domain::backfill::{self, Draft, ItemState, Plan, Said, Status, draft, request_id, settle};
+use tipoff::domain::backfill::{
+    self, Draft, Found, Gap, ItemState, Limits, Plan, Said, Status, Survey, draft, request_id, settle,
+};
 use tipoff::domain::decide::decide;
 use tipoff::domain::effect::Effect;
 use tipoff::domain::event::{Command, Completed, Event, Outcome, Request};
-use tipoff::domain::evidence::Extent;
-use tipoff::domain::graph::{Graph, Kind, Offset};
+use tipoff::domain::evidence::{Extant, Extent};
+use tipoff::domain::graph::{Graph, Kind, Node, Offset};
 use tipoff::domain::id::{NodeId, PartitionKey};
 use tipoff::domain::partition::Partition;
 use tipoff::domain::time::{Now, after};
 
-use crate::graphs::{any_graph, at, costs, graph, source};
+use crate::graphs::{any_graph, at, costs, graph, hard, source, task};
 
 const CASES: u32 = 64;
 /// Long before the day on which it is all made again.
@@ -190,5 +192,106 @@ proptest! {
             prop_assert_eq!(is_done, tries.contains(&true));
         }
         prop_assert!(plan.is_settled());
+    }
+}
+
+/// A survey of days after each other, of which each letter is one: `x` is missing, `?` cannot be told, `.` is there.
+fn survey(found: &[(&str, &str)]) -> Survey {
+    let letter = |letter| match letter {
+        'x' => Found::Missing(Extant::Nothing),
+        '?' => Found::Unknown,
+        _ => Found::There,
+    };
+    let mut survey = Survey::default();
+    for (node, letters) in found {
+        for (day, found) in (0_u8..).zip(letters.chars().map(letter)) {
+            let date = FIRST.saturating_add(i32::from(day).days());
+            survey.game_days.insert(date);
+            survey.found.entry(NodeId::from(*node)).or_default().insert(date, found);
+        }
+    }
+    survey
+}
+
+#[test]
+fn a_source_is_down_after_so_many_days_and_has_recovered_once_it_brings_again() {
+    let fed = Node { needs: vec![hard("s")], ..source("fed") };
+    let graph = graph(vec![source("s"), source("other"), fed, task("t", vec![hard("s")])]);
+    assert_eq!(graph.backfill.limits.down_after, 3);
+    let days = |range: std::ops::Range<u8>| days(&range.collect());
+    let down = |found: &[(&str, &str)]| -> BTreeMap<NodeId, BTreeSet<Date>> {
+        let down = survey(found).down(&graph).into_iter();
+        down.map(|(node, days)| (node, days.into_iter().collect())).collect()
+    };
+    let only = |node: &str, days| BTreeMap::from([(NodeId::from(node), days)]);
+    assert_eq!(down(&[("s", "..xxx")]), only("s", days(2..5)));
+    for up in ["..xx", "xxx.", "xxx?", "x.xx"] {
+        assert_eq!(down(&[("s", up)]), BTreeMap::new(), "{up}");
+    }
+    // What it feeds is short for its sake, and a task is nobody's source.
+    assert_eq!(down(&[("s", "xxx"), ("fed", "xxx"), ("t", "xxx")]), only("s", days(0..3)));
+    assert_eq!(down(&[("s", "..."), ("fed", "xxx")]), only("fed", days(0..3)));
+    let recovered = |found: &str| survey(&[("s", found)]).recovered(&graph);
+    assert_eq!(recovered(".xxx."), only("s", days(1..4)));
+    assert_eq!(recovered("xxxx.."), only("s", days(0..4)));
+    for not in ["..xx.", "xxx", "xxx?", "xxx?.", "....."] {
+        assert_eq!(recovered(not), BTreeMap::new(), "{not}");
+    }
+}
+
+#[test]
+fn gaps_are_ranges_of_game_days_and_one_that_goes_on_is_one() {
+    let mut survey = survey(&[("s", "xx.x?x"), ("t", "......")]);
+    let gap = |from: i32, until: i32, days| Gap {
+        node: "s".into(),
+        from: FIRST.saturating_add(from.days()),
+        until: FIRST.saturating_add(until.days()),
+        days,
+    };
+    assert_eq!(survey.gaps(), [gap(0, 1, 2), gap(3, 3, 1), gap(5, 5, 1)]);
+    assert_eq!(survey.unknown(), [gap(4, 4, 1)]);
+    assert_eq!(survey.counts(), (4, 11));
+    assert_eq!(survey.missing(), BTreeMap::from([("s".into(), days(&[0, 1, 3, 5].into()))]));
+    // What was missing before the look is of the same streak where the look began within it.
+    let earlier = BTreeSet::from([FIRST.saturating_add((-1).days()), FIRST.saturating_add(5.days())]);
+    survey.recall(&"t".into(), &earlier);
+    assert_eq!(survey.gaps().len(), 3);
+    survey.recall(&"s".into(), &earlier);
+    assert_eq!(survey.gaps()[0], gap(-1, 1, 3));
+}
+
+#[test]
+fn a_look_that_finds_too_much_missing_is_suspect() {
+    let limits = Limits { suspect_above: 2, ..Limits::default() };
+    let suspect = |found: &str| survey(&[("s", found)]).is_suspect(&limits);
+    assert!(suspect("xxx"));
+    assert!(!suspect("xx"), "so few are believed");
+    assert!(!suspect("xxx............"), "one in five is believed");
+    assert!(suspect("xxx..........."));
+    assert!(suspect("xxx...........?"), "what nobody can tell makes nothing likelier");
+}
+
+#[test]
+fn what_follows_from_inputs_none_of_which_came_is_given_up() {
+    let graph = with_roads(graph(vec![source("s"), source("r"), task("t", vec![hard("s"), hard("r")])]));
+    let dates = days(&[0].into());
+    let gaps = BTreeMap::from([("s".into(), dates.clone()), ("r".into(), dates.clone())]);
+    let failed = || ItemState::Failed { at: at(1), why: "no".into() };
+    let follower = |s: ItemState, r: ItemState, t: ItemState| {
+        let mut plan = running(draft(&graph, &gaps, &dates, true));
+        for (node, state) in [("s", s), ("r", r), ("t", t)] {
+            plan.items.iter_mut().find(|item| item.node.as_str() == node).unwrap().state = state;
+        }
+        plan.drop_followers(&graph, at(2));
+        plan.items.into_iter().find(|item| item.follows).unwrap().state
+    };
+    let is_given_up = |state| matches!(state, ItemState::Failed { at: then, .. } if then == at(2));
+    assert!(is_given_up(follower(failed(), failed(), ItemState::Waiting)));
+    assert!(is_given_up(follower(failed(), failed(), ItemState::Resting { until: at(9), why: None })));
+    for other in [ItemState::Waiting, ItemState::Asked { at: at(1) }, ItemState::Done { at: at(1) }] {
+        assert_eq!(follower(failed(), other, ItemState::Waiting), ItemState::Waiting);
+    }
+    for ended in [ItemState::Asked { at: at(1) }, ItemState::Done { at: at(1) }, failed()] {
+        assert_eq!(follower(failed(), failed(), ended.clone()), ended);
     }
 }

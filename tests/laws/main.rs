@@ -14,3 +14,4 @@ mod notices;
 mod properties;
 mod replay;
 mod simulation;
+mod standstill;

@@ -447,3 +447,27 @@ fn a_line_is_never_shown_as_less_than_it_is_and_an_end_says_what_was() {
     let ended = notices.iter().flat_map(|notice| &notice.items).find(|item| item.news == News::Over).unwrap();
     assert_eq!((&ended.key, ended.text.as_str()), (&root.key, "over: text 0"));
 }
+
+#[test]
+fn who_has_nothing_to_tell_looks_every_other_minute() {
+    let (graphs, nothing) = (BTreeMap::new(), BTreeMap::new());
+    let tips = BTreeMap::new();
+    let sight = |now| Sight { on: &[], ended: &nothing, tips: &tips, graphs: &graphs, now };
+    let mut ledger = Ledger::default();
+    assert_eq!(ledger.round(&settings(), &sight(at(0))), at(120));
+    // Looking in between changes nothing.
+    assert_eq!(ledger.round(&settings(), &sight(at(50))), at(120));
+    assert_eq!(ledger.round(&settings(), &sight(at(120))), at(240));
+    // An alert that is on is told, and told again six hours later; until then there is as little to do.
+    let alert = Change { gap: 0, alert: 0, severity: Severity::Critical, on: true };
+    let on = [self::alert(&alert, at(240))];
+    // What begins waits half a minute for what begins with it.
+    assert_eq!(ledger.round(&settings(), &Sight { on: &on, ..sight(at(240)) }), at(270));
+    ledger.round(&settings(), &Sight { on: &on, ..sight(at(270)) });
+    let sent = ledger.to_send(at(270));
+    assert_eq!(sent.len(), 1);
+    for (channel, notice) in sent {
+        ledger.sent(&channel, &notice.id, Sent::Taken, at(270));
+    }
+    assert_eq!(ledger.round(&settings(), &Sight { on: &on, ..sight(at(271)) }), at(360));
+}

@@ -16,9 +16,10 @@ use tipoff::domain::evidence::{Extant, Extent, Version};
 use tipoff::domain::forecast::Shortfall;
 use tipoff::domain::graph::{Graph, Kind, Rebuild, Strength};
 use tipoff::domain::id::{DispatchId, NodeId};
-use tipoff::domain::partition::{Partition, State};
+use tipoff::domain::partition::{Partition, Recorded, State};
 use tipoff::domain::plan::plan;
 use tipoff::domain::readiness::{self, Blocker};
+use tipoff::domain::record::record;
 use tipoff::domain::time::Now;
 use tipoff::domain::trace::{LINKS_MAX, TraceContext};
 use tipoff::domain::view::view;
@@ -525,6 +526,22 @@ proptest! {
             prop_assert!(*told <= TOLD_MAX, "{key} was told {told} times in {ROUNDS} rounds");
         }
         prop_assert!(told.len() <= 16 * (graph.nodes.len() + 2), "{} alerts: {told:?}", told.len());
+    }
+
+    /// A gate has no executions: whatever is said in its name can never be applied, and changes nothing.
+    #[test]
+    fn nobody_speaks_for_a_gate(graph in any_graph()) {
+        for gate in ids(&graph, |kind| matches!(kind, Kind::Gate(_))) {
+            for event in [
+                done(gate.as_str(), "one", Extent::Whole, at(5)),
+                failed(gate.as_str(), "one", at(5)),
+                beat(gate.clone(), "one", Pulse::Running, 1, at(5)),
+            ] {
+                let mut partition = empty();
+                prop_assert_eq!(record(&graph, &mut partition, &event), Recorded::Rejected, "{:?}", event);
+                prop_assert_eq!(partition, empty());
+            }
+        }
     }
 
     /// order-free: what sources say commutes, whoever says it.
