@@ -14,7 +14,7 @@ use tipoff::domain::effect::Effect;
 use tipoff::domain::event::{Command, Completed, Event, Outcome, Request};
 use tipoff::domain::evidence::{Extant, Extent};
 use tipoff::domain::graph::{Graph, Kind, Node, Offset};
-use tipoff::domain::id::{NodeId, PartitionKey};
+use tipoff::domain::id::{Attempt, NodeId, PartitionKey};
 use tipoff::domain::partition::Partition;
 use tipoff::domain::time::{Now, after};
 
@@ -150,8 +150,13 @@ proptest! {
                 };
                 let event = Event::Requested(request);
                 let effects = step(&graph, &mut partitions, item.date, event.clone(), now);
-                let sent = effects.iter().filter(|effect| matches!(effect, Effect::Dispatch(_))).count();
-                prop_assert_eq!(sent, 1);
+                let sent = effects.iter().filter_map(|effect| match effect {
+                    Effect::Dispatch(dispatch) => Some(dispatch.manifest.attempt),
+                    _ => None,
+                });
+                let nth = asked_at.get(&(item.date, item.node.clone())).map_or(0, Vec::len) + 1;
+                let attempt = Attempt { run: 1, attempt: u32::try_from(nth).unwrap() };
+                prop_assert_eq!(sent.collect::<Vec<_>>(), [attempt], "one plan's attempts are of one run");
                 if repeats[index % repeats.len()] {
                     let again = step(&graph, &mut partitions, item.date, event, now);
                     prop_assert!(again.is_empty(), "asked twice is asked once");
@@ -237,6 +242,13 @@ fn a_source_is_down_after_so_many_days_and_has_recovered_once_it_brings_again() 
     for not in ["..xx.", "xxx", "xxx?", "xxx?.", "....."] {
         assert_eq!(recovered(not), BTreeMap::new(), "{not}");
     }
+}
+
+#[test]
+fn a_streak_runs_until_now_or_until_it_came_again() {
+    let streaks = survey(&[("now", "x.xx"), ("over", "xx.."), ("never", "...."), ("told", ".xx?")]).streaks();
+    let days = |range: std::ops::Range<u8>| days(&range.collect());
+    assert_eq!(streaks, BTreeMap::from([("now".into(), days(2..4)), ("over".into(), days(0..2))]));
 }
 
 #[test]

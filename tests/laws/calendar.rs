@@ -6,7 +6,7 @@ use jiff::civil::{Date, Time, date};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use proptest::prelude::*;
-use tipoff::domain::calendar::{Anchor, Schedule, anchored, has_begun};
+use tipoff::domain::calendar::{Anchor, Calendar, Schedule, anchored, has_begun, tips};
 use tipoff::domain::coverage::Coverage;
 use tipoff::domain::decide::decide;
 use tipoff::domain::event::{Command, Event, Game, GameStatus, Request};
@@ -169,4 +169,21 @@ fn words_about_a_game_add_up_until_they_are_taken_back() {
     ];
     let next = decide(&graph, &partition(date, &told, &[8, 8]), &words, Now::caught_up(at(3))).unwrap().next;
     assert_eq!((next.listed()[game].status, next.listed()[game].tip), (told[game].status, Some(at(300))));
+}
+
+#[test]
+fn a_day_of_placeholders_begins_when_a_game_ever_does() {
+    let (graph, date) = (counting(), date(2026, 1, 23));
+    let calendar = Calendar { tip_earliest: Some(Time::constant(12, 30, 0, 0)), ..Calendar::default() };
+    let minutes = |drawn: &[i64]| -> Vec<i64> {
+        let drawn: Vec<(i64, u8)> = drawn.iter().map(|minute| (*minute, 0)).collect();
+        let noon = graph.zone.to_timestamp(date.at(12, 0, 0, 0)).unwrap();
+        let tips = tips(&calendar, &graph.zone, date, &games(date, &drawn));
+        tips.into_iter().map(|tip| tip.duration_since(noon).as_mins()).collect()
+    };
+    assert_eq!(minutes(&[480, 420, 480]), [420, 480, 480], "these are told apart");
+    assert_eq!(minutes(&[480, 480]), [480, 480], "two may begin at once");
+    assert_eq!(minutes(&[480, 480, 480]), [30, 480, 480, 480]);
+    assert_eq!(minutes(&[30, 30, 30]), [30, 30, 30]);
+    assert_eq!(minutes(&[20, 20, 20]), [20, 20, 20]);
 }

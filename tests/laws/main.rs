@@ -6,6 +6,7 @@
 mod backfill;
 mod calendar;
 mod dead_letters;
+mod edges;
 mod forecast;
 mod graphs;
 mod model;

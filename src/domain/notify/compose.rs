@@ -344,3 +344,19 @@ fn limited(text: &str, most: usize) -> String {
         None => text.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_plain_or_quoted_so_that_no_shell_obeys_it() {
+        let plain = "failed:p2_odds-props:nba/2026-01-22@a.b+c,d";
+        assert_eq!(quoted(plain), plain);
+        assert_eq!(quoted(""), "''");
+        assert_eq!(quoted("two words"), "'two words'");
+        assert_eq!(quoted("$(reboot)"), "'$(reboot)'");
+        assert_eq!(quoted("it's; reboot"), r"'it'\''s; reboot'");
+        assert_eq!(quoted("a\nreboot"), "'areboot'");
+    }
+}

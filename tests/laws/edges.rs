@@ -1,0 +1,191 @@
+//! Laws of edges: how long is waited for what may be missing, what makes a node anew, and what a claim is worth.
+
+use std::collections::BTreeMap;
+
+use tipoff::domain::coverage::{Coverage, PerMille};
+use tipoff::domain::decide::decide;
+use tipoff::domain::effect::{Cause, Effect, Severity, Turn};
+use tipoff::domain::event::{CheckAnswer, Checked, Command, Completed, Event, Observed, Outcome, Request};
+use tipoff::domain::evidence::Extent;
+use tipoff::domain::graph::{Check, Dependency, Graph, Node, Refresh, Strength, Unanswered};
+use tipoff::domain::partition::Partition;
+use tipoff::domain::time::Now;
+
+use crate::graphs::{at, empty, graph, hard, minutes, source, task};
+
+/// A date, minute by minute, and the effects of the last decision.
+struct Day {
+    graph: Graph,
+    partition: Partition,
+    effects: Vec<Effect>,
+}
+
+impl Day {
+    fn new(nodes: Vec<Node>) -> Self {
+        Self { graph: graph(nodes), partition: empty(), effects: Vec::new() }
+    }
+
+    /// Hears of something in a minute.
+    fn hear(&mut self, minute: i64, event: Event) {
+        let now = Now::caught_up(at(minute * 60));
+        let decision = decide(&self.graph, &self.partition, &[event], now).unwrap_or_else(|broken| panic!("{broken}"));
+        self.partition = decision.next;
+        self.effects = decision.effects;
+    }
+
+    fn done(&mut self, minute: i64, node: &str) {
+        self.hear(minute, completed(node, minute));
+    }
+
+    /// Why each node is asked for that is, by the last decision, and whether it has to do without something.
+    fn sent(&self) -> Vec<(&str, Cause, bool)> {
+        let sent = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Dispatch(dispatch) => {
+                Some((dispatch.node.as_str(), dispatch.manifest.cause, dispatch.manifest.degraded))
+            }
+            _ => None,
+        });
+        sent.collect()
+    }
+
+    /// The nodes of whose output the warehouse is asked by the last decision, and the checks.
+    fn asked(&self) -> (Vec<&str>, usize) {
+        let nodes = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Observe { node, .. } => Some(node.as_str()),
+            _ => None,
+        });
+        (nodes.collect(), self.effects.iter().filter(|effect| matches!(effect, Effect::Check { .. })).count())
+    }
+}
+
+fn completed(node: &str, minute: i64) -> Event {
+    Event::Completed(Completed {
+        node: node.into(),
+        run: format!("{node}-{minute}").as_str().into(),
+        outcome: Outcome::Done(Extent::Whole),
+        records: Some(100),
+        published: at(minute * 60),
+        correlation: None,
+        dispatch: None,
+        unit: None,
+        trace: None,
+    })
+}
+
+fn observed(node: &str, minute: i64, tenths: u32) -> Event {
+    Event::Observed(Observed {
+        node: node.into(),
+        coverage: Coverage::new(tenths, 10),
+        units: BTreeMap::new(),
+        not_kept: false,
+        actor: None,
+        at: at(minute * 60),
+    })
+}
+
+fn optional(upstream: &str, grace: i64, refresh: Refresh) -> Dependency {
+    Dependency { strength: Strength::Optional, grace: minutes(grace), refresh, ..hard(upstream) }
+}
+
+#[test]
+fn what_may_be_missing_is_waited_for_as_long_as_its_grace_and_no_longer() {
+    let nodes = || vec![source("s"), source("o"), task("t", vec![hard("s"), optional("o", 20, Refresh::Always)])];
+    let mut day = Day::new(nodes());
+    day.done(0, "s");
+    assert_eq!(day.sent(), []);
+    day.hear(19, Event::Tick);
+    assert_eq!(day.sent(), []);
+    day.hear(20, Event::Tick);
+    assert_eq!(day.sent(), [("t", Cause::DependenciesMet, true)]);
+    // Once it is there nothing is waited for.
+    let mut day = Day::new(nodes());
+    day.done(0, "s");
+    day.done(5, "o");
+    assert_eq!(day.sent(), [("t", Cause::DependenciesMet, false)]);
+}
+
+#[test]
+fn what_was_missed_makes_anew_and_what_was_not_does_not() {
+    let nodes = || vec![source("s"), source("o"), task("t", vec![hard("s"), optional("o", 0, Refresh::IfMissed)])];
+    let mut day = Day::new(nodes());
+    day.done(0, "s");
+    assert_eq!(day.sent(), [("t", Cause::DependenciesMet, true)]);
+    day.done(5, "t");
+    day.done(30, "o");
+    day.hear(60, Event::Tick);
+    assert_eq!(day.sent().len(), 1, "it was made without: {:?}", day.sent());
+    day.done(65, "t");
+    day.done(90, "o");
+    assert_eq!(day.sent(), []);
+    day.hear(120, Event::Tick);
+    assert_eq!(day.sent(), [], "it was made with it");
+}
+
+#[test]
+fn a_claim_that_the_warehouse_contradicts_is_told_of() {
+    let mut claims = source("s");
+    claims.expects.verify = minutes(5);
+    let told = |tenths| {
+        let mut day = Day::new(vec![claims.clone(), task("t", vec![hard("s")])]);
+        day.done(0, "s");
+        assert_eq!((day.sent(), day.asked()), (vec![], (vec!["s"], 0)), "the warehouse is asked before t is");
+        // It may lag behind.
+        day.hear(1, observed("s", 1, tenths));
+        let early = day.effects.iter().any(|effect| matches!(effect, Effect::Alert(_)));
+        assert!(!early, "{:?}", day.effects);
+        day.hear(5, observed("s", 5, tenths));
+        let raised = day.effects.into_iter().filter_map(|effect| match effect {
+            Effect::Alert(alert) if alert.turn == Turn::Raised => Some((alert.key.to_string(), alert.severity)),
+            _ => None,
+        });
+        raised.filter(|(key, _)| key.starts_with("phantom") || key.starts_with("contradicted")).collect::<Vec<_>>()
+    };
+    assert_eq!(told(10), []);
+    assert_eq!(told(5), [("contradicted:s:laws/2026-01-22".to_owned(), Severity::Warning)]);
+    assert_eq!(told(0), [("phantom-success:s:laws/2026-01-22".to_owned(), Severity::Critical)]);
+}
+
+#[test]
+fn a_check_is_asked_for_once_until_it_is_answered_and_again_once_per_interval_while_it_stops_the_node() {
+    let least = |least| PerMille::new(least).unwrap();
+    let check =
+        Check { id: "enough".into(), warn_below: least(900), block_below: least(500), unanswered: Unanswered::Block };
+    let mut checked = task("t", vec![hard("s")]);
+    checked.expects.checks = vec![check];
+    let answer = |minute: i64, tenths| {
+        let answer = Coverage::new(tenths, 10).map_or(CheckAnswer::Unknown, CheckAnswer::Share);
+        Event::Checked(Checked { node: "t".into(), check: "enough".into(), answer, at: at(minute * 60) })
+    };
+    let mut day = Day::new(vec![source("s"), checked]);
+    let every = 120;
+    day.done(0, "s");
+    assert_eq!((day.sent(), day.asked().1), (vec![], 1));
+    day.hear(1, Event::Tick);
+    assert_eq!((day.sent(), day.asked().1), (vec![], 0));
+    day.hear(2, answer(2, 4));
+    assert_eq!((day.sent(), day.asked().1), (vec![], 0), "too little");
+    day.hear(every - 1, Event::Tick);
+    assert_eq!(day.asked().1, 0);
+    day.hear(every, Event::Tick);
+    assert_eq!(day.asked().1, 1);
+    day.hear(every + 1, answer(every + 1, 5));
+    assert_eq!(day.sent().len(), 1, "enough");
+}
+
+/// Of a hold and a resume that were asked for at the same instant, the one that comes last counts.
+#[test]
+fn the_last_word_of_one_instant_counts() {
+    let asked = |command| {
+        let id = format!("{command:?}").as_str().into();
+        Event::Requested(Request { id, actor: "operator".into(), reason: "law".into(), at: at(60), command })
+    };
+    let hold = || asked(Command::Hold { node: Some("s".into()), until: None });
+    let resume = || asked(Command::Resume { node: Some("s".into()) });
+    for (words, is_held) in [([hold(), resume()], false), ([resume(), hold()], true)] {
+        let mut day = Day::new(vec![source("s")]);
+        for word in words {
+            day.hear(1, word);
+        }
+        assert_eq!(day.partition.node(&"s".into()).hold.is_some(), is_held);
+    }
+}
