@@ -182,6 +182,11 @@ proptest! {
                     trace: None,
                 };
                 step(&graph, &mut partitions, item.date, Event::Completed(completed), end);
+                if !lucky && u32::try_from(nth).unwrap() == attempts_max {
+                    settle(&graph, &mut plan, index, &partitions[&item.date], end.at);
+                    let is_given_up = matches!(plan.items[index].state, ItemState::Failed { .. });
+                    prop_assert!(is_given_up, "nothing is waited for after the last attempt");
+                }
             }
             if cycle + 1 == cycles {
                 prop_assert_eq!(asked_at.len(), all, "each was asked for once within {} cycles", cycles);

@@ -10,8 +10,9 @@ use tipoff::domain::evidence::Extent;
 use tipoff::domain::graph::{Check, Dependency, Graph, Node, Refresh, Strength, Unanswered};
 use tipoff::domain::partition::Partition;
 use tipoff::domain::time::Now;
+use tipoff::domain::view::{remedies, view, why};
 
-use crate::graphs::{at, empty, graph, hard, minutes, source, task};
+use crate::graphs::{DATE, at, empty, graph, hard, minutes, source, task};
 
 /// A date, minute by minute, and the effects of the last decision.
 struct Day {
@@ -188,4 +189,59 @@ fn the_last_word_of_one_instant_counts() {
         }
         assert_eq!(day.partition.node(&"s".into()).hold.is_some(), is_held);
     }
+}
+
+/// A failure is told of until it is overcome, and what has no attempt left says what a person can do.
+#[test]
+fn a_failure_is_told_of_until_it_is_overcome_and_its_end_says_what_to_do() {
+    let fails = |minute: i64| match completed("t", minute) {
+        Event::Completed(all) => Event::Completed(Completed { outcome: Outcome::Failed("no".into()), ..all }),
+        other => other,
+    };
+    let told = |day: &Day| {
+        let told = day.effects.iter().filter_map(|effect| match effect {
+            Effect::Alert(alert) if alert.key.as_str().starts_with("failed:t:") => Some(alert.turn),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    let commands = |day: &Day, minute: i64| {
+        let view = view(&day.graph, &day.partition, Now::caught_up(at(minute * 60)));
+        let why = why(&view, &"t".into()).unwrap();
+        remedies(&view, &why).into_iter().map(|remedy| remedy.command).collect::<Vec<_>>()
+    };
+    let retry = "tipoff retry 2026-01-22 t --reason …".to_owned();
+    let mut unprobed = task("t", vec![hard("s")]);
+    unprobed.probed = false;
+    let mut day = Day::new(vec![source("s"), unprobed]);
+    day.done(0, "s");
+    day.hear(1, fails(1));
+    assert_eq!(told(&day), [Turn::Raised]);
+    assert!(!commands(&day, 1).contains(&retry), "it is tried again by itself");
+    day.hear(30, Event::Tick);
+    day.done(31, "t");
+    assert_eq!(told(&day), [Turn::Resolved]);
+    let mut day = Day { partition: empty(), ..day };
+    day.done(0, "s");
+    for minute in [10, 60, 120] {
+        day.hear(minute - 1, Event::Tick);
+        day.hear(minute, fails(minute));
+    }
+    assert_eq!(day.partition.node(&"t".into()).state.name(), "exhausted");
+    assert!(commands(&day, 120).contains(&retry), "{:?}", commands(&day, 120));
+}
+
+/// A name that several passes share means the earliest ahead of its date, and the last once the date is over.
+#[test]
+fn a_shared_name_means_the_pass_that_is_on() {
+    let first = Node { cycle: "same_day".into(), ..source("first") };
+    let mut graph = graph(vec![first, source("last")]);
+    graph.aliases.insert("both".to_owned(), vec!["first".into(), "last".into()]);
+    graph.aliases.insert("late".to_owned(), vec!["last".into()]);
+    let means = |name: &str, hours: i64| graph.resolve(name, DATE, at(hours * 3_600)).map(ToString::to_string);
+    assert_eq!(means("Both", -24).as_deref(), Some("first"));
+    assert_eq!(means("both", 0).as_deref(), Some("last"));
+    assert_eq!(means("both", 24).as_deref(), Some("last"));
+    assert_eq!(means("late", -24).as_deref(), Some("last"), "there is no other");
+    assert_eq!(means("nobody", 0), None);
 }
