@@ -245,3 +245,27 @@ fn a_shared_name_means_the_pass_that_is_on() {
     assert_eq!(means("late", -24).as_deref(), Some("last"), "there is no other");
     assert_eq!(means("nobody", 0), None);
 }
+
+/// What its inputs came for in time, and is never made, is told of once its pass is over.
+#[test]
+fn what_was_not_made_in_its_pass_was_missed() {
+    let told = |inputs: bool| {
+        let mut unprobed = task("t", vec![hard("s")]);
+        unprobed.probed = false;
+        let mut day = Day::new(vec![source("s"), unprobed]);
+        let hold = Command::Hold { node: Some("t".into()), until: None };
+        let asked =
+            Request { id: "hold".into(), actor: "operator".into(), reason: "law".into(), at: at(0), command: hold };
+        day.hear(0, Event::Requested(asked));
+        if inputs {
+            day.done(1, "s");
+        }
+        // Ten o'clock of the next morning.
+        day.hear(22 * 60, Event::Tick);
+        assert_eq!(day.partition.node(&"t".into()).state.name(), "expired");
+        let is_told = |effect: &Effect| matches!(effect, Effect::Alert(alert) if alert.turn == Turn::Raised && alert.key.as_str().starts_with("missed:t:"));
+        day.effects.iter().any(is_told)
+    };
+    assert!(told(true));
+    assert!(!told(false), "nothing had come for it");
+}
