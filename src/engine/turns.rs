@@ -10,7 +10,7 @@ use tokio::sync::Mutex as Turn;
 use crate::domain::id::PartitionKey;
 use crate::port::Stored;
 
-/// Dates that are remembered: those of a week, of two pipelines. One takes a megabyte at most.
+/// Dates that are remembered: those of a week, of two pipelines.
 const REMEMBERED_MAX: usize = 16;
 
 /// What was last stored of one date, held by whoever decides on it; nothing where that is not known.
