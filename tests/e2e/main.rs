@@ -10,6 +10,7 @@ mod emulator;
 mod hostile;
 mod joins;
 mod monitors;
+mod replicas;
 mod season;
 
 use std::collections::{BTreeMap, BTreeSet};
