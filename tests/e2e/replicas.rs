@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::civil::date;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tipoff::adapter::embedded::{Durability, Embedded};
 use tipoff::clock::Clock;
 use tipoff::domain::effect::Effect;
@@ -68,8 +68,7 @@ async fn what_another_has_decided_is_neither_new_nor_from_the_future() {
     let dispatch = dispatch.expect("it is asked for");
 
     // By its memory alone the first would hand the answer back, and count the load as known, without asking the store.
-    clock.set(begun.saturating_add(SignedDuration::from_mins(5)).unwrap());
-    let answer = completed(NODE, Some(dispatch), clock.now());
+    let answer = completed(NODE, Some(dispatch), begun);
     let stepped = one.step(&key, &[answer.clone(), load]).await.unwrap();
     assert_eq!(stepped.recorded, [Recorded::Applied, Recorded::Duplicate]);
     let stored = other.store.load(&key).await.unwrap();
