@@ -1,4 +1,4 @@
-//! Named places at which a test has the process die, as a kill or a power cut would have it die there.
+//! Named places at which a test has the process die, as a kill would have it die there.
 //!
 //! `TIPOFF_CRASH=k05:3` ends it by SIGKILL the third time it comes by `k05`. That is so in builds with debug assertions only:
 //! what is shipped reads no such variable, and a place costs nothing there.

@@ -1,6 +1,6 @@
 //! Game days, one after another: the real engine over the embedded store and bus on a virtual clock, with every loop of
-//! the service. One replica stays, others beside it come and go. What the service holds in memory and on disk does not grow with the days, and each date
-//! comes to its end.
+//! the service. One replica stays, others beside it come and go. What the service holds in memory and on disk does not grow with
+//! the days, and each date comes to its end.
 //!
 //! A process of its own, because its memory is looked at: `TIPOFF_SOAK_DAYS=30 cargo test --test soak -- --nocapture` plays a
 //! month and prints it day by day.

@@ -416,10 +416,15 @@ pub fn main() -> ExitCode {
         }
         Command::Man { into } => manual(into.as_deref()),
         command => match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(async {
-                common.connect(&command).await?;
-                run(command, &common).await
-            }),
+            Ok(runtime) => {
+                let result = runtime.block_on(async {
+                    common.connect(&command).await?;
+                    run(command, &common).await
+                });
+                // A name that is looked up in vain would hold up the end.
+                runtime.shutdown_background();
+                result
+            }
             Err(error) => Err(Fault::unusable(error)),
         },
     };

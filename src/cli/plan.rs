@@ -54,6 +54,9 @@ impl Plan {
             let why = match (theirs, &ours) {
                 (Some(_), Some(_)) => None,
                 (_, None) => Some("tipoff.yaml is not compared: there is none here, and --config names none"),
+                _ if common.served.is_none() => {
+                    Some("tipoff.yaml is not compared: only a running service tells its own; --server names one")
+                }
                 (None, _) => {
                     Some("tipoff.yaml is not compared: a running service tells its own to administrators alone")
                 }

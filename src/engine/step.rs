@@ -85,7 +85,8 @@ impl Engine {
                 if !is_certain {
                     continue;
                 }
-                *last = Some(stored);
+                // That there is nothing yet is never remembered: another may open the date.
+                *last = Some(stored).filter(|stored| stored.version > 0);
                 return Ok(Stepped { recorded, effects });
             }
             let missed = expired(&stored.partition, &decision.next);

@@ -18,6 +18,7 @@ use crate::adapter::google::token::{Patience, Rejection, Verifier};
 use crate::clock::Clock;
 use crate::configuration::{Access, Configuration, Identities, PushMode, Role, Token};
 use crate::desk::words::clean;
+use crate::domain::words::ACTOR_MAX;
 
 /// Where the Identity-Aware Proxy says whom it has let through.
 const IAP_ASSERTION: &str = "x-goog-iap-jwt-assertion";
@@ -80,6 +81,10 @@ impl Caller {
     /// parentheses is our word, so those that are typed are left out, and what nobody sees as well.
     #[must_use]
     pub fn actor(&self, typed: &str) -> String {
+        // What is too long is refused as it came, whatever would be left of it.
+        if !matches!(self.how, How::Google) && typed.chars().count() > ACTOR_MAX {
+            return typed.to_owned();
+        }
         let typed: String = clean(typed, usize::MAX).chars().filter(|letter| !is_bracket(*letter)).collect();
         let typed = typed.trim();
         match self.how {

@@ -63,7 +63,7 @@ impl Consumer {
         StatusCode::OK
     }
 
-    fn seen(&self) -> Dispatched {
+    pub fn seen(&self) -> Dispatched {
         gathered(self.arrived.lock().unwrap().iter().cloned())
     }
 }
@@ -322,7 +322,7 @@ impl Plant {
         self.holds(&dates)
     }
 
-    async fn until(&self, what: &str, holds: impl Fn() -> bool) {
+    pub async fn until(&self, what: &str, holds: impl Fn() -> bool) {
         let patience = Instant::now() + PATIENCE;
         while !holds() {
             assert!(Instant::now() < patience, "not within {PATIENCE:?}: {what}\n{}", self.waiting());

@@ -72,7 +72,7 @@ async fn an_end_asked_for_twice_is_at_once_and_loses_nothing() {
     // A consumer that works on keeps the drain waiting.
     *plant.consumer.work.lock().unwrap() = Duration::from_secs(3);
     plant.round(&service.url, 0).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    plant.until("a push is under way", || !plant.consumer.seen().is_empty()).await;
     service.signal("TERM");
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(service.child.try_wait().unwrap().is_none(), "nothing was under way");

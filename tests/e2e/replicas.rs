@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use jiff::civil::date;
 use jiff::Timestamp;
+use jiff::civil::date;
 use tipoff::adapter::embedded::{Durability, Embedded};
 use tipoff::clock::Clock;
 use tipoff::domain::effect::Effect;

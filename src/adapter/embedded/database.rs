@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -150,9 +151,14 @@ impl Database {
         let path = dir.join(FILE);
         let used = in_use(dir)?;
         used.try_lock_shared().map_err(|_| OpenError::Replaced(path.clone()))?;
-        // SQLite gives the files that it makes beside it the same mode.
-        let made = owned().create(true).truncate(false).open(&path);
-        made.map_err(|error| OpenError::Directory(path.clone(), error))?;
+        // SQLite gives the files that it makes beside it the same mode. One that is there is left alone: to close it by hand would
+        // drop this process's locks on it.
+        match owned().create_new(true).open(&path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(OpenError::Directory(path.clone(), error));
+            }
+            _ => {}
+        }
         let mut db = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         check_identity(&db, &path)?;
         let refused = |error| OpenError::Sqlite(path.clone(), error);

@@ -114,9 +114,12 @@ impl Pusher {
                 let (bus, client, to) = (self.bus.clone(), self.client.clone(), to.clone());
                 let absent = Arc::clone(&self.absent);
                 calls.spawn(async move {
-                    deliver(&bus, &client, &absent, &to, &message, at, started).await;
+                    let taken = deliver(&bus, &client, &absent, &to, &message, at, started).await;
                     drop(place);
-                    bus.database.deliveries.notify_one();
+                    // What was refused waits for its pause; a place at a target that refuses is no news.
+                    if taken {
+                        bus.database.deliveries.notify_one();
+                    }
                 });
                 count += 1;
             }
@@ -144,7 +147,7 @@ impl Pusher {
         Ok(given_back.await?)
     }
 
-    /// Waits until there may be more to deliver: something was sent, or a call has ended and left its place. It does not see what
+    /// Waits until there may be more to deliver: something was sent, or was taken and left its place. It does not see what
     /// is due again after a pause, nor what another process has sent.
     pub async fn more(&self) {
         self.bus.database.deliveries.notified().await;
@@ -224,7 +227,7 @@ impl Drop for PlaceAt {
 /// Refusals of one message before people are told; two may be a restart of the target.
 const TRIES_BEFORE_ALERT: u32 = 3;
 
-/// Posts one message and settles its lease by the answer.
+/// Posts one message and settles its lease by the answer. Whether it was taken.
 async fn deliver(
     bus: &EmbeddedBus,
     client: &Client,
@@ -233,7 +236,7 @@ async fn deliver(
     message: &Leased,
     at: Timestamp,
     started: Instant,
-) {
+) -> bool {
     crash::at(Place::PushLeased);
     let posted = post(client, to, message).await;
     crash::at(Place::PushUnsettled);
@@ -259,6 +262,7 @@ async fn deliver(
             tracing::error!("raise {}: {error}", alert.key);
         }
     }
+    let taken = posted.is_ok();
     let settled = match posted {
         Ok(()) => bus.acknowledge(&to.subscription, std::slice::from_ref(&message.ack_id), now).await,
         Err(refused) => {
@@ -276,6 +280,7 @@ async fn deliver(
         // The lease runs out and the message is delivered again, which its consumer has to bear anyway.
         tracing::warn!(subscription = to.subscription, message.id = message.message_id, %error, "settle a push");
     }
+    taken
 }
 
 async fn refuse(
