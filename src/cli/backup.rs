@@ -39,11 +39,9 @@ pub struct Restore {
 
 /// `tipoff migrate`
 #[derive(Args)]
-#[command(
-    after_help = "A service does the same when it starts. This makes a copy first, so that the version before can go \
+#[command(after_help = "A service does it when it starts. This makes a copy first, so that the version before can go \
     back to it, and reads everything afterwards. On Google Cloud every version reads the documents of the one before, and \
-    nothing has to be changed."
-)]
+    nothing has to be changed.")]
 pub struct Migrate {
     /// Say what would be done
     #[arg(long)]
@@ -101,7 +99,7 @@ impl Restore {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
         let configuration = embedded(common)?;
         let (data, from) = (configuration.data.clone(), self.file.clone());
-        let aside = self.replace.then(|| Clock::System.now().strftime("before-%Y%m%d-%H%M%S").to_string());
+        let aside = self.replace.then(|| Clock::System.now().strftime("before-%Y%m%d-%H%M%S-%3f").to_string());
         let restored = tokio::task::spawn_blocking(move || Embedded::restore(&from, &data, aside.as_deref()));
         let (checked, aside) = match restored.await.map_err(Fault::unusable)? {
             Err(BackupError::There(path)) => {
@@ -161,10 +159,14 @@ fn migrate(data: &std::path::Path, dry_run: bool) -> Result<(Checked, Option<Che
     if dry_run || before.schema == embedded::SCHEMA {
         return Ok((before, None, None));
     }
-    let copy = data.join(format!("{FILE}.layout-{}", before.schema));
-    if !copy.exists() {
-        Embedded::back_up(data, &copy)?;
+    let name = format!("{FILE}.layout-{}", before.schema);
+    let (mut copy, mut others) = (data.join(&name), 1);
+    // One that is there is of another day.
+    while copy.symlink_metadata().is_ok() {
+        others += 1;
+        copy = data.join(format!("{name}-{others}"));
     }
+    Embedded::back_up(data, &copy)?;
     drop(Embedded::open(data, Durability::Full)?);
     Ok((before, Some(embedded::check(&path)?), Some(copy)))
 }

@@ -1,6 +1,7 @@
 //! A copy of the file, taken beside whoever writes to it, and checked before it counts.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -57,49 +58,72 @@ impl Embedded {
         if is_taken(to) {
             return Err(BackupError::There(to.to_owned()));
         }
-        let db = database::look_at(&dir.join(FILE))?;
         let written = |error| BackupError::Write(to.to_owned(), error);
-        let (parts, _) = Parts::begin(to).map_err(written)?;
-        let path = &parts.0;
-        let told = |error| BackupError::Sqlite(path.clone(), error);
-        let name = path.to_str().ok_or_else(|| BackupError::Damaged(path.clone(), "its name is not UTF-8".into()))?;
-        // SQLite writes into a file that is there, if it is empty.
-        db.execute("VACUUM INTO ?1", [name]).map_err(told)?;
-        let checked = check(path)?;
+        let parts = Parts::begin(to).map_err(written)?;
+        let checked = parts.fill(&dir.join(FILE))?;
         parts.settle(to).map_err(written)?;
         Ok(checked)
     }
 
-    /// Puts the copy at `from` into `dir`. What is there is laid aside under another name, if `replace` says that it may be.
+    /// Puts the copy at `from`, with what is in a log beside it, into `dir`; where the file there is a link, to where that leads.
+    /// What is there is laid aside under another name, if `replace` says that it may be; damaged, as it is.
     ///
     /// # Errors
-    /// If the copy is damaged or a later version's, or something is there that may not be replaced. Then nothing has changed.
+    /// If the copy is damaged or a later version's, or something is there that may not be replaced, or that somebody reads. Then
+    /// nothing has changed.
     pub fn restore(from: &Path, dir: &Path, replace: Option<&str>) -> Result<(Checked, Option<PathBuf>), BackupError> {
-        let checked = check(from)?;
+        check(from)?;
         let to = dir.join(FILE);
-        let aside = match replace {
-            _ if !is_taken(&to) => None,
-            Some(word) => Some(dir.join(format!("{FILE}.{word}"))),
-            None => return Err(BackupError::There(to)),
-        };
+        if replace.is_none() && is_taken(&to) {
+            return Err(BackupError::There(to));
+        }
         let told = |error| BackupError::Write(to.clone(), error);
         fs::create_dir_all(dir).map_err(told)?;
         let _alone = database::alone(dir)?;
-        let (parts, mut file) = Parts::begin(&to).map_err(told)?;
-        File::open(from).and_then(|mut from| std::io::copy(&mut from, &mut file)).map_err(told)?;
-        check(&parts.0)?;
+        let to = fs::canonicalize(&to).unwrap_or_else(|_| to.clone());
+        let aside = replace.filter(|_| is_taken(&to)).map(|word| named(&to, &format!(".{word}")));
+        let parts = Parts::begin(&to).map_err(told)?;
+        let checked = parts.fill(from)?;
         if let Some(aside) = &aside {
             // What is in the log beside it belongs to it, and to nothing that comes after it.
-            database::fold(&to)?;
+            match database::fold(&to) {
+                Err(OpenError::InUse(path)) => return Err(OpenError::InUse(path).into()),
+                // What cannot be read is kept with its log, for whoever can.
+                Ok(()) | Err(_) => {}
+            }
             // It has two names until the copy takes its own: whoever is killed in between leaves a store, never none.
-            fs::hard_link(&to, aside).or_else(|_| fs::copy(&to, aside).map(drop)).map_err(told)?;
+            also_named(&to, aside).map_err(told)?;
+            if let Err(error) = also_named(&named(&to, "-wal"), &named(aside, "-wal"))
+                && error.kind() != ErrorKind::NotFound
+            {
+                return Err(told(error));
+            }
         }
         for log in ["-wal", "-shm"] {
-            let _ = fs::remove_file(dir.join(format!("{FILE}{log}")));
+            let _ = fs::remove_file(named(&to, log));
         }
         parts.settle(&to).map_err(told)?;
         Ok((checked, aside))
     }
+}
+
+/// Gives what is at `path` another name as well, which nothing else has; a copy where a disk has no second names.
+fn also_named(path: &Path, name: &Path) -> std::io::Result<()> {
+    match fs::hard_link(path, name) {
+        Err(error) if !matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => {
+            let mut copy = database::owned().create_new(true).open(name)?;
+            let copied = File::open(path).and_then(|mut from| std::io::copy(&mut from, &mut copy));
+            copied.map(drop).inspect_err(|_| drop(fs::remove_file(name)))
+        }
+        linked => linked,
+    }
+}
+
+/// The path with `end` after its name.
+fn named(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(end);
+    path.with_file_name(name)
 }
 
 /// Reads a whole file: its pages, the checksum of every row that decides something, and every date.
@@ -141,14 +165,28 @@ struct Parts(PathBuf);
 
 impl Parts {
     /// Begins with an empty file beside `path` that nobody else may read.
-    fn begin(path: &Path) -> std::io::Result<(Self, File)> {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".part");
-        let parts = path.with_file_name(name);
+    fn begin(path: &Path) -> std::io::Result<Self> {
+        let parts = Self(named(path, ".part"));
         // Left by one that was killed.
-        let _ = fs::remove_file(&parts);
-        let file = database::owned().create_new(true).open(&parts)?;
-        Ok((Self(parts), file))
+        parts.clear();
+        database::owned().create_new(true).open(&parts.0)?;
+        Ok(parts)
+    }
+
+    /// Copies the database at `from` into it, with what is in its log, and reads it whole.
+    fn fill(&self, from: &Path) -> Result<Checked, BackupError> {
+        let Self(path) = self;
+        let name = path.to_str().ok_or_else(|| BackupError::Damaged(path.clone(), "its name is not UTF-8".into()))?;
+        // SQLite writes into a file that is there, if it is empty.
+        let copied = database::look_at(from)?.execute("VACUUM INTO ?1", [name]);
+        copied.map_err(|error| BackupError::Sqlite(path.clone(), error))?;
+        check(path)
+    }
+
+    fn clear(&self) {
+        for end in ["", "-journal", "-wal", "-shm"] {
+            let _ = fs::remove_file(named(&self.0, end));
+        }
     }
 
     /// Gives the file its name once it is on disk, and the name as well.
@@ -163,7 +201,7 @@ impl Parts {
 impl Drop for Parts {
     fn drop(&mut self) {
         // Once it is settled, nothing has that name.
-        let _ = fs::remove_file(&self.0);
+        self.clear();
     }
 }
 
@@ -214,6 +252,69 @@ mod tests {
         assert!(Embedded::restore(&copy, &back, Some("aside")).is_err());
         let left: Vec<_> = fs::read_dir(&back).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".part")), "{left:?}");
+    }
+
+    #[test]
+    fn what_is_damaged_or_leads_nowhere_is_laid_aside_as_it_is() {
+        // Whoever needs a copy most has a store that cannot be read.
+        let folder = tempfile::tempdir().unwrap();
+        let (data, copy) = (folder.path().join("data"), folder.path().join("copy"));
+        // Closed when it is dropped, on this thread: nothing is left in a log that would mend the file.
+        drop(Embedded::open(&data, Durability::Off).unwrap());
+        let whole = Embedded::back_up(&data, &copy).unwrap();
+        let damaged = vec![0; 8192];
+        fs::write(data.join(FILE), &damaged).unwrap();
+        let (restored, aside) = Embedded::restore(&copy, &data, Some("aside")).unwrap();
+        assert_eq!(restored, whole);
+        assert!(fs::read(aside.unwrap()).unwrap() == damaged);
+        // A name is given once: what was laid aside under it stays.
+        fs::write(data.join(FILE), "other").unwrap();
+        assert!(Embedded::restore(&copy, &data, Some("aside")).is_err());
+        assert!(fs::read(data.join(format!("{FILE}.aside"))).unwrap() == damaged);
+        fs::remove_file(data.join(FILE)).unwrap();
+        symlink(folder.path().join("nowhere"), data.join(FILE)).unwrap();
+        let (_, aside) = Embedded::restore(&copy, &data, Some("link")).unwrap();
+        assert!(aside.unwrap().symlink_metadata().unwrap().is_symlink());
+        check(&data.join(FILE)).unwrap();
+    }
+
+    #[test]
+    fn where_the_store_is_a_link_the_copy_goes_where_it_leads() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, copy, disk) = (folder.path().join("data"), folder.path().join("copy"), folder.path().join("disk"));
+        drop(Embedded::open(&disk, Durability::Full).unwrap());
+        Embedded::back_up(&disk, &copy).unwrap();
+        fs::create_dir(&data).unwrap();
+        symlink(disk.join(FILE), data.join(FILE)).unwrap();
+        let (_, aside) = Embedded::restore(&copy, &data, Some("aside")).unwrap();
+        assert!(data.join(FILE).symlink_metadata().unwrap().is_symlink());
+        assert_eq!(aside.unwrap(), fs::canonicalize(&disk).unwrap().join(format!("{FILE}.aside")));
+    }
+
+    #[test]
+    fn what_is_in_a_log_is_copied_and_never_lost_to_a_reader() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, back, copy) = (folder.path().join("data"), folder.path().join("back"), folder.path().join("copy"));
+        drop(Embedded::open(&data, Durability::Full).unwrap());
+        Embedded::back_up(&data, &copy).unwrap();
+        let (reader, writer) = (data.join(FILE), data.join(FILE));
+        let (reader, writer) = (Connection::open(reader).unwrap(), Connection::open(writer).unwrap());
+        let count =
+            |db: &Connection| db.query_row("SELECT count(*) FROM cursors", [], |row| row.get::<_, i64>(0)).unwrap();
+        reader.execute_batch("BEGIN").unwrap();
+        let before = count(&reader);
+        writer.execute("INSERT INTO cursors (name, value) VALUES ('in the log', 1)", []).unwrap();
+        // As a copy it has what is in its log.
+        Embedded::restore(&data.join(FILE), &back, None).unwrap();
+        assert_eq!(count(&Connection::open(back.join(FILE)).unwrap()), before + 1);
+        // And it is not laid aside without that while somebody reads what was before.
+        let refused = Embedded::restore(&copy, &data, Some("aside")).unwrap_err();
+        assert!(matches!(refused, BackupError::Open(OpenError::InUse(_))), "{refused}");
+        reader.execute_batch("ROLLBACK").unwrap();
+        let (_, aside) = Embedded::restore(&copy, &data, Some("aside")).unwrap();
+        assert_eq!(count(&Connection::open(aside.unwrap()).unwrap()), before + 1);
+        let left: Vec<_> = fs::read_dir(&back).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(!left.iter().any(|name| name.to_string_lossy().contains(".part")), "{left:?}");
     }
 
     #[test]

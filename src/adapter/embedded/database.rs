@@ -77,8 +77,8 @@ pub enum OpenError {
     /// Somebody is putting another file in its place.
     #[error("{0} is being replaced by a copy; open it again in a moment")]
     Replaced(PathBuf),
-    /// Somebody writes to it.
-    #[error("a service runs on {0}, or a command writes to it: end it first")]
+    /// Somebody writes to it, or reads it while it is to be replaced.
+    #[error("a service runs on {0}, or a command uses it: end it first")]
     InUse(PathBuf),
     /// There is nothing to look at yet.
     #[error("{0} holds no tipoff database yet")]
@@ -303,10 +303,16 @@ pub(super) fn look_at(path: &Path) -> Result<Connection, OpenError> {
 }
 
 /// Has a file that nobody writes to hold everything itself, and nothing in a log beside it.
+///
+/// # Errors
+/// [`OpenError::InUse`] where somebody reads what is in the log.
 pub(super) fn fold(path: &Path) -> Result<(), OpenError> {
     let db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    let folded = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-    folded.map_err(|error| OpenError::Sqlite(path.to_owned(), error))
+    let busy = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+    match busy.map_err(|error| OpenError::Sqlite(path.to_owned(), error))? {
+        true => Err(OpenError::InUse(path.to_owned())),
+        false => Ok(()),
+    }
 }
 
 fn connect(path: &Path, access: OpenFlags) -> Result<Connection, OpenError> {
