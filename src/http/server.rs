@@ -55,7 +55,7 @@ impl Default for Limits {
 
 /// How often those that rest are asked for room while there is none.
 const CROWDED_EVERY: Duration = Duration::from_millis(100);
-/// Whoever has been answered a shorter time ago is probably about to ask again.
+/// Whoever has come, or has been answered, a shorter time ago is probably about to ask.
 const REST_MIN: Duration = Duration::from_secs(1);
 
 /// From where a request comes, as its connection says.
@@ -113,14 +113,15 @@ struct Ends {
 }
 
 impl Ends {
-    async fn come(&mut self, turns: &Turns) {
+    /// Waits for it. Whether what is under way may still be answered: whoever has asked for nothing has nothing under way.
+    async fn come(&mut self, turns: &Turns) -> bool {
         loop {
             tokio::select! {
                 // A sender that has gone is an end, too.
-                _ = self.stopping.wait_for(|stop| *stop) => return,
+                _ = self.stopping.wait_for(|stop| *stop) => return true,
                 changed = self.crowded.changed() => {
                     if changed.is_err() || turns.rested() >= REST_MIN {
-                        return;
+                        return turns.count() > 0;
                     }
                 }
             }
@@ -155,7 +156,10 @@ async fn connection(stream: TcpStream, peer: Peer, router: Router, mut end: Ends
                 }
                 return;
             }
-            () = end.come(&turns), if !ends => {
+            gently = end.come(&turns), if !ends => {
+                if !gently {
+                    return;
+                }
                 ends = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -164,14 +168,20 @@ async fn connection(stream: TcpStream, peer: Peer, router: Router, mut end: Ends
 }
 
 /// Counts up when a request has come, and when it is answered: odd while there is one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Turns {
     count: AtomicUsize,
     /// The connection, where it has looked for a request while another was being answered: from the answer on it is waited for,
     /// and nobody else would wake it for that.
     reader: Mutex<Option<Waker>>,
-    /// When the last answer ended.
-    answered: Mutex<Option<Instant>>,
+    /// When the last answer ended; before the first, when the connection began.
+    answered: Mutex<Instant>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { count: AtomicUsize::new(0), reader: Mutex::default(), answered: Mutex::new(Instant::now()) }
+    }
 }
 
 impl Turns {
@@ -179,11 +189,10 @@ impl Turns {
         self.count.load(Ordering::Acquire)
     }
 
-    /// For how long nothing has been asked on a connection on which something was.
+    /// For how long nothing has been asked.
     fn rested(&self) -> Duration {
-        let answered =
-            self.answered.lock().unwrap_or_else(PoisonError::into_inner).filter(|_| self.count().is_multiple_of(2));
-        answered.map_or(Duration::ZERO, |answered| answered.elapsed())
+        let answered = *self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.count().is_multiple_of(2) { answered.elapsed() } else { Duration::ZERO }
     }
 
     fn reader(&self) -> MutexGuard<'_, Option<Waker>> {
@@ -203,7 +212,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        *self.0.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self.0.answered.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.0.count.fetch_add(1, Ordering::AcqRel);
         let reader = self.0.reader().take();
         if let Some(reader) = reader {

@@ -72,7 +72,7 @@ async fn connections_that_rest_make_room() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (_stop, stopping) = watch::channel(false);
-    let limits = Limits { rest: Duration::from_secs(600), ..LIMITS };
+    let limits = Limits { rest: Duration::from_secs(600), head: Duration::from_secs(600), ..LIMITS };
     tokio::spawn(serve(listener, router, stopping, limits));
     let ask = async || {
         let mut stream = TcpStream::connect(&address).await.unwrap();
@@ -87,6 +87,13 @@ async fn connections_that_rest_make_room() {
     for _ in 0..3 * LIMITS.connections {
         resting.push(ask().await);
     }
+    // Nor do those keep anybody out who have said nothing yet, or half a word.
+    for nth in 0..LIMITS.connections {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        stream.write_all(if nth % 2 == 0 { b"" } else { b"GET / HT" }).await.unwrap();
+        resting.push(stream);
+    }
+    resting.push(ask().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
