@@ -297,7 +297,8 @@ async fn names_that_mean_harm_do_none() {
     // Beside the graph, too, where a script puts it.
     browser.goto(&format!("{}/ui/nba/{}/graph", service.url, today())).await;
     browser.js("document.querySelector(\"a.chip[href$='/node/predictions']\").click()").await;
-    browser.until("#panel", |text| text.contains("held by <script>alert(1)")).await;
+    // Brackets would look like what the service says of a caller, and are left out of a name.
+    browser.until("#panel", |text| text.contains("held by <script>alert1")).await;
     browser.is_quiet().await;
     browser.close().await;
 }
