@@ -10,7 +10,7 @@ use axum::extract::Request;
 use clap::Args;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{RwLock, mpsc, watch};
 use tower::ServiceExt as _;
 
@@ -113,7 +113,11 @@ impl Serve {
             reload,
             embedded,
         };
-        let mut signals = Signals::listen().map_err(Fault::unusable)?;
+        let signalled = |kind| signal(kind).map_err(Fault::unusable);
+        let mut hangup = signalled(SignalKind::hangup())?;
+        let ends = [signalled(SignalKind::terminate())?, signalled(SignalKind::interrupt())?];
+        let (over, mut is_over) = watch::channel(false);
+        tokio::spawn(end_when_told(ends, over));
         let generation = Generation::begin(&standing, &prepared, ("serve", "it was started")).await?;
         let door = Arc::new(RwLock::new(generation.router.clone()));
         let (end, ending) = watch::channel(false);
@@ -122,10 +126,8 @@ impl Serve {
         loop {
             let asked = tokio::select! {
                 biased;
-                told = signals.next() => match told {
-                    Told::End => break,
-                    Told::ReadAgain => None,
-                },
+                _ = is_over.wait_for(|over| *over) => break,
+                _ = hangup.recv() => None,
                 asked = reloads.recv() => asked,
             };
             let (actor, reason) = match &asked {
@@ -154,21 +156,15 @@ impl Serve {
             }
         }
         tracing::info!("draining: what has been received is settled, then the service ends");
-        tokio::spawn(hurried(signals));
         crash::at(Place::Drain);
         end.send_replace(true);
         let engine = at_work.generation.engine.clone();
-        let ended = async {
-            at_work.generation.end().await;
-            crash::at(Place::Drain);
-            engine.leave().await;
-            closed(server).await;
-            crash::at(Place::Drain);
-            standing.telemetry.end().await;
-        };
-        if tokio::time::timeout(END_MAX, ended).await.is_err() {
-            tracing::warn!("it did not end in time; what was not settled comes again");
-        }
+        at_work.generation.end().await;
+        crash::at(Place::Drain);
+        engine.leave().await;
+        closed(server).await;
+        crash::at(Place::Drain);
+        standing.telemetry.end().await;
         Ok(Verdict::Holds)
     }
 
@@ -371,42 +367,27 @@ async fn closed(server: tokio::task::JoinHandle<()>) {
     let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
 }
 
-/// What others tell the process.
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Told {
+/// Has the service end when it is told to, within [`END_MAX`] whatever it is at; at once where it is told a second time. What is left
+/// comes again, as after a kill.
+async fn end_when_told([mut terminate, mut interrupt]: [Signal; 2], over: watch::Sender<bool>) {
+    let mut told = async || {
         tokio::select! {
-            _ = self.terminate.recv() => Told::End,
-            _ = self.interrupt.recv() => Told::End,
-            _ = self.hangup.recv() => Told::ReadAgain,
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    told().await;
+    over.send_replace(true);
+    tokio::select! {
+        () = told() => {
+            tracing::warn!("ended at once: what was not settled comes again");
+            std::process::exit(130);
+        }
+        () = tokio::time::sleep(END_MAX) => {
+            tracing::warn!("it did not end in time; what was not settled comes again");
+            std::process::exit(0);
         }
     }
-}
-
-/// Whoever asks for the end twice does not wait for the drain; what is left comes again, as after a kill.
-async fn hurried(mut signals: Signals) {
-    while !matches!(signals.next().await, Told::End) {}
-    tracing::warn!("ended at once: what was not settled comes again");
-    std::process::exit(130);
-}
-
-/// What a signal means.
-enum Told {
-    End,
-    ReadAgain,
 }
 
 /// The token that a call of ours carries, if there is one.

@@ -160,7 +160,7 @@ macro_rules! metrics {
 
 metrics! {
     build_info: Gauge "tipoff_build_info" "1" ["version", "source", "revision", "configuration"]
-        "Always 1. What runs: the version, the source it was built from, and the digests of the pipelines and of the configuration in force";
+        "1 for what runs, 0 for what a reload has replaced since the start: the version, the source it was built from, and the digests of the pipelines and of the configuration in force";
     start_time: Gauge "tipoff_start_time_seconds" "s" []
         "When the process began, in seconds since 1970";
     faults: Gauge "tipoff_faults" "{fault}" []
