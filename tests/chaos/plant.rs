@@ -20,7 +20,7 @@ use tipoff::clock::Clock;
 /// What the join waits for.
 pub const SOURCES: usize = 4;
 const DATES: usize = 20;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(150);
 const TOPIC: &str = "nba-phase2-raw-complete";
 const LETTERS: &str = "nba-phase2-raw-complete-dlq";
 const SUBSCRIPTION: &str = "nba-grading-trigger-sub";
