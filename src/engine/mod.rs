@@ -1,7 +1,7 @@
 //! The loops over ports: no vendor, no policy. What is decided is `domain`'s; what is said is `wire`'s.
 //!
 //! - [`intake`]: messages wait by partition, and are settled only after what they cause is committed.
-//! - [`step`]: load, decide, commit; again if somebody else was faster. `turns` remembers what was last stored.
+//! - [`step`]: load, decide, commit; again if somebody else was faster. `remembered` has what was last stored.
 //! - [`relay`]: delivers committed effects, each target's at its [`pace`].
 //! - [`breaker`]: lets a target rest that fails again and again; [`cap`]: lets only so many dispatches leave an hour.
 //! - [`sweep`]: wakes partitions whose deadline has come.
@@ -44,13 +44,13 @@ pub mod pace;
 pub mod recipient;
 pub mod reconcile;
 pub mod relay;
+mod remembered;
 pub mod revise;
 pub mod role;
 pub mod run;
 pub mod step;
 pub mod stop;
 pub mod sweep;
-mod turns;
 mod waiting;
 pub mod watch;
 
@@ -100,7 +100,7 @@ pub struct Engine {
     pub notifier: notify::Notifier,
     /// Who this process is among those on the store; nobody where it only looks.
     identity: Option<in_force::Identity>,
-    turns: turns::Turns,
+    remembered: remembered::Remembered,
     opened: PerMinute,
     history: PerMinute,
     targets: waiting::Targets,
@@ -210,7 +210,7 @@ impl Engine {
             watch: watch::Watch::default(),
             notifier: notify::Notifier::default(),
             identity: None,
-            turns: turns::Turns::default(),
+            remembered: remembered::Remembered::default(),
             opened: PerMinute::default(),
             history: PerMinute::default(),
             targets: waiting::Targets::default(),

@@ -57,12 +57,12 @@ impl Engine {
     /// After an error nothing is known to be stored, and the same events may be applied again.
     pub async fn step(&self, key: &PartitionKey, events: &[Event]) -> Result<Stepped, StepError> {
         let graph = self.graph(&key.pipeline).ok_or_else(|| StepError::NoPipeline(key.pipeline.to_string()))?;
-        let turn = self.turns.of(key);
-        let mut last = turn.lock().await;
+        let remembered = self.remembered.of(key);
+        let mut last = remembered.lock().await;
         for round in 0..self.settings.conflicts_max {
-            let remembered = last.take();
-            let is_certain = remembered.is_none();
-            let stored = match remembered {
+            let known = last.take();
+            let is_certain = known.is_none();
+            let stored = match known {
                 Some(stored) => stored,
                 None => self.suspect(self.store.load(key).await)?,
             };

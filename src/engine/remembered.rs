@@ -5,7 +5,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hashlink::LruCache;
-use tokio::sync::Mutex as Turn;
 
 use crate::domain::id::PartitionKey;
 use crate::port::Stored;
@@ -14,27 +13,28 @@ use crate::port::Stored;
 const REMEMBERED_MAX: usize = 16;
 
 /// What was last stored of one date, held by whoever decides on it; nothing where that is not known.
-pub(super) type Last = Arc<Turn<Option<Stored>>>;
+pub(super) type Last = Arc<tokio::sync::Mutex<Option<Stored>>>;
 
 /// The dates that were last decided on.
 #[derive(Debug)]
-pub(super) struct Turns(Mutex<LruCache<PartitionKey, Last>>);
+pub(super) struct Remembered(Mutex<LruCache<PartitionKey, Last>>);
 
-impl Default for Turns {
+impl Default for Remembered {
     fn default() -> Self {
         Self(Mutex::new(LruCache::new(REMEMBERED_MAX)))
     }
 }
 
-impl Turns {
-    /// The turn of `key`. Two of one date may be out at once where many dates are decided on; their commits then conflict.
+impl Remembered {
+    /// What is remembered of `key`; whoever holds it decides. Two of one date may be out at once where many dates are decided on;
+    /// their commits then conflict.
     pub(super) fn of(&self, key: &PartitionKey) -> Last {
-        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(last) = turns.get(key) {
+        let mut dates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = dates.get(key) {
             return Arc::clone(last);
         }
         let last = Last::default();
-        turns.insert(key.clone(), Arc::clone(&last));
+        dates.insert(key.clone(), Arc::clone(&last));
         last
     }
 }
