@@ -86,11 +86,10 @@ impl Embedded {
         let checked = parts.fill(from)?;
         if let Some(aside) = &aside {
             // What is in the log beside it belongs to it, and to nothing that comes after it.
-            match database::fold(&to) {
-                Err(OpenError::InUse(path)) => return Err(OpenError::InUse(path).into()),
-                // What cannot be read is kept with its log, for whoever can.
-                Ok(()) | Err(_) => {}
+            if let Err(OpenError::InUse(path)) = database::fold(&to) {
+                return Err(OpenError::InUse(path).into());
             }
+            // What cannot be read is kept with its log, for whoever can.
             // It has two names until the copy takes its own: whoever is killed in between leaves a store, never none.
             also_named(&to, aside).map_err(told)?;
             if let Err(error) = also_named(&named(&to, "-wal"), &named(aside, "-wal"))
