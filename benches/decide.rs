@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 use tipoff::domain::decide::decide;
 use tipoff::domain::event::{Completed, Event, Heartbeat, Outcome, Pulse};
 use tipoff::domain::evidence::Extent;
@@ -25,10 +25,7 @@ fn graph(pipelines: &str) -> Arc<Graph> {
 
 /// A chain, or a fan of one source into many tasks.
 fn shaped(shape: &str, count: usize) -> Arc<Graph> {
-    let shipped = tipoff::pipeline::with_overrides("pipeline.yaml", tipoff::pipeline::PIPELINE, &json!({})).unwrap();
-    let shipped: Value = serde_json::from_str(&shipped).unwrap();
-    let names = shipped["pipelines"]["nba"]["nodes"].as_object().unwrap().keys().cloned();
-    let mut nodes: Map<String, Value> = names.map(|name| (name, Value::Null)).collect();
+    let mut nodes = Map::new();
     nodes.insert("n0".to_owned(), json!({ "kind": "source", "phase": "raw", "cycle": "overnight" }));
     for index in 1..count {
         let up = if shape == "chain" { index - 1 } else { 0 };
@@ -41,9 +38,7 @@ fn shaped(shape: &str, count: usize) -> Arc<Graph> {
                 "messages": [{ "topic": "nba-grading-trigger", "body": body }] }),
         );
     }
-    let nba = json!({ "nodes": nodes, "services": null, "calendar": null, "monitors": null });
-    let patch = json!({ "pipelines": { "mlb": null, "nba": nba } });
-    graph(&tipoff::pipeline::with_overrides("pipeline.yaml", tipoff::pipeline::PIPELINE, &patch).unwrap())
+    graph(&tipoff::pipeline::alone(nodes, &json!({ "calendar": null })).unwrap())
 }
 
 fn completed(node: &str, run: &str, published: Timestamp) -> Event {

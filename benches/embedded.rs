@@ -32,10 +32,7 @@ const TRIGGER: &str = "nba-grading-trigger";
 
 /// For each trip a source and a task that waits for it, and for each a join of [`FAN_IN`].
 fn pipeline() -> String {
-    let shipped = tipoff::pipeline::with_overrides("pipeline.yaml", tipoff::pipeline::PIPELINE, &json!({})).unwrap();
-    let shipped: Value = serde_json::from_str(&shipped).unwrap();
-    let names = shipped["pipelines"]["nba"]["nodes"].as_object().unwrap().keys().cloned();
-    let mut nodes: Map<String, Value> = names.map(|name| (name, Value::Null)).collect();
+    let mut nodes = Map::new();
     let source = || json!({ "kind": "source", "phase": "raw", "cycle": "overnight" });
     let body = json!({ "target_date": "{{ date }}", "correlation_id": "{{ correlation_id }}", "trigger_source": "t" });
     let task = |needs: Map<String, Value>| {
@@ -56,9 +53,7 @@ fn pipeline() -> String {
         nodes.insert(format!("j{trip}"), task(needs));
     }
     let limits = json!({ "dispatches_per_second": 1_000, "dispatches_per_hour": 100_000 });
-    let nba = json!({ "nodes": nodes, "services": null, "calendar": null, "monitors": null, "limits": limits });
-    let patch = json!({ "pipelines": { "mlb": null, "nba": nba } });
-    tipoff::pipeline::with_overrides("pipeline.yaml", tipoff::pipeline::PIPELINE, &patch).unwrap()
+    tipoff::pipeline::alone(nodes, &json!({ "calendar": null, "limits": limits })).unwrap()
 }
 
 /// What `tipoff load` measures of a server.

@@ -55,10 +55,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Four sources that many messages are about, and for each trip a source and the task that it makes ready.
 fn pipeline() -> String {
-    let shipped = tipoff::pipeline::with_overrides("pipeline.yaml", tipoff::pipeline::PIPELINE, &json!({})).unwrap();
-    let shipped: Value = serde_json::from_str(&shipped).unwrap();
-    let names = |pipeline: &str| shipped["pipelines"][pipeline]["nodes"].as_object().unwrap().keys().cloned();
-    let mut nodes: Map<String, Value> = names("nba").map(|name| (name, Value::Null)).collect();
+    let mut nodes = Map::new();
     let source = || json!({ "kind": "source", "phase": "raw", "cycle": "overnight" });
     for index in 0..4 {
         nodes.insert(format!("x{index}"), source());
@@ -78,8 +75,7 @@ fn pipeline() -> String {
         nodes.extend(members().map(|member| (member, source())));
         nodes.insert(format!("c{burst}"), task(members().map(|member| (member, hard())).collect()));
     }
-    let patch = json!({ "pipelines": { "mlb": null, "nba": { "nodes": nodes, "services": null, "calendar": null, "monitors": null } } });
-    tipoff::pipeline::with_overrides("pipeline.yaml", tipoff::pipeline::PIPELINE, &patch).unwrap()
+    tipoff::pipeline::alone(nodes, &json!({ "calendar": null })).unwrap()
 }
 
 /// A completion that the join of a burst waits for.

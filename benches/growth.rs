@@ -4,6 +4,8 @@
 //! Dates to each of which one completion is missing are beside a date that comes about now; and a backlog that nobody has
 //! taken yet waits while the service starts. The service is the real one, on the store that it has filled itself.
 
+#[path = "../tests/support/join.rs"]
+mod join;
 mod support;
 
 use std::collections::BTreeMap;
@@ -16,7 +18,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use jiff::{SignedDuration, ToSpan as _};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tipoff::adapter::embedded::{Durability, Embedded};
 use tipoff::clock::Clock;
 use tipoff::engine::intake::Settlement;
@@ -25,11 +27,11 @@ use tipoff::wire::inbound::Delivery;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use join::{TOPIC, completion};
 use support::{PATIENCE, Service, ms, publish};
 
 /// What the join of a date waits for.
 const SOURCES: usize = 21;
-const TOPIC: &str = "nba-phase2-raw-complete";
 /// A topic that others read as well, whose messages therefore wait.
 const READ_BY_OTHERS: &str = "nba-phase1-scrapers-complete";
 const DATES: [i64; 4] = [10, 100, 1_000, 10_000];
@@ -37,34 +39,11 @@ const BACKLOG: usize = 1_000_000;
 /// Completions of the live date that are timed, one after another.
 const TIMED: usize = 200;
 
-/// One join of all sources, on any date.
+/// One join of all sources, on dates that are long over as well.
 fn pipeline() -> String {
-    let shipped = tipoff::pipeline::with_overrides("pipeline.yaml", tipoff::pipeline::PIPELINE, &json!({})).unwrap();
-    let shipped: Value = serde_json::from_str(&shipped).unwrap();
-    let names = shipped["pipelines"]["nba"]["nodes"].as_object().unwrap().keys().cloned();
-    let mut nodes: Map<String, Value> = names.map(|name| (name, Value::Null)).collect();
-    let mut needs = Map::new();
-    for source in 0..SOURCES {
-        nodes.insert(format!("s{source}"), json!({ "kind": "source", "phase": "raw", "cycle": "overnight" }));
-        needs.insert(format!("s{source}"), json!({ "strength": "hard" }));
-    }
-    let body = json!({ "target_date": "{{ date }}", "correlation_id": "{{ correlation_id }}", "trigger_source": "t" });
-    let messages = json!([{ "topic": "nba-grading-trigger", "body": body }]);
-    nodes.insert(
-        "join".to_owned(),
-        json!({ "kind": "task", "phase": "grading", "cycle": "overnight", "needs": needs, "messages": messages }),
-    );
     let cycles =
         json!([{ "name": "overnight", "from": { "day": 0, "at": "00:00" }, "until": { "day": 40, "at": "00:00" } }]);
-    let nba = json!({ "nodes": nodes, "services": null, "calendar": null, "monitors": null, "cycles": cycles,
-        "limits": { "behind_max": "20000d" } });
-    let patch = json!({ "pipelines": { "mlb": null, "nba": nba } });
-    tipoff::pipeline::with_overrides("pipeline.yaml", tipoff::pipeline::PIPELINE, &patch).unwrap()
-}
-
-fn completion(source: usize, date: &str, run: &str) -> Value {
-    json!({ "processor_name": format!("s{source}"), "phase": "phase_2_raw", "execution_id": run, "correlation_id": run,
-        "game_date": date, "output_table": "", "status": "success", "record_count": 33 })
+    join::pipeline(SOURCES, json!({ "cycles": cycles, "limits": { "behind_max": "20000d" } }), json!({}))
 }
 
 /// So many days before today, the latest first.

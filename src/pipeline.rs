@@ -167,6 +167,22 @@ pub fn with_overrides(file: &str, text: &str, patch: &Value) -> Result<String, P
     Ok(format!("{declared:#}\n"))
 }
 
+/// The declaration that is compiled in with these nodes of the pipeline `nba` and no other, nor another pipeline, nor what names
+/// the nodes that are gone. `nba` is laid over the rest of that pipeline. For those who need a small graph on the real topics:
+/// tests, benches, the simulation.
+///
+/// # Errors
+/// If what is compiled in cannot be read, which is our bug; the nodes are read where it is loaded.
+pub fn alone(nodes: serde_json::Map<String, Value>, nba: &Value) -> Result<String, Problems> {
+    let mut declared: Value = diagnostic::parse("pipeline.yaml", PIPELINE)?;
+    let mut pipeline = declared["pipelines"]["nba"].take();
+    pipeline["nodes"] = Value::Object(nodes);
+    merge(&mut pipeline, &serde_json::json!({ "services": null, "monitors": null }));
+    merge(&mut pipeline, nba);
+    declared["pipelines"] = serde_json::json!({ "nba": pipeline });
+    Ok(format!("{declared:#}\n"))
+}
+
 fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(changes) = patch else {
         *target = patch.clone();

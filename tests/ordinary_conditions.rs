@@ -3,6 +3,8 @@
 //! One join of 21 completions a date stands for all of them. What was decided is read from the outbox, which is committed
 //! before a completion is answered: whatever follows from an answered message is there, and nothing has to be waited for.
 
+#[path = "support/join.rs"]
+mod join;
 #[path = "support/running.rs"]
 mod running;
 
@@ -20,8 +22,9 @@ use axum::routing::post;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, ToSpan as _};
+use join::{JOIN, TOPIC, completion};
 use running::today;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tipoff::adapter::embedded::{Durability, Embedded};
 use tipoff::clock::Clock;
 use tipoff::engine::intake::{Settlement, WAITING_MAX};
@@ -32,49 +35,21 @@ use tokio::task::JoinSet;
 
 /// What the join waits for.
 const SOURCES: usize = 21;
-const TOPIC: &str = "nba-phase2-raw-complete";
-const JOIN: &str = "join";
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Dispatch ids by date.
 type Dispatched = BTreeMap<String, BTreeSet<String>>;
 
-/// One join of all sources, on any date.
+/// One join of all sources, on dates that are long over as well.
 fn pipeline() -> String {
-    let shipped = tipoff::pipeline::with_overrides("pipeline.yaml", tipoff::pipeline::PIPELINE, &json!({})).unwrap();
-    let shipped: Value = serde_json::from_str(&shipped).unwrap();
-    let names = shipped["pipelines"]["nba"]["nodes"].as_object().unwrap().keys().cloned();
-    let mut nodes: Map<String, Value> = names.map(|name| (name, Value::Null)).collect();
-    let mut needs = Map::new();
-    for source in 0..SOURCES {
-        nodes.insert(name(source), json!({ "kind": "source", "phase": "raw", "cycle": "overnight" }));
-        needs.insert(name(source), json!({ "strength": "hard" }));
-    }
-    let body = json!({ "target_date": "{{ date }}", "correlation_id": "{{ correlation_id }}", "trigger_source": "t" });
-    let messages = json!([{ "topic": "nba-grading-trigger", "body": body }]);
-    let join =
-        json!({ "kind": "task", "phase": "grading", "cycle": "overnight", "needs": needs, "messages": messages });
-    nodes.insert(JOIN.to_owned(), join);
     let cycles =
         json!([{ "name": "overnight", "from": { "day": 0, "at": "00:00" }, "until": { "day": 40, "at": "00:00" } }]);
-    let limits = json!({ "behind_max": "20000d" });
-    let nba = json!({ "nodes": nodes, "services": null, "calendar": null, "monitors": null, "cycles": cycles, "limits": limits });
-    let patch = json!({ "pipelines": { "mlb": null, "nba": nba } });
-    tipoff::pipeline::with_overrides("pipeline.yaml", tipoff::pipeline::PIPELINE, &patch).unwrap()
-}
-
-fn name(source: usize) -> String {
-    format!("s{source}")
+    join::pipeline(SOURCES, json!({ "cycles": cycles, "limits": { "behind_max": "20000d" } }), json!({}))
 }
 
 /// So many dates, yesterday first.
 fn dates(count: i64) -> Vec<String> {
     (1..=count).map(|back| today().saturating_sub(back.days()).to_string()).collect()
-}
-
-fn completion(source: usize, date: &str, run: &str) -> Value {
-    json!({ "processor_name": name(source), "phase": "phase_2_raw", "execution_id": run, "correlation_id": run,
-        "game_date": date, "output_table": "", "status": "success", "record_count": 33 })
 }
 
 fn run_of(source: usize, date: &str) -> String {
@@ -215,18 +190,8 @@ impl Service {
         by_date(rows.map(Result::unwrap))
     }
 
-    /// The runs of which the journal has the end.
     fn recorded(&self) -> BTreeSet<String> {
-        let database = self.database();
-        let mut statement = database.prepare("SELECT entry FROM journal").unwrap();
-        let entries = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
-        let mut runs = BTreeSet::new();
-        for entry in entries {
-            let entry: Value = serde_json::from_str(&entry.unwrap()).unwrap();
-            let events = entry["events"].as_array().unwrap().iter();
-            runs.extend(events.filter_map(|event| event["run"].as_str()).map(str::to_owned));
-        }
-        runs
+        join::recorded(&self.database())
     }
 }
 

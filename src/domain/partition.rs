@@ -561,6 +561,20 @@ impl Partition {
         self.nodes.get(node).unwrap_or(&WAITING)
     }
 
+    /// Whether what was asked of `node` in `attempt` is still to be handed over. Nobody can have begun what nobody has been handed, so
+    /// that it was given up for that is no reason against it, unless an operator holds it at `at`.
+    pub fn awaits(&self, node: &NodeId, attempt: Attempt, at: Timestamp) -> bool {
+        let facts = self.node(node);
+        let unstarted = facts.failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::NotStarted);
+        let is_held = [&self.hold, &facts.hold].into_iter().flatten().any(|hold| hold.holds_at(at));
+        let waits = match facts.state {
+            State::Dispatched { .. } => true,
+            State::Failed { .. } => unstarted && !is_held,
+            _ => false,
+        };
+        waits && facts.attempt == attempt
+    }
+
     /// A run of `node` was heard of.
     pub(super) fn hear(&mut self, node: &NodeId, run: &RunId, published: Timestamp) {
         let facts = self.node_mut(node);

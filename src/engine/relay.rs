@@ -19,7 +19,6 @@ use crate::crash::{self, Place};
 use crate::domain::effect::{About, Alert, Dispatch, Effect, Severity, Turn};
 use crate::domain::event::{CheckAnswer, Checked, Delivery, Event, Observed, UpstreamSettled, Withheld};
 use crate::domain::id::{AlertKey, CheckId, NodeId, PartitionKey};
-use crate::domain::partition::{Failure as Failed, FailureKind, State};
 use crate::domain::shadow::NOT_SENT;
 use crate::domain::time::{after, shown};
 use crate::pipeline::Pipeline;
@@ -402,11 +401,7 @@ impl Engine {
             let gone = !node.runs.contains_key(run);
             return Ok(gone.then(|| format!("{UNWANTED}: {run} of {} has ended", dispatch.node)));
         }
-        // Nobody can have begun what nobody has been handed: to be given up for that is no reason not to hand it over.
-        let unstarted = |failure: &Failed| failure.kind == FailureKind::NotStarted;
-        let waits = matches!(node.state, State::Dispatched { .. })
-            || matches!(node.state, State::Failed { .. }) && node.failure.as_ref().is_some_and(unstarted);
-        let wanted = waits && node.attempt == dispatch.manifest.attempt;
+        let wanted = stored.partition.awaits(&dispatch.node, dispatch.manifest.attempt, self.clock.now());
         Ok((!wanted).then(|| format!("{UNWANTED}: {} is {} ({})", dispatch.node, node.state.name(), node.attempt)))
     }
 

@@ -20,6 +20,7 @@ use super::model::{Ground, ModelBus, ModelStore, locked};
 use super::{Schedules, Seen};
 use crate::adapter::embedded::{Durability, Embedded};
 use crate::clock::Clock;
+use crate::diagnostic::Problems;
 use crate::domain::decide::decide;
 use crate::domain::effect::Effect;
 use crate::domain::id::{DispatchId, NodeId, PartitionKey};
@@ -154,11 +155,8 @@ fn second(instant: Timestamp) -> i64 {
 }
 
 /// Two sources, a join of three tasks, and one task behind it.
-fn pipeline() -> Value {
-    let shipped = crate::pipeline::with_overrides("pipeline.yaml", crate::pipeline::PIPELINE, &json!({}));
-    let shipped: Value = shipped.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-    let known = shipped["pipelines"]["nba"]["nodes"].as_object().cloned().unwrap_or_default();
-    let mut nodes: Map<String, Value> = known.into_iter().map(|(name, _)| (name, Value::Null)).collect();
+fn pipeline() -> Result<String, Problems> {
+    let mut nodes = Map::new();
     let source = || json!({ "kind": "source", "phase": "raw", "cycle": "overnight" });
     let task = |needs: Value| {
         let body =
@@ -173,8 +171,7 @@ fn pipeline() -> Value {
     nodes.insert("t2".into(), task(json!({ "s1": hard(), "s2": hard() })));
     nodes.insert("t3".into(), task(json!({ "s2": hard() })));
     nodes.insert("last".into(), task(json!({ "t1": hard(), "t2": hard(), "t3": hard() })));
-    json!({ "pipelines": { "mlb": null, "nba": { "nodes": nodes, "services": null, "monitors": null,
-        "calendar": { "schedule": null } } } })
+    crate::pipeline::alone(nodes, &json!({ "calendar": { "schedule": null } }))
 }
 
 impl Stage {
@@ -183,8 +180,7 @@ impl Stage {
     /// # Errors
     /// If what is built in cannot be read, which is our bug.
     pub fn new(planted: Option<Below>) -> anyhow::Result<Self> {
-        let text = crate::pipeline::with_overrides("pipeline.yaml", crate::pipeline::PIPELINE, &pipeline())?;
-        let declared = crate::pipeline::load(("topics.yaml", crate::pipeline::TOPICS), ("sim", &text))?;
+        let declared = crate::pipeline::load(("topics.yaml", crate::pipeline::TOPICS), ("sim", &pipeline()?))?;
         Ok(Self { declarations: Arc::new(declared), planted })
     }
 }

@@ -4,6 +4,8 @@
 
 mod crash_points;
 mod disk;
+#[path = "../support/join.rs"]
+mod join;
 mod kills;
 mod network;
 mod plant;

@@ -14,14 +14,15 @@ use axum::routing::post;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::ToSpan as _;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tipoff::clock::Clock;
+
+use super::join::{self, TOPIC, name};
 
 /// What the join waits for.
 pub const SOURCES: usize = 4;
 const DATES: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(150);
-const TOPIC: &str = "nba-phase2-raw-complete";
 const LETTERS: &str = "nba-phase2-raw-complete-dlq";
 const SUBSCRIPTION: &str = "nba-grading-trigger-sub";
 /// Where garbage goes in turn, for each has an alert of its own.
@@ -244,18 +245,8 @@ impl Plant {
         self.database().query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
-    /// Every run of which the journal has the end.
     fn recorded(&self) -> BTreeSet<String> {
-        let database = self.database();
-        let mut statement = database.prepare("SELECT entry FROM journal").unwrap();
-        let entries = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
-        let mut runs = BTreeSet::new();
-        for entry in entries {
-            let entry: Value = serde_json::from_str(&entry.unwrap()).unwrap();
-            let events = entry["events"].as_array().unwrap().iter();
-            runs.extend(events.filter_map(|event| event["run"].as_str()).map(str::to_owned));
-        }
-        runs
+        join::recorded(&self.database())
     }
 
     /// What was decided to be sent: all of it, and what of it had to leave.
@@ -434,10 +425,6 @@ impl Publisher {
     }
 }
 
-fn name(source: usize) -> String {
-    format!("s{source}")
-}
-
 /// So many days after today: none of them is history, which is paced.
 fn date_of(ahead: usize) -> String {
     let zone = jiff::tz::TimeZone::get("America/New_York").unwrap();
@@ -451,28 +438,13 @@ fn completion(node: &str, date: &str, run: &str, success: bool) -> Value {
         "game_date": date, "output_table": "", "status": status, "record_count": count, "error_message": error })
 }
 
-/// One join of all sources, on any date, tried again a second after a failure.
+/// One join of all sources, on dates to come as well, tried again a second after a failure.
 fn pipeline() -> String {
-    let shipped = tipoff::pipeline::with_overrides("pipeline.yaml", tipoff::pipeline::PIPELINE, &json!({})).unwrap();
-    let shipped: Value = serde_json::from_str(&shipped).unwrap();
-    let names = shipped["pipelines"]["nba"]["nodes"].as_object().unwrap().keys().cloned();
-    let mut nodes: Map<String, Value> = names.map(|name| (name, Value::Null)).collect();
-    let mut needs = Map::new();
-    for source in 0..SOURCES {
-        nodes.insert(name(source), json!({ "kind": "source", "phase": "raw", "cycle": "overnight" }));
-        needs.insert(name(source), json!({ "strength": "hard" }));
-    }
-    let body = json!({ "target_date": "{{ date }}", "correlation_id": "{{ correlation_id }}", "trigger_source": "t" });
-    let join = json!({ "kind": "task", "phase": "grading", "cycle": "overnight", "needs": needs,
-        "messages": [{ "topic": "nba-grading-trigger", "body": body }],
-        "retry": { "attempts_max": 3, "backoff": "1s", "backoff_max": "1s" } });
-    nodes.insert("join".to_owned(), join);
     let cycles =
         json!([{ "name": "overnight", "from": { "day": -40, "at": "00:00" }, "until": { "day": 40, "at": "00:00" } }]);
-    let nba = json!({ "nodes": nodes, "services": null, "calendar": null, "monitors": null, "cycles": cycles,
-        "limits": { "ahead_max": "60d", "dispatches_per_second": 1000, "dispatches_per_hour": 1000000 } });
-    let patch = json!({ "pipelines": { "mlb": null, "nba": nba } });
-    tipoff::pipeline::with_overrides("pipeline.yaml", tipoff::pipeline::PIPELINE, &patch).unwrap()
+    let limits = json!({ "ahead_max": "60d", "dispatches_per_second": 1000, "dispatches_per_hour": 1000000 });
+    let retry = json!({ "attempts_max": 3, "backoff": "1s", "backoff_max": "1s" });
+    join::pipeline(SOURCES, json!({ "cycles": cycles, "limits": limits }), json!({ "retry": retry }))
 }
 
 /// A tool of the machine that a fault is made with; where it is not there, that is said, and in CI a failure.
