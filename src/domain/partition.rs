@@ -619,3 +619,38 @@ pub(super) fn end(node: &mut Node, run: &RunId, at: Timestamp, how: End) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_has_been_handed_is_still_wanted_when_it_was_given_up_for_that() {
+        // The broker was away for longer than a start may take, and whoever could have said so died.
+        let at = Timestamp::UNIX_EPOCH;
+        let node = NodeId::from("t");
+        let attempt = Attempt { run: 1, attempt: 2 };
+        let failed = |kind| {
+            let failure = Failure { at, run: None, kind, text: "".into(), charged: true };
+            Node { state: State::Failed { at }, attempt, failure: Some(failure), ..Node::default() }
+        };
+        let partition = |facts: Node| {
+            let mut partition = Partition::new(PartitionKey::new("nba", jiff::civil::date(2026, 1, 22)));
+            partition.nodes.insert(node.clone(), facts);
+            partition
+        };
+        let dispatched = Node { state: State::Dispatched { at }, attempt, ..Node::default() };
+        assert!(partition(dispatched).awaits(&node, attempt, at));
+        let unstarted = partition(failed(FailureKind::NotStarted));
+        assert!(unstarted.awaits(&node, attempt, at));
+        assert!(!unstarted.awaits(&node, Attempt { attempt: 1, ..attempt }, at), "another was asked for since");
+        assert!(!partition(failed(FailureKind::Reported)).awaits(&node, attempt, at), "it ran, and failed");
+        assert!(
+            !partition(Node { state: State::Succeeded { at }, attempt, ..Node::default() }).awaits(&node, attempt, at)
+        );
+        let hold = |until| Hold { actor: "ann".into(), reason: "not now".into(), at, until };
+        let held = |hold| partition(Node { hold: Some(hold), ..failed(FailureKind::NotStarted) });
+        assert!(!held(hold(None)).awaits(&node, attempt, at));
+        assert!(held(hold(Some(at))).awaits(&node, attempt, at), "the hold is over");
+    }
+}

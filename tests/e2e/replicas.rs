@@ -3,18 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use jiff::civil::date;
-use jiff::{SignedDuration, Timestamp};
 use tipoff::adapter::embedded::{Durability, Embedded};
 use tipoff::clock::Clock;
 use tipoff::domain::effect::Effect;
 use tipoff::domain::event::{Command, Completed, Event, Outcome, Request};
 use tipoff::domain::evidence::Extent;
 use tipoff::domain::id::{DispatchId, PartitionKey};
-use tipoff::domain::partition::{FailureKind, Recorded, State};
+use tipoff::domain::partition::{Recorded, State};
 use tipoff::engine::{Engine, Settings};
 use tipoff::pipeline::{Declarations, shipped};
-use tipoff::port::Delivered;
 
 /// A source that can be asked for.
 const NODE: &str = "nbac_player_boxscore";
@@ -82,52 +81,4 @@ async fn what_another_has_decided_is_neither_new_nor_from_the_future() {
     // And the other knows it as well, once it is told again.
     let stepped = other.step(&key, &[answer]).await.unwrap();
     assert_eq!(stepped.recorded, [Recorded::Duplicate]);
-}
-
-#[tokio::test]
-async fn what_nobody_has_been_handed_is_handed_over_though_it_was_given_up_for_not_having_begun() {
-    // The broker is away, and whoever was refused by it dies before the date knows of that.
-    for held in [false, true] {
-        let folder = tempfile::tempdir().unwrap();
-        let declared = Arc::new(shipped().unwrap());
-        let begun: Timestamp = "2026-01-23T12:00:00Z".parse().unwrap();
-        let clock = Clock::manual(begun);
-        let key = PartitionKey::new("nba", date(2026, 1, 22));
-        let id = {
-            let refused = start(folder.path(), &declared, &clock);
-            let id = asked(&refused, &key, begun).await;
-            let deferred = Delivered::Deferred { until: begun, error: "the broker is away".to_owned() };
-            refused.store.settle(id.as_str(), deferred).await.unwrap();
-            id
-        };
-        let engine = start(folder.path(), &declared, &clock);
-        let mut minutes = 0;
-        loop {
-            minutes += 1;
-            assert!(minutes < 24 * 60, "it is never given up");
-            clock.set(begun.saturating_add(SignedDuration::from_mins(minutes)).unwrap());
-            engine.sweep().await.unwrap();
-            let stored = engine.store.load(&key).await.unwrap();
-            let facts = stored.partition.node(&NODE.into());
-            let kind = facts.failure.as_ref().map(|failure| failure.kind);
-            if matches!(facts.state, State::Failed { .. }) && kind == Some(FailureKind::NotStarted) {
-                break;
-            }
-        }
-        if held {
-            let until = None;
-            let request = Event::Requested(Request {
-                id: "hold".into(),
-                actor: "ann".into(),
-                reason: "not now".into(),
-                at: clock.now(),
-                command: Command::Hold { node: Some(NODE.into()), until },
-            });
-            engine.step(&key, &[request]).await.unwrap();
-        }
-        while engine.relay().await.unwrap() > 0 {}
-        let unsent: Vec<String> =
-            engine.store.undeliverable(100).await.unwrap().into_iter().map(|(entry, _)| entry.id).collect();
-        assert_eq!(unsent.contains(&id.to_string()), held, "{unsent:?}");
-    }
 }
