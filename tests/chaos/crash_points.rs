@@ -5,13 +5,12 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tipoff::clock::Clock;
 use tipoff::crash::Place;
 use tipoff::simulation::dice::Dice;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::plant::{Plant, Service};
+use super::plant::{Plant, Service, dice};
 
 const SIGKILL: i32 = 9;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,10 +29,9 @@ fn passes(place: Place, dice: &mut Dice) -> [u64; 3] {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_at_any_place_loses_nothing_and_doubles_nothing() {
-    let seed = u64::try_from(Clock::System.now().as_second()).unwrap();
     let room = Arc::new(Semaphore::new(SIDE_BY_SIDE));
     let mut crashes = JoinSet::new();
-    let mut dice = Dice::new(seed);
+    let mut dice = dice();
     for place in Place::ALL {
         let passes = passes(*place, &mut dice);
         let room = Arc::clone(&room);

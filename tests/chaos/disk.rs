@@ -6,10 +6,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::types::Value;
 use tipoff::adapter::embedded::{Durability, Embedded, check};
-use tipoff::clock::Clock;
-use tipoff::simulation::dice::Dice;
 
-use super::plant::{Plant, has, inside};
+use super::plant::{Plant, dice, has, inside};
 
 /// A namespace in which anybody may mount; what is mounted there is gone with the process.
 const OWN: [&str; 4] = ["--user", "--map-root-user", "--mount", "true"];
@@ -105,7 +103,7 @@ async fn no_altered_page_is_believed() {
     let (whole, sound) = (std::fs::read(&file).unwrap(), rows(&file).unwrap());
     assert!(sound.values().all(|rows| rows.len() > 5), "too little is stored");
     check(&file).unwrap();
-    let mut dice = Dice::new(u64::try_from(Clock::System.now().as_millisecond()).unwrap());
+    let mut dice = dice();
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("tipoff.db");
     let (mut detected, mut harmless) = (0, 0);

@@ -16,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::ToSpan as _;
 use serde_json::{Value, json};
 use tipoff::clock::Clock;
+use tipoff::simulation::dice::Dice;
 
 use super::join::{self, TOPIC, name};
 
@@ -445,6 +446,16 @@ fn pipeline() -> String {
     let limits = json!({ "ahead_max": "60d", "dispatches_per_second": 1000, "dispatches_per_hour": 1000000 });
     let retry = json!({ "attempts_max": 3, "backoff": "1s", "backoff_max": "1s" });
     join::pipeline(SOURCES, json!({ "cycles": cycles, "limits": limits }), json!({ "retry": retry }))
+}
+
+/// Dice of their own each time, or of `TIPOFF_CHAOS_SEED`; a test that fails shows which.
+pub fn dice() -> Dice {
+    let seed = std::env::var("TIPOFF_CHAOS_SEED").map_or_else(
+        |_| u64::try_from(Clock::System.now().as_millisecond()).unwrap(),
+        |seed| seed.parse().expect("TIPOFF_CHAOS_SEED is a number"),
+    );
+    println!("TIPOFF_CHAOS_SEED={seed}");
+    Dice::new(seed)
 }
 
 /// A tool of the machine that a fault is made with; where it is not there, that is said, and in CI a failure.

@@ -2,13 +2,11 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tipoff::clock::Clock;
-use tipoff::simulation::dice::Dice;
-
 use super::kills::Load;
-use super::plant::{Plant, has};
+use super::plant::{Plant, dice, has};
 
 /// Longer than the pushes under way may take, and what is asked of a service that is moved.
 const DRAIN_MAX: Duration = Duration::from_secs(8);
@@ -16,7 +14,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(8);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_zombie_beside_another_process_doubles_nothing() {
     const STOPS: usize = 5;
-    let mut dice = Dice::new(u64::try_from(Clock::System.now().as_millisecond()).unwrap());
+    let mut dice = dice();
     let plant = Plant::new().await;
     // The same configuration, the same file, twice.
     let mut services = [plant.start(), plant.start()];
@@ -133,7 +131,7 @@ async fn a_service_without_file_descriptors_goes_on_when_there_are_some() {
     if !has("prlimit", &["--version"]) {
         return;
     }
-    const FILES: &str = "48";
+    const FILES: usize = 48;
     let plant = Plant::new().await;
     let files = format!("--nofile={FILES}:{FILES}");
     let mut service = plant.try_start(plant.command(&["prlimit", &files], None)).unwrap();
@@ -146,9 +144,11 @@ async fn a_service_without_file_descriptors_goes_on_when_there_are_some() {
     let load = Load::begin(&plant.publisher(), &service.url);
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(service.child.try_wait().unwrap(), None, "it has ended");
+    let open = std::fs::read_dir(format!("/proc/{}/fd", service.child.id())).unwrap().count();
+    assert!(open + 2 >= FILES, "{open} of {FILES} descriptors are open: it did not run out of them");
+    let before = load.rounds.load(Ordering::SeqCst);
     drop(callers);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    plant.until("publishers go on", || load.rounds.load(Ordering::SeqCst) > before + 1).await;
     load.end().await;
-    let (promised, ..) = plant.comes_to_rest(&service).await;
-    assert!(promised > 0);
+    plant.comes_to_rest(&service).await;
 }
