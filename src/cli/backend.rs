@@ -258,6 +258,7 @@ pub fn no_store(configuration: &Configuration, error: &OpenError) -> Fault {
         OpenError::Newer { .. } | OpenError::Layout { .. } | OpenError::Replaced(_) | OpenError::InUse(_) => {
             String::new()
         }
+        OpenError::Copy { source, .. } => format!(": {source}"),
         OpenError::NotOurs(..) => "; --data names another".to_owned(),
         OpenError::Sqlite(..) | OpenError::Directory(..) | OpenError::Thread(_) if is_there => {
             let why = std::error::Error::source(error).map(|why| format!(": {why}")).unwrap_or_default();

@@ -1,13 +1,13 @@
 //! `backup`, `restore`, `migrate`: the embedded store as a file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
 
 use super::say::say;
 use super::{Common, Fault, Verdict, backend};
-use crate::adapter::embedded::{self, BackupError, Checked, Durability, Embedded, FILE, OpenError};
+use crate::adapter::embedded::{self, BackupError, Checked, Embedded, FILE, OpenError};
 use crate::clock::Clock;
 use crate::configuration::{Backend, Configuration};
 
@@ -39,18 +39,23 @@ pub struct Restore {
 
 /// `tipoff migrate`
 #[derive(Args)]
-#[command(after_help = "A service does it when it starts. This makes a copy first, so that the version before can go \
-    back to it, and reads everything afterwards. On Google Cloud every version reads the documents of the one before, and \
-    nothing has to be changed.")]
+#[command(
+    after_help = "A service does it when it starts. Either makes a copy first, so that the version before can go \
+    back to it; this reads everything before and afterwards as well. On Google Cloud every version reads the documents of the one before, and \
+    nothing has to be changed."
+)]
 pub struct Migrate {
     /// Say what would be done
     #[arg(long)]
     dry_run: bool,
+    /// Where to copy it before [default: beside it, as tipoff.db.layout-N]
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    copy: Option<PathBuf>,
 }
 
 fn fault(error: BackupError) -> Fault {
     match error {
-        BackupError::There(_) => Fault::usage(error),
+        BackupError::There(_) | BackupError::Shadows(_) | BackupError::Real(_) => Fault::usage(error),
         BackupError::Open(OpenError::InUse(_)) => Fault::unusable(error),
         other => Fault::unusable(other),
     }
@@ -68,10 +73,11 @@ fn embedded(common: &Common) -> Result<Configuration, Fault> {
 }
 
 fn words(checked: &Checked) -> String {
-    let Checked { schema, partitions, journal, waiting, undelivered, letters } = checked;
+    let Checked { schema, partitions, journal, waiting, undelivered, letters, shadow } = checked;
+    let shadow = if *shadow { "; decided in the shadow" } else { "" };
     format!(
         "{partitions} dates, {journal} decisions, {waiting} effects and {undelivered} messages that have not left, {letters} \
-         dead letters; layout {schema}"
+         dead letters; layout {schema}{shadow}"
     )
 }
 
@@ -98,9 +104,9 @@ impl Backup {
 impl Restore {
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
         let configuration = embedded(common)?;
-        let (data, from) = (configuration.data.clone(), self.file.clone());
+        let (data, from, shadow) = (configuration.data.clone(), self.file.clone(), configuration.shadow);
         let aside = self.replace.then(|| Clock::System.now().strftime("before-%Y%m%d-%H%M%S-%3f").to_string());
-        let restored = tokio::task::spawn_blocking(move || Embedded::restore(&from, &data, aside.as_deref()));
+        let restored = tokio::task::spawn_blocking(move || Embedded::restore(&from, &data, shadow, aside.as_deref()));
         let (checked, aside) = match restored.await.map_err(Fault::unusable)? {
             Err(BackupError::There(path)) => {
                 let path = path.display();
@@ -128,9 +134,9 @@ impl Migrate {
             return Ok(Verdict::Holds);
         }
         let configuration = embedded(common)?;
-        let dry_run = self.dry_run;
-        let data = configuration.data.clone();
-        let done = tokio::task::spawn_blocking(move || migrate(&data, dry_run)).await.map_err(Fault::unusable)?;
+        let (data, dry_run, copy) = (configuration.data.clone(), self.dry_run, self.copy.clone());
+        let done = tokio::task::spawn_blocking(move || migrate(&data, dry_run, copy.as_deref()));
+        let done = done.await.map_err(Fault::unusable)?;
         let (before, after, copy) = match done {
             Err(BackupError::Open(error)) => return Err(backend::no_store(&configuration, &error)),
             done => done.map_err(fault)?,
@@ -153,20 +159,17 @@ impl Migrate {
 }
 
 /// What the file was, what it is where it was changed, and where it is as it was.
-fn migrate(data: &std::path::Path, dry_run: bool) -> Result<(Checked, Option<Checked>, Option<PathBuf>), BackupError> {
+fn migrate(
+    data: &Path,
+    dry_run: bool,
+    copy: Option<&Path>,
+) -> Result<(Checked, Option<Checked>, Option<PathBuf>), BackupError> {
     let path = data.join(FILE);
     let before = embedded::check(&path)?;
-    if dry_run || before.schema == embedded::SCHEMA {
+    if dry_run {
         return Ok((before, None, None));
     }
-    let name = format!("{FILE}.layout-{}", before.schema);
-    let (mut copy, mut others) = (data.join(&name), 1);
-    // One that is there is of another day.
-    while copy.symlink_metadata().is_ok() {
-        others += 1;
-        copy = data.join(format!("{name}-{others}"));
-    }
-    Embedded::back_up(data, &copy)?;
-    drop(Embedded::open(data, Durability::Full)?);
-    Ok((before, Some(embedded::check(&path)?), Some(copy)))
+    let copy = Embedded::migrate(data, copy)?;
+    let after = copy.is_some().then(|| embedded::check(&path)).transpose()?;
+    Ok((before, after, copy))
 }

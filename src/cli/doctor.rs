@@ -20,7 +20,7 @@ use crate::domain::effect::Severity;
 use crate::domain::notify::Ledger;
 use crate::domain::time::{after, shown};
 use crate::engine::notify::QUIET_MAX;
-use crate::http::caller::Callers;
+use crate::http::caller::{self, Callers};
 use crate::pipeline::Declarations;
 use crate::port::{Answer, Store};
 use crate::topology::broker::{Weight, findings};
@@ -101,6 +101,10 @@ impl Doctor {
                 };
                 note(ok("configuration", format!("backend {backend}")));
                 note(callers(&configuration));
+                for file in caller::open_files(&configuration) {
+                    let found = format!("{} can be read by every user of this machine", file.display());
+                    note(warning("tokens", found, "chmod o-r, or let it hold the digest that `tipoff token` prints"));
+                }
                 for checked in alerts(&configuration, declarations.as_ref()).await {
                     note(checked);
                 }

@@ -144,10 +144,8 @@ impl<T> Intake<T> {
                 Offer::ToPark(token, Box::new((parked, delivery)))
             }
             Decoded::Events { key, events } => {
-                if self.count >= WAITING_MAX {
-                    engine.hearing.interrupted(now);
-                    let reason = format!("{WAITING_MAX} messages are waiting already");
-                    return Offer::Settled(token, Settlement::Nack { after: SignedDuration::from_secs(10), reason });
+                if let Some(refusal) = self.refusal(engine, 1) {
+                    return Offer::Settled(token, refusal);
                 }
                 let patient = events.iter().all(|event| matches!(event, Event::Heartbeat(_) | Event::Served(_)));
                 // A heartbeat that comes late, as out of a backlog, has waited already.
@@ -162,6 +160,16 @@ impl<T> Intake<T> {
                 Offer::Taken
             }
         }
+    }
+
+    /// How `more` messages are settled if there is no room for all of them.
+    pub fn refusal(&self, engine: &Engine, more: usize) -> Option<Settlement> {
+        if self.count + more <= WAITING_MAX {
+            return None;
+        }
+        engine.hearing.interrupted(engine.clock.now());
+        let reason = format!("{} messages are waiting already", self.count);
+        Some(Settlement::Nack { after: SignedDuration::from_secs(10), reason })
     }
 
     /// Takes out at most `most` batches of what is due, the latest dates first. A partition stays busy, and its further messages wait, until

@@ -1,5 +1,6 @@
 //! The loops as tasks of a running service: each has an owner, a name and a way to end.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::relay::UnderWay;
 use crate::crash::{self, Place};
 use crate::wire::inbound::Delivery;
 
-/// Messages that wait for the intake task. Senders wait when it is full.
+/// Calls whose messages wait for the intake task. Senders wait when it is full.
 pub const INBOX: usize = 256;
 /// Partitions applied at once.
 const APPLYING_MAX: usize = 16;
@@ -34,11 +35,11 @@ const NOTIFY_EVERY: Duration = Duration::from_secs(15);
 const EXPORT_EVERY: Duration = Duration::from_secs(5);
 
 /// A message, and where its settlement is awaited.
-pub type Received = (Delivery, oneshot::Sender<Settlement>);
+type Received = (Delivery, oneshot::Sender<Settlement>);
 
-/// Hands messages to the running intake.
+/// Hands messages to the running intake: those that are received together, together.
 #[derive(Clone, Debug)]
-pub struct Inbox(mpsc::Sender<Received>);
+pub struct Inbox(mpsc::Sender<Vec<Received>>);
 
 impl Inbox {
     /// One behind which nobody takes anything in.
@@ -48,29 +49,27 @@ impl Inbox {
 
     /// Hands a message over and waits until it is settled.
     pub async fn deliver(&self, delivery: Delivery) -> Settlement {
-        let settled = self.send(delivery).await;
-        settled.await.unwrap_or_else(|_| closed())
+        self.deliver_all(vec![delivery]).await.pop().unwrap_or_else(closed)
     }
 
-    /// Hands messages over in their order, and waits until each is settled. They may share commits.
+    /// Hands messages over in their order, and waits until each is settled. They may share commits. Where there is no room for
+    /// all of them, at most [`super::intake::WAITING_MAX`], each is handed back: if some were taken then, senders that send
+    /// all again would fill the room with repetitions, and none of them would ever come to an end.
     pub async fn deliver_all(&self, deliveries: Vec<Delivery>) -> Vec<Settlement> {
-        let mut waiting = Vec::with_capacity(deliveries.len());
-        for delivery in deliveries {
-            waiting.push(self.send(delivery).await);
-        }
+        let (received, waiting): (Vec<Received>, Vec<_>) = deliveries
+            .into_iter()
+            .map(|delivery| {
+                let (settle, settled) = oneshot::channel();
+                ((delivery, settle), settled)
+            })
+            .unzip();
+        // What cannot be sent is dropped with the places to settle it, which whoever waits there is told.
+        let _ = self.0.send(received).await;
         let mut settlements = Vec::with_capacity(waiting.len());
         for settled in waiting {
             settlements.push(settled.await.unwrap_or_else(|_| closed()));
         }
         settlements
-    }
-
-    /// Where the settlement is awaited; it is lost where the intake has ended.
-    async fn send(&self, delivery: Delivery) -> oneshot::Receiver<Settlement> {
-        let (settle, settled) = oneshot::channel();
-        // A message that cannot be sent is dropped with the place to settle it, which the receiver is told.
-        let _ = self.0.send((delivery, settle)).await;
-        settled
     }
 }
 
@@ -120,18 +119,26 @@ pub fn run(engine: &Arc<Engine>, stop: &watch::Receiver<bool>) -> Running {
 
 async fn intake(
     engine: Arc<Engine>,
-    mut receiver: mpsc::Receiver<Received>,
+    mut receiver: mpsc::Receiver<Vec<Received>>,
     decided: watch::Sender<()>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut intake: Intake<oneshot::Sender<Settlement>> = Intake::default();
     let mut applying = JoinSet::new();
     let mut parking = JoinSet::new();
+    // What came together, and for all of which there is room.
+    let mut arrived: VecDeque<Received> = VecDeque::new();
     let mut open = true;
     let mut deadline: Option<tokio::time::Instant> = None;
     loop {
         engine.beats.moves("intake");
         let now = engine.clock.now();
+        // A flood of poison waits here, and what comes after it in the inbox.
+        while parking.len() < PARKING_MAX
+            && let Some((delivery, settle)) = arrived.pop_front()
+        {
+            take_in(&engine, &mut intake, &mut parking, (delivery, settle));
+        }
         while applying.len() < APPLYING_MAX {
             let batches = intake.due(now, APPLYING_MAX - applying.len());
             if batches.is_empty() {
@@ -150,7 +157,7 @@ async fn intake(
                 });
             }
         }
-        if !open && intake.is_empty() && applying.is_empty() && parking.is_empty() {
+        if !open && arrived.is_empty() && intake.is_empty() && applying.is_empty() && parking.is_empty() {
             return;
         }
         let nap = intake.next_due().map_or(Duration::from_secs(60), |due| until(now, due));
@@ -170,36 +177,16 @@ async fn intake(
             }
             // One that is lost in a panic is not settled, and comes again.
             Some(_) = parking.join_next(), if !parking.is_empty() => {}
-            // A flood of poison waits in the inbox, not here.
-            received = receiver.recv(), if open && parking.len() < PARKING_MAX => match received {
-                Some((delivery, settle)) => {
-                    let topic = delivery.topic.clone();
-                    match intake.offer(&engine, delivery, settle) {
-                        Offer::Taken => {}
-                        Offer::Settled(settle, settlement) => {
-                            engine.count(&topic, &settlement);
-                            let _ = settle.send(settlement);
-                        }
-                        Offer::ToPark(settle, parked) => {
-                            let engine = Arc::clone(&engine);
-                            parking.spawn(async move {
-                                let (parked, delivery) = *parked;
-                                let settlement = engine.park(parked, &delivery).await;
-                                engine.count(&topic, &settlement);
-                                engine.show_receipt(&delivery, None, now, &settlement);
-                                let _ = settle.send(settlement);
-                            });
-                        }
-                        Offer::ToKeep(settle, letter) => {
-                            let engine = Arc::clone(&engine);
-                            parking.spawn(async move {
-                                let settlement = engine.keep_dead(&letter).await;
-                                engine.count(&topic, &settlement);
-                                let _ = settle.send(settlement);
-                            });
+            received = receiver.recv(), if open && arrived.is_empty() => match received {
+                Some(received) => match intake.refusal(&engine, received.len()) {
+                    None => arrived.extend(received),
+                    Some(refusal) => {
+                        for (delivery, settle) in received {
+                            engine.count(&delivery.topic, &refusal);
+                            let _ = settle.send(refusal.clone());
                         }
                     }
-                }
+                },
                 None => {
                     open = false;
                     intake.flush();
@@ -215,6 +202,41 @@ async fn intake(
                 return;
             }
             () = tokio::time::sleep(nap), if applying.len() < APPLYING_MAX => {}
+        }
+    }
+}
+
+/// Takes in a message, or settles it, or has it kept elsewhere.
+fn take_in(
+    engine: &Arc<Engine>,
+    intake: &mut Intake<oneshot::Sender<Settlement>>,
+    parking: &mut JoinSet<()>,
+    (delivery, settle): Received,
+) {
+    let (topic, now) = (delivery.topic.clone(), engine.clock.now());
+    match intake.offer(engine, delivery, settle) {
+        Offer::Taken => {}
+        Offer::Settled(settle, settlement) => {
+            engine.count(&topic, &settlement);
+            let _ = settle.send(settlement);
+        }
+        Offer::ToPark(settle, parked) => {
+            let engine = Arc::clone(engine);
+            parking.spawn(async move {
+                let (parked, delivery) = *parked;
+                let settlement = engine.park(parked, &delivery).await;
+                engine.count(&topic, &settlement);
+                engine.show_receipt(&delivery, None, now, &settlement);
+                let _ = settle.send(settlement);
+            });
+        }
+        Offer::ToKeep(settle, letter) => {
+            let engine = Arc::clone(engine);
+            parking.spawn(async move {
+                let settlement = engine.keep_dead(&letter).await;
+                engine.count(&topic, &settlement);
+                let _ = settle.send(settlement);
+            });
         }
     }
 }
@@ -440,4 +462,62 @@ fn until(now: Timestamp, due: Timestamp) -> Duration {
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // A sender that has gone is an end, too.
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::intake::WAITING_MAX;
+    use super::*;
+    use crate::adapter::embedded::{Durability, Embedded};
+    use crate::clock::Clock;
+    use crate::engine::Settings;
+
+    #[tokio::test]
+    async fn what_is_sent_together_is_taken_whole_or_not_at_all() {
+        // Senders of some calls each filled the room with a part of theirs, were refused, and sent all again, for ever.
+        const TOGETHER: usize = 512;
+        let folder = tempfile::tempdir().unwrap();
+        let embedded = Arc::new(Embedded::open(folder.path(), Durability::Off).unwrap());
+        let declarations = Arc::new(crate::pipeline::shipped().unwrap());
+        let bus = Arc::new(embedded.bus(Arc::new(declarations.topology.clone())));
+        let (store, clock) = (embedded.clone(), Clock::System);
+        let engine = Arc::new(Engine::new(declarations, store, bus, embedded, clock.clone(), Settings::default()));
+        let (stop, stopping) = watch::channel(false);
+        let running = run(&engine, &stopping);
+        let today = jiff::tz::TimeZone::UTC.to_datetime(clock.now()).date();
+        let call = |call: usize| {
+            let delivery = |index: usize| {
+                let run = format!("{call}/{index}");
+                let body = serde_json::json!({ "processor_name": "PlayerGameSummaryProcessor",
+                    "phase": "phase_3_analytics", "execution_id": run, "correlation_id": run,
+                    "game_date": today.to_string(), "output_table": "", "status": "success", "record_count": 1 });
+                Delivery {
+                    topic: "nba-phase3-analytics-complete".to_owned(),
+                    message_id: run,
+                    published: clock.now(),
+                    attributes: BTreeMap::new(),
+                    data: body.to_string().into_bytes(),
+                }
+            };
+            let inbox = running.inbox.clone();
+            let deliveries = (0..TOGETHER).map(delivery).collect();
+            async move { inbox.deliver_all(deliveries).await }
+        };
+        let calls: JoinSet<_> = (0..2 * WAITING_MAX / TOGETHER).map(call).collect();
+        let mut whole = 0;
+        let mut refused = 0;
+        for settlements in calls.join_all().await {
+            let acknowledged = settlements.iter().filter(|settlement| **settlement == Settlement::Ack).count();
+            match acknowledged {
+                TOGETHER => whole += 1,
+                0 => refused += 1,
+                part => panic!("{part} of {TOGETHER} were taken"),
+            }
+        }
+        assert!(whole > 0 && refused > 0, "{whole} calls were taken and {refused} were not");
+        stop.send_replace(true);
+        running.ended().await;
+    }
 }

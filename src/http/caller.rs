@@ -454,15 +454,23 @@ fn known(name: &str, token: &Token) -> Result<Known, Error> {
 fn read(key: &str, path: &Path) -> Result<String, Error> {
     let text = std::fs::read_to_string(path);
     let text = text.map_err(|error| wrong(key, format!("read {}: {error}", path.display())))?;
-    if path.metadata().is_ok_and(|file| file.permissions().mode() & READABLE != 0) && !is_a_digest(&text) {
+    if is_open(path, &text) {
         tracing::warn!(key, "{} can be read by every user of this machine: chmod o-r", path.display());
     }
     Ok(text)
 }
 
-/// Whether a file holds nothing that lets anybody in.
-fn is_a_digest(text: &str) -> bool {
-    text.split_whitespace().all(|word| word.starts_with("sha256:"))
+/// Whether a file tells every user of this machine what lets somebody in.
+fn is_open(path: &Path, text: &str) -> bool {
+    let is_readable = path.metadata().is_ok_and(|file| file.permissions().mode() & READABLE != 0);
+    is_readable && !text.split_whitespace().all(|word| word.starts_with("sha256:"))
+}
+
+/// The files with tokens that every user of this machine can read.
+pub fn open_files(configuration: &Configuration) -> Vec<&Path> {
+    let named = configuration.access.tokens.values().filter_map(|token| token.file.as_deref());
+    let files = configuration.token_file.as_deref().into_iter().chain(named);
+    files.filter(|path| std::fs::read_to_string(path).is_ok_and(|text| is_open(path, &text))).collect()
 }
 
 /// The one token that may do everything.

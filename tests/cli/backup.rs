@@ -69,9 +69,11 @@ fn an_earlier_layout_is_brought_up_with_a_copy_beside_it() {
     drop(database);
     let (code, said, errors) = run(&["migrate", "--dry-run", "--data", data]);
     assert_eq!((code, said.contains("layout 5 becomes 6")), (Some(1), true), "{said}{errors}");
-    let (code, said, errors) = run(&["migrate", "--data", data]);
+    let elsewhere = folder.path().join("copy.db");
+    let migrate = ["migrate", "--copy", elsewhere.to_str().unwrap(), "--data", data];
+    let (code, said, errors) = run(&migrate);
     assert_eq!((code, said.contains("layout 5 has become 6")), (Some(0), true), "{said}{errors}");
-    assert!(folder.path().join("data/tipoff.db.layout-5").exists());
+    assert_eq!(tipoff::adapter::embedded::check(&elsewhere).unwrap().schema, 5);
     let (code, said, _) = run(&["migrate", "--data", data]);
     assert_eq!((code, said.contains("nothing to do")), (Some(0), true), "{said}");
     let (code, _, errors) = run(&["migrate", "--data", folder.path().join("nowhere").to_str().unwrap()]);

@@ -304,6 +304,16 @@ fn the_doctor_says_what_is_wrong_and_what_to_do() {
     assert_eq!(code, Some(0), "{said}{errors}");
     assert!(said.contains("`tipoff serve` makes it"), "{said}");
 
+    let token = folder.path().join("token");
+    let with_token = [("TIPOFF_TOKEN_FILE", token.to_str().unwrap())];
+    let for_all = |text: &str| {
+        std::fs::write(&token, text).unwrap();
+        std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        run(&["doctor", "--data", here], &with_token).1
+    };
+    assert!(for_all("0123456789abcdef0123456789abcdef").contains("can be read by every user"));
+    assert!(!for_all(&format!("sha256:{}", "0".repeat(64))).contains("can be read by every user"));
+
     std::fs::create_dir(&data).unwrap();
     std::fs::write(data.join("tipoff.db"), "this is no database").unwrap();
     let (code, said, _) = run(&["doctor", "--data", here, "--json"], &[]);

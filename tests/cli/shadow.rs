@@ -140,6 +140,16 @@ async fn a_shadow_decides_and_sends_nothing_and_says_so() {
         assert!(code == Some(2) && errors.contains(words), "{arguments:?}: {code:?} {errors}");
     };
     refused(&["serve", "--data", &data], "was decided in the shadow");
+    // Nor does a copy of it become what was done, by whatever way.
+    let folder = tempfile::tempdir().unwrap();
+    let (copy, back) = (folder.path().join("copy.db"), folder.path().join("back"));
+    let (copy, back) = (copy.to_str().unwrap(), back.to_str().unwrap());
+    let (code, said, errors) = run(&["backup", copy, "--shadow", "--data", &data]);
+    assert!(code == Some(0) && said.contains("decided in the shadow"), "{code:?} {said}{errors}");
+    let (code, _, errors) = run(&["restore", copy, "--data", back]);
+    assert!(code == Some(2) && errors.contains("--shadow restores it"), "{code:?} {errors}");
+    let (code, said, errors) = run(&["restore", copy, "--shadow", "--data", back]);
+    assert!(code == Some(0), "{code:?} {said}{errors}");
     let push = "nba-phase6-export-trigger-sub=http://127.0.0.1:1";
     refused(&["serve", "--shadow", "--data", &data, "--push", push], "a shadow sends nothing");
     refused(&["serve", "--shadow", "--data", &data, "--send", "export"], "a shadow sends nothing");
@@ -165,6 +175,13 @@ async fn phases_go_over_one_at_a_time() {
     assert!(said.starts_with(notice), "{said}{}", String::from_utf8_lossy(&output.stderr));
     let (code, _, errors) = run(&["serve", "--shadow", "--data", data, "--listen", "127.0.0.1:0"]);
     assert!(code == Some(2) && errors.contains("decided for real"), "{code:?} {errors}");
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy.db");
+    let (code, said, errors) = run(&["backup", copy.to_str().unwrap(), "--data", data]);
+    assert!(code == Some(0), "{code:?} {said}{errors}");
+    let back = folder.path().join("back");
+    let (code, _, errors) = run(&["restore", copy.to_str().unwrap(), "--shadow", "--data", back.to_str().unwrap()]);
+    assert!(code == Some(2) && errors.contains("decided for real") && !back.exists(), "{code:?} {errors}");
 
     let tipoff = Running::serve(&["--send", "export"]);
     assert_eq!(tipoff.publish("nba-phase5-predictions-complete", &predictions()).await, 200);

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use serde::Serialize;
 
-use super::Embedded;
-use super::database::{self, FILE, OpenError};
+use super::database::{self, Database, Durability, FILE, OpenError, SCHEMA};
 use super::store::load_all;
+use super::{Embedded, documents};
+use crate::domain::shadow::Role;
+use crate::port::Document as _;
 
 /// Why there is no copy.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,12 @@ pub enum BackupError {
     /// The file is damaged.
     #[error("{0} is damaged: {1}")]
     Damaged(PathBuf, String),
+    /// It was decided in the shadow, and is to be restored as what was done.
+    #[error("what {0} holds was decided in the shadow, and never sent; --shadow restores it as that")]
+    Shadows(PathBuf),
+    /// It is the other way round.
+    #[error("what {0} holds was decided for real; a shadow has a store of its own")]
+    Real(PathBuf),
 }
 
 /// What is in a file.
@@ -46,6 +54,8 @@ pub struct Checked {
     pub undelivered: u64,
     /// Dead letters.
     pub letters: u64,
+    /// Whether nothing of it was sent.
+    pub shadow: bool,
 }
 
 impl Embedded {
@@ -65,14 +75,50 @@ impl Embedded {
         Ok(checked)
     }
 
+    /// Brings an earlier version's file in `dir` to this one's layout, and says where it is as it was: at `copy`, or beside it.
+    /// Nothing is done where it has that layout.
+    ///
+    /// # Errors
+    /// If it cannot be copied, and then it is unchanged; or cannot be opened.
+    pub fn migrate(dir: &Path, copy: Option<&Path>) -> Result<Option<PathBuf>, BackupError> {
+        let Some(found) = earlier(dir)? else { return Ok(None) };
+        let copy = copy.map_or_else(|| free_name(dir, found), Path::to_owned);
+        Self::back_up(dir, &copy)?;
+        drop(Database::open(dir, Durability::Full)?);
+        Ok(Some(copy))
+    }
+
+    /// Copies an earlier version's file before this one changes it.
+    pub(super) fn keep_earlier(dir: &Path) -> Result<(), OpenError> {
+        let Some(found) = earlier(dir)? else { return Ok(()) };
+        let copy = free_name(dir, found);
+        Self::back_up(dir, &copy).map_err(|error| OpenError::Copy {
+            path: dir.join(FILE),
+            found,
+            source: Box::new(error),
+        })?;
+        tracing::info!(found, schema = SCHEMA, copy = %copy.display(), "the store gets this version's layout; the copy is as it was");
+        Ok(())
+    }
+
     /// Puts the copy at `from`, with what is in a log beside it, into `dir`; where the file there is a link, to where that leads.
     /// What is there is laid aside under another name, if `replace` says that it may be; damaged, as it is.
     ///
     /// # Errors
-    /// If the copy is damaged or a later version's, or something is there that may not be replaced, or that somebody reads. Then
+    /// If the copy is damaged, a later version's, or a shadow's where `shadow` does not say so, or something is there that may not be replaced, or that somebody reads. Then
     /// nothing has changed.
-    pub fn restore(from: &Path, dir: &Path, replace: Option<&str>) -> Result<(Checked, Option<PathBuf>), BackupError> {
-        check(from)?;
+    pub fn restore(
+        from: &Path,
+        dir: &Path,
+        shadow: bool,
+        replace: Option<&str>,
+    ) -> Result<(Checked, Option<PathBuf>), BackupError> {
+        let holds = check(from)?;
+        match (holds.shadow, shadow) {
+            (true, false) => return Err(BackupError::Shadows(from.to_owned())),
+            (false, true) if holds.partitions > 0 => return Err(BackupError::Real(from.to_owned())),
+            _ => {}
+        }
         let to = dir.join(FILE);
         if replace.is_none() && is_taken(&to) {
             return Err(BackupError::There(to));
@@ -104,6 +150,22 @@ impl Embedded {
         parts.settle(&to).map_err(told)?;
         Ok((checked, aside))
     }
+}
+
+/// The layout of the file in `dir`, if it is an earlier version's.
+fn earlier(dir: &Path) -> Result<Option<i32>, OpenError> {
+    Ok(database::schema(dir)?.filter(|found| (1..SCHEMA).contains(found)))
+}
+
+/// A name beside the file for a copy of it with the layout `found`. One that is taken is of another day.
+fn free_name(dir: &Path, found: i32) -> PathBuf {
+    let name = format!("{FILE}.layout-{found}");
+    let (mut copy, mut others) = (dir.join(&name), 1);
+    while is_taken(&copy) {
+        others += 1;
+        copy = dir.join(format!("{name}-{others}"));
+    }
+    copy
 }
 
 /// Gives what is at `path` another name as well, which nothing else has; a copy where a disk has no second names.
@@ -139,14 +201,22 @@ pub fn check(path: &Path) -> Result<Checked, BackupError> {
     }
     load_all(&db).map_err(|error| damaged(error.to_string()))?;
     let count = |sql: &str| count(&db, sql).map_err(told);
+    let has = |table: &str| count(&format!("sqlite_schema WHERE name = '{table}'")).map(|found| found > 0);
+    // An earlier layout has neither documents nor letters.
+    let (_, role) = if has("documents")? {
+        documents::read(&db, Role::NAME).map_err(|error| damaged(error.to_string()))?
+    } else {
+        (0, None)
+    };
+    let role = role.map(serde_json::from_value::<Role>).transpose().map_err(|error| damaged(error.to_string()))?;
     Ok(Checked {
         schema: db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(told)?,
         partitions: count("partitions")?,
         journal: count("journal")?,
         waiting: count("outbox WHERE sent_at IS NULL AND parked_reason IS NULL")?,
         undelivered: count("deliveries WHERE settled_at IS NULL")?,
-        // An earlier layout has none.
-        letters: if count("sqlite_schema WHERE name = 'letters'")? == 0 { 0 } else { count("letters")? },
+        letters: if has("letters")? { count("letters")? } else { 0 },
+        shadow: role.is_some_and(|role| role.shadow),
     })
 }
 
@@ -228,7 +298,7 @@ mod tests {
         let away = folder.path().join("away");
         fs::create_dir(&away).unwrap();
         symlink(folder.path().join("nowhere"), away.join(FILE)).unwrap();
-        assert!(matches!(Embedded::restore(&copy, &away, None), Err(BackupError::There(_))));
+        assert!(matches!(Embedded::restore(&copy, &away, false, None), Err(BackupError::There(_))));
         assert!(away.join(FILE).symlink_metadata().unwrap().is_symlink());
     }
 
@@ -240,7 +310,7 @@ mod tests {
         Embedded::back_up(&data, &copy).unwrap();
         // A copy that was made readable is restored as ours.
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o644)).unwrap();
-        Embedded::restore(&copy, &back, None).unwrap();
+        Embedded::restore(&copy, &back, false, None).unwrap();
         Embedded::back_up(&back, &folder.path().join("again")).unwrap();
         for path in [data.join(FILE), back.join(FILE), folder.path().join("again")] {
             assert_eq!(mode(&path), 0o600, "{}", path.display());
@@ -248,7 +318,7 @@ mod tests {
         // A directory has its name, so the copy cannot have it once it is whole.
         fs::remove_file(back.join(FILE)).unwrap();
         fs::create_dir(back.join(FILE)).unwrap();
-        assert!(Embedded::restore(&copy, &back, Some("aside")).is_err());
+        assert!(Embedded::restore(&copy, &back, false, Some("aside")).is_err());
         let left: Vec<_> = fs::read_dir(&back).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".part")), "{left:?}");
     }
@@ -263,16 +333,16 @@ mod tests {
         let whole = Embedded::back_up(&data, &copy).unwrap();
         let damaged = vec![0; 8192];
         fs::write(data.join(FILE), &damaged).unwrap();
-        let (restored, aside) = Embedded::restore(&copy, &data, Some("aside")).unwrap();
+        let (restored, aside) = Embedded::restore(&copy, &data, false, Some("aside")).unwrap();
         assert_eq!(restored, whole);
         assert!(fs::read(aside.unwrap()).unwrap() == damaged);
         // A name is given once: what was laid aside under it stays.
         fs::write(data.join(FILE), "other").unwrap();
-        assert!(Embedded::restore(&copy, &data, Some("aside")).is_err());
+        assert!(Embedded::restore(&copy, &data, false, Some("aside")).is_err());
         assert!(fs::read(data.join(format!("{FILE}.aside"))).unwrap() == damaged);
         fs::remove_file(data.join(FILE)).unwrap();
         symlink(folder.path().join("nowhere"), data.join(FILE)).unwrap();
-        let (_, aside) = Embedded::restore(&copy, &data, Some("link")).unwrap();
+        let (_, aside) = Embedded::restore(&copy, &data, false, Some("link")).unwrap();
         assert!(aside.unwrap().symlink_metadata().unwrap().is_symlink());
         check(&data.join(FILE)).unwrap();
     }
@@ -285,7 +355,7 @@ mod tests {
         Embedded::back_up(&disk, &copy).unwrap();
         fs::create_dir(&data).unwrap();
         symlink(disk.join(FILE), data.join(FILE)).unwrap();
-        let (_, aside) = Embedded::restore(&copy, &data, Some("aside")).unwrap();
+        let (_, aside) = Embedded::restore(&copy, &data, false, Some("aside")).unwrap();
         assert!(data.join(FILE).symlink_metadata().unwrap().is_symlink());
         assert_eq!(aside.unwrap(), fs::canonicalize(&disk).unwrap().join(format!("{FILE}.aside")));
     }
@@ -304,16 +374,47 @@ mod tests {
         let before = count(&reader);
         writer.execute("INSERT INTO cursors (name, value) VALUES ('in the log', 1)", []).unwrap();
         // As a copy it has what is in its log.
-        Embedded::restore(&data.join(FILE), &back, None).unwrap();
+        Embedded::restore(&data.join(FILE), &back, false, None).unwrap();
         assert_eq!(count(&Connection::open(back.join(FILE)).unwrap()), before + 1);
         // And it is not laid aside without that while somebody reads what was before.
-        let refused = Embedded::restore(&copy, &data, Some("aside")).unwrap_err();
+        let refused = Embedded::restore(&copy, &data, false, Some("aside")).unwrap_err();
         assert!(matches!(refused, BackupError::Open(OpenError::InUse(_))), "{refused}");
         reader.execute_batch("ROLLBACK").unwrap();
-        let (_, aside) = Embedded::restore(&copy, &data, Some("aside")).unwrap();
+        let (_, aside) = Embedded::restore(&copy, &data, false, Some("aside")).unwrap();
         assert_eq!(count(&Connection::open(aside.unwrap()).unwrap()), before + 1);
         let left: Vec<_> = fs::read_dir(&back).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(!left.iter().any(|name| name.to_string_lossy().contains(".part")), "{left:?}");
+    }
+
+    #[test]
+    fn an_earlier_file_is_kept_as_it_was_by_whoever_opens_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, file) = (folder.path(), folder.path().join(FILE));
+        drop(Embedded::open(data, Durability::Off).unwrap());
+        let become_earlier = || {
+            Connection::open(&file).unwrap().execute_batch("DROP TABLE plans; PRAGMA user_version = 5").unwrap();
+        };
+        let copies = || {
+            let names = fs::read_dir(data).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<_> = names.filter(|name| name.contains("layout")).collect();
+            names.sort();
+            names
+        };
+        become_earlier();
+        drop(Embedded::open(data, Durability::Off).unwrap());
+        assert_eq!(check(&data.join("tipoff.db.layout-5")).unwrap().schema, 5);
+        assert_eq!(check(&file).unwrap().schema, SCHEMA);
+        drop(Embedded::open(data, Durability::Off).unwrap());
+        assert_eq!(copies(), ["tipoff.db.layout-5"], "nothing was changed, so nothing is copied");
+        become_earlier();
+        // Where it cannot be copied it is not changed.
+        fs::create_dir(data.join("tipoff.db.layout-5-2.part")).unwrap();
+        let refused = Embedded::open(data, Durability::Off).unwrap_err();
+        assert!(matches!(refused, OpenError::Copy { found: 5, .. }), "{refused}");
+        assert_eq!(check(&file).unwrap().schema, 5);
+        fs::remove_dir(data.join("tipoff.db.layout-5-2.part")).unwrap();
+        drop(Embedded::open(data, Durability::Off).unwrap());
+        assert_eq!(copies(), ["tipoff.db.layout-5", "tipoff.db.layout-5-2"]);
     }
 
     #[test]
@@ -323,7 +424,7 @@ mod tests {
         drop(Embedded::open(&data, Durability::Full).unwrap());
         Embedded::back_up(&data, &copy).unwrap();
         Connection::open(&copy).unwrap().pragma_update(None, "user_version", -1).unwrap();
-        let refused = Embedded::restore(&copy, &folder.path().join("back"), None).unwrap_err();
+        let refused = Embedded::restore(&copy, &folder.path().join("back"), false, None).unwrap_err();
         assert!(matches!(refused, BackupError::Open(OpenError::Layout { found: -1, .. })), "{refused}");
         assert!(!folder.path().join("back").exists());
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
-use super::{documents, letters, plans, warehouse};
+use super::{BackupError, documents, letters, plans, warehouse};
 use crate::crash::{self, Place};
 use crate::port::StoreError;
 
@@ -73,6 +73,18 @@ pub enum OpenError {
         path: PathBuf,
         /// Its schema.
         found: i32,
+    },
+    /// It has to be changed, and cannot be kept as it is before.
+    #[error(
+        "{path} has schema {found}, and could not be copied before it is changed; `tipoff migrate --copy FILE` copies it elsewhere"
+    )]
+    Copy {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: i32,
+        /// Why not.
+        source: Box<BackupError>,
     },
     /// Somebody is putting another file in its place.
     #[error("{0} is being replaced by a copy; open it again in a moment")]
@@ -291,6 +303,17 @@ pub(super) fn alone(dir: &Path) -> Result<File, OpenError> {
     let used = in_use(dir)?;
     used.try_lock().map_err(|_| OpenError::InUse(dir.join(FILE)))?;
     Ok(used)
+}
+
+/// The schema of the file in `dir`, if there is one that may be used.
+pub(super) fn schema(dir: &Path) -> Result<Option<i32>, OpenError> {
+    let path = dir.join(FILE);
+    // A new one is made with nothing in it.
+    if path.metadata().is_ok_and(|file| file.len() > 0) {
+        let db = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        return check_identity(&db, &path).map(Some);
+    }
+    Ok(None)
 }
 
 /// A database of ours, for looking only.

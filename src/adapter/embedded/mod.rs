@@ -46,8 +46,10 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Opens the file in `dir`, creating both as needed.
+    /// Opens the file in `dir`, creating both as needed. An earlier version's is brought up to this one's layout, and kept beside
+    /// it as it was.
     pub fn open(dir: &Path, durability: Durability) -> Result<Self, OpenError> {
+        Self::keep_earlier(dir)?;
         Database::open(dir, durability).map(Self::over)
     }
 

@@ -274,3 +274,17 @@ pub(super) fn waiting(topic: &str) -> AlertKey {
 fn no_room() -> AlertKey {
     AlertKey::from("dead-letter-room:ledger")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_version_has_imported_is_not_imported_again() {
+        let texts: serde_json::Value =
+            serde_json::from_str(include_str!("../../../tests/golden/documents.json")).unwrap();
+        let kept: Imported = serde_json::from_value(texts[Imported::NAME].clone()).unwrap();
+        assert_eq!(kept, Imported { done: true });
+        assert_eq!(serde_json::to_value(kept).unwrap(), texts[Imported::NAME]);
+    }
+}
