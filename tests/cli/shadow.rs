@@ -91,13 +91,26 @@ async fn journaled(tipoff: &Running, words: &str) {
     panic!("nothing says {words}: {:#?}", tipoff.journal());
 }
 
+/// The shipped pipeline, but that its passes of the day begin with the day: what is decided here is decided at any hour.
+fn at_any_hour(folder: &tempfile::TempDir) -> String {
+    let shipped = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/pipeline.yaml")).unwrap();
+    let from = r#"from: { day: 0, at: "06:00" }"#;
+    assert!(shipped.contains(from), "the passes of the day begin at another time");
+    let path = folder.path().join("pipeline.yaml");
+    std::fs::write(&path, shipped.replace(from, r#"from: { day: 0, at: "00:00" }"#)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
 fn predictions() -> Value {
     completion("PredictionCoordinator", "phase_5_predictions", "batch-1", "success")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shadow_decides_and_sends_nothing_and_says_so() {
-    let mut tipoff = Running::serve(&["--shadow"]);
+    let home = tempfile::tempdir().unwrap();
+    let pipeline = at_any_hour(&home);
+    let run = |arguments: &[&str]| run(&[arguments, &["--pipeline-file", &pipeline]].concat());
+    let mut tipoff = Running::serve(&["--shadow", "--pipeline-file", &pipeline]);
     let data = tipoff.data.to_str().unwrap().to_owned();
     assert_eq!(tipoff.publish("nba-phase5-predictions-complete", &predictions()).await, 200);
     journaled(&tipoff, "\"withheld\"").await;
@@ -157,7 +170,9 @@ async fn a_shadow_decides_and_sends_nothing_and_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn phases_go_over_one_at_a_time() {
-    let tipoff = Running::serve(&["--send", "grading"]);
+    let home = tempfile::tempdir().unwrap();
+    let pipeline = at_any_hour(&home);
+    let tipoff = Running::serve(&["--send", "grading", "--pipeline-file", &pipeline]);
     assert_eq!(tipoff.publish("nba-phase5-predictions-complete", &predictions()).await, 200);
     journaled(&tipoff, "\"withheld\"").await;
     let notice = "of what is decided only what grading is asked is sent";
@@ -183,7 +198,7 @@ async fn phases_go_over_one_at_a_time() {
     let (code, _, errors) = run(&["restore", copy.to_str().unwrap(), "--shadow", "--data", back.to_str().unwrap()]);
     assert!(code == Some(2) && errors.contains("decided for real") && !back.exists(), "{code:?} {errors}");
 
-    let tipoff = Running::serve(&["--send", "export"]);
+    let tipoff = Running::serve(&["--send", "export", "--pipeline-file", &pipeline]);
     assert_eq!(tipoff.publish("nba-phase5-predictions-complete", &predictions()).await, 200);
     let pull = tipoff.url.clone() + "/v1/projects/p/subscriptions/nba-phase6-export-trigger-sub:pull";
     for _ in 0..600 {
