@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::civil::{Date, date};
+use jiff::civil::{Date, Time, date};
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, ToSpan};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -310,5 +311,37 @@ fn what_follows_from_inputs_none_of_which_came_is_given_up() {
     }
     for ended in [ItemState::Asked { at: at(1) }, ItemState::Done { at: at(1) }, failed()] {
         assert_eq!(follower(failed(), failed(), ended.clone()), ended);
+    }
+}
+
+/// Hours may lie within a day, go past midnight, or be all of it; what waits for them counts none in between.
+#[test]
+fn only_active_hours_count() {
+    let limits = |from, until| Limits {
+        from: Time::constant(from, 0, 0, 0),
+        until: Time::constant(until, 0, 0, 0),
+        ..Limits::default()
+    };
+    // The laws begin at noon.
+    let clock = |hour: i64| at((hour - 12) * 3_600);
+    let active = |from, until| {
+        let limits = limits(from, until);
+        (0..24).filter(|hour| limits.is_active(&TimeZone::UTC, clock(*hour))).collect::<Vec<_>>()
+    };
+    assert_eq!(active(9, 17), (9..17).collect::<Vec<_>>());
+    assert_eq!(active(22, 2), [0, 1, 22, 23]);
+    assert_eq!(active(5, 5), (0..24).collect::<Vec<_>>());
+    for ((from, until), (begins, hours), ends) in [
+        ((9, 17), (9, 8), 17),
+        ((9, 17), (9, 10), 24 + 11),
+        ((9, 17), (17, 1), 24 + 10),
+        ((9, 17), (8, 1), 10),
+        ((9, 17), (20, 8 + 3), 48 + 12),
+        ((22, 2), (1, 2), 23),
+        ((22, 2), (12, 5), 24 + 23),
+        ((5, 5), (3, 30), 33),
+    ] {
+        let end = limits(from, until).ends_at(&TimeZone::UTC, clock(begins), SignedDuration::from_hours(hours));
+        assert_eq!(end, clock(ends), "{hours} hours from {begins} on, {from} to {until}");
     }
 }

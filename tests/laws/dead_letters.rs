@@ -216,3 +216,78 @@ fn a_letter_is_wanted_until_its_work_is_done() {
     let nothing = About { node: None, ..about("s", Says::Asks, None, None) };
     assert!(matches!(standing(&graph, &done, &nothing, others), Standing::Unclear(_)));
 }
+
+/// How a letter comes from one stage to the next, and what is refused meanwhile, by whom it is done.
+#[test]
+fn a_letter_goes_from_stage_to_stage() {
+    let seen =
+        |actor: &str, reason: &str, second| Discarded { actor: actor.into(), reason: reason.into(), at: at(second) };
+    let mut letter = letter();
+    assert_eq!((letter.stage(), letter.settled_at()), (Stage::Waiting, None));
+    letter.ask(Again::Refused, ("ann", None), "d".into(), at(1)).unwrap();
+    let busy = Refusal::UnderWay("ann".to_owned());
+    assert_eq!((letter.stage(), letter.may_replay(Again::Allowed)), (Stage::Asked, Err(busy.clone())));
+    assert_eq!(letter.correct(version(None)), Err(busy.clone()));
+    assert_eq!(letter.discard(seen("bob", "seen", 2)), Err(busy));
+    // Its time begins when its message is about to leave.
+    letter.begins(at(40));
+    assert!(letter.left_over(at(69)).is_none() && letter.left_over(at(70)).is_some());
+    letter.sent(at(50));
+    assert_eq!((letter.stage(), letter.settled_at()), (Stage::Replayed, Some(at(50))));
+    letter.withdraw();
+    assert_eq!(letter.replays.len(), 1, "what has left is not withdrawn");
+    assert_eq!(letter.may_replay(Again::Refused), Err(Refusal::Replayed));
+    assert_eq!(letter.may_replay(Again::Allowed), Ok(()));
+    assert_eq!(letter.correct(version(None)), Err(Refusal::Replayed));
+    // What came to nothing waits again, and says so once.
+    letter.returned(at(60));
+    letter.returned(at(61));
+    assert_eq!((letter.stage(), letter.replays[0].returned_at), (Stage::Waiting, Some(at(60))));
+    letter.correct(version(Some("ann"))).unwrap();
+    assert_eq!(letter.latest(), 1);
+    letter.ask(Again::Refused, ("ann", None), "e".into(), at(70)).unwrap();
+    letter.withdraw();
+    assert_eq!((letter.stage(), letter.replays.len()), (Stage::Waiting, 1));
+    letter.ask(Again::Refused, ("ann", None), "e".into(), at(70)).unwrap();
+    assert_eq!(letter.replays[1].version, 1);
+    letter.sent(at(71));
+    letter.discard(seen("bob", "seen", 80)).unwrap();
+    assert_eq!((letter.stage(), letter.settled_at()), (Stage::Discarded, Some(at(80))));
+    // The same words are the same decision; others are another.
+    assert_eq!(letter.discard(seen("bob", "seen", 90)), Ok(()));
+    assert_eq!(letter.settled_at(), Some(at(80)));
+    let gone = Refusal::Discarded("bob".to_owned());
+    assert_eq!(letter.discard(seen("eve", "seen", 90)), Err(gone.clone()));
+    assert_eq!(letter.discard(seen("bob", "other", 90)), Err(gone.clone()));
+    assert_eq!((letter.may_replay(Again::Allowed), letter.correct(version(None))), (Err(gone.clone()), Err(gone)));
+    for (kind, word) in [(Kind::Dead, "dead"), (Kind::Parked, "parked"), (Kind::Undeliverable, "undeliverable")] {
+        assert_eq!(kind.as_str(), word);
+    }
+    // Of what is not whole only an effect can be sent again, which is kept elsewhere.
+    let cut = Version { is_whole: false, ..version(None) };
+    for (kind, expected) in
+        [(Kind::Dead, Err(Refusal::NotWhole)), (Kind::Parked, Err(Refusal::NotWhole)), (Kind::Undeliverable, Ok(()))]
+    {
+        let letter = Letter { kind, versions: vec![cut.clone()], ..self::letter() };
+        assert_eq!(letter.may_replay(Again::Refused), expected);
+    }
+}
+
+/// What is made of a report is named, three at most.
+#[test]
+fn what_a_report_is_wanted_for_is_named() {
+    let tasks = (0..15).map(|nth| task(&format!("t{nth:02}"), vec![hard("s")]));
+    let key = PartitionKey::new("laws", jiff::civil::date(2026, 1, 22));
+    let about = About { node: Some("s".into()), says: Says::Reports, ..About::default() };
+    let why = |count| {
+        let graph = graph(std::iter::once(source("s")).chain(tasks.clone().take(count)).collect());
+        standing(&graph, &Partition::new(key.clone()), &about, Reader::Others).why().to_owned()
+    };
+    assert_eq!(why(2), "what is made from s is not there: t00, t01");
+    let named = |text: &str| text.matches("t0").count() + text.matches("t1").count();
+    let all = why(15);
+    let more: usize = all.split_whitespace().rev().nth(1).unwrap().parse().unwrap();
+    assert_eq!(named(&all) + more, 15, "{all}");
+    let exact = why(named(&all));
+    assert!(!exact.contains("more") && named(&exact) == named(&all), "{exact}");
+}
