@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use jiff::tz::TimeZone;
 use tipoff::domain::coverage::{Coverage, PerMille};
 use tipoff::domain::decide::decide;
 use tipoff::domain::effect::{Cause, Effect, Severity, Turn};
 use tipoff::domain::event::{CheckAnswer, Checked, Command, Completed, Event, Observed, Outcome, Request};
 use tipoff::domain::evidence::Extent;
+use tipoff::domain::failure::{ClockTime, Ends, FailureClass};
 use tipoff::domain::graph::{Check, Dependency, Graph, Node, Refresh, Strength, Unanswered};
 use tipoff::domain::partition::Partition;
 use tipoff::domain::time::Now;
@@ -268,4 +270,69 @@ fn what_was_not_made_in_its_pass_was_missed() {
     };
     assert!(told(true));
     assert!(!told(false), "nothing had come for it");
+}
+
+/// Who fails for a reason that ends at a clock time waits for that, once for all that fail so; who fails of its inputs waits for
+/// others; and who fails for no known reason is tried again.
+#[test]
+fn a_failure_is_tried_again_when_that_makes_sense() {
+    let fails = |node: &str, minute: i64, text: &str| match completed(node, minute) {
+        Event::Completed(all) => Event::Completed(Completed { outcome: Outcome::Failed(text.into()), ..all }),
+        other => other,
+    };
+    let class = |name: &str, word: &str, ends| FailureClass { name: name.into(), words: vec![word.to_owned()], ends };
+    // The laws begin at noon; the clock of the quota strikes two hours later.
+    let clock = ClockTime { at: jiff::civil::time(14, 0, 0, 0), zone: TimeZone::UTC, spread: minutes(10) };
+    let day = || {
+        let mut day = Day::new(vec![source("s"), task("t", vec![hard("s")]), task("u", vec![hard("s")])]);
+        day.graph.failures = vec![
+            class("quota", "quota exceeded", Ends::At(clock.clone())),
+            class("bad", "bad input", Ends::WithNewInputs),
+        ];
+        day.done(0, "s");
+        assert_eq!(day.sent().len(), 2);
+        day
+    };
+    let told = |day: &Day, turn| {
+        let told = day.effects.iter().filter_map(|effect| match effect {
+            Effect::Alert(alert) if alert.turn == turn => Some((alert.key.topic().to_owned(), alert.text.clone())),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    let mut quota = day();
+    quota.hear(1, fails("t", 1, "403 Quota Exceeded"));
+    let raised = told(&quota, Turn::Raised);
+    let [(topic, text)] = raised.as_slice() else { panic!("{raised:?}") };
+    assert_eq!((topic.as_str(), text.starts_with("quota: t cannot work before")), ("quota", true), "{text}");
+    quota.hear(2, fails("u", 2, "quota exceeded"));
+    assert!(told(&quota, Turn::Raised)[0].1.starts_with("quota: t, u cannot"), "it is told again, with both");
+    quota.hear(119, Event::Tick);
+    assert_eq!(quota.sent(), [], "the clock has not struck");
+    let mut sent = 0;
+    for minute in 120..131 {
+        quota.hear(minute, Event::Tick);
+        sent += quota.sent().len();
+    }
+    assert_eq!(sent, 2, "within the ten minutes after it");
+    quota.done(131, "t");
+    assert!(told(&quota, Turn::Resolved).iter().any(|(topic, _)| topic == "quota"), "one success is enough");
+    // Its inputs are to blame.
+    let mut bad = day();
+    bad.done(1, "u");
+    bad.hear(2, fails("t", 2, "Bad input: no rows"));
+    assert!(told(&bad, Turn::Raised).iter().any(|(topic, _)| topic == "exhausted"), "no try will help");
+    for minute in [60, 120, 240] {
+        bad.hear(minute, Event::Tick);
+        assert_eq!(bad.sent(), [], "the same inputs fail again");
+    }
+    bad.done(250, "s");
+    bad.hear(265, Event::Tick);
+    assert!(bad.sent().iter().any(|(node, cause, _)| (*node, *cause) == ("t", Cause::InputsNewer)), "{:?}", bad.sent());
+    // Nobody knows why.
+    let mut unknown = day();
+    unknown.done(1, "u");
+    unknown.hear(2, fails("t", 2, "503"));
+    unknown.hear(60, Event::Tick);
+    assert_eq!(unknown.sent(), [("t", Cause::Failed, false)]);
 }

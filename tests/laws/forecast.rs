@@ -7,10 +7,10 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use tipoff::domain::coverage::PerMille;
-use tipoff::domain::event::{Completed, Event, Game, GameStatus, Outcome, Scheduled};
-use tipoff::domain::evidence::Extent;
-use tipoff::domain::forecast::{Basis, Day, FORECAST_DAYS_MIN, Forecast, History, forecast};
-use tipoff::domain::graph::{Graph, Kind};
+use tipoff::domain::event::{Completed, Event, Game, GameStatus, Outcome, Scheduled, Upstream};
+use tipoff::domain::evidence::{Extant, Extent, Version};
+use tipoff::domain::forecast::{Basis, Day, FORECAST_DAYS_MIN, Forecast, History, Late, Shortfall, forecast};
+use tipoff::domain::graph::{Dependency, Gate, Graph, Kind, Node, Offset, Strength, Tier};
 use tipoff::domain::id::NodeId;
 use tipoff::domain::partition::Partition;
 use tipoff::domain::record::record;
@@ -198,4 +198,129 @@ fn a_clock_change_moves_no_clock_time() {
         assert_eq!(instant.strftime("%H").to_string(), utc.to_string(), "{date}");
         assert_eq!(tipoff::domain::forecast::clock_of(instant, date, &zone), noon);
     }
+}
+
+/// Days alike, on which these came so many minutes after midnight, and took so long.
+fn alike(shown: &[(&str, i64, i64)]) -> History {
+    let day = Day {
+        arrived: shown.iter().map(|(id, arrived, _)| ((*id).into(), minutes(*arrived))).collect(),
+        took: shown.iter().map(|(id, _, took)| ((*id).into(), minutes(*took))).collect(),
+        covered: BTreeMap::new(),
+    };
+    History { days: vec![Arc::new(day); FORECAST_DAYS_MIN] }
+}
+
+/// Minutes after midnight; the laws begin at noon.
+fn expected(graph: &Graph, partition: &Partition, history: &History, id: &str, minute: i64) -> Option<i64> {
+    let found = forecast(graph, partition, history, at((minute - 720) * 60));
+    let ready_at = found.of(&id.into()).unwrap().ready_at?;
+    Some(ready_at.duration_since(at(0)).as_secs() / 60 + 720)
+}
+
+#[test]
+fn a_join_is_expected_by_the_first_tier_that_its_members_make() {
+    let gate = |critical: &[&str], tiers: &[(u32, i64)]| {
+        let quorum = tiers.iter().map(|(count, after)| Tier { count: *count, after: minutes(*after) }).collect();
+        let kind = Kind::Gate(Gate { critical: critical.iter().map(|id| (*id).into()).collect(), quorum });
+        Node { kind, probed: false, ..task("g", vec![hard("a"), hard("b"), hard("c")]) }
+    };
+    let of = |gate: Node, a: Node| graph(vec![a, source("b"), source("c"), gate]);
+    let history = alike(&[("a", 400, 1), ("b", 800, 1), ("c", 900, 1)]);
+    let opens = |critical: &[&str], tiers: &[(u32, i64)], a: Node| {
+        expected(&of(gate(critical, tiers), a), &empty(), &history, "g", 300)
+    };
+    let all = [(3, 0)];
+    assert_eq!(opens(&[], &all, source("a")), Some(900));
+    assert_eq!(opens(&[], &[(3, 0), (2, 30)], source("a")), Some(800), "the second comes after the half hour");
+    assert_eq!(opens(&[], &[(3, 0), (2, 450)], source("a")), Some(850));
+    assert_eq!(opens(&["c"], &[(3, 0), (1, 30)], source("a")), Some(900), "never without c");
+    assert_eq!(opens(&["a"], &[(3, 0), (1, 30)], source("a")), Some(430));
+    assert_eq!(opens(&["nobody"], &all, source("a")), None);
+    // The time of a tier counts from the first of its own pass.
+    let before = Node { cycle: "same_day".into(), ..source("a") };
+    assert_eq!(opens(&[], &[(3, 0), (2, 50)], before.clone()), Some(850));
+    assert_eq!(opens(&[], &[(3, 0), (1, 150)], before), Some(950).min(Some(900)));
+    // Once its members are there it has opened, and then it is as ready as they are.
+    let graph = of(gate(&[], &[(3, 0), (2, 30)]), source("a"));
+    let come = |minutes: &[(&str, i64)]| {
+        let arrivals: Vec<(NodeId, i64)> = minutes.iter().map(|(id, minute)| ((*id).into(), minute - 720)).collect();
+        come(&graph, &arrivals)
+    };
+    let two = come(&[("a", 730), ("b", 740)]);
+    assert_eq!(expected(&graph, &two, &history, "g", 750), Some(760), "half an hour after the first");
+    let is_ready = |partition: &Partition, minute: i64| {
+        forecast(&graph, partition, &history, at((minute - 720) * 60)).of(&"g".into()).unwrap().is_ready
+    };
+    assert!(!is_ready(&two, 759) && is_ready(&two, 760));
+    let three = come(&[("a", 730), ("b", 740), ("c", 745)]);
+    assert!(is_ready(&three, 745));
+    assert_eq!(expected(&graph, &three, &history, "g", 750), Some(745));
+}
+
+/// What is optional is waited for until its grace ends, or until a game comes too near, and no longer.
+#[test]
+fn what_is_optional_holds_a_forecast_up_as_long_as_its_grace() {
+    let history = alike(&[("s", 730, 1), ("o", 800, 1), ("t", 0, 10)]);
+    let ready = |grace: i64, before_tip: Option<i64>| {
+        let mut waits =
+            task("t", vec![hard("s"), Dependency { strength: Strength::Optional, grace: minutes(grace), ..hard("o") }]);
+        waits.expects.start_before_tip = before_tip.map(minutes);
+        let graph = graph(vec![source("s"), source("o"), waits]);
+        // One game, an hour after noon.
+        expected(&graph, &game(&graph, 60, &[]), &history, "t", 700)
+    };
+    assert_eq!(ready(0, None), Some(740));
+    assert_eq!(ready(20, None), Some(760));
+    assert_eq!(ready(200, None), Some(810), "it comes at 800");
+    assert_eq!(ready(200, Some(15)), Some(775));
+}
+
+/// An output of the day before is there, or on its way.
+#[test]
+fn what_is_needed_of_the_day_before_counts_as_it_stands() {
+    let graph = graph(vec![source("s"), task("t", vec![Dependency { offset: Offset::PreviousGameDay, ..hard("s") }])]);
+    let history = alike(&[("s", 1_200, 1), ("t", 0, 10)]);
+    let ready = |held: Option<(Extant, bool)>| {
+        let mut partition = empty();
+        let yesterday = partition.key.date.yesterday().unwrap();
+        if let Some((extant, waived)) = held {
+            let upstream = Upstream {
+                date: yesterday,
+                extant,
+                version: Version::of(()),
+                told_at: at(0),
+                since: at(-60),
+                renewing: false,
+                waived,
+                empty_days: 0,
+            };
+            partition.upstream.insert("s".into(), upstream);
+        }
+        expected(&graph, &partition, &history, "t", 60)
+    };
+    // It is expected in the evening before, which has passed.
+    assert_eq!(ready(None), Some(70));
+    let since = Some(720 - 1 + 10);
+    assert_eq!(ready(Some((Extant::Claimed, false))), since);
+    assert_eq!(ready(Some((Extant::Nothing, true))), since, "waived");
+    assert_eq!(ready(Some((Extant::Nothing, false))), Some(70));
+}
+
+#[test]
+fn a_shortfall_is_told_anew_where_its_deadline_or_its_cause_is_another() {
+    let (graph, history) = promised();
+    let late =
+        |minute: i64| forecast(&graph, &game(&graph, 180, &[]), &history, at(minute * 60)).shortfall(&"p".into());
+    let short = late(11).unwrap();
+    let later = late(12).unwrap();
+    assert!(short != later && short.is_like(&later), "a minute more is no news");
+    assert!(!short.is_like(&Shortfall { deadline: at(0), ..later.clone() }));
+    assert!(!short.is_like(&Shortfall { cause: None, ..later.clone() }));
+    let cause = short.cause.clone().map(|late| Late { node: "t".into(), ..late });
+    assert!(!short.is_like(&Shortfall { cause, ..later }));
+    let none = Shortfall { cause: None, ..short };
+    assert_eq!(
+        none.words(&"p".into(), graph.date_at(at(0)), &graph.zone),
+        "13:00 will have 70 % of 100 % of p, as always at that hour"
+    );
 }

@@ -9,7 +9,7 @@ use tipoff::domain::graph::Graph;
 use tipoff::domain::id::{AlertKey, ChannelId, PartitionKey, PipelineId};
 use tipoff::domain::notify::{
     Ledger, MUTE_MAX, MUTES_MAX, MUTES_OVER_MAX, Mute, MuteError, Muted, News, Notice, NoticeKind, Route, Sent,
-    Settings, Sight,
+    Settings, Sight, channel_alert,
 };
 use tipoff::domain::time::after;
 use tipoff::domain::words;
@@ -470,4 +470,122 @@ fn who_has_nothing_to_tell_looks_every_other_minute() {
         ledger.sent(&channel, &notice.id, Sent::Taken, at(270));
     }
     assert_eq!(ledger.round(&settings(), &Sight { on: &on, ..sight(at(271)) }), at(360));
+}
+
+fn route(channel: &str, severity_min: Severity, topics: &[&str], pipeline: Option<&str>) -> Route {
+    Route {
+        channels: vec![ChannelId::from(channel)],
+        severity_min,
+        topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
+        pipeline: pipeline.map(PipelineId::from),
+    }
+}
+
+#[test]
+fn a_route_takes_what_is_bad_enough_of_its_topics_and_its_pipeline() {
+    let routes = vec![
+        route("all", Severity::Info, &[], None),
+        route("bad", Severity::Critical, &[], None),
+        route("dead", Severity::Info, &["dead", "parked"], None),
+        route("laws", Severity::Info, &["failed"], Some("laws")),
+        route("others", Severity::Info, &[], Some("others")),
+    ];
+    let settings = Settings { routes, ..settings() };
+    let told = |key: &str, severity, about: About| {
+        let alert = Alert::new(AlertKey::from(key), severity, Turn::Raised, "text".to_owned(), at(0)).about(about);
+        let (none, tips, graphs, mut ledger) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), Ledger::default());
+        for second in [0, 31] {
+            let on = std::slice::from_ref(&alert);
+            ledger.round(&settings, &Sight { on, ended: &none, tips: &tips, graphs: &graphs, now: at(second) });
+        }
+        ledger.to_send(at(31)).into_iter().map(|(channel, _)| channel.to_string()).collect::<Vec<_>>()
+    };
+    let of = |pipeline: &str| About::date(&PartitionKey::new(pipeline, date(0).date));
+    assert_eq!(told("failed:s:laws/2026-01-20", Severity::Warning, of("laws")), ["all", "laws"]);
+    assert_eq!(told("failed:s:laws/2026-01-20", Severity::Critical, of("laws")), ["all", "bad", "laws"]);
+    assert_eq!(told("failed:s:others/2026-01-20", Severity::Warning, of("others")), ["all", "others"]);
+    assert_eq!(told("dead:s:laws/2026-01-20", Severity::Warning, of("laws")), ["all", "dead"]);
+    assert_eq!(told("parked:1", Severity::Info, About::default()), ["all", "dead"]);
+    assert_eq!(told("failed:somewhere", Severity::Info, About::default()), ["all"]);
+    // That a channel fails is told over the others, whatever they take.
+    let all = channel_alert(&ChannelId::from("all"));
+    assert_eq!(told(all.as_str(), Severity::Critical, About::default()), ["bad", "dead", "laws", "others"]);
+}
+
+#[test]
+fn what_goes_over_no_channel_is_found_for_dates_and_for_the_service() {
+    let pipelines = [PipelineId::from("laws"), PipelineId::from("others")];
+    let unheard = |routes: Vec<Route>, severity| Settings { routes, ..settings() }.unheard(severity, pipelines.iter());
+    let all = unheard(Vec::new(), Severity::Critical);
+    assert!(all.contains(&"failed") && all.contains(&"parked"));
+    assert_eq!(unheard(vec![route("a", Severity::Critical, &[], None)], Severity::Warning), all);
+    assert!(unheard(vec![route("a", Severity::Critical, &[], None)], Severity::Critical).is_empty());
+    // Of the service nothing goes over the route of a pipeline; of a date what one pipeline has not is unheard.
+    let one = unheard(vec![route("a", Severity::Info, &[], Some("laws"))], Severity::Critical);
+    assert_eq!(one, all);
+    let both = ["laws", "others"].map(|pipeline| route("a", Severity::Info, &[], Some(pipeline))).to_vec();
+    let service = unheard(both, Severity::Critical);
+    assert!(!service.contains(&"failed") && service.contains(&"parked"));
+    let topics = unheard(vec![route("a", Severity::Info, &["failed", "parked"], None)], Severity::Critical);
+    assert_eq!(topics.len(), all.len() - 2);
+}
+
+/// A channel that fails is tried later and later, and one that can be reached again fails no more, unless something waits
+/// that will show it.
+#[test]
+fn a_channel_that_fails_is_tried_later_and_later() {
+    let channel = ChannelId::from(CHANNEL);
+    let mut ledger = Ledger::default();
+    look(&mut ledger, &settings(), &[], at(0), |_| Sent::Taken);
+    assert!(ledger.to_reach(at(0)).is_empty() && !ledger.troubled(&channel));
+    let mut now = at(0);
+    for wait in [15, 30, 60, 120, 240, 300, 300] {
+        ledger.reached(&channel, Err("refused".to_owned()), now);
+        let next = after(now, SignedDuration::from_secs(wait));
+        assert_eq!(ledger.channels[&channel].next_try(), Some(next));
+        assert!(ledger.troubled(&channel));
+        assert!(ledger.to_reach(after(next, SignedDuration::from_secs(-1))).is_empty());
+        assert_eq!(ledger.to_reach(next), [channel.clone()]);
+        now = next;
+    }
+    ledger.reached(&channel, Ok(()), now);
+    assert!(!ledger.troubled(&channel) && ledger.to_reach(now).is_empty());
+    assert_eq!(ledger.channels[&channel].next_try(), None);
+    // Something waits: it is sent, and not tried beside.
+    let on = [failed(0, Severity::Critical, now)];
+    let later = |_: &Notice| Sent::Later { wait: None, why: "503".to_owned() };
+    look(&mut ledger, &settings(), &on, now, later);
+    let now = after(now, SignedDuration::from_secs(31));
+    assert_eq!(look(&mut ledger, &settings(), &on, now, later).len(), 1);
+    assert!(ledger.to_reach(after(now, minutes(60))).is_empty());
+    ledger.reached(&channel, Ok(()), now);
+    assert!(ledger.troubled(&channel), "what waits will show it");
+    // What was refused in every form is trouble as well.
+    let mut ledger = Ledger::default();
+    for second in [0, 31, 62] {
+        look(&mut ledger, &settings(), &on[..1], at(second), |_| Sent::Refused("552".to_owned()));
+    }
+    assert!(ledger.channels[&channel].next_try().is_none() && ledger.troubled(&channel));
+}
+
+#[test]
+fn a_mute_lasts_a_week_at_most_and_is_ended_by_its_own_name() {
+    let mut ledger = Ledger::default();
+    let mute = |what: &Muted| Mute {
+        what: what.clone(),
+        from: at(0),
+        until: after(at(0), MUTE_MAX),
+        actor: " ann ".to_owned(),
+        reason: " why ".to_owned(),
+        ended_by: None,
+    };
+    let (topic, key) = (Muted::Topic("failed".to_owned()), Muted::Key("failed:t:laws/2026-01-20".into()));
+    assert_eq!([topic.to_string(), key.to_string()], ["failed:…", "failed:t:laws/2026-01-20"]);
+    assert_eq!(ledger.mute(mute(&topic)), Ok(()), "exactly the longest");
+    assert_eq!((ledger.mutes[0].actor.as_str(), ledger.mutes[0].reason.as_str()), ("ann", "why"));
+    assert!(ledger.holding(&topic, at(1)).is_some() && ledger.holding(&key, at(1)).is_some());
+    assert!(ledger.holding(&Muted::Topic("dead".to_owned()), at(1)).is_none());
+    assert_eq!(ledger.unmute(&key, "bob", at(1)), 0, "another name for it");
+    assert_eq!(ledger.unmute(&topic, "bob", at(2)), 1);
+    assert_eq!(ledger.unmute(&topic, "bob", at(3)), 0, "it has ended");
 }
