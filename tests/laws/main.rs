@@ -16,6 +16,7 @@ mod model;
 mod node_states;
 mod notices;
 mod properties;
+mod record;
 mod replay;
 mod simulation;
 mod standstill;

@@ -1,0 +1,395 @@
+//! What one event does to what is known: what it changes, what comes too late to, and what is no news.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+use tipoff::domain::coverage::PerMille;
+use tipoff::domain::event::{
+    Command, Completed, EdgeRule, Event, Game, GameStatus, Heartbeat, Observed, Outcome, Pulse, Request, RunWord,
+    Scheduled, Served, Upstream, UpstreamSettled,
+};
+use tipoff::domain::evidence::{Extant, Extent, Version};
+use tipoff::domain::graph::{Check, Graph, Node, Unanswered};
+use tipoff::domain::id::Attempt;
+use tipoff::domain::partition::{
+    LIVE_RUNS_MAX, Node as Facts, OVERRIDES_MAX, Partition, REVISIONS_MAX, Recorded, Run, Starter, State,
+};
+use tipoff::domain::record::record;
+use tipoff::domain::time::SKEW_MAX;
+
+use crate::graphs::{at, empty, graph, hard, source, task};
+
+fn small() -> Graph {
+    let check = Check {
+        id: "enough".into(),
+        warn_below: PerMille::FULL,
+        block_below: PerMille::NONE,
+        unanswered: Unanswered::Block,
+    };
+    let mut checked = task("t", vec![hard("s")]);
+    checked.expects.checks = vec![check];
+    graph(vec![source("s"), checked])
+}
+
+fn run(first: i64) -> Run {
+    Run {
+        first: at(first),
+        last: at(first),
+        progress: (0, 0),
+        progressed_at: at(first),
+        ended_unreported: false,
+        closing_at: None,
+        word: None,
+    }
+}
+
+fn completed(run: &str, second: i64, outcome: Outcome) -> Event {
+    Event::Completed(Completed {
+        node: "t".into(),
+        run: run.into(),
+        outcome,
+        records: None,
+        published: at(second),
+        correlation: None,
+        dispatch: None,
+        unit: None,
+        trace: None,
+    })
+}
+
+fn beat(run: &str, second: i64, pulse: Pulse) -> Event {
+    Event::Heartbeat(Heartbeat { node: "t".into(), run: run.into(), pulse, progress: (0, 0), published: at(second) })
+}
+
+fn failed() -> Outcome {
+    Outcome::Failed("no".into())
+}
+
+fn done() -> Outcome {
+    Outcome::Done(Extent::Whole)
+}
+
+/// What becomes of `t`, whose facts are as given, by one event.
+fn becomes(facts: Facts, event: &Event) -> (Recorded, Facts) {
+    let mut partition = empty();
+    partition.nodes.insert("t".into(), facts);
+    let recorded = record(&small(), &mut partition, event);
+    (recorded, partition.node(&"t".into()).clone())
+}
+
+fn in_state(state: State, runs: &[(&str, Run)]) -> Facts {
+    let runs = runs.iter().map(|(id, run)| ((*id).into(), run.clone())).collect();
+    Facts { state, runs, attempt: Attempt { run: 1, attempt: 1 }, ..Facts::default() }
+}
+
+fn running(since: i64, starter: Starter) -> State {
+    State::Running { since: at(since), inputs_at: at(since), starter }
+}
+
+#[test]
+fn a_failure_ends_an_attempt_unless_another_run_is_at_work_or_it_is_older() {
+    let them = || running(10, Starter::Them);
+    let fails =
+        |state, runs: &[(&str, Run)], second| becomes(in_state(state, runs), &completed("r", second, failed())).1;
+    // Another is at work; this one was, and is the last; it was not, and is older than the attempt, or as old.
+    assert_eq!(fails(them(), &[("o", run(10))], 20).state, them());
+    assert_eq!(fails(them(), &[("o", run(10)), ("r", run(10))], 20).state, them());
+    assert_eq!(fails(them(), &[("r", run(10))], 5).state, State::Failed { at: at(5) });
+    assert_eq!(fails(them(), &[], 5).state, them());
+    assert_eq!(fails(them(), &[], 10).state, State::Failed { at: at(10) });
+    // Whose attempt it was is charged.
+    for (state, charged) in [
+        (State::Dispatched { at: at(0) }, true),
+        (running(0, Starter::Us), true),
+        (running(0, Starter::Them), false),
+        (State::Waiting, false),
+    ] {
+        let facts = fails(state, &[], 20);
+        assert_eq!((facts.failure.unwrap().charged, facts.state), (charged, State::Failed { at: at(20) }));
+    }
+    // A success stays; a run after it that fails is counted.
+    for (second, attempt) in [(5, 1), (10, 1), (20, 2)] {
+        let facts = fails(State::Succeeded { at: at(10) }, &[], second);
+        assert_eq!((facts.state, facts.attempt.run), (State::Succeeded { at: at(10) }, attempt));
+    }
+    // Of failures the newest is known.
+    for (second, held) in [(5, 10), (10, 10), (15, 15)] {
+        let facts = fails(State::Failed { at: at(10) }, &[], second);
+        assert_eq!((facts.state, facts.failure.is_some()), (State::Failed { at: at(held) }, second >= 10));
+    }
+}
+
+#[test]
+fn the_words_of_a_failure_may_come_after_it() {
+    let (_, facts) = becomes(in_state(State::Dispatched { at: at(0) }, &[]), &beat("r", 10, Pulse::Failed));
+    let text = |facts: &Facts| facts.failure.as_ref().unwrap().text.to_string();
+    let wordless = text(&facts);
+    let (recorded, facts) = becomes(facts, &completed("r", 11, failed()));
+    assert_eq!((recorded, text(&facts)), (Recorded::Applied, "no".to_owned()));
+    let (recorded, facts) = becomes(facts, &completed("r", 12, Outcome::Failed("other".into())));
+    assert_eq!((recorded, text(&facts)), (Recorded::Duplicate, "no".to_owned()));
+    assert_ne!(wordless, "no");
+}
+
+#[test]
+fn a_success_is_that_of_the_attempt_it_answers() {
+    let succeeds = |runs: &[(&str, Run)], second| {
+        becomes(in_state(running(10, Starter::Them), runs), &completed("r", second, done())).1
+    };
+    assert_eq!(succeeds(&[], 10).state, State::Succeeded { at: at(10) });
+    assert_eq!(succeeds(&[], 9).state, running(10, Starter::Them), "it is older");
+    assert_eq!(succeeds(&[("r", run(10))], 9).state, State::Succeeded { at: at(9) }, "it was the last at work");
+    // It answers for those that went without a word, and not for those that beat, or came after it.
+    let gone = |first| Run { ended_unreported: true, ..run(first) };
+    let left = |runs: &[(&str, Run)]| succeeds(runs, 20).runs.into_keys().map(|id| id.to_string()).collect::<Vec<_>>();
+    assert_eq!(left(&[("gone", gone(20)), ("later", gone(21)), ("beats", run(5))]), ["beats", "later"]);
+}
+
+/// On a date without games, that there is nothing ends what was asked for, as a success would.
+#[test]
+fn nothing_to_do_ends_the_attempt_it_answers() {
+    let far = SKEW_MAX.as_secs();
+    let answers = |state: State, runs: &[(&str, Run)], second| {
+        let mut partition = empty();
+        record(&small(), &mut partition, &Event::Scheduled(Scheduled { games: BTreeMap::new(), at: at(-far) }));
+        partition.nodes.insert("t".into(), in_state(state, runs));
+        let recorded = record(&small(), &mut partition, &completed("r", second, Outcome::NoData));
+        let is_skipped = matches!(partition.node(&"t".into()).state, State::Skipped { .. });
+        assert_eq!(is_skipped, recorded == Recorded::Applied);
+        is_skipped
+    };
+    let them = || running(10, Starter::Them);
+    assert!(answers(State::Waiting, &[], 0));
+    assert!(answers(State::Dispatched { at: at(far) }, &[], 0));
+    assert!(!answers(State::Dispatched { at: at(far + 1) }, &[], 0), "it was asked for later");
+    assert!(answers(them(), &[], 10) && answers(them(), &[], 20));
+    assert!(!answers(them(), &[], 9) && answers(them(), &[("r", run(10))], 9));
+    assert!(!answers(them(), &[("o", run(10))], 20), "another is at work");
+    assert!(!answers(them(), &[("o", run(10)), ("r", run(10))], 20), "another is at work");
+}
+
+#[test]
+fn a_sign_of_life_begins_what_it_is_of() {
+    let attempt = |run, attempt| Attempt { run, attempt };
+    // The next try of what failed, or a new run.
+    let failure = becomes(in_state(State::Waiting, &[]), &completed("x", 0, failed())).1.failure;
+    for (held, failure, expected) in [
+        (attempt(1, 2), failure.clone(), attempt(1, 3)),
+        (attempt(0, 0), failure, attempt(1, 1)),
+        (attempt(1, 2), None, attempt(2, 1)),
+    ] {
+        let facts = Facts { attempt: held, failure, ..in_state(State::Failed { at: at(0) }, &[]) };
+        assert_eq!(becomes(facts, &beat("r", 10, Pulse::Running)).1.attempt, expected);
+    }
+    // An attempt of ours began when it was first heard, and not before it was asked for.
+    let ours = || State::Running { since: at(30), inputs_at: at(20), starter: Starter::Us };
+    let since = |second| match becomes(in_state(ours(), &[]), &beat("r", second, Pulse::Running)).1.state {
+        State::Running { since, .. } => since,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!([19, 20, 25, 40].map(since), [30, 20, 25, 30].map(at));
+    // A goodbye after the result says nothing; one before it is of a run that may have done its work.
+    let (_, known) = becomes(Facts::default(), &completed("r", 10, done()));
+    for (second, is_run) in [(9, false), (10, false), (11, true)] {
+        let (recorded, facts) = becomes(known.clone(), &beat("x", second, Pulse::Ended));
+        assert_eq!((facts.runs.contains_key("x"), recorded == Recorded::Applied), (is_run, is_run), "{second}");
+    }
+    let (_, facts) = becomes(known, &beat("x", 10, Pulse::Running));
+    assert!(facts.runs.contains_key("x"), "it goes on");
+    // So many are known, the latest.
+    let mut facts = Facts::default();
+    for nth in 0..=LIVE_RUNS_MAX {
+        assert_eq!(facts.runs.len(), nth);
+        facts = becomes(facts, &beat(&format!("r{nth}"), i64::try_from(nth).unwrap(), Pulse::Running)).1;
+    }
+    assert!(facts.runs.len() == LIVE_RUNS_MAX && !facts.runs.contains_key("r0"));
+}
+
+fn asked(partition: &mut Partition, second: i64, command: Command) -> Recorded {
+    let id = format!("{second} {command:?}").as_str().into();
+    let request = Request { id, actor: "ann".into(), reason: "law".into(), at: at(second), command };
+    record(&small(), partition, &Event::Requested(request))
+}
+
+#[test]
+fn what_was_asked_for_earlier_does_not_undo_what_was_asked_for_later() {
+    let edge = |input: &str, rule| Command::Edge { node: "t".into(), input: input.into(), rule, until: None };
+    let mut partition = empty();
+    // An input may stop a node or be done without; a check can only be done without.
+    for (command, recorded) in [
+        (edge("s", Some(EdgeRule::Hold)), Recorded::Applied),
+        (edge("s", Some(EdgeRule::Force)), Recorded::Applied),
+        (edge("enough", Some(EdgeRule::Force)), Recorded::Applied),
+        (edge("enough", None), Recorded::Applied),
+        (edge("enough", Some(EdgeRule::Hold)), Recorded::Rejected),
+        (edge("other", Some(EdgeRule::Force)), Recorded::Rejected),
+        (Command::Retry { node: "t".into() }, Recorded::Applied),
+        (Command::Retry { node: "s".into() }, Recorded::Rejected),
+        (Command::Backfill { node: "s".into(), plan: "p".into() }, Recorded::Rejected),
+        (Command::Skip { node: "nobody".into() }, Recorded::Rejected),
+    ] {
+        assert_eq!(asked(&mut partition, 10, command.clone()), recorded, "{command:?}");
+    }
+    assert_eq!(asked(&mut partition, 9, edge("s", None)), Recorded::Superseded);
+    assert_eq!(asked(&mut partition, 11, edge("s", None)), Recorded::Applied);
+    // A hold that is as late as the resume stands.
+    let hold = || Command::Hold { node: None, until: None };
+    assert_eq!(asked(&mut partition, 10, Command::Resume { node: None }), Recorded::Superseded, "nothing is held");
+    assert_eq!(asked(&mut partition, 9, hold()), Recorded::Superseded);
+    assert_eq!(asked(&mut partition, 10, hold()), Recorded::Applied);
+    // A plan takes back its own wish only.
+    let mut partition = empty();
+    let withdraw = |plan: &str| Command::Withdraw { node: "t".into(), plan: plan.into() };
+    assert_eq!(asked(&mut partition, 1, Command::Backfill { node: "t".into(), plan: "p".into() }), Recorded::Applied);
+    assert_eq!(asked(&mut partition, 2, withdraw("q")), Recorded::Superseded);
+    assert!(partition.node(&"t".into()).wish.is_some());
+    assert_eq!(asked(&mut partition, 3, withdraw("p")), Recorded::Applied);
+    assert!(partition.node(&"t".into()).wish.is_none());
+}
+
+#[test]
+fn the_last_word_on_a_run_or_a_game_counts() {
+    let mut watched = task("t", vec![hard("s")]);
+    watched.liveness.stall = Some(tipoff::domain::graph::Stall {
+        close_after: SignedDuration::from_mins(10),
+        over_after: SignedDuration::from_mins(20),
+    });
+    let nodes: Vec<Node> = vec![source("s"), watched];
+    let graph = graph(nodes);
+    let mut partition = empty();
+    partition.nodes.insert("t".into(), in_state(running(0, Starter::Them), &[("r", run(0))]));
+    let mut say = |second: i64, word: RunWord| {
+        let command = Command::Execution { node: "t".into(), run: "r".into(), word };
+        let id = format!("{second} {word:?}").as_str().into();
+        let request = Request { id, actor: "ann".into(), reason: "law".into(), at: at(second), command };
+        let recorded = record(&graph, &mut partition, &Event::Requested(request));
+        (recorded, partition.node(&"t".into()).runs["r"].progressed_at)
+    };
+    assert_eq!(say(10, RunWord::GiveUp), (Recorded::Applied, at(0)));
+    assert_eq!(say(9, RunWord::Continue), (Recorded::Superseded, at(0)));
+    assert_eq!(say(10, RunWord::Continue), (Recorded::Applied, at(10)));
+    assert_eq!(say(11, RunWord::Finalize), (Recorded::Applied, at(10)));
+    // What is said of a game adds up until its end.
+    let mut partition = empty();
+    let word = |game: &str, status, tip: Option<i64>, until| Command::Override {
+        game: game.into(),
+        status,
+        tip: tip.map(at),
+        until: at(until),
+    };
+    let off = Some(GameStatus::Postponed);
+    assert_eq!(asked(&mut partition, 10, word("g", off, None, 20)), Recorded::Applied);
+    assert_eq!(asked(&mut partition, 9, word("g", None, Some(1), 20)), Recorded::Superseded);
+    assert_eq!(asked(&mut partition, 10, word("g", None, Some(500), 20)), Recorded::Applied);
+    let known = |partition: &Partition| {
+        let known = &partition.overrides["g"];
+        (known.status, known.tip)
+    };
+    assert_eq!(known(&partition), (off, Some(at(500))));
+    assert_eq!(asked(&mut partition, 19, word("g", off, None, 30)), Recorded::Applied);
+    assert_eq!(known(&partition), (off, Some(at(500))));
+    assert_eq!(asked(&mut partition, 30, word("g", None, Some(600), 40)), Recorded::Applied);
+    assert_eq!(known(&partition), (None, Some(at(600))), "the word before ended in that instant");
+    for nth in 1..OVERRIDES_MAX {
+        assert_eq!(asked(&mut partition, 50, word(&format!("g{nth}"), off, None, 60)), Recorded::Applied);
+    }
+    assert_eq!(asked(&mut partition, 51, word("more", off, None, 60)), Recorded::Superseded, "there is no room");
+    assert_eq!(asked(&mut partition, 51, word("g", off, None, 60)), Recorded::Applied);
+}
+
+#[test]
+fn the_newest_schedule_counts_and_an_empty_one_takes_nothing_away() {
+    let graph = small();
+    let games = |names: &[&str]| {
+        let game = Game { tip: Some(at(7_200)), status: GameStatus::Scheduled, id: None };
+        names.iter().map(|name| ((*name).into(), game.clone())).collect::<BTreeMap<_, _>>()
+    };
+    let tell = |partition: &mut Partition, names: &[&str], second| {
+        record(&graph, partition, &Event::Scheduled(Scheduled { games: games(names), at: at(second) }))
+    };
+    let mut partition = empty();
+    assert_eq!(tell(&mut partition, &["a"], 10), Recorded::Applied);
+    assert_eq!(tell(&mut partition, &["b"], 10), Recorded::Superseded);
+    assert_eq!(tell(&mut partition, &["b"], 5), Recorded::Superseded);
+    assert_eq!(tell(&mut partition, &["a"], 20), Recorded::Duplicate);
+    assert_eq!(tell(&mut partition, &["b"], 30), Recorded::Applied);
+    assert_eq!(tell(&mut partition, &[], 40), Recorded::Applied);
+    let emptied = |partition: &Partition| partition.schedule.as_ref().unwrap().emptied_at;
+    assert_eq!((partition.games().len(), emptied(&partition)), (1, Some(at(40))));
+    assert_eq!(tell(&mut partition, &["b"], 50), Recorded::Applied, "it is listed again");
+    assert_eq!(emptied(&partition), None);
+    // Read in the other order it comes to the same.
+    let mut other = empty();
+    assert_eq!(tell(&mut other, &[], 40), Recorded::Applied);
+    assert_eq!(tell(&mut other, &[], 30), Recorded::Superseded);
+    assert_eq!(tell(&mut other, &["b"], 40), Recorded::Applied);
+    assert_eq!((other.games().len(), emptied(&other)), (1, Some(at(40))));
+    // What was skipped for want of games waits again once there are some; what an operator skipped does not.
+    let mut skipped = empty();
+    tell(&mut skipped, &[], 1);
+    record(&graph, &mut skipped, &completed("r", 2, Outcome::NoData));
+    asked(&mut skipped, 3, Command::Skip { node: "s".into() });
+    tell(&mut skipped, &[], 4);
+    assert!(["s", "t"].iter().all(|id| matches!(skipped.node(&(*id).into()).state, State::Skipped { .. })));
+    tell(&mut skipped, &["a"], 5);
+    assert_eq!(skipped.node(&"t".into()).state, State::Waiting);
+    assert!(matches!(skipped.node(&"s".into()).state, State::Skipped { .. }));
+    // Once more skipped, though there were games before: they change nothing.
+    asked(&mut skipped, 6, Command::Skip { node: "t".into() });
+    tell(&mut skipped, &["a", "b"], 7);
+    assert!(matches!(skipped.node(&"t".into()).state, State::Skipped { .. }));
+}
+
+#[test]
+fn of_what_is_told_by_others_the_newest_counts() {
+    let (graph, mut partition) = (small(), empty());
+    let date = partition.key.date;
+    let settled = |told: i64, days: i32, extant| {
+        let date = date.saturating_add(jiff::Span::new().days(days));
+        let upstream = Upstream {
+            date,
+            extant,
+            version: Version::of(()),
+            told_at: at(told),
+            since: at(0),
+            renewing: false,
+            waived: false,
+            empty_days: 0,
+        };
+        Event::UpstreamSettled(UpstreamSettled { date, node: "s".into(), upstream })
+    };
+    let mut hear = |event: Event| record(&graph, &mut partition, &event);
+    assert_eq!(hear(settled(10, -1, Extant::Claimed)), Recorded::Applied);
+    assert_eq!(hear(settled(10, -1, Extant::Claimed)), Recorded::Duplicate);
+    assert_eq!(hear(settled(9, -1, Extant::Unknown)), Recorded::Superseded);
+    assert_eq!(hear(settled(20, -2, Extant::Unknown)), Recorded::Superseded, "of an earlier date");
+    assert_eq!(hear(settled(10, -1, Extant::Unknown)), Recorded::Applied);
+    assert_eq!(hear(settled(11, -1, Extant::Unknown)), Recorded::Applied);
+    // That the warehouse cannot tell is news; that it keeps nothing of the kind is none.
+    let look = |second, not_kept| {
+        Event::Observed(Observed {
+            node: "s".into(),
+            coverage: None,
+            units: BTreeMap::new(),
+            not_kept,
+            actor: None,
+            at: at(second),
+        })
+    };
+    assert_eq!(hear(look(1, true)), Recorded::Duplicate);
+    assert_eq!(hear(look(2, false)), Recorded::Applied);
+    assert_eq!(hear(look(3, false)), Recorded::Duplicate);
+    // Revisions: so many, the latest, in whatever order they are heard of.
+    let served = |node: &str, nth: usize, second| {
+        Event::Served(Served { node: node.into(), revision: format!("r{nth}").as_str().into(), at: at(second) })
+    };
+    assert_eq!(hear(served("nobody", 0, 0)), Recorded::Rejected);
+    for nth in 0..REVISIONS_MAX {
+        assert_eq!(hear(served("s", nth, 10 + i64::try_from(nth).unwrap())), Recorded::Applied);
+    }
+    assert_eq!(hear(served("s", 0, 10)), Recorded::Superseded);
+    assert_eq!(hear(served("s", 99, 5)), Recorded::Superseded, "older than all");
+    assert_eq!(hear(served("s", 98, 50)), Recorded::Applied);
+    assert_eq!(partition.served["s"].len(), REVISIONS_MAX);
+    assert!(!partition.served["s"].contains_key("r0"));
+}
