@@ -589,3 +589,121 @@ fn a_mute_lasts_a_week_at_most_and_is_ended_by_its_own_name() {
     assert_eq!(ledger.unmute(&topic, "bob", at(2)), 1);
     assert_eq!(ledger.unmute(&topic, "bob", at(3)), 0, "it has ended");
 }
+
+/// What is told of these alerts once they have been on for half a minute, where `t` is made of `s`.
+fn told_of(on: &[Alert]) -> Vec<Notice> {
+    let graph = graph(vec![source("s"), task("t", vec![hard("s")])]);
+    let graphs: BTreeMap<PipelineId, &Graph> = BTreeMap::from([(PipelineId::from("laws"), &graph)]);
+    let (none, tips, mut ledger) = (BTreeMap::new(), BTreeMap::new(), Ledger::default());
+    for second in [0, 31] {
+        ledger.round(&settings(), &Sight { on, ended: &none, tips: &tips, graphs: &graphs, now: at(second) });
+    }
+    ledger.to_send(at(31)).into_iter().map(|(_, notice)| notice).collect()
+}
+
+fn raised(key: &str, severity: Severity, about: About) -> Alert {
+    Alert::new(AlertKey::from(key), severity, Turn::Raised, format!("text of {key}"), at(0)).about(about)
+}
+
+#[test]
+fn a_title_says_how_many_how_bad_and_of_what() {
+    let (of_s, of_t) = (About::node(&date(0), &"s".into()), About::node(&date(0), &"t".into()));
+    let of = |node: &About, topic: &str, severity| {
+        let name = node.node.as_ref().unwrap();
+        raised(&format!("{topic}:{name}:{}", date(0)), severity, node.clone())
+    };
+    let title = |on: &[Alert]| {
+        let notices = told_of(on);
+        let [notice] = notices.as_slice() else { panic!("{notices:?}") };
+        notice.title.clone()
+    };
+    let failed = |severity| of(&of_s, "failed", severity);
+    let dead = |severity| of(&of_s, "dead", severity);
+    assert_eq!(title(&[failed(Severity::Warning)]), "warning: failed s of laws/2026-01-20");
+    assert_eq!(title(&[raised("parked:1", Severity::Info, About::default())]), "info: parked:1");
+    assert_eq!(
+        title(&[failed(Severity::Critical), dead(Severity::Warning), of(&of_s, "late", Severity::Warning)]),
+        "3 alerts of laws/2026-01-20: 1 critical, 2 warning"
+    );
+    let below = of(&of_t, "failed", Severity::Warning);
+    assert_eq!(
+        title(&[failed(Severity::Critical), below.clone()]),
+        "critical: failed s of laws/2026-01-20, 1 downstream affected"
+    );
+    assert_eq!(
+        title(&[failed(Severity::Critical), dead(Severity::Critical), below]),
+        "2 alerts of laws/2026-01-20: 2 critical, 1 downstream affected"
+    );
+    // The service and dates are told of together where they are of no one date.
+    let others =
+        [raised("parked:1", Severity::Info, About::default()), raised("self:1", Severity::Info, About::default())];
+    assert_eq!(title(&others), "2 alerts: 2 info");
+}
+
+#[test]
+fn a_line_names_the_commands_that_show_more_and_those_that_do_something() {
+    let commands = |key: &str, about: About| {
+        let notices = told_of(&[raised(key, Severity::Warning, about)]);
+        let item = notices[0].items[0].clone();
+        assert_eq!(item.text, format!("text of {key}"));
+        (item.look, item.act)
+    };
+    let mute = |what: &str| format!("tipoff mute {what} --for 4h --reason WHY");
+    let day = "2026-01-20";
+    let look =
+        |node: &str| vec![format!("tipoff why {node} {day} -p laws"), format!("tipoff timeline {day} {node} -p laws")];
+    let hold = |node: &str| format!("tipoff hold {day} {node} --reason WHY -p laws");
+    let (of_s, of_t) = (About::node(&date(0), &"s".into()), About::node(&date(0), &"t".into()));
+    let retry = format!("tipoff retry {day} t --reason WHY -p laws");
+    let failed = "failed:t:laws/2026-01-20";
+    assert_eq!(commands(failed, of_t), (look("t"), vec![retry, hold("t"), mute(failed)]));
+    assert_eq!(commands("failed:s:x", of_s), (look("s"), vec![hold("s"), mute("failed:s:x")]));
+    let status = vec![format!("tipoff status {day} -p laws")];
+    assert_eq!(commands("late:law:x", About::date(&date(0))), (status.clone(), vec![mute("late:law:x")]));
+    let resume = "tipoff resume all --reason WHY -p laws".to_owned();
+    assert_eq!(commands("stopped:laws", About::date(&date(0))), (status, vec![resume, mute("stopped:laws")]));
+    for (key, shows) in [
+        ("stopped:laws", "tipoff alerts"),
+        ("backlog:1", "tipoff alerts"),
+        ("self:store", "tipoff doctor"),
+        ("parked:1", "tipoff dlq list --kind parked"),
+        ("dead-letter:1", "tipoff dlq list"),
+        ("backfill-proposed:1", "tipoff backfill status"),
+        ("source-down:1", "tipoff backfill status"),
+    ] {
+        assert_eq!(commands(key, About::default()), (vec![shows.to_owned()], vec![mute(key)]));
+    }
+    // A key that is too long to be typed is muted with its topic.
+    let long = |letters: usize| format!("backlog:{}", "x".repeat(letters - 8));
+    assert_eq!(commands(&long(200), About::default()).1, [mute(&long(200))]);
+    assert_eq!(commands(&long(201), About::default()).1, [mute("--topic backlog")]);
+}
+
+/// What waited while a channel could not be reached is one notice: each alert once, as it was last, the worst first, and no
+/// sign of life.
+#[test]
+fn what_waited_is_told_at_once() {
+    let (settings, channel) = (settings(), ChannelId::from(CHANNEL));
+    let mut ledger = Ledger::default();
+    let later = |_: &Notice| Sent::Later { wait: None, why: "503".to_owned() };
+    let mut on = Vec::new();
+    for nth in 0..4 {
+        let severity = if nth == 2 { Severity::Critical } else { Severity::Warning };
+        let now = at(60 * nth as i64);
+        on.push(failed(nth, severity, now));
+        look(&mut ledger, &settings, &on, now, later);
+        look(&mut ledger, &settings, &on, after(now, SignedDuration::from_secs(31)), later);
+    }
+    let waiting: Vec<_> = ledger.channels[&channel].queue.iter().map(|notice| notice.kind).collect();
+    assert_eq!(waiting, [NoticeKind::Alerts, NoticeKind::Waited]);
+    let sent = look(&mut ledger, &settings, &on, at(600), |_| Sent::Taken);
+    let waited = sent.iter().find(|notice| notice.kind == NoticeKind::Waited).unwrap();
+    let keys: Vec<_> = waited.items.iter().map(|item| item.key.clone()).collect();
+    assert_eq!(keys, [&on[2].key, &on[1].key, &on[3].key].map(Clone::clone));
+    assert_eq!((waited.severity, waited.left_out), (Severity::Critical, 0));
+    assert!(
+        waited.title.starts_with("3 alerts waited, for this channel could not be reached since"),
+        "{}",
+        waited.title
+    );
+}
