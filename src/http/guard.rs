@@ -1,7 +1,8 @@
 //! Who may call what: on loopback anybody on this machine, but no page of another site; elsewhere whoever is named.
 //!
 //! A call is looked at in this order, and its body is not read before it has passed: its path and length, whose page sent
-//! it, who makes it, what they may do, how much they ask for. What nobody may do is refused without a word of what there is.
+//! it, who makes it, what they may do, how much they ask for. What nobody may do is refused without a word of what there is,
+//! and is told to whoever reads the log, as is who has asked for what.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,13 +14,12 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::audit::{Audit, Call, Kind};
 use super::caller::{Caller, Callers, How, Refusal};
 use super::problem::Problem;
 use super::routes::{Needs, Table};
-use super::server::Peer;
 use super::{App, BODY_MAX};
 use crate::configuration::Role;
-use crate::desk::words::clean;
 
 /// Says where a request comes from; browsers send it, and no page can change it.
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
@@ -42,13 +42,14 @@ pub struct Guard {
     origin: Option<String>,
     /// What each caller may still write, and as of when. Callers are those of the configuration, so they are few.
     writes: Mutex<HashMap<Arc<str>, (f64, Instant)>>,
+    audit: Audit,
 }
 
 impl Guard {
     /// Lets in `callers`. `origin` is where people find the pages, if a proxy in between does not say so.
     pub fn new(callers: Callers, origin: Option<&str>) -> Self {
         let origin = origin.map(|origin| origin.trim_end_matches('/').to_owned());
-        Self { callers, origin, writes: Mutex::default() }
+        Self { callers, origin, writes: Mutex::default(), audit: Audit::default() }
     }
 
     /// Who may call.
@@ -85,30 +86,63 @@ pub async fn check(
     mut request: Request,
     next: Next,
 ) -> Response {
+    let guard = &app.guard;
+    guard.audit.sum_up(Instant::now());
     let needs = table.needs(request.method(), matched.as_ref().map(MatchedPath::as_str));
     let is_https = scheme(request.headers()) == "https";
+    let call = Call::of(&request);
     let asked = (request.method(), request.uri(), request.headers());
-    let mut response = match admitted(&app.guard, needs, asked).await {
+    let mut response = match admitted(guard, needs, asked).await {
         Ok(caller) => {
-            let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_string()).unwrap_or_default();
-            let audited = caller
-                .clone()
-                .filter(|_| matches!(needs, Some(Needs::Role(Role::Operator | Role::Admin))))
-                .map(|caller| (caller, request.method().clone(), clean(request.uri().path(), 500)));
-            if let Some(caller) = caller {
+            if let Some(caller) = caller.clone() {
                 request.extensions_mut().insert(caller);
             }
             let response = next.run(request).await;
-            if let Some((caller, method, path)) = audited {
-                let (caller, how, status) = (&*caller.name, caller.how.as_str(), response.status().as_u16());
-                tracing::info!(target: "tipoff::audit", caller, how, peer, %method, path, status, "asked for");
+            if let Some(kind) = kind(needs, response.status()) {
+                guard.audit.note(kind, &call, caller.as_ref(), (response.status(), None));
             }
             response
         }
-        Err(problem) => refused(&app.guard, problem, request.headers()),
+        Err(Denied { problem, caller, why }) => {
+            let why = why.unwrap_or(&problem.detail);
+            guard.audit.note(Kind::Refused, &call, caller.as_ref(), (problem.status, Some(why)));
+            refused(guard, problem, request.headers())
+        }
     };
     protect(response.headers_mut(), is_https);
     response
+}
+
+/// What kind of call it was that was let in, if it is one that is told.
+fn kind(needs: Option<Needs>, answer: StatusCode) -> Option<Kind> {
+    match needs {
+        Some(Needs::Role(Role::Operator | Role::Admin)) => Some(Kind::Asked),
+        _ if matches!(answer, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Some(Kind::Refused),
+        Some(Needs::Role(Role::Producer) | Needs::Pusher | Needs::Asker) => Some(Kind::Told),
+        Some(Needs::Role(Role::Viewer) | Needs::Nobody) | None => None,
+    }
+}
+
+/// A call that is not let in.
+struct Denied {
+    problem: Problem,
+    /// Who makes it, if that is known.
+    caller: Option<Caller>,
+    /// What whoever reads the log is told, and the caller is not.
+    why: Option<&'static str>,
+}
+
+impl From<Problem> for Denied {
+    fn from(problem: Problem) -> Self {
+        Self { problem, caller: None, why: None }
+    }
+}
+
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Self {
+        let why = if let Refusal::Unknown(why) = refusal { Some(why) } else { None };
+        Self { problem: refusal.into(), caller: None, why }
+    }
 }
 
 /// Who makes a call that is let in; nobody, where nobody has to say who they are.
@@ -116,21 +150,21 @@ async fn admitted(
     guard: &Guard,
     needs: Option<Needs>,
     (method, uri, headers): (&Method, &Uri, &HeaderMap),
-) -> Result<Option<Caller>, Problem> {
+) -> Result<Option<Caller>, Denied> {
     if uri.path_and_query().is_some_and(|path| path.as_str().len() > URL_MAX) {
         let why = format!("path and query have at most {URL_MAX} bytes");
-        return Err(Problem::new(StatusCode::URI_TOO_LONG, "too-long", why));
+        return Err(Problem::new(StatusCode::URI_TOO_LONG, "too-long", why).into());
     }
     let length = text(headers, header::CONTENT_LENGTH.as_str()).and_then(|length| length.parse::<u64>().ok());
     if length.is_some_and(|length| length > BODY_MAX as u64) {
         let why = format!("the body may have at most {BODY_MAX} bytes");
-        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", why));
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", why).into());
     }
     if needs == Some(Needs::Nobody) {
         return Ok(guard.callers.caller(headers).await.ok());
     }
     if let Some(why) = foreign(guard, method, uri, headers) {
-        return Err(Problem::new(StatusCode::FORBIDDEN, "refused", why));
+        return Err(Problem::new(StatusCode::FORBIDDEN, "refused", why).into());
     }
     let caller = match needs {
         Some(Needs::Pusher) => guard.callers.pusher(headers).await,
@@ -139,24 +173,23 @@ async fn admitted(
     let caller = match caller {
         Ok(caller) => caller,
         Err(refusal) => {
-            if let Refusal::Unknown(why) = refusal {
-                tracing::info!(path = clean(uri.path(), 200), why, "a token is not accepted");
-                if needs != Some(Needs::Pusher) {
-                    tokio::time::sleep(FAILURE_PAUSE).await;
-                }
+            if matches!(refusal, Refusal::Unknown(_)) && needs != Some(Needs::Pusher) {
+                tokio::time::sleep(FAILURE_PAUSE).await;
             }
             return Err(refusal.into());
         }
     };
-    if needs.is_some_and(|needs| !needs.are_met_by(caller.role)) {
-        return Err(Refusal::Role(caller.role).into());
-    }
-    let is_write = matches!(needs, Some(Needs::Role(Role::Operator | Role::Admin)));
-    if is_write && !guard.may_write(&caller, Instant::now()) {
+    let problem = if needs.is_some_and(|needs| !needs.are_met_by(caller.role)) {
+        Refusal::Role(caller.role).into()
+    } else if matches!(needs, Some(Needs::Role(Role::Operator | Role::Admin)))
+        && !guard.may_write(&caller, Instant::now())
+    {
         let why = format!("more than {WRITES_A_SECOND} requests a second; ask again in a moment");
-        return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many", why));
-    }
-    Ok(Some(caller))
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many", why)
+    } else {
+        return Ok(Some(caller));
+    };
+    Err(Denied { problem, caller: Some(caller), why: None })
 }
 
 fn refused(guard: &Guard, problem: Problem, headers: &HeaderMap) -> Response {

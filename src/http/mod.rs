@@ -6,6 +6,7 @@
 //! route says whose role it is for.
 
 pub mod api;
+pub mod audit;
 pub mod caller;
 pub mod dead_letters;
 pub mod events;

@@ -25,11 +25,12 @@ pub enum Needs {
 }
 
 impl Needs {
-    /// Whether somebody of that role may call, where it is a question of roles.
+    /// Whether somebody of that role may call.
     #[must_use]
     pub const fn are_met_by(self, role: Role) -> bool {
         match self {
-            Self::Nobody | Self::Pusher => true,
+            Self::Nobody => true,
+            Self::Pusher => role.covers(Role::Producer),
             Self::Asker => role.covers(Role::Producer) || role.covers(Role::Viewer),
             Self::Role(needed) => role.covers(needed),
         }

@@ -1,11 +1,13 @@
 //! What a caller may cost: connections, time, bytes, and requests a second; and that nothing secret comes out.
 
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
+use base64::Engine as _;
 use serde_json::{Value, json};
 use tipoff::http::server::{Limits, serve};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -13,9 +15,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::ASK;
-use super::access::{guarded, oidc, token};
+use super::access::{Guarded, guarded, oidc, token};
 use super::google_keys::claims;
-use super::running::Running;
+use super::running::{Running, completion};
 
 const LIMITS: Limits = Limits { connections: 8, head: Duration::from_millis(500), rest: Duration::from_millis(1_500) };
 
@@ -193,21 +195,111 @@ async fn a_caller_asks_for_so_much_a_second_and_reads_as_much_as_they_like() {
     }
 }
 
+/// The service beside a guarded one, with its configuration and a log that is read.
+struct Logged {
+    child: Child,
+    url: String,
+    log: PathBuf,
+}
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Logged {
+    fn serve(guarded: &Guarded, level: &str) -> Self {
+        let folder = guarded.folder.path();
+        let log = folder.join("log");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tipoff"));
+        child.args(["serve", "--listen", "127.0.0.1:0", "--log", level, "--log-json"]);
+        child.arg("--config").arg(folder.join("tipoff.yaml")).arg("--data").arg(folder.join("data"));
+        let mut child = child.stdout(Stdio::piped()).stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.as_mut().unwrap()), &mut line).unwrap();
+        let said: Value = serde_json::from_str(&line).unwrap();
+        let url = said["message"].as_str().unwrap().strip_prefix("listening on ").unwrap().to_owned();
+        Self { child, url, log }
+    }
+
+    /// What its log says, once it has ended.
+    fn ended(&mut self) -> String {
+        let told = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
+        assert!(told.success() && self.child.wait().unwrap().success());
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn who_is_refused_and_who_tells_us_something_is_logged_and_a_flood_is_counted() {
+    let guarded = guarded("127.0.0.1:0", json!({ "mode": "token" })).await;
+    let mut service = Logged::serve(&guarded, "info");
+    let client = &guarded.service.client;
+    let url = |path: &str| format!("{}{path}", service.url);
+    let status = async |call: reqwest::RequestBuilder| call.send().await.unwrap().status().as_u16();
+    for _ in 0..50 {
+        assert_eq!(status(client.get(url("/v1/stops?token=a-secret-question"))).await, 401);
+    }
+    let held = || client.post(url("/v1/pipelines/nba/hold")).header("content-type", "application/json").body("{}");
+    assert_eq!(status(held().bearer_auth(token("viewer"))).await, 403);
+    assert_eq!(status(held().bearer_auth(token("viewer")).header("x-forwarded-for", "203.0.113.7")).await, 403);
+    assert_eq!(status(held().bearer_auth(token("operator")).header("origin", "https://evil.example")).await, 403);
+    assert_eq!(status(client.get(url("/game-coverage-alert")).bearer_auth(token("viewer"))).await, 403);
+    let mut asked = 0;
+    while status(held().bearer_auth(token("operator"))).await != 429 {
+        asked += 1;
+    }
+    let publish = |topic: &str, body: Value| {
+        let call = client.post(url(&format!("/v1/projects/p/topics/{topic}:publish")));
+        call.bearer_auth(token("producer")).body(body.to_string())
+    };
+    let done = completion("PlayerGameSummaryProcessor", "phase_3_analytics", "r1", "success");
+    let done = json!({ "messages": [{ "data": base64::prelude::BASE64_STANDARD.encode(done.to_string()) }] });
+    for _ in 0..10 {
+        assert_eq!(status(publish("nba-phase3-analytics-complete", done.clone())).await, 200);
+    }
+    assert_eq!(status(publish("no-such-topic", done)).await, 404);
+    assert_eq!(status(client.post(url("/push")).bearer_auth(token("viewer"))).await, 403);
+    assert_eq!(status(client.get(url("/v1/stops")).bearer_auth(token("viewer"))).await, 200);
+
+    let log = service.ended();
+    for secret in ["0123456789abcdef", "a-secret-question", "PlayerGameSummaryProcessor"] {
+        assert!(!log.contains(secret), "the log says {secret}");
+    }
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let audited = |message: &str, caller: &Value| -> Vec<&Value> {
+        let all = lines.iter().filter(|line| line["target"] == "tipoff::audit");
+        all.filter(|line| line["message"] == message && line["caller"] == *caller).collect()
+    };
+    let strangers = audited("refused", &Value::Null);
+    assert_eq!(strangers.len(), 20, "{strangers:?}");
+    let first = strangers[0];
+    assert_eq!((&first["peer"], &first["status"]), (&json!("127.0.0.1"), &json!(401)));
+    assert_eq!((&first["method"], &first["path"]), (&json!("GET"), &json!("/v1/stops")));
+    // Thirty more without a token, and one call of another site's page.
+    let counted = audited("refused as well", &Value::Null);
+    assert_eq!((counted.len(), &counted[0]["calls"]), (1, &json!(31)), "{counted:?}");
+    let viewer = audited("refused", &json!("the-viewer"));
+    let seen: Vec<_> = viewer.iter().map(|line| (line["path"].as_str().unwrap(), &line["status"])).collect();
+    let held = ("/v1/pipelines/nba/hold", &json!(403));
+    assert_eq!(seen, [held, held, ("/game-coverage-alert", &json!(403)), ("/push", &json!(403))]);
+    assert_eq!((&viewer[0]["forwarded"], &viewer[1]["forwarded"]), (&Value::Null, &json!("203.0.113.7")));
+    assert_eq!(audited("asked for", &json!("the-operator")).len(), asked);
+    let hurried = audited("refused", &json!("the-operator"));
+    assert_eq!((hurried.len(), &hurried[0]["status"]), (1, &json!(429)), "{hurried:?}");
+    assert_eq!(audited("told", &json!("the-producer")).len(), 1);
+    let told = audited("told as well", &json!("the-producer"));
+    assert_eq!((&told[0]["calls"], &told[0]["failed"]), (&json!(10), &json!(1)), "{told:?}");
+}
+
 #[tokio::test]
 async fn no_secret_is_in_a_log_an_answer_or_the_printed_configuration() {
     let guarded = guarded("127.0.0.1:0", oidc()).await;
-    let config = guarded.folder.path().join("tipoff.yaml");
-    let (log, data) = (guarded.folder.path().join("log"), guarded.folder.path().join("data"));
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tipoff"));
-    child.args(["serve", "--listen", "127.0.0.1:0", "--log", "trace", "--log-json", "--config"]).arg(&config);
-    child.arg("--data").arg(&data).stdout(Stdio::piped()).stderr(std::fs::File::create(&log).unwrap());
-    let mut child = child.spawn().unwrap();
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap_or_default();
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.as_mut().unwrap()), &mut line).unwrap();
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap_or(limits);
-    let said: Value = serde_json::from_str(&line).unwrap();
-    let url = said["message"].as_str().unwrap().strip_prefix("listening on ").unwrap().to_owned();
+    let mut service = Logged::serve(&guarded, "trace");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", service.child.id())).unwrap_or_default();
+    let url = service.url.clone();
     let client = reqwest::Client::new();
     let identity = guarded.key.token(&claims("https://tipoff.example", "viewer@p.example"));
     let mut said = String::new();
@@ -227,11 +319,10 @@ async fn no_secret_is_in_a_log_an_answer_or_the_printed_configuration() {
     let words =
         json!({ "command": "hold", "node": "predictions", "actor": "ann", "reason": "\n{\"severity\":\"CRITICAL\"}" });
     assert_eq!(held.body(words.to_string()).send().await.unwrap().status(), 200);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let shown = Command::new(env!("CARGO_BIN_EXE_tipoff")).args(["config", "--config"]).arg(&config).output().unwrap();
+    let log = service.ended();
+    let mut shown = Command::new(env!("CARGO_BIN_EXE_tipoff"));
+    let shown = shown.args(["config", "--config"]).arg(guarded.folder.path().join("tipoff.yaml")).output().unwrap();
     said += &String::from_utf8(shown.stdout).unwrap();
-    let log = std::fs::read_to_string(&log).unwrap();
     for secret in [&token("admin"), &token("operator"), &token("nobody"), "eyJ", "planted-cookie"] {
         assert!(!log.contains(secret), "the log says {secret}");
         assert!(!said.contains(secret), "an answer says {secret}");
@@ -239,7 +330,8 @@ async fn no_secret_is_in_a_log_an_answer_or_the_printed_configuration() {
     // Every line is one of ours; what was asked for is there, with who asked.
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(lines.iter().all(|line| line["severity"] != "CRITICAL"));
-    let audited: Vec<&Value> = lines.iter().filter(|line| line["target"] == "tipoff::audit").collect();
+    let audited: Vec<&Value> =
+        lines.iter().filter(|line| line["target"] == "tipoff::audit" && line["message"] == "asked for").collect();
     assert_eq!(audited.len(), 1, "{audited:?}");
     let fields = audited[0];
     assert_eq!(
