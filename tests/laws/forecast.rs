@@ -207,7 +207,7 @@ fn alike(shown: &[(&str, i64, i64)]) -> History {
         took: shown.iter().map(|(id, _, took)| ((*id).into(), minutes(*took))).collect(),
         covered: BTreeMap::new(),
     };
-    History { days: vec![Arc::new(day); FORECAST_DAYS_MIN] }
+    History { days: std::iter::repeat_n(Arc::new(day), FORECAST_DAYS_MIN).collect() }
 }
 
 /// Minutes after midnight; the laws begin at noon.

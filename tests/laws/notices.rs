@@ -545,7 +545,7 @@ fn a_channel_that_fails_is_tried_later_and_later() {
         assert_eq!(ledger.channels[&channel].next_try(), Some(next));
         assert!(ledger.troubled(&channel));
         assert!(ledger.to_reach(after(next, SignedDuration::from_secs(-1))).is_empty());
-        assert_eq!(ledger.to_reach(next), [channel.clone()]);
+        assert_eq!(ledger.to_reach(next), std::slice::from_ref(&channel));
         now = next;
     }
     ledger.reached(&channel, Ok(()), now);
