@@ -12,5 +12,6 @@ mod producer;
 mod readiness;
 mod replicas;
 mod service;
+mod shadow;
 mod stories;
 mod topics;
