@@ -345,3 +345,49 @@ fn only_active_hours_count() {
         assert_eq!(end, clock(ends), "{hours} hours from {begins} on, {from} to {until}");
     }
 }
+
+/// What is in a plan is counted once each, taken in where it is recent, and tried again where it was done and is missing again.
+#[test]
+fn a_plan_takes_in_what_is_missing_and_counts_what_it_has() {
+    let graph = with_roads(graph(vec![source("s"), source("o")]));
+    let dates: Vec<Date> = [0, 1, 2].map(|day| FIRST.saturating_add(day.days())).into();
+    let gaps = |node: &str, of: &[Date]| BTreeMap::from([(NodeId::from(node), of.iter().copied().collect())]);
+    let all: BTreeSet<Date> = dates.iter().copied().collect();
+    let drafted = |node: &str, of: &[Date]| draft(&graph, &gaps(node, of), &all, false);
+    let mut plan = running(drafted("s", &dates));
+    let place = |plan: &Plan, date| plan.items.iter().position(|item| item.date == date).unwrap();
+    let states = [
+        ItemState::Done { at: at(1) },
+        ItemState::Asked { at: at(1) },
+        ItemState::Failed { at: at(1), why: "law".into() },
+    ];
+    for (date, state) in dates.iter().zip(states) {
+        let index = place(&plan, *date);
+        plan.items[index].state = state;
+    }
+    let tally = plan.tally();
+    assert_eq!((tally.all, tally.done, tally.asked, tally.failed, tally.waiting), (3, 1, 1, 1, 0));
+    assert!(!plan.is_settled(), "one is asked for");
+    assert!(plan.items.iter().all(|item| plan.covers(item)));
+    let other = drafted("o", &dates[..1]).items.remove(0);
+    assert!(!plan.covers(&other), "of another node");
+    let mut more = plan.items[0].clone();
+    more.fills.insert("more".into());
+    assert!(!plan.covers(&more), "it brings more");
+    let elsewhere = FIRST.saturating_add(9.days());
+    assert!(!plan.covers(&backfill::Item { date: elsewhere, ..plan.items[0].clone() }), "of another date");
+    // Missing again: the first is tried again, the last stays given up; what is older goes, unless it is asked for.
+    plan.take_in(&graph, drafted("s", &dates), dates[0]);
+    assert_eq!(plan.items[place(&plan, dates[0])].state, ItemState::Waiting);
+    assert!(matches!(plan.items[place(&plan, dates[2])].state, ItemState::Failed { .. }));
+    plan.take_in(&graph, drafted("o", &dates), dates[2]);
+    let left: BTreeSet<(String, Date)> = plan.items.iter().map(|item| (item.node.to_string(), item.date)).collect();
+    let named = |node: &str, date| (node.to_owned(), date);
+    assert_eq!(left, BTreeSet::from([named("s", dates[1]), named("s", dates[2]), named("o", dates[2])]));
+    let tally = plan.tally();
+    assert_eq!((tally.all, tally.asked, tally.failed, tally.waiting), (3, 1, 1, 1));
+    for item in &mut plan.items {
+        item.state = ItemState::Done { at: at(2) };
+    }
+    assert!(plan.is_settled());
+}

@@ -9,7 +9,7 @@ use tipoff::domain::effect::{Cause, Effect, Severity, Turn};
 use tipoff::domain::event::{CheckAnswer, Checked, Command, Completed, Event, Observed, Outcome, Request};
 use tipoff::domain::evidence::Extent;
 use tipoff::domain::failure::{ClockTime, Ends, FailureClass};
-use tipoff::domain::graph::{Check, Dependency, Graph, Node, Refresh, Strength, Unanswered};
+use tipoff::domain::graph::{Check, Dependency, Gate, Graph, Kind, Node, Refresh, Strength, Tier, Unanswered};
 use tipoff::domain::partition::Partition;
 use tipoff::domain::time::Now;
 use tipoff::domain::view::{remedies, view, why};
@@ -335,4 +335,68 @@ fn a_failure_is_tried_again_when_that_makes_sense() {
     unknown.hear(2, fails("t", 2, "503"));
     unknown.hear(60, Event::Tick);
     assert_eq!(unknown.sent(), [("t", Cause::Failed, false)]);
+}
+
+fn raised<'d>(day: &'d Day, topic: &str) -> Vec<(Severity, &'d str)> {
+    let raised = day.effects.iter().filter_map(|effect| match effect {
+        Effect::Alert(alert) if alert.turn == Turn::Raised && alert.key.topic() == topic => {
+            Some((alert.severity, alert.text.as_str()))
+        }
+        _ => None,
+    });
+    raised.collect()
+}
+
+/// A join opens when all have come, or when so many have and the time of their tier is over; never without who is critical.
+#[test]
+fn a_join_opens_by_its_tiers() {
+    let day = |critical: &[&str]| {
+        let tiers = [(3, 0), (2, 30)].map(|(count, after)| Tier { count, after: minutes(after) }).to_vec();
+        let kind = Kind::Gate(Gate { critical: critical.iter().map(|id| (*id).into()).collect(), quorum: tiers });
+        let gate = Node { kind, probed: false, ..task("g", vec![hard("a"), hard("b"), hard("c")]) };
+        Day::new(vec![source("a"), source("b"), source("c"), gate, task("t", vec![hard("g")])])
+    };
+    let sent = |degraded| vec![("t", Cause::DependenciesMet, degraded)];
+    let mut all = day(&[]);
+    for (minute, node) in [(0, "a"), (5, "b")] {
+        all.done(minute, node);
+        assert_eq!(all.sent(), []);
+    }
+    all.done(10, "c");
+    assert_eq!((all.sent(), raised(&all, "quorum")), (sent(false), vec![]));
+    // Two of three, once half an hour is over since the first.
+    let mut two = day(&[]);
+    two.done(0, "a");
+    two.done(10, "b");
+    two.hear(29, Event::Tick);
+    assert_eq!(two.sent(), []);
+    let why_not = why(&view(&two.graph, &two.partition, Now::caught_up(at(29 * 60))), &"t".into()).unwrap();
+    assert_eq!(why_not.because[0].text, "g: 2 of 3, missing c; next tier at 2026-01-22 12:30:00Z");
+    two.hear(30, Event::Tick);
+    assert_eq!(two.sent(), sent(true));
+    assert_eq!(raised(&two, "quorum"), [(Severity::Warning, "g goes on with 2 of 3: c missing")]);
+    // One is too few whatever the time; the second opens it at once then.
+    let mut late = day(&[]);
+    late.done(0, "a");
+    late.hear(30, Event::Tick);
+    assert_eq!(late.sent(), []);
+    late.done(40, "b");
+    assert_eq!(late.sent(), sent(true));
+    let mut critical = day(&["c"]);
+    critical.done(0, "a");
+    critical.done(10, "b");
+    critical.hear(60, Event::Tick);
+    assert_eq!(critical.sent(), []);
+    assert_eq!(raised(&critical, "impossible"), [], "c may still come");
+    critical.done(70, "c");
+    assert_eq!(critical.sent(), sent(false));
+    // What an operator skips counts as come.
+    let mut skipped = day(&["c"]);
+    skipped.done(0, "a");
+    let skip = Command::Skip { node: "c".into() };
+    let skip = Request { id: "skip".into(), actor: "ann".into(), reason: "law".into(), at: at(60), command: skip };
+    skipped.hear(1, Event::Requested(skip));
+    assert_eq!(skipped.sent(), []);
+    skipped.done(2, "b");
+    assert_eq!(skipped.sent(), sent(true));
 }
