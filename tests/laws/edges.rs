@@ -9,7 +9,7 @@ use tipoff::domain::effect::{Cause, Effect, Severity, Turn};
 use tipoff::domain::event::{CheckAnswer, Checked, Command, Completed, Event, Observed, Outcome, Request};
 use tipoff::domain::evidence::Extent;
 use tipoff::domain::failure::{ClockTime, Ends, FailureClass};
-use tipoff::domain::graph::{Check, Dependency, Gate, Graph, Kind, Node, Refresh, Strength, Tier, Unanswered};
+use tipoff::domain::graph::{Check, Dependency, Gate, Graph, Kind, Node, Refresh, Storm, Strength, Tier, Unanswered};
 use tipoff::domain::partition::Partition;
 use tipoff::domain::time::Now;
 use tipoff::domain::view::{remedies, view, why};
@@ -399,4 +399,26 @@ fn a_join_opens_by_its_tiers() {
     assert_eq!(skipped.sent(), []);
     skipped.done(2, "b");
     assert_eq!(skipped.sent(), sent(true));
+}
+
+/// Runs that begin over and over are told of when there are more than many, again when there are too many, and again whenever
+/// they have doubled; and it is over well below where it began.
+#[test]
+fn a_storm_is_told_of_as_it_grows_and_is_over_once_it_has_abated() {
+    let mut often = source("s");
+    often.liveness.storm = Some(Storm { warn_above: 4, critical_above: 6 });
+    let mut day = Day::new(vec![often]);
+    let mut told = Vec::new();
+    for minute in 0..14 {
+        day.done(minute, "s");
+        told.extend(raised(&day, "storm").into_iter().map(|(severity, _)| (minute + 1, severity)));
+    }
+    assert_eq!(told, [(5, Severity::Warning), (7, Severity::Critical), (13, Severity::Critical)]);
+    let over = (60..90).find(|minute| {
+        day.hear(*minute, Event::Tick);
+        assert_eq!(raised(&day, "storm"), [], "it abates");
+        day.effects.iter().any(|effect| matches!(effect, Effect::Alert(alert) if alert.key.topic() == "storm"))
+    });
+    // Counted in spans of ten minutes: until then four of the fourteen are left, and then none is.
+    assert_eq!(over, Some(80));
 }

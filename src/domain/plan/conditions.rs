@@ -297,8 +297,8 @@ impl Walk<'_> {
             node.id, storm.warn_above, facts.dispatches
         );
         // Told anew whenever it has doubled, so that the figure is that of the storm and not of its first minutes.
-        let doublings = std::iter::successors(storm.critical_above.checked_mul(2), |most| most.checked_mul(2));
-        let names = doublings.take_while(|most| *most < begun).map(|most| format!("more than {most}").into()).collect();
+        let steps = std::iter::successors(Some(storm.critical_above), |most| most.checked_mul(2));
+        let names = steps.take_while(|most| *most < begun).map(|most| format!("more than {most}").into()).collect();
         self.holds_of(AlertKey::new(format!("storm:{}:{}", node.id, partition.key)), severity, names, text);
         self.done("storm", node, partition, "tipoff begins none of them itself beyond its budget; nothing is stopped");
     }
