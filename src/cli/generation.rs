@@ -297,6 +297,9 @@ async fn collect(bus: EmbeddedBus, recipient: Arc<dyn Recipient>, mut stop: watc
         Ok(count) => tracing::info!(count, "dead letters from before there was a ledger go into it"),
         Err(error) => tracing::warn!("collect dead letters: {error}"),
     }
+    if let Err(error) = bus.collect_anew(clock.now()).await {
+        tracing::warn!("collect dead letters: {error}");
+    }
     loop {
         tokio::select! {
             biased;

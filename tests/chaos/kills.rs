@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::plant::{Plant, Publisher, dice};
+use super::plant::{Plant, dice};
+use super::publisher::Publisher;
 
 const PUBLISHERS: usize = 3;
 /// Kills in every run of the tests; `TIPOFF_CHAOS_KILLS` says otherwise.
@@ -26,15 +27,15 @@ impl Load {
             stop: Arc::default(),
             url: Arc::new(Mutex::new(url.to_owned())),
             tasks: JoinSet::new(),
-            rounds: Arc::default(),
+            rounds: Arc::clone(&publisher.rounds),
         };
         for _ in 0..PUBLISHERS {
-            let (stop, url, rounds) = (Arc::clone(&load.stop), Arc::clone(&load.url), Arc::clone(&load.rounds));
+            let (stop, url) = (Arc::clone(&load.stop), Arc::clone(&load.url));
             let publisher = publisher.clone();
             load.tasks.spawn(async move {
                 while !stop.load(Ordering::SeqCst) {
                     let url = url.lock().unwrap().clone();
-                    publisher.round(&url, rounds.fetch_add(1, Ordering::SeqCst)).await;
+                    publisher.round(&url).await;
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             });
@@ -60,7 +61,7 @@ async fn kills_at_random_times_under_load_lose_nothing_and_double_nothing() {
     let mut dice = dice();
     let plant = Plant::new().await;
     let mut service = plant.start();
-    let load = Load::begin(&plant.publisher(), &service.url);
+    let load = Load::begin(&plant.publisher, &service.url);
     for kill in 0..kills {
         tokio::time::sleep(Duration::from_millis(50 + dice.roll(300))).await;
         service.kill();

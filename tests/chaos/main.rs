@@ -2,6 +2,7 @@
 //! denied disk, files and network, while messages come. After each, all has to come to rest, and what must hold is looked
 //! for in the file and at the consumer. `docs/proof.md` has the table.
 
+mod consumer;
 mod crash_points;
 mod disk;
 #[path = "../support/join.rs"]
@@ -10,3 +11,4 @@ mod kills;
 mod network;
 mod plant;
 mod processes;
+mod publisher;

@@ -81,7 +81,7 @@ async fn answers_that_are_lost_on_both_sides_lose_nothing_and_double_nothing() {
     plant.target = url;
     let service = plant.start();
     let (publishers, url) = Proxy::before(&service.url).await;
-    let load = Load::begin(&plant.publisher(), &url);
+    let load = Load::begin(&plant.publisher, &url);
     tokio::time::sleep(Duration::from_secs(4)).await;
     load.end().await;
     // Each loss doubles the pause of its message; that it comes to rest is looked for when nothing is lost any more.

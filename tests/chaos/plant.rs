@@ -4,90 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::routing::post;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use jiff::ToSpan as _;
 use serde_json::{Value, json};
 use tipoff::clock::Clock;
 use tipoff::simulation::dice::Dice;
 
+use super::consumer::{Attempt, Consumer, Dispatched, gathered};
 use super::join::{self, TOPIC, name};
+use super::publisher::{LETTERS, Publisher, completion};
 
 /// What the join waits for.
 pub const SOURCES: usize = 4;
-const DATES: usize = 20;
-const PATIENCE: Duration = Duration::from_secs(150);
-const LETTERS: &str = "nba-phase2-raw-complete-dlq";
-const SUBSCRIPTION: &str = "nba-grading-trigger-sub";
-/// Where garbage goes in turn, for each has an alert of its own.
-const TOPICS: [&str; 4] =
-    [TOPIC, "nba-phase3-analytics-complete", "nba-phase4-precompute-complete", "nba-phase5-predictions-complete"];
-
-/// One attempt of a node for a date.
-type Attempt = (String, String, u64, u64);
-/// Dispatch ids by attempt.
-type Dispatched = BTreeMap<Attempt, BTreeSet<String>>;
-
-/// Whoever takes what is pushed, and the notices.
-#[derive(Clone, Default)]
-pub struct Consumer {
-    arrived: Arc<Mutex<Vec<(Attempt, String)>>>,
-    notices: Arc<Mutex<usize>>,
-    /// How long it works on each.
-    pub work: Arc<Mutex<Duration>>,
-}
-
-impl Consumer {
-    async fn take(State(consumer): State<Self>, body: String) -> StatusCode {
-        let outer: Value = serde_json::from_str(&body).unwrap();
-        let data = STANDARD.decode(outer["message"]["data"].as_str().unwrap()).unwrap();
-        let inner: Value = serde_json::from_slice(&data).unwrap();
-        let manifest = &inner["tipoff"];
-        assert_eq!(inner["target_date"], manifest["date"], "a message of one date, with another's manifest");
-        let text = |field: &str| manifest[field].as_str().unwrap().to_owned();
-        let number = |field: &str| manifest[field].as_u64().unwrap();
-        let attempt = (text("date"), text("node"), number("run"), number("attempt"));
-        let work = *consumer.work.lock().unwrap();
-        consumer.arrived.lock().unwrap().push((attempt, text("dispatch_id")));
-        tokio::time::sleep(work).await;
-        StatusCode::NO_CONTENT
-    }
-
-    async fn hear(State(consumer): State<Self>) -> StatusCode {
-        *consumer.notices.lock().unwrap() += 1;
-        StatusCode::OK
-    }
-
-    pub fn seen(&self) -> Dispatched {
-        gathered(self.arrived.lock().unwrap().iter().cloned())
-    }
-}
-
-fn gathered(pairs: impl Iterator<Item = (Attempt, String)>) -> Dispatched {
-    let mut found = Dispatched::new();
-    for (attempt, id) in pairs {
-        found.entry(attempt).or_default().insert(id);
-    }
-    found
-}
-
-/// What publishers were promised.
-#[derive(Default)]
-struct Promised {
-    runs: BTreeSet<String>,
-    garbage: BTreeSet<String>,
-    /// The last answer that was no promise.
-    refused: String,
-    /// The dates about which anything was sent, whether or not it was taken.
-    dates: BTreeSet<String>,
-}
+pub const PATIENCE: Duration = Duration::from_secs(150);
+pub const SUBSCRIPTION: &str = "nba-grading-trigger-sub";
+/// Over which letters come to the ledger.
+pub const LETTER_BOX: &str = "tipoff-nba-phase2-raw-complete-dlq-sub";
 
 /// The service, running.
 pub struct Service {
@@ -138,23 +70,17 @@ pub struct Plant {
     pub away: Option<PathBuf>,
     /// What its services log.
     pub log: &'static str,
-    client: reqwest::Client,
-    promised: Arc<Mutex<Promised>>,
+    pub publisher: Publisher,
 }
 
 impl Plant {
     pub async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let consumer = Consumer::default();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let target = format!("http://{}", listener.local_addr().unwrap());
-        let routes = Router::new().route("/notices", post(Consumer::hear)).fallback(post(Consumer::take));
-        let routes = routes.with_state(consumer.clone());
-        tokio::spawn(async move { axum::serve(listener, routes).await });
+        let target = consumer.listen().await;
         std::fs::write(folder.path().join("pipeline.yaml"), pipeline()).unwrap();
         let data = folder.path().join("data");
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
-        let plant = Self { folder, consumer, target, data, away: None, log: "error", client, promised: Arc::default() };
+        let plant = Self { folder, consumer, target, data, away: None, log: "error", publisher: Publisher::new() };
         plant.configure(1);
         plant
     }
@@ -210,14 +136,9 @@ impl Plant {
         command.current_dir(self.folder.path()).output().unwrap()
     }
 
-    /// A publisher that knows only its promises.
-    pub fn publisher(&self) -> Publisher {
-        Publisher { client: self.client.clone(), promised: Arc::clone(&self.promised) }
-    }
-
-    /// One round of everything that is published; what is not taken is not promised.
-    pub async fn round(&self, url: &str, round: usize) {
-        self.publisher().round(url, round).await;
+    /// One round of everything that is published.
+    pub async fn round(&self, url: &str) {
+        self.publisher.round(url).await;
     }
 
     pub fn database(&self) -> rusqlite::Connection {
@@ -242,7 +163,7 @@ impl Plant {
         }
     }
 
-    fn count(&self, sql: &str) -> i64 {
+    pub fn count(&self, sql: &str) -> i64 {
         self.database().query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
@@ -272,22 +193,41 @@ impl Plant {
         (gathered(rows.iter().map(pair)), gathered(rows.iter().filter(|row| row.2).map(pair)))
     }
 
+    /// What the letters of a kind say.
+    pub fn letters(&self, kind: &str) -> Vec<Vec<u8>> {
+        let database = self.database();
+        let query = "SELECT data FROM letter_contents JOIN letters ON id = letter_contents.letter
+             WHERE letters.letter ->> '$.kind' = ?1";
+        let mut statement = database.prepare(query).unwrap();
+        let rows = statement.query_map([kind], |row| row.get(0)).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
+    /// How what is parked begins, which is all of it here.
+    pub fn parked(&self) -> Vec<Vec<u8>> {
+        let database = self.database();
+        let mut statement = database.prepare("SELECT input ->> '$.head' FROM parked").unwrap();
+        let rows = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        rows.map(|head| serde_json::from_str(&head.unwrap()).unwrap()).collect()
+    }
+
     /// What was promised is kept, at any time: it is in the file.
     pub fn nothing_promised_is_lost(&self) -> usize {
-        let promised = self.promised.lock().unwrap();
+        let promised = self.publisher.promised.lock().unwrap();
         let recorded = self.recorded();
         let lost: Vec<&String> = promised.runs.difference(&recorded).collect();
         assert!(lost.is_empty(), "of {} promised, {} are lost: {lost:?}", promised.runs.len(), lost.len());
-        let parked = self.count("SELECT count(*) FROM parked");
-        assert!(parked >= i64::try_from(promised.garbage.len()).unwrap(), "{parked} of {:?}", promised.garbage);
+        each_once("parked", &promised.garbage, &self.parked());
+        each_once("in the ledger", &promised.garbage, &self.letters("parked"));
         promised.runs.len()
     }
 
     /// Everything that is missing is published, everything that was begun ends, and then all has to hold. Returns how many
     /// messages were promised, how many dispatches were decided, and how often they arrived.
     pub async fn comes_to_rest(&self, service: &Service) -> (usize, usize, usize) {
-        let dates: Vec<String> = self.promised.lock().unwrap().dates.iter().cloned().collect();
-        let publisher = self.publisher();
+        let publisher = &self.publisher;
+        let dates: Vec<String> = publisher.promised.lock().unwrap().dates.iter().cloned().collect();
+        publisher.insist_on_garbage(&service.url).await;
         for date in &dates {
             let all: Vec<Value> = (0..SOURCES).map(|source| completion(&name(source), date, "last", true)).collect();
             publisher.insist(&service.url, TOPIC, &all).await;
@@ -300,9 +240,10 @@ impl Plant {
         for date in &dates {
             publisher.insist(&service.url, TOPIC, &[completion("join", date, "done", true)]).await;
         }
-        self.until("everything is sent, pushed and exported", || {
-            let pushed =
-                format!("SELECT count(*) FROM deliveries WHERE settled_at IS NULL AND subscription = '{SUBSCRIPTION}'");
+        self.until("everything is sent, pushed, exported and in the ledger", || {
+            let pushed = format!(
+                "SELECT count(*) FROM deliveries WHERE settled_at IS NULL AND subscription IN ('{SUBSCRIPTION}', '{LETTER_BOX}')"
+            );
             let exported =
                 "SELECT coalesce(max(seq), 0) - coalesce((SELECT value FROM cursors WHERE name = 'exported'), 0)
                  FROM journal";
@@ -327,7 +268,7 @@ impl Plant {
         let database = self.database();
         let query = "SELECT 'effect ' || id || coalesce(': ' || error, '') FROM outbox WHERE sent_at IS NULL AND parked_reason IS NULL
              UNION ALL SELECT 'push ' || message || coalesce(': ' || error, '') FROM deliveries
-                 WHERE settled_at IS NULL AND subscription = 'nba-grading-trigger-sub'
+                 WHERE settled_at IS NULL AND subscription <> 'nba-phase2-raw-complete-dlq-sub'
              UNION ALL SELECT name || ' ' || value FROM cursors";
         let Ok(mut statement) = database.prepare(query) else { return "what waits cannot be read".to_owned() };
         let rows = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
@@ -351,92 +292,32 @@ impl Plant {
             assert!(replayed.status.success(), "the journal does not give the state: {replayed:?}");
         }
         tipoff::adapter::embedded::check(&self.store().join("tipoff.db")).unwrap();
-        let arrived = self.consumer.arrived.lock().unwrap().len();
+        let parked = self.count("SELECT count(*) FROM parked");
+        assert_eq!(self.letters("parked").len(), usize::try_from(parked).unwrap(), "what is parked has a letter each");
+        let letters = self.letters("dead");
+        each_once("in the ledger", &self.publisher.promised.lock().unwrap().letters, &letters);
+        let sent = self.count(&format!("SELECT count(*) FROM messages WHERE topic = '{LETTERS}'"));
+        assert_eq!(letters.len(), usize::try_from(sent).unwrap(), "letters have a place each in the ledger");
+        let decided = "SELECT count(*) FROM journal
+             WHERE json_array_length(entry, '$.moved') > 0 OR json_array_length(entry, '$.effects') > 0";
+        let rows = self.count("SELECT count(*) FROM tipoff_decisions");
+        assert_eq!(rows, self.count(decided), "each decision that moved or asked for something has its row");
+        self.consumer.was_told_once();
+        let arrived = self.consumer.arrivals().values().sum();
         (promised, leaves.len(), arrived)
     }
-
-    /// Has a replay of every letter that waits sent.
-    pub async fn replay_letters(&self, url: &str) {
-        let asked = json!({ "letters": { "topic": LETTERS.trim_end_matches("-dlq") }, "force": true, "apply": true,
-            "actor": "ann", "reason": "the service is back" });
-        let call = self.client.post(format!("{url}/v1/dead-letters/replay")).body(asked.to_string());
-        let _ = call.header("content-type", "application/json").send().await;
-    }
 }
 
-/// Publishes, and notes what was promised.
-#[derive(Clone)]
-pub struct Publisher {
-    client: reqwest::Client,
-    promised: Arc<Mutex<Promised>>,
-}
-
-impl Publisher {
-    /// Everything that is published, once.
-    pub async fn round(&self, url: &str, round: usize) {
-        let date = date_of(round % DATES);
-        let run = |source: usize| format!("{round}/{source}");
-        let messages: Vec<Value> =
-            (0..SOURCES).map(|source| completion(&name(source), &date, &run(source), true)).collect();
-        let (first, rest) = messages.split_at(1);
-        self.tell(url, TOPIC, first).await;
-        self.tell(url, TOPIC, rest).await;
-        // It is tried again after a second.
-        self.tell(url, TOPIC, &[completion("join", &date, &format!("{round}/join"), false)]).await;
-        let garbage = format!("garbage {round}");
-        if self.publish(url, TOPICS[round % TOPICS.len()], vec![garbage.clone().into_bytes()]).await {
-            self.promised.lock().unwrap().garbage.insert(garbage);
-        }
-        let letter = completion(&name(0), &date, &format!("{round}/letter"), true).to_string().into_bytes();
-        self.publish(url, LETTERS, vec![letter]).await;
+/// What was promised is there, each once.
+fn each_once(place: &str, promised: &BTreeSet<Vec<u8>>, there: &[Vec<u8>]) {
+    let mut kept: BTreeMap<&[u8], usize> = BTreeMap::new();
+    for body in there {
+        *kept.entry(body).or_default() += 1;
     }
-
-    /// Publishes completions; what is answered is promised.
-    pub async fn tell(&self, url: &str, topic: &str, bodies: &[Value]) -> bool {
-        let text = |body: &Value, field: &str| body[field].as_str().unwrap().to_owned();
-        self.promised.lock().unwrap().dates.extend(bodies.iter().map(|body| text(body, "game_date")));
-        let taken = self.publish(url, topic, bodies.iter().map(|body| body.to_string().into_bytes()).collect()).await;
-        if taken {
-            self.promised.lock().unwrap().runs.extend(bodies.iter().map(|body| text(body, "execution_id")));
-        }
-        taken
+    for body in promised {
+        let count = kept.get(body.as_slice()).copied().unwrap_or(0);
+        assert_eq!(count, 1, "{place}: {}", String::from_utf8_lossy(body));
     }
-
-    /// Publishes until it is taken, as a publisher does.
-    async fn insist(&self, url: &str, topic: &str, bodies: &[Value]) {
-        let patience = Instant::now() + PATIENCE;
-        while !self.tell(url, topic, bodies).await {
-            let why = self.promised.lock().unwrap().refused.clone();
-            assert!(Instant::now() < patience, "not taken within {PATIENCE:?}, {why}: {bodies:?}");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
-
-    async fn publish(&self, url: &str, topic: &str, bodies: Vec<Vec<u8>>) -> bool {
-        let messages: Vec<Value> = bodies.iter().map(|body| json!({ "data": STANDARD.encode(body) })).collect();
-        let call = self.client.post(format!("{url}/v1/projects/p/topics/{topic}:publish"));
-        let Ok(answer) = call.body(json!({ "messages": messages }).to_string()).send().await else { return false };
-        let accepted = answer.status().is_success();
-        // Half an answer is none.
-        let Ok(words) = answer.text().await else { return false };
-        if !accepted {
-            self.promised.lock().unwrap().refused = words;
-        }
-        accepted
-    }
-}
-
-/// So many days after today: none of them is history, which is paced.
-fn date_of(ahead: usize) -> String {
-    let zone = jiff::tz::TimeZone::get("America/New_York").unwrap();
-    let today = zone.to_datetime(Clock::System.now()).date();
-    today.saturating_add(i64::try_from(ahead).unwrap().days()).to_string()
-}
-
-fn completion(node: &str, date: &str, run: &str, success: bool) -> Value {
-    let (status, count, error) = if success { ("success", 33, "") } else { ("failed", 0, "it did not work") };
-    json!({ "processor_name": node, "phase": "phase_2_raw", "execution_id": run, "correlation_id": run,
-        "game_date": date, "output_table": "", "status": status, "record_count": count, "error_message": error })
 }
 
 /// One join of all sources, on dates to come as well, tried again a second after a failure.

@@ -18,7 +18,7 @@ async fn a_zombie_beside_another_process_doubles_nothing() {
     let plant = Plant::new().await;
     // The same configuration, the same file, twice.
     let mut services = [plant.start(), plant.start()];
-    let loads = services.each_ref().map(|service| Load::begin(&plant.publisher(), &service.url));
+    let loads = services.each_ref().map(|service| Load::begin(&plant.publisher, &service.url));
     for stop in 0..STOPS {
         tokio::time::sleep(Duration::from_millis(200 + dice.roll(200))).await;
         let zombie = &services[stop % 2];
@@ -45,7 +45,7 @@ async fn an_end_under_load_is_quick_and_loses_nothing() {
     const ENDS: usize = 10;
     let plant = Plant::new().await;
     let mut service = plant.start();
-    let load = Load::begin(&plant.publisher(), &service.url);
+    let load = Load::begin(&plant.publisher, &service.url);
     let mut longest = Duration::ZERO;
     for end in 0..ENDS {
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -69,7 +69,7 @@ async fn an_end_asked_for_twice_is_at_once_and_loses_nothing() {
     let mut service = plant.start();
     // A consumer that works on keeps the drain waiting.
     *plant.consumer.work.lock().unwrap() = Duration::from_secs(3);
-    plant.round(&service.url, 0).await;
+    plant.round(&service.url).await;
     plant.until("a push is under way", || !plant.consumer.seen().is_empty()).await;
     service.signal("TERM");
     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -86,11 +86,11 @@ async fn an_end_asked_for_twice_is_at_once_and_loses_nothing() {
 async fn an_end_while_the_store_hangs_is_an_end() {
     let plant = Plant::new().await;
     let mut service = plant.start();
-    plant.round(&service.url, 0).await;
+    plant.round(&service.url).await;
     // Somebody holds the file's lock and does not let go.
     let holder = plant.database();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let load = Load::begin(&plant.publisher(), &service.url);
+    let load = Load::begin(&plant.publisher, &service.url);
     tokio::time::sleep(Duration::from_millis(500)).await;
     service.signal("TERM");
     let began = Instant::now();
@@ -115,7 +115,7 @@ async fn a_hangup_and_a_log_that_nobody_reads_end_nothing() {
     let mut service = plant.try_start(command).unwrap();
     drop(service.child.stderr.take());
     drop(service.child.stdout.take());
-    let load = Load::begin(&plant.publisher(), &service.url);
+    let load = Load::begin(&plant.publisher, &service.url);
     for wait in 2..6 {
         plant.configure(wait);
         service.signal("HUP");
@@ -141,7 +141,7 @@ async fn a_service_without_file_descriptors_goes_on_when_there_are_some() {
     for _ in 0..100 {
         callers.push(tokio::net::TcpStream::connect(&address).await.unwrap());
     }
-    let load = Load::begin(&plant.publisher(), &service.url);
+    let load = Load::begin(&plant.publisher, &service.url);
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(service.child.try_wait().unwrap(), None, "it has ended");
     let open = std::fs::read_dir(format!("/proc/{}/fd", service.child.id())).unwrap().count();

@@ -377,6 +377,23 @@ impl EmbeddedBus {
         Ok(caught_up.await?)
     }
 
+    /// Ends every lease of these subscriptions, whoever has it. How many.
+    pub(super) async fn take_over(&self, subscriptions: Vec<String>, at: Timestamp) -> Result<usize, BusError> {
+        let ended = self.database.write(move |db| {
+            let mut count = 0;
+            for subscription in &subscriptions {
+                count += db
+                    .prepare_cached(
+                        "UPDATE deliveries SET not_before = ?2
+                         WHERE subscription = ?1 AND settled_at IS NULL AND attempts > 0 AND not_before > ?2",
+                    )?
+                    .execute([subscription, &instant(at)])?;
+            }
+            Ok(count)
+        });
+        Ok(ended.await?)
+    }
+
     /// Those of the ledger's subscriptions that have something to deliver at `at`, each with its topic.
     pub(super) async fn filled(&self, at: Timestamp) -> Result<Vec<(String, String)>, BusError> {
         let boxes: BTreeMap<String, String> =

@@ -17,6 +17,12 @@ use crate::wire::inbound::Delivery;
 const IN_HAND_MAX: usize = 256;
 
 impl EmbeddedBus {
+    /// Has what somebody held when it was killed come again at once. What another one holds at this moment is kept twice, and
+    /// the second time it is known.
+    pub async fn collect_anew(&self, at: Timestamp) -> Result<usize, BusError> {
+        self.take_over(self.letter_boxes().map(|(_, name)| name.to_owned()).collect(), at).await
+    }
+
     /// Hands over what waits on the ledger's subscriptions. How many were kept; what was not comes again.
     ///
     /// # Errors

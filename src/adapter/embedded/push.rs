@@ -15,7 +15,6 @@ use tokio::task::JoinSet;
 
 use super::bus::{self, EmbeddedBus, HTTP, Lease, Leased, PROJECT, Refusal, Terms};
 use super::database::lock;
-use super::text::instant;
 use crate::adapter::call::{self, Meaning, at_path, chain, first_words, headers, json_headers, meaning};
 use crate::crash::{self, Place};
 use crate::domain::effect::{About, Alert, Severity, Turn};
@@ -132,19 +131,7 @@ impl Pusher {
     pub async fn take_over(&self, at: Timestamp, targets: &PushTargets) -> Result<usize, BusError> {
         let mut destinations = self.declared(targets);
         destinations.extend(self.services(targets).await?);
-        let given_back = self.bus.database.write(move |db| {
-            let mut count = 0;
-            for destination in &destinations {
-                count += db
-                    .prepare_cached(
-                        "UPDATE deliveries SET not_before = ?2
-                         WHERE subscription = ?1 AND settled_at IS NULL AND attempts > 0 AND not_before > ?2",
-                    )?
-                    .execute([&destination.subscription, &instant(at)])?;
-            }
-            Ok(count)
-        });
-        Ok(given_back.await?)
+        self.bus.take_over(destinations.into_iter().map(|destination| destination.subscription).collect(), at).await
     }
 
     /// Waits until there may be more to deliver: something was sent, or was taken and left its place. It does not see what
