@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::say::say;
-use super::{Common, Fault, Verdict, dates, graph, serve};
+use super::{Common, Fault, Verdict, dates, graph};
 use crate::adapter::call;
 use crate::clock::Clock;
 use crate::domain::event::Pulse;
@@ -208,7 +208,8 @@ impl Load {
         let plan = Arc::new(self.plan(common, &declarations)?);
         let configuration = common.configuration()?;
         let client = call::client().map_err(Fault::unusable)?;
-        let road = Arc::new(Road { client, url, token: serve::token(&configuration)? });
+        let token = common.token_for(&url, &configuration)?;
+        let road = Arc::new(Road { client, url, token });
         let seen = Arc::new(Seen::new()?);
         if let Some(address) = self.consumer {
             let listener = TcpListener::bind(address).await;

@@ -54,6 +54,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use reqwest::Url;
 
+use crate::adapter::call;
 use crate::adapter::service::{self, Service};
 use crate::clock::Clock;
 use crate::configuration::{self, Backend, Configuration};
@@ -117,6 +118,9 @@ struct Common {
     /// A file with a token: of the service, one that may do everything; of a call, the one that it carries
     #[arg(long, global = true, env = "TIPOFF_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Send the token over http to another machine all the same, where whoever is on the way can read it
+    #[arg(long, global = true, env = "TIPOFF_INSECURE_HTTP")]
+    insecure_http: bool,
     /// Print JSON
     #[arg(long, global = true)]
     json: bool,
@@ -591,6 +595,19 @@ impl Common {
         named.map(address).transpose().map_err(|why| Fault::usage(anyhow::anyhow!("{whose}: {why}")))
     }
 
+    /// The token that a call to `url` carries, if there is one: to another machine over https only, or where that is wanted.
+    fn token_for(&self, url: &Url, configuration: &Configuration) -> Result<Option<String>, Fault> {
+        let token = serve::token(configuration)?;
+        if token.is_some() && url.scheme() == "http" && !call::is_loopback(url) && !self.insecure_http {
+            let why = format!(
+                "{url} is another machine, and whoever is on the way there would read the token: write https, or the address \
+                 of a tunnel on 127.0.0.1; --insecure-http sends it all the same"
+            );
+            return Err(Fault::usage(anyhow::anyhow!(why)));
+        }
+        Ok(token)
+    }
+
     /// Connects to the service that is to be asked, where one is.
     async fn connect(&mut self, command: &Command) -> Result<(), Fault> {
         if self.offline && self.typed.server {
@@ -619,7 +636,7 @@ impl Common {
             let why = "--server asks a service, which has its own store: leave out --data, --backend and --project";
             return Err(Fault::usage(anyhow::anyhow!(why)));
         }
-        let token = serve::token(&self.configuration()?)?;
+        let token = self.token_for(url, &self.configuration()?)?;
         let service = Service::connect(url, token, &Clock::System).await.map_err(Fault::unusable)?;
         let (theirs, ours) = (&service.declared.version, env!("CARGO_PKG_VERSION"));
         if theirs != ours {

@@ -208,9 +208,17 @@ impl Run {
 async fn road(common: &Common, configuration: &Configuration) -> Result<Road, Fault> {
     match configuration.backend {
         Backend::Embedded => {
-            let token = serve::token(configuration)?;
-            let listens = || format!("http://{}", configuration.listen).parse();
-            let url = common.server()?.map_or_else(listens, Ok).map_err(Fault::unusable)?;
+            let (url, token) = match common.server()? {
+                Some(url) => {
+                    let token = common.token_for(&url, configuration)?;
+                    (url, token)
+                }
+                // On this machine, whatever its address is called.
+                None => {
+                    let url = format!("http://{}", configuration.listen).parse().map_err(Fault::unusable)?;
+                    (url, serve::token(configuration)?)
+                }
+            };
             Ok(Road::Http { client: call::client().map_err(Fault::unusable)?, url, token })
         }
         Backend::Google => {

@@ -34,6 +34,8 @@ pub enum Kind {
     Asked,
     /// Somebody tells us something: a message, what is in the warehouse, that it is time to look.
     Told,
+    /// Somebody shows a token that nobody has, and is answered as a stranger.
+    Unknown,
     /// Somebody may not do that, or is nobody we know.
     Refused,
 }
@@ -43,7 +45,7 @@ impl Kind {
     const fn told_at_once(self) -> u64 {
         match self {
             Self::Asked => u64::MAX,
-            Self::Told => 1,
+            Self::Told | Self::Unknown => 1,
             Self::Refused => 20,
         }
     }
@@ -111,6 +113,7 @@ impl Audit {
         let what = match kind {
             Kind::Asked => "asked for",
             Kind::Told => "told",
+            Kind::Unknown => "not believed",
             Kind::Refused => "refused",
         };
         if at_once {
@@ -179,7 +182,11 @@ impl Counts {
             }
             // Of strangers, or of one caller, from more addresses than are told apart.
             let peer = peer.map_or_else(|| "others".to_owned(), |peer| peer.to_string());
-            let what = if kind == Kind::Refused { "refused as well" } else { "told as well" };
+            let what = match kind {
+                Kind::Refused => "refused as well",
+                Kind::Unknown => "not believed as well",
+                Kind::Told | Kind::Asked => "told as well",
+            };
             tracing::info!(target: TARGET, caller = caller.as_deref(), peer, calls, failed, seconds, "{what}");
         }
     }

@@ -93,11 +93,14 @@ pub async fn check(
     let call = Call::of(&request);
     let asked = (request.method(), request.uri(), request.headers());
     let mut response = match admitted(guard, needs, asked).await {
-        Ok(caller) => {
+        Ok(Admitted { caller, why }) => {
             if let Some(caller) = caller.clone() {
                 request.extensions_mut().insert(caller);
             }
             let response = next.run(request).await;
+            if why.is_some() {
+                guard.audit.note(Kind::Unknown, &call, None, (response.status(), why));
+            }
             if let Some(kind) = kind(needs, response.status()) {
                 guard.audit.note(kind, &call, caller.as_ref(), (response.status(), None));
             }
@@ -119,8 +122,17 @@ fn kind(needs: Option<Needs>, answer: StatusCode) -> Option<Kind> {
         Some(Needs::Role(Role::Operator | Role::Admin)) => Some(Kind::Asked),
         _ if matches!(answer, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Some(Kind::Refused),
         Some(Needs::Role(Role::Producer) | Needs::Pusher | Needs::Asker) => Some(Kind::Told),
-        Some(Needs::Role(Role::Viewer) | Needs::Nobody) | None => None,
+        Some(Needs::Role(Role::Viewer) | Needs::Nobody | Needs::Anybody) | None => None,
     }
+}
+
+/// A call that is let in.
+#[derive(Default)]
+struct Admitted {
+    /// Who makes it; nobody, where nobody has to say who they are.
+    caller: Option<Caller>,
+    /// Why what they say of who they are is not believed, where they are let in all the same.
+    why: Option<&'static str>,
 }
 
 /// A call that is not let in.
@@ -145,12 +157,12 @@ impl From<Refusal> for Denied {
     }
 }
 
-/// Who makes a call that is let in; nobody, where nobody has to say who they are.
+/// Whether a call is let in, and who makes it.
 async fn admitted(
     guard: &Guard,
     needs: Option<Needs>,
     (method, uri, headers): (&Method, &Uri, &HeaderMap),
-) -> Result<Option<Caller>, Denied> {
+) -> Result<Admitted, Denied> {
     if uri.path_and_query().is_some_and(|path| path.as_str().len() > URL_MAX) {
         let why = format!("path and query have at most {URL_MAX} bytes");
         return Err(Problem::new(StatusCode::URI_TOO_LONG, "too-long", why).into());
@@ -160,13 +172,11 @@ async fn admitted(
         let why = format!("the body may have at most {BODY_MAX} bytes");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", why).into());
     }
-    if needs == Some(Needs::Nobody) {
-        return Ok(guard.callers.caller(headers).await.ok());
-    }
     if let Some(why) = foreign(guard, method, uri, headers) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "refused", why).into());
     }
     let caller = match needs {
+        Some(Needs::Nobody) => return Ok(Admitted::default()),
         Some(Needs::Pusher) => guard.callers.pusher(headers).await,
         _ => guard.callers.caller(headers).await,
     };
@@ -176,7 +186,13 @@ async fn admitted(
             if matches!(refusal, Refusal::Unknown(_)) && needs != Some(Needs::Pusher) {
                 tokio::time::sleep(FAILURE_PAUSE).await;
             }
-            return Err(refusal.into());
+            let denied = Denied::from(refusal);
+            // A platform may show a token of its own that we know nothing of.
+            return if needs == Some(Needs::Anybody) {
+                Ok(Admitted { caller: None, why: denied.why })
+            } else {
+                Err(denied)
+            };
         }
     };
     let problem = if needs.is_some_and(|needs| !needs.are_met_by(caller.role)) {
@@ -187,7 +203,7 @@ async fn admitted(
         let why = format!("more than {WRITES_A_SECOND} requests a second; ask again in a moment");
         Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many", why)
     } else {
-        return Ok(Some(caller));
+        return Ok(Admitted { caller: Some(caller), why: None });
     };
     Err(Denied { problem, caller: Some(caller), why: None })
 }

@@ -174,10 +174,8 @@ fn pushing() -> Routes {
 
 /// Whether we live, and whether we are ready.
 fn probing() -> Routes {
-    Routes::of(Needs::Nobody)
-        .get("/healthz", probe::alive)
-        .get("/startupz", probe::started)
-        .get("/readyz", probe::ready)
+    let told = Routes::of(Needs::Anybody).get("/readyz", probe::ready);
+    Routes::of(Needs::Nobody).get("/healthz", probe::alive).get("/startupz", probe::started).merge(told)
 }
 
 /// The monitors under their old paths, as schedulers ask them, and people who only want to know.

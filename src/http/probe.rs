@@ -1,7 +1,7 @@
 //! Is it alive, has it started, is it ready; and what has it measured?
 //!
 //! The three probes are asked by a platform that knows no token, so they say a word and no name; whoever may read anything
-//! else is told the reason.
+//! else is told by `/readyz` the reason.
 
 use axum::Extension;
 use axum::extract::{MatchedPath, Request, State};
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::App;
 use super::caller::Caller;
+use crate::configuration::Role;
 
 /// Prometheus' text format.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -48,7 +49,7 @@ pub async fn ready(State(app): State<App>, caller: Option<Extension<Caller>>) ->
         Ok(_) => (StatusCode::OK, "ready".to_owned()),
     };
     let ready = code == StatusCode::OK;
-    if caller.is_none() {
+    if caller.is_none_or(|caller| !caller.role.covers(Role::Viewer)) {
         return (code, Json(json!({ "ready": ready }))).into_response();
     }
     let digest = &app.effective["digest"];

@@ -14,8 +14,10 @@ use crate::configuration::Role;
 /// Who may call a route.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Needs {
-    /// Everybody, strangers included: it tells them nothing.
+    /// Everybody, strangers included: it tells them nothing, and who they are is not looked at.
     Nobody,
+    /// Everybody, strangers included, who are told a word; more is told to whom we know.
+    Anybody,
     /// Whoever may push.
     Pusher,
     /// Whoever asks a monitor: a scheduler, which is a producer, or whoever may read.
@@ -29,7 +31,7 @@ impl Needs {
     #[must_use]
     pub const fn are_met_by(self, role: Role) -> bool {
         match self {
-            Self::Nobody => true,
+            Self::Nobody | Self::Anybody => true,
             Self::Pusher => role.covers(Role::Producer),
             Self::Asker => role.covers(Role::Producer) || role.covers(Role::Viewer),
             Self::Role(needed) => role.covers(needed),

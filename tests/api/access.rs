@@ -232,6 +232,24 @@ async fn what_is_no_route_is_refused_to_strangers_as_well_and_probes_tell_them_n
     let (code, said) = call("GET", "/readyz", None).await;
     assert_eq!((code, said.as_str()), (200, "{\"ready\":true}"));
     assert!(call("GET", "/readyz", Some("viewer")).await.1.contains("configuration"));
+    assert!(!call("GET", "/readyz", Some("producer")).await.1.contains("configuration"), "who may not read");
+    // Whether a token is good is told no sooner there than elsewhere, and not at all by the others.
+    let begin = std::time::Instant::now();
+    assert_eq!(call("GET", "/healthz", Some("nobody")).await, (200, "ok\n".to_owned()));
+    assert_eq!(call("GET", "/startupz", Some("nobody")).await.0, 200);
+    assert!(begin.elapsed() < std::time::Duration::from_millis(250), "{:?}", begin.elapsed());
+    let begin = std::time::Instant::now();
+    assert_eq!(call("GET", "/readyz", Some("nobody")).await, (200, "{\"ready\":true}".to_owned()));
+    assert!(begin.elapsed() >= std::time::Duration::from_millis(250), "{:?}", begin.elapsed());
+    // A platform asks by whatever name it has for us; where nobody is asked who they are, only this machine does.
+    for (service, code) in [(&guarded.service, 200), (&Running::serve(&[]), 403)] {
+        for path in ["/healthz", "/startupz", "/readyz"] {
+            let asked = service.client.get(format!("{}{path}", service.url)).header("host", "tipoff.evil.example:8085");
+            assert_eq!(asked.send().await.unwrap().status(), code, "{path}");
+            let asked = service.client.get(format!("{}{path}", service.url)).send();
+            assert_eq!(asked.await.unwrap().status(), 200, "{path}");
+        }
+    }
     // Either of two tokens of one name is good.
     let (code, _) = call("GET", "/v1/stops", Some("next")).await;
     assert_eq!(code, 200);

@@ -225,3 +225,33 @@ async fn a_token_is_sent_from_its_file_and_missed_where_it_is_not() {
     assert_eq!(code, Some(1), "{said}{errors}");
     assert!(said.contains("not complete"), "{said}");
 }
+
+/// Nobody on the way is shown a token, unless it is said that they may be.
+#[tokio::test]
+async fn a_token_goes_to_another_machine_over_https_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "0123456789abcdef0123456789abcdef\n").unwrap();
+    let far = ["--server", "http://tipoff.invalid:8085", "--token-file", file.to_str().unwrap()];
+    for command in [
+        &["status"][..],
+        &["hold", "today", "predictions", "--reason", "r"],
+        &["load", "--yes", "--events", "1"],
+        &["run", "--node", "grading", "--", "false"],
+    ] {
+        let at = command.iter().position(|word| *word == "--").unwrap_or(command.len());
+        let (code, said, errors) = run(&[&command[..at], &far, &command[at..]].concat());
+        assert_eq!((code, errors.contains("--insecure-http")), (Some(2), true), "{command:?}: {said}{errors}");
+        assert!(!errors.contains("0123456789abcdef"), "{errors}");
+    }
+    // Where it is wanted, or there is nothing to be read on the way, it is tried: nobody has that name.
+    let (wanted, https) = (["--insecure-http"], ["--server", "https://tipoff.invalid:8085"]);
+    for arguments in [
+        [&["status"], &far[..], &wanted].concat(),
+        [&["status"], &https[..], &far[2..]].concat(),
+        [&["status"], &far[..2]].concat(),
+    ] {
+        let (code, said, errors) = run(&arguments);
+        assert_eq!((code, errors.contains("tipoff.invalid")), (Some(3), true), "{arguments:?}: {said}{errors}");
+    }
+}
