@@ -2,13 +2,15 @@
 //!
 //! Whoever has connected has to say what they want within a few seconds, and once they begin to say it, in as many. Between two
 //! requests a connection may rest for as long as the proxies of Google Cloud keep theirs: one that we closed first would now
-//! and then be closed upon a request. Where there is no room for more, those that rest make room: nobody keeps others out by
-//! doing nothing. How long a body may take is for those who read it to say.
+//! and then be closed upon a request. While somebody waits for room, whoever rests makes it, and everybody else makes it
+//! after their next answer: nobody keeps others out by doing nothing, nor by asking again and again. How long a body may take is for
+//! those who read it to say.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -16,6 +18,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
+use axum::http::{HeaderValue, header};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -53,7 +56,7 @@ impl Default for Limits {
     }
 }
 
-/// How often those that rest are asked for room while there is none.
+/// How often those that are connected are asked for room while somebody waits for it.
 const CROWDED_EVERY: Duration = Duration::from_millis(100);
 /// Whoever has come, or has been answered, a shorter time ago is probably about to ask.
 const REST_MIN: Duration = Duration::from_secs(1);
@@ -72,19 +75,18 @@ pub async fn serve(listener: TcpListener, router: Router, mut stopping: watch::R
             biased;
             _ = stopping.wait_for(|stop| *stop) => break,
             accepted = async {
-                let place = loop {
-                    // It is never closed.
+                let accepted = listener.accept().await?;
+                loop {
                     match tokio::time::timeout(CROWDED_EVERY, Arc::clone(&places).acquire_owned()).await {
-                        Ok(place) => break place,
+                        Ok(place) => break Ok((accepted, place)),
                         Err(_) => crowd.send_replace(()),
                     };
-                };
-                (place, listener.accept().await)
+                }
             } => accepted,
         };
         while connections.try_join_next().is_some() {}
         match accepted {
-            (Ok(place), Ok((stream, peer))) => {
+            Ok(((stream, peer), Ok(place))) => {
                 let (router, mut ends) =
                     (router.clone(), Ends { stopping: stopping.clone(), crowded: crowded.clone() });
                 ends.crowded.mark_unchanged();
@@ -93,11 +95,12 @@ pub async fn serve(listener: TcpListener, router: Router, mut stopping: watch::R
                     drop(place);
                 });
             }
-            (_, Err(error)) => {
+            Err::<_, io::Error>(error) => {
                 tracing::warn!("no connection can be accepted: {error}");
                 tokio::time::sleep(ACCEPT_AGAIN).await;
             }
-            (Err(_), _) => break,
+            // Nobody ends the places.
+            Ok((_, Err(_))) => break,
         }
     }
     drop(listener);
@@ -108,7 +111,7 @@ pub async fn serve(listener: TcpListener, router: Router, mut stopping: watch::R
 struct Ends {
     /// The service stops.
     stopping: watch::Receiver<bool>,
-    /// There is no room for another.
+    /// Somebody waits for room.
     crowded: watch::Receiver<()>,
 }
 
@@ -123,6 +126,7 @@ impl Ends {
                     if changed.is_err() || turns.rested() >= REST_MIN {
                         return turns.count() > 0;
                     }
+                    turns.is_last.store(true, Ordering::Release);
                 }
             }
         }
@@ -140,7 +144,13 @@ async fn connection(stream: TcpStream, peer: Peer, router: Router, mut end: Ends
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
             let answered = router.clone().oneshot(request);
-            async move { answered.await.map(|answer| answer.map(|body| Answered { body, _turn: turn })) }
+            async move {
+                let mut answer = answered.await?;
+                if turn.0.is_last.load(Ordering::Acquire) {
+                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer.map(|body| Answered { body, _turn: turn }))
+            }
         })
     };
     let stream = Patient { stream, turns: Arc::clone(&turns), seen: 0, waiting: Waiting::Not, timer: None, limits };
@@ -150,6 +160,8 @@ async fn connection(stream: TcpStream, peer: Peer, router: Router, mut end: Ends
     let mut ends = false;
     loop {
         tokio::select! {
+            // A request that has come is read before it is said that none has.
+            biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a connection has ended");
@@ -171,6 +183,8 @@ async fn connection(stream: TcpStream, peer: Peer, router: Router, mut end: Ends
 #[derive(Debug)]
 struct Turns {
     count: AtomicUsize,
+    /// Whether the connection ends with its next answer, since somebody waits for room.
+    is_last: AtomicBool,
     /// The connection, where it has looked for a request while another was being answered: from the answer on it is waited for,
     /// and nobody else would wake it for that.
     reader: Mutex<Option<Waker>>,
@@ -180,7 +194,12 @@ struct Turns {
 
 impl Default for Turns {
     fn default() -> Self {
-        Self { count: AtomicUsize::new(0), reader: Mutex::default(), answered: Mutex::new(Instant::now()) }
+        Self {
+            count: AtomicUsize::new(0),
+            is_last: AtomicBool::new(false),
+            reader: Mutex::default(),
+            answered: Mutex::new(Instant::now()),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -145,6 +146,33 @@ async fn those_who_hold_connections_and_say_nothing_do_not_keep_others_out_for_l
     assert_eq!(slow.await.unwrap().unwrap().text().await.unwrap(), "slow");
     tokio::time::timeout(Duration::from_secs(5), server).await.expect("it ends").unwrap();
     assert!(TcpStream::connect(&address).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_who_ask_again_and_again_make_room_for_others() {
+    let (address, _stop, _server) = small().await;
+    let address = Arc::new(address);
+    let busy: tokio::task::JoinSet<()> = (0..LIMITS.connections)
+        .map(|_| {
+            let address = Arc::clone(&address);
+            async move {
+                // No connection of theirs ever rests, and each that is closed is opened again.
+                loop {
+                    let Ok(mut stream) = TcpStream::connect(&*address).await else { continue };
+                    let mut answer = [0; 1024];
+                    while stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.is_ok()
+                        && stream.read(&mut answer).await.is_ok_and(|read| read > 0)
+                    {}
+                }
+            }
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    for _ in 0..3 {
+        let other = tokio::time::timeout(Duration::from_secs(5), reqwest::get(format!("http://{address}/")));
+        assert_eq!(other.await.expect("it is kept out").unwrap().status(), 200);
+    }
+    drop(busy);
 }
 
 #[tokio::test]
