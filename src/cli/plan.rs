@@ -85,7 +85,7 @@ pub fn settings_differences(before: &Value, after: &Value) -> Vec<Difference> {
 #[command(
     after_help = "The service reads topics.yaml, pipeline.yaml and tipoff.yaml again, from where it has read them before. \
     It refuses what is wrong with its line, and without --accept what would take something away from dates in flight, as \
-    `tipoff plan` says it. What has been received is settled first, and calls that come meanwhile wait. SIGHUP does the same.\n\
+    `tipoff plan` says it. What has been received is settled first, and calls that come meanwhile wait, but for probes. SIGHUP does the same.\n\
     Example: tipoff reload --server http://127.0.0.1:8085 --reason 'the quorum of phase 4 is four'"
 )]
 pub struct Reload {

@@ -2,7 +2,7 @@
 //! an administrator says so, and applied where nothing is lost by it.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -119,9 +119,9 @@ impl Serve {
         let (over, mut is_over) = watch::channel(false);
         tokio::spawn(end_when_told(ends, over));
         let generation = Generation::begin(&standing, &prepared, ("serve", "it was started")).await?;
-        let door = Arc::new(RwLock::new(generation.router.clone()));
+        let entrance = Arc::new(Entrance::to(generation.router.clone()));
         let (end, ending) = watch::channel(false);
-        let server = listen(Arc::clone(&door), listener, ending, self.log_form())?;
+        let server = listen(Arc::clone(&entrance), listener, ending, self.log_form())?;
         let mut at_work = AtWork { generation, prepared };
         loop {
             let asked = tokio::select! {
@@ -136,7 +136,7 @@ impl Serve {
             };
             let answer = match self.change(common, &at_work, asked.as_ref()).await {
                 Ok((prepared, told)) => {
-                    at_work = replaced(&standing, at_work, prepared, (&actor, &reason), &door).await?;
+                    at_work = replaced(&standing, at_work, prepared, (&actor, &reason), &entrance).await?;
                     Ok(told)
                 }
                 Err(why) => Err(why),
@@ -308,15 +308,40 @@ fn fixed(before: &Configuration, after: &Configuration) -> Option<&'static str> 
     FIXED.into_iter().find(|key| differs(key))
 }
 
-/// Drains what is at work and begins the other; calls that come meanwhile wait at the door.
+/// Where calls come in. While what is at work is replaced they wait, but for those that ask how we are: these are answered by
+/// what was at work before, however long the other takes.
+struct Entrance {
+    open: RwLock<Router>,
+    last: Mutex<Router>,
+}
+
+impl Entrance {
+    fn to(router: Router) -> Self {
+        Self { open: RwLock::new(router.clone()), last: Mutex::new(router) }
+    }
+
+    fn last(&self) -> MutexGuard<'_, Router> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who answers a call of `path`.
+    async fn leads(&self, path: &str) -> Router {
+        if matches!(path, "/healthz" | "/startupz" | "/readyz" | "/metrics") {
+            return self.last().clone();
+        }
+        self.open.read().await.clone()
+    }
+}
+
+/// Drains what is at work and begins the other; calls that come meanwhile wait at the entrance.
 async fn replaced(
     standing: &Standing,
     at_work: AtWork,
     prepared: Prepared,
     by: (&str, &str),
-    door: &RwLock<Router>,
+    entrance: &Entrance,
 ) -> Result<AtWork, Fault> {
-    let mut door = door.write().await;
+    let mut open = entrance.open.write().await;
     at_work.generation.end().await;
     let generation = match Generation::begin(standing, &prepared, by).await {
         Ok(generation) => generation,
@@ -324,28 +349,30 @@ async fn replaced(
             tracing::error!("the new declarations cannot be served, and the old ones go on: {:#}", fault.error);
             let prepared = at_work.prepared;
             let generation = Generation::begin(standing, &prepared, by).await?;
-            *door = generation.router.clone();
+            entrance.last().clone_from(&generation.router);
+            *open = generation.router.clone();
             return Ok(AtWork { generation, prepared });
         }
     };
     prepared.effective.log();
     telemetry::tell(&standing.telemetry, &at_work.prepared.effective, &prepared.effective);
-    *door = generation.router.clone();
+    entrance.last().clone_from(&generation.router);
+    *open = generation.router.clone();
     Ok(AtWork { generation, prepared })
 }
 
 /// Serves HTTP until the service ends, and says where.
 fn listen(
-    door: Arc<RwLock<Router>>,
+    entrance: Arc<Entrance>,
     listener: TcpListener,
     ending: watch::Receiver<bool>,
     form: log::Form,
 ) -> Result<tokio::task::JoinHandle<()>, Fault> {
     let address = listener.local_addr().map_err(Fault::unusable)?;
     let through = Router::new().fallback(move |request: Request| {
-        let door = Arc::clone(&door);
+        let entrance = Arc::clone(&entrance);
         async move {
-            let router = door.read().await.clone();
+            let router = entrance.leads(request.uri().path()).await;
             router.oneshot(request).await
         }
     });

@@ -164,6 +164,40 @@ async fn two_services_that_decide_by_different_things_are_told_of() {
     assert!(told.contains("self:revision-mix") && told.contains("replicas decide by different things: 1 by"), "{told}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_reload_waits_for_a_consumer_probes_are_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    // A pass of the day begins with the day, so that the export is asked for at any hour.
+    let file = changed(&folder, &[(r#"from: { day: 0, at: "06:00" }"#, r#"from: { day: 0, at: "00:00" }"#)]);
+    let consumer = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let push = format!("nba-phase6-export-trigger-sub=http://{}", consumer.local_addr().unwrap());
+    let service = Running::serve(&["--pipeline-file", file.to_str().unwrap(), "--push", &push]);
+    let done = completion("PredictionCoordinator", "phase_5_predictions", "batch-1", "success");
+    assert!(service.publish("nba-phase5-predictions-complete", &done).await.is_success());
+    // It takes the call and says nothing.
+    let _pushed = tokio::time::timeout(std::time::Duration::from_secs(60), consumer.accept()).await.unwrap().unwrap();
+
+    written(&folder, &format!("{}\n# a remark\n", std::fs::read_to_string(&file).unwrap()));
+    service.signal("HUP");
+    let asked = |path: &str| service.client.get(format!("{}{path}", service.url)).send();
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let waits = tokio::spawn(asked("/v1/stops"));
+        let mut answered = 0;
+        while !waits.is_finished() {
+            let probe = tokio::time::timeout(std::time::Duration::from_secs(2), asked("/healthz"));
+            assert_eq!(probe.await.expect("it waits as well").unwrap().status(), 200);
+            answered += 1;
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        assert_eq!(waits.await.unwrap().unwrap().status(), 200, "whoever waits is answered in the end");
+        if answered > 5 {
+            break;
+        }
+        assert!(std::time::Instant::now() < patience, "nobody waited for the consumer");
+    }
+}
+
 #[tokio::test]
 async fn a_token_is_replaced_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
