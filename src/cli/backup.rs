@@ -55,7 +55,9 @@ pub struct Migrate {
 
 fn fault(error: BackupError) -> Fault {
     match error {
-        BackupError::There(_) | BackupError::Shadows(_) | BackupError::Real(_) => Fault::usage(error),
+        BackupError::There(_) | BackupError::Log(_) | BackupError::Shadows(_) | BackupError::Real(_) => {
+            Fault::usage(error)
+        }
         BackupError::Open(OpenError::InUse(_)) => Fault::unusable(error),
         other => Fault::unusable(other),
     }

@@ -89,7 +89,7 @@ impl Serve {
     }
 
     pub async fn run(&self, common: &Common) -> Result<Verdict, Fault> {
-        let prepared = self.prepare(common)?;
+        let prepared = self.prepare(common, None)?;
         let configuration = &prepared.configuration;
         keep_out_of_dumps();
         prepared.effective.log();
@@ -164,14 +164,21 @@ impl Serve {
         engine.leave().await;
         closed(server).await;
         crash::at(Place::Drain);
+        if standing.embedded.is_some() {
+            let data = at_work.prepared.configuration.data;
+            let _ = tokio::task::spawn_blocking(move || Embedded::fold(&data)).await;
+        }
         standing.telemetry.end().await;
         Ok(Verdict::Holds)
     }
 
     /// Reads everything there is to read, and says what is wrong with it before anything is opened.
-    fn prepare(&self, common: &Common) -> Result<Prepared, Fault> {
+    fn prepare(&self, common: &Common, before: Option<&Prepared>) -> Result<Prepared, Fault> {
         let configuration = self.configuration(common)?;
-        let callers = Callers::of(&configuration).map_err(Fault::usage)?;
+        let mut callers = Callers::of(&configuration).map_err(Fault::usage)?;
+        if let Some(before) = before {
+            callers.go_on_from(before.guard.callers());
+        }
         let declarations = Arc::new(common.declarations()?);
         Services::check(&configuration.services).map_err(Fault::usage)?;
         channel::declared(&configuration.alerts).map_err(Fault::usage)?;
@@ -218,8 +225,8 @@ impl Serve {
         asked: Option<&Reload>,
     ) -> Result<(Prepared, Value), Why> {
         let accept = asked.is_some_and(|asked| asked.accept);
-        let prepared = self.prepare(common).map_err(|fault| Why::Wrong(format!("{:#}", fault.error)))?;
         let before = &at_work.prepared;
+        let prepared = self.prepare(common, Some(before)).map_err(|fault| Why::Wrong(format!("{:#}", fault.error)))?;
         if let Some(what) = fixed(&before.configuration, &prepared.configuration) {
             return Err(Why::Fixed(what));
         }

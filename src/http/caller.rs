@@ -268,6 +268,19 @@ impl Callers {
         Self { tokens: Vec::new(), iap: None, google: None, pushers: Pushers::Producers }
     }
 
+    /// Goes on with the keys that those before have fetched: who was known is known, whether or not they can be fetched now.
+    pub fn go_on_from(&mut self, before: &Self) {
+        if let (Some(own), Some(before)) = (&mut self.iap, &before.iap) {
+            own.verifier.go_on_from(&before.verifier);
+        }
+        if let (Some(own), Some(before)) = (&mut self.google, &before.google) {
+            own.verifier.go_on_from(&before.verifier);
+        }
+        if let (Pushers::Vouched(own), Pushers::Vouched(before)) = (&mut self.pushers, &before.pushers) {
+            own.verifier.go_on_from(&before.verifier);
+        }
+    }
+
     /// Whom the configuration names. Files and variables with tokens are read now; nobody is called yet.
     ///
     /// # Errors

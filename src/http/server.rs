@@ -47,12 +47,19 @@ pub struct Limits {
     pub head: Duration,
     /// How long a connection may rest between two requests.
     pub rest: Duration,
+    /// How long nothing of an answer may be taken.
+    pub taken: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         // Google's load balancers keep theirs for 600 s.
-        Self { connections: 256, head: Duration::from_secs(10), rest: Duration::from_secs(620) }
+        Self {
+            connections: 256,
+            head: Duration::from_secs(10),
+            rest: Duration::from_secs(620),
+            taken: Duration::from_secs(30),
+        }
     }
 }
 
@@ -153,7 +160,8 @@ async fn connection(stream: TcpStream, peer: Peer, router: Router, mut end: Ends
             }
         })
     };
-    let stream = Patient { stream, turns: Arc::clone(&turns), seen: 0, waiting: Waiting::Not, timer: None, limits };
+    let stream =
+        Patient { stream, turns: Arc::clone(&turns), seen: 0, waiting: Waiting::Not, timer: None, taken: None, limits };
     let mut builder = http1::Builder::new();
     builder.max_header_size(HEAD_MAX).max_headers(HEADERS_MAX);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), answer));
@@ -274,6 +282,8 @@ struct Patient {
     seen: usize,
     waiting: Waiting,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Until when something of what is written has to be taken.
+    taken: Option<Pin<Box<Sleep>>>,
     limits: Limits,
 }
 
@@ -296,6 +306,19 @@ impl Patient {
             Some(timer) => timer.as_mut().reset(until),
             None => self.timer = Some(Box::pin(tokio::time::sleep_until(until))),
         }
+    }
+}
+
+impl Patient {
+    /// What became of writing, which may not stand for ever.
+    fn written<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.taken = None;
+            return written;
+        }
+        let span = self.limits.taken;
+        let timer = self.taken.get_or_insert_with(|| Box::pin(tokio::time::sleep(span)));
+        timer.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -331,24 +354,28 @@ impl AsyncRead for Patient {
 }
 
 impl AsyncWrite for Patient {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.written(written, context)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write_vectored(context, bytes);
+        this.written(written, context)
     }
 
     fn is_write_vectored(&self) -> bool {

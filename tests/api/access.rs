@@ -384,6 +384,24 @@ async fn while_keys_cannot_be_fetched_a_pusher_is_told_to_come_again() {
 }
 
 #[tokio::test]
+async fn whose_key_is_known_is_known_after_a_reload() {
+    let guarded = guarded("127.0.0.1:0", oidc()).await;
+    let push = async || {
+        let call = guarded.service.client.post(format!("{}/push", guarded.service.url));
+        let call = call.bearer_auth(guarded.key.token(&claims(PUSH, PUSHER))).body("{}");
+        call.send().await.unwrap().status().as_u16()
+    };
+    let before = push().await;
+    assert!(![401, 403, 503].contains(&before), "{before}");
+    guarded._servers.0.fail(500);
+    let call = guarded.service.client.post(format!("{}/v1/reload", guarded.service.url)).bearer_auth(token("admin"));
+    let body = json!({ "actor": "ann", "reason": "a token has been replaced" }).to_string();
+    let call = call.header("content-type", "application/json").body(body);
+    assert_eq!(call.send().await.unwrap().status(), 200);
+    assert_eq!(push().await, before, "its key was thrown away");
+}
+
+#[tokio::test]
 async fn on_another_address_nobody_pushes_unless_it_is_said_who() {
     for (listen, push, role, code) in [
         ("0.0.0.0:0", json!({}), "admin", 404),

@@ -20,7 +20,12 @@ use super::access::{Guarded, guarded, oidc, token};
 use super::google_keys::claims;
 use super::running::{Running, completion};
 
-const LIMITS: Limits = Limits { connections: 8, head: Duration::from_millis(500), rest: Duration::from_millis(1_500) };
+const LIMITS: Limits = Limits {
+    connections: 8,
+    head: Duration::from_millis(500),
+    rest: Duration::from_millis(1_500),
+    taken: Duration::from_millis(1_000),
+};
 
 /// A small service within these limits, and what ends it.
 async fn small() -> (String, watch::Sender<bool>, tokio::task::JoinHandle<()>) {
@@ -173,6 +178,25 @@ async fn those_who_ask_again_and_again_make_room_for_others() {
         assert_eq!(other.await.expect("it is kept out").unwrap().status(), 200);
     }
     drop(busy);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_no_answer_keeps_no_connection() {
+    let (address, _stop, _server) = small().await;
+    let mut deaf = Vec::new();
+    for _ in 0..LIMITS.connections {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        let asks = "GET / HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1_000);
+        // Until neither side takes anything any more.
+        while let Ok(written) =
+            tokio::time::timeout(Duration::from_millis(500), stream.write_all(asks.as_bytes())).await
+        {
+            written.unwrap();
+        }
+        deaf.push(stream);
+    }
+    let other = tokio::time::timeout(Duration::from_secs(10), reqwest::get(format!("http://{address}/")));
+    assert_eq!(other.await.expect("it is kept out").unwrap().status(), 200);
 }
 
 #[tokio::test]

@@ -57,6 +57,18 @@ async fn a_copy_made_beside_the_service_is_put_back_and_goes_on() {
     assert!(said.contains("later-1"), "{said}");
 }
 
+#[tokio::test]
+async fn a_service_that_has_ended_leaves_one_file_that_holds_everything() {
+    let mut service = Running::serve(&[]);
+    let done = completion("PlayerGameSummaryProcessor", "phase_3_analytics", "done-1", "success");
+    assert!(service.publish("nba-phase3-analytics-complete", &done).await.is_success());
+    service.ended();
+    let alone = tempfile::tempdir().unwrap();
+    let copy = alone.path().join("copied-by-hand.db");
+    std::fs::copy(service.data.join("tipoff.db"), &copy).unwrap();
+    assert_eq!(tipoff::adapter::embedded::check(&copy).unwrap().partitions, 1);
+}
+
 #[test]
 fn an_earlier_layout_is_brought_up_with_a_copy_beside_it() {
     let folder = tempfile::tempdir().unwrap();

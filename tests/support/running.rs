@@ -82,6 +82,12 @@ impl Running {
         self.child = child;
     }
 
+    /// Asks it to end, and waits until it has.
+    pub fn ended(&mut self) {
+        self.signal("TERM");
+        assert!(self.child.wait().unwrap().success());
+    }
+
     /// Ends it.
     pub fn stop(&mut self) {
         let _ = self.child.kill();

@@ -2,7 +2,9 @@
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use serde::Serialize;
@@ -28,6 +30,12 @@ pub enum BackupError {
     /// Something is there already.
     #[error("{0} is there already")]
     There(PathBuf),
+    /// Somebody else is writing a copy there.
+    #[error("another copy is being written to {0}")]
+    Busy(PathBuf),
+    /// SQLite would take it for a part of another file.
+    #[error("{0} has the name of a log of SQLite's, which would be taken for one: take another name")]
+    Log(PathBuf),
     /// The file is damaged.
     #[error("{0} is damaged: {1}")]
     Damaged(PathBuf, String),
@@ -65,13 +73,19 @@ impl Embedded {
     /// # Errors
     /// If there is no copy.
     pub fn back_up(dir: &Path, to: &Path) -> Result<Checked, BackupError> {
+        let name = to.file_name().unwrap_or_default().to_string_lossy();
+        if LOGS.iter().any(|end| name.ends_with(end)) {
+            return Err(BackupError::Log(to.to_owned()));
+        }
         if is_taken(to) {
             return Err(BackupError::There(to.to_owned()));
         }
-        let written = |error| BackupError::Write(to.to_owned(), error);
-        let parts = Parts::begin(to).map_err(written)?;
+        let parts = Parts::begin(to)?;
         let checked = parts.fill(&dir.join(FILE))?;
-        parts.settle(to).map_err(written)?;
+        parts.settle(to, also_named).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => BackupError::There(to.to_owned()),
+            _ => BackupError::Write(to.to_owned(), error),
+        })?;
         Ok(checked)
     }
 
@@ -88,25 +102,42 @@ impl Embedded {
         Ok(Some(copy))
     }
 
-    /// Copies an earlier version's file before this one changes it.
+    /// Copies an earlier version's file before this one changes it. Where somebody else is at that, they are waited for.
     pub(super) fn keep_earlier(dir: &Path) -> Result<(), OpenError> {
-        let Some(found) = earlier(dir)? else { return Ok(()) };
-        let copy = free_name(dir, found);
-        Self::back_up(dir, &copy).map_err(|error| OpenError::Copy {
-            path: dir.join(FILE),
-            found,
-            source: Box::new(error),
-        })?;
-        tracing::info!(found, schema = SCHEMA, copy = %copy.display(), "the store gets this version's layout; the copy is as it was");
+        let begun = Instant::now();
+        while let Some(found) = earlier(dir)? {
+            let copy = free_name(dir, found);
+            match Self::back_up(dir, &copy) {
+                Ok(_) => {
+                    let copy = copy.display();
+                    tracing::info!(found, schema = SCHEMA, %copy, "the store gets this version's layout; the copy is as it was");
+                    return Ok(());
+                }
+                Err(BackupError::Busy(_) | BackupError::There(_)) if begun.elapsed() < OTHERS_MAX => {
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                Err(error) => {
+                    return Err(OpenError::Copy { path: dir.join(FILE), found, source: Box::new(error) });
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// Has the file in `dir` hold everything itself, as far as nobody reads it at the moment: whoever copies it afterwards by hand
+    /// has all of it.
+    pub fn fold(dir: &Path) {
+        if let Err(error) = database::fold(&dir.join(FILE)) {
+            tracing::debug!("what is in the log beside the store stays there: {error}");
+        }
     }
 
     /// Puts the copy at `from`, with what is in a log beside it, into `dir`; where the file there is a link, to where that leads.
     /// What is there is laid aside under another name, if `replace` says that it may be; damaged, as it is.
     ///
     /// # Errors
-    /// If the copy is damaged, a later version's, or a shadow's where `shadow` does not say so, or something is there that may not be replaced, or that somebody reads. Then
-    /// nothing has changed.
+    /// If the copy is damaged, a later version's, or a shadow's where `shadow` does not say so; or something is there that may
+    /// not be replaced, or that somebody reads. Then nothing has changed.
     pub fn restore(
         from: &Path,
         dir: &Path,
@@ -128,7 +159,7 @@ impl Embedded {
         let _alone = database::alone(dir)?;
         let to = fs::canonicalize(&to).unwrap_or_else(|_| to.clone());
         let aside = replace.filter(|_| is_taken(&to)).map(|word| named(&to, &format!(".{word}")));
-        let parts = Parts::begin(&to).map_err(told)?;
+        let parts = Parts::begin(&to)?;
         let checked = parts.fill(from)?;
         if let Some(aside) = &aside {
             // What is in the log beside it belongs to it, and to nothing that comes after it.
@@ -138,19 +169,28 @@ impl Embedded {
             // What cannot be read is kept with its log, for whoever can.
             // It has two names until the copy takes its own: whoever is killed in between leaves a store, never none.
             also_named(&to, aside).map_err(told)?;
-            if let Err(error) = also_named(&named(&to, "-wal"), &named(aside, "-wal"))
-                && error.kind() != ErrorKind::NotFound
-            {
-                return Err(told(error));
+            for log in ["-wal", "-journal"] {
+                if let Err(error) = also_named(&named(&to, log), &named(aside, log))
+                    && error.kind() != ErrorKind::NotFound
+                {
+                    return Err(told(error));
+                }
             }
         }
-        for log in ["-wal", "-shm"] {
+        // None of them is the copy's, and SQLite would take it for that.
+        for log in LOGS {
             let _ = fs::remove_file(named(&to, log));
         }
-        parts.settle(&to).map_err(told)?;
+        parts.settle(&to, |part, to| fs::rename(part, to)).map_err(told)?;
         Ok((checked, aside))
     }
 }
+
+/// How long somebody may take who copies an earlier version's file at the same time.
+const OTHERS_MAX: Duration = Duration::from_mins(5);
+
+/// How the files that SQLite keeps beside a database are named after it.
+const LOGS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// The layout of the file in `dir`, if it is an earlier version's.
 fn earlier(dir: &Path) -> Result<Option<i32>, OpenError> {
@@ -230,38 +270,52 @@ fn is_taken(path: &Path) -> bool {
 }
 
 /// What is not whole yet, under a name of its own; it is gone unless it is settled.
-struct Parts(PathBuf);
+struct Parts {
+    path: PathBuf,
+    /// Locked as long as it is being written.
+    _file: File,
+}
 
 impl Parts {
-    /// Begins with an empty file beside `path` that nobody else may read.
-    fn begin(path: &Path) -> std::io::Result<Self> {
-        let parts = Self(named(path, ".part"));
-        // Left by one that was killed.
-        parts.clear();
-        database::owned().create_new(true).open(&parts.0)?;
+    /// Begins with an empty file beside `of` that nobody else may read.
+    fn begin(of: &Path) -> Result<Self, BackupError> {
+        let path = named(of, ".part");
+        let told = |error| BackupError::Write(path.clone(), error);
+        // Left by one that was killed, unless somebody is at it; what is no file is not ours.
+        if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+            fs::remove_file(&path).map_err(told)?;
+        }
+        let file = database::owned().create(true).truncate(false).open(&path).map_err(told)?;
+        if file.try_lock().is_err() {
+            return Err(BackupError::Busy(of.to_owned()));
+        }
+        // Whoever had the lock before may have taken the name away.
+        let is_named = path.metadata().is_ok_and(|found| file.metadata().is_ok_and(|file| file.ino() == found.ino()));
+        if !is_named {
+            return Err(BackupError::Busy(of.to_owned()));
+        }
+        let parts = Self { path: path.clone(), _file: file };
+        parts._file.set_len(0).map_err(told)?;
+        LOGS.iter().for_each(|log| drop(fs::remove_file(named(&path, log))));
         Ok(parts)
     }
 
     /// Copies the database at `from` into it, with what is in its log, and reads it whole.
     fn fill(&self, from: &Path) -> Result<Checked, BackupError> {
-        let Self(path) = self;
-        let name = path.to_str().ok_or_else(|| BackupError::Damaged(path.clone(), "its name is not UTF-8".into()))?;
+        let path = &self.path;
+        // A whole path is a path, and never one of SQLite's addresses.
+        let whole = std::path::absolute(path).map_err(|error| BackupError::Write(path.clone(), error))?;
+        let name = whole.to_str().ok_or_else(|| BackupError::Damaged(path.clone(), "its name is not UTF-8".into()))?;
         // SQLite writes into a file that is there, if it is empty.
         let copied = database::look_at(from)?.execute("VACUUM INTO ?1", [name]);
         copied.map_err(|error| BackupError::Sqlite(path.clone(), error))?;
         check(path)
     }
 
-    fn clear(&self) {
-        for end in ["", "-journal", "-wal", "-shm"] {
-            let _ = fs::remove_file(named(&self.0, end));
-        }
-    }
-
-    /// Gives the file its name once it is on disk, and the name as well.
-    fn settle(self, to: &Path) -> std::io::Result<()> {
-        File::open(&self.0)?.sync_all()?;
-        fs::rename(&self.0, to)?;
+    /// Gives the file its name by `give` once it is on disk, and the name as well.
+    fn settle(self, to: &Path, give: impl Fn(&Path, &Path) -> std::io::Result<()>) -> std::io::Result<()> {
+        File::open(&self.path)?.sync_all()?;
+        give(&self.path, to)?;
         let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder)?.sync_all()
     }
@@ -270,13 +324,17 @@ impl Parts {
 impl Drop for Parts {
     fn drop(&mut self) {
         // Once it is settled, nothing has that name.
-        self.clear();
+        for end in LOGS.into_iter().chain([""]) {
+            let _ = fs::remove_file(named(&self.path, end));
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use rusqlite::OpenFlags;
 
     use super::*;
     use crate::adapter::embedded::Durability;
@@ -415,6 +473,65 @@ mod tests {
         fs::remove_dir(data.join("tipoff.db.layout-5-2.part")).unwrap();
         drop(Embedded::open(data, Durability::Off).unwrap());
         assert_eq!(copies(), ["tipoff.db.layout-5", "tipoff.db.layout-5-2"]);
+    }
+
+    #[test]
+    fn what_somebody_was_at_who_was_killed_is_undone_by_whoever_opens_it_next() {
+        // A restored file has a journal at first, and no log; a kill in the next start leaves that.
+        let folder = tempfile::tempdir().unwrap();
+        let (data, copy, killed) =
+            (folder.path().join("data"), folder.path().join("copy"), folder.path().join("killed"));
+        drop(Embedded::open(&data, Durability::Off).unwrap());
+        let whole = Embedded::back_up(&data, &copy).unwrap();
+        fs::create_dir(&killed).unwrap();
+        let (file, hot) = (killed.join(FILE), killed.join("tipoff.db-journal"));
+        let kill = || {
+            fs::copy(&copy, folder.path().join("at-work")).unwrap();
+            let db = Connection::open(folder.path().join("at-work")).unwrap();
+            // Pages go to the file before the end of the transaction.
+            db.execute_batch("PRAGMA cache_size = 1; PRAGMA cache_spill = 1; BEGIN; DELETE FROM cursors").unwrap();
+            let many = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 500)
+                INSERT INTO cursors (name, value) SELECT hex(randomblob(500)), x FROM n";
+            db.execute_batch(many).unwrap();
+            fs::copy(folder.path().join("at-work"), &file).unwrap();
+            fs::copy(folder.path().join("at-work-journal"), &hot).unwrap();
+            let only_looks = Connection::open_with_flags(&file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+            let looked = only_looks.query_row("SELECT count(*) FROM cursors", [], |row| row.get::<_, i64>(0));
+            assert!(looked.is_err(), "there is nothing to undo");
+        };
+        kill();
+        assert_eq!(check(&file).unwrap(), whole, "whoever looks");
+        kill();
+        drop(Embedded::open(&killed, Durability::Off).unwrap());
+        assert_eq!(check(&file).unwrap(), whole, "whoever serves");
+        // Nor does it get into what is restored after the file was taken away.
+        kill();
+        fs::remove_file(&file).unwrap();
+        Embedded::restore(&copy, &killed, false, None).unwrap();
+        assert!(!hot.exists());
+        drop(Embedded::open(&killed, Durability::Off).unwrap());
+        assert_eq!(check(&file).unwrap(), whole);
+    }
+
+    #[test]
+    fn copies_to_one_name_leave_each_other_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, copy) = (folder.path().join("data"), folder.path().join("copy"));
+        drop(Embedded::open(&data, Durability::Off).unwrap());
+        let first = Parts::begin(&copy).unwrap();
+        assert!(matches!(Embedded::back_up(&data, &copy), Err(BackupError::Busy(_))));
+        assert!(folder.path().join("copy.part").exists(), "it was taken from whoever writes it");
+        drop(first);
+        // What has come meanwhile stays.
+        let parts = Parts::begin(&copy).unwrap();
+        fs::write(&copy, "mine").unwrap();
+        assert_eq!(parts.settle(&copy, also_named).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&copy).unwrap(), b"mine");
+        for name in ["data/tipoff.db-wal", "copy-journal", "x-shm"] {
+            let refused = Embedded::back_up(&data, &folder.path().join(name)).unwrap_err();
+            assert!(matches!(refused, BackupError::Log(_)), "{refused}");
+        }
+        assert!(!folder.path().join("copy.part").exists());
     }
 
     #[test]

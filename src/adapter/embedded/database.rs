@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use super::{BackupError, documents, letters, plans, warehouse};
@@ -310,22 +310,39 @@ pub(super) fn schema(dir: &Path) -> Result<Option<i32>, OpenError> {
     let path = dir.join(FILE);
     // A new one is made with nothing in it.
     if path.metadata().is_ok_and(|file| file.len() > 0) {
-        let db = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        return check_identity(&db, &path).map(Some);
+        return looked_at(&path).map(|(_, schema)| Some(schema));
     }
     Ok(None)
 }
 
-/// A database of ours, for looking only.
-pub(super) fn look_at(path: &Path) -> Result<Connection, OpenError> {
-    let db = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    match check_identity(&db, path)? {
-        0 => Err(OpenError::Empty(path.to_owned())),
-        _ => Ok(db),
+/// A database for looking only, and its schema. What somebody was at who was killed is undone first, which whoever only looks
+/// cannot do.
+fn looked_at(path: &Path) -> Result<(Connection, i32), OpenError> {
+    let look = || {
+        let db = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let schema = check_identity(&db, path)?;
+        Ok((db, schema))
+    };
+    match look() {
+        Err(OpenError::Sqlite(_, error))
+            if error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_READONLY_ROLLBACK) =>
+        {
+            check_identity(&connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, path)?;
+            look()
+        }
+        looked => looked,
     }
 }
 
-/// Has a file that nobody writes to hold everything itself, and nothing in a log beside it.
+/// A database of ours, for looking only.
+pub(super) fn look_at(path: &Path) -> Result<Connection, OpenError> {
+    match looked_at(path)? {
+        (_, 0) => Err(OpenError::Empty(path.to_owned())),
+        (db, _) => Ok(db),
+    }
+}
+
+/// Has a file to which nobody writes at the moment hold everything itself, and nothing in a log beside it.
 ///
 /// # Errors
 /// [`OpenError::InUse`] where somebody reads what is in the log.

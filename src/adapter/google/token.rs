@@ -106,6 +106,14 @@ impl Verifier {
         Ok(Self { terms, keys: Keys::new(keys.unwrap_or(IDENTITY_KEYS), Algorithm::RS256, patience)? })
     }
 
+    /// Goes on with the keys that another has fetched, if it fetches them from the same place.
+    pub fn go_on_from(&mut self, other: &Self) {
+        let (own, others) = (&self.keys.shared, &other.keys.shared);
+        if own.url == others.url && own.algorithm == others.algorithm {
+            self.keys = other.keys.clone();
+        }
+    }
+
     /// Of what the Identity-Aware Proxy asserts.
     ///
     /// # Errors
@@ -223,7 +231,7 @@ impl Terms {
 }
 
 /// The keys at one URL.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Keys {
     shared: Arc<Shared>,
     /// Held while they are fetched, so that all who wait are served by one call.
