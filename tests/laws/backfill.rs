@@ -8,15 +8,16 @@ use jiff::{SignedDuration, ToSpan};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use tipoff::domain::backfill::{
-    self, Draft, Found, Gap, ItemState, Limits, Plan, Said, Status, Survey, draft, request_id, settle,
+    self, Draft, Found, Gap, ItemState, Limits, Plan, Road, Said, Status, Survey, draft, request_id, settle,
 };
 use tipoff::domain::decide::decide;
-use tipoff::domain::effect::Effect;
+use tipoff::domain::effect::{Cause, Effect};
 use tipoff::domain::event::{Command, Completed, Event, Outcome, Request};
-use tipoff::domain::evidence::{Extant, Extent};
-use tipoff::domain::graph::{Graph, Kind, Node, Offset};
+use tipoff::domain::evidence::{Claim, Extant, Extent, Version};
+use tipoff::domain::forecast::History;
+use tipoff::domain::graph::{Dependency, Graph, Kind, Node, Offset};
 use tipoff::domain::id::{Attempt, NodeId, PartitionKey};
-use tipoff::domain::partition::Partition;
+use tipoff::domain::partition::{Backfilled, LastDispatch, Node as Facts, Partition, State, Wish};
 use tipoff::domain::time::{Now, after};
 
 use crate::graphs::{any_graph, at, costs, graph, hard, source, task};
@@ -390,4 +391,297 @@ fn a_plan_takes_in_what_is_missing_and_counts_what_it_has() {
         item.state = ItemState::Done { at: at(2) };
     }
     assert!(plan.is_settled());
+}
+
+/// A plan of one node for one date, that is to bring these outputs.
+fn item(node: &str, day: u8, fills: &[&str]) -> backfill::Item {
+    backfill::Item {
+        node: node.into(),
+        date: FIRST.saturating_add(i32::from(day).days()),
+        fills: fills.iter().map(|node| NodeId::from(*node)).collect(),
+        follows: fills.is_empty(),
+        state: ItemState::Waiting,
+        attempts: 0,
+    }
+}
+
+/// Where an item stands is read off its date: what was done for another plan says nothing of it.
+#[test]
+fn an_item_stands_where_its_date_says() {
+    let fed = Node { kind: Kind::Source(None), needs: vec![hard("r")], ..source("fed") };
+    let mut graph = graph(vec![Node { kind: Kind::Source(Some(costs())), ..source("r") }, fed]);
+    graph.backfill.limits.attempts_max = 2;
+    let cooldown = graph.backfill.limits.cooldown;
+    let last = LastDispatch {
+        id: Attempt { run: 1, attempt: 1 }.dispatch_id(&PartitionKey::new("laws", FIRST), &"r".into()),
+        at: at(0),
+        cause: Cause::Backfill,
+        fingerprint: Version::of(()),
+        degraded: false,
+        missing: BTreeSet::new(),
+    };
+    let backfilled = |plan: &str, attempts| Backfilled { plan: plan.into(), at: at(0), attempts, open: false };
+    let wish = |plan: Option<&str>, second| Wish {
+        actor: "law".into(),
+        reason: "law".into(),
+        at: at(second),
+        plan: plan.map(Into::into),
+    };
+    let succeeded = State::Succeeded { at: at(60) };
+    let failed = State::Failed { at: at(60) };
+    let resting = |why: Option<&str>| ItemState::Resting { until: after(at(0), cooldown), why: why.map(Into::into) };
+    let given_up =
+        |now, text: &str| ItemState::Failed { at: now, why: format!("2 attempts, of which the last: {text}").into() };
+    let nothing = "it brought nothing of what was missing";
+    let soon = at(100);
+    let later = after(at(0), cooldown);
+    let live = State::Dispatched { at: at(0) };
+    let done_for = |plan, attempts, state: &State| Facts {
+        state: state.clone(),
+        backfilled: Some(backfilled(plan, attempts)),
+        last: Some(last.clone()),
+        ..Facts::default()
+    };
+    let asked = ItemState::Asked { at: at(0) };
+    let own = ["r"].as_slice();
+    // What is known, what it is to bring, where it stood, when it is looked at, and where it stands.
+    let table = [
+        (
+            Facts { wish: Some(wish(Some("law"), 50)), ..Facts::default() },
+            own,
+            ItemState::Waiting,
+            soon,
+            ItemState::Asked { at: at(50) },
+        ),
+        (
+            Facts { wish: Some(wish(Some("other"), 50)), ..Facts::default() },
+            own,
+            ItemState::Waiting,
+            soon,
+            ItemState::Waiting,
+        ),
+        (Facts { wish: Some(wish(None, 50)), ..Facts::default() }, own, asked.clone(), soon, ItemState::Waiting),
+        (done_for("law", 1, &live), own, ItemState::Waiting, soon, asked.clone()),
+        (Facts { backfilled: None, ..done_for("law", 1, &live) }, own, ItemState::Waiting, soon, ItemState::Waiting),
+        (Facts { last: None, ..done_for("law", 1, &live) }, own, ItemState::Waiting, later, ItemState::Waiting),
+        (done_for("other", 1, &live), own, ItemState::Waiting, later, ItemState::Waiting),
+        // Two attempts are all.
+        (done_for("law", 1, &failed), own, asked.clone(), soon, resting(None)),
+        (done_for("law", 1, &failed), own, asked.clone(), later, ItemState::Waiting),
+        (done_for("other", 2, &failed), own, asked.clone(), later, ItemState::Waiting),
+        (done_for("law", 2, &failed), own, asked.clone(), soon, given_up(soon, nothing)),
+        // What a run that succeeded brings, and what others load of it, may still come.
+        (done_for("law", 2, &succeeded), own, asked.clone(), soon, resting(None)),
+        (done_for("law", 2, &succeeded), own, asked.clone(), later, given_up(later, nothing)),
+        (done_for("law", 2, &failed), &["fed", "r"], asked.clone(), soon, resting(None)),
+        (done_for("law", 2, &failed), &["fed", "r"], asked.clone(), later, given_up(later, nothing)),
+    ];
+    for (nth, (facts, fills, was, now, is)) in table.into_iter().enumerate() {
+        let draft = Draft { items: vec![backfill::Item { state: was, ..item("r", 0, fills) }], refused: Vec::new() };
+        let mut plan = running(draft);
+        let mut partition = Partition::new(PartitionKey::new("laws", FIRST));
+        partition.nodes.insert("r".into(), facts.clone());
+        settle(&graph, &mut plan, 0, &partition, now);
+        assert_eq!(plan.items[0].state, is, "{nth}");
+        // Once all of it is there it is done, unless it is asked for still.
+        let claim = Claim {
+            run: "r".into(),
+            published: at(70),
+            records: None,
+            extent: Extent::Whole,
+            correlation: None,
+            trace: None,
+        };
+        for node in fills {
+            partition.nodes.entry(NodeId::from(*node)).or_default().evidence.claim(claim.clone());
+        }
+        settle(&graph, &mut plan, 0, &partition, now);
+        let is = if matches!(is, ItemState::Asked { .. }) { is } else { ItemState::Done { at: now } };
+        assert_eq!(plan.items[0].state, is, "{nth}, and it is there");
+    }
+    let rests = |seconds| {
+        let now = later.saturating_add(SignedDuration::from_secs(seconds)).unwrap();
+        backfill::has_to_wait(&done_for("other", 1, &failed), &graph.backfill.limits, now)
+    };
+    assert_eq!([-1, 0].map(rests), [Some(later), None]);
+    assert_eq!(backfill::has_to_wait(&Facts::default(), &graph.backfill.limits, soon), None);
+}
+
+/// What is made again for the sake of its inputs is done once it was made after the last of them came.
+#[test]
+fn what_follows_is_done_once_it_was_made_after_its_inputs() {
+    let graph = with_roads(graph(vec![source("s"), source("r"), task("t", vec![hard("s"), hard("r")])]));
+    let done = |second| ItemState::Done { at: at(second) };
+    let failed = || ItemState::Failed { at: at(1), why: "no".into() };
+    for (s, r, made, is_done) in [
+        (done(10), done(20), 21, true),
+        (done(10), done(20), 20, false),
+        (done(20), done(10), 15, false),
+        (done(10), failed(), 11, true),
+        (failed(), failed(), 11, false),
+        (ItemState::Waiting, done(10), 11, true),
+    ] {
+        let items = vec![
+            backfill::Item { state: s.clone(), ..item("s", 0, &["s"]) },
+            backfill::Item { state: r.clone(), ..item("r", 0, &["r"]) },
+            item("t", 0, &[]),
+        ];
+        let mut plan = running(Draft { items, refused: Vec::new() });
+        let mut partition = Partition::new(PartitionKey::new("laws", FIRST));
+        let facts = Facts { state: State::Succeeded { at: at(made) }, ..Facts::default() };
+        partition.nodes.insert("t".into(), facts);
+        settle(&graph, &mut plan, 2, &partition, at(30));
+        let state = if is_done { done(30) } else { ItemState::Waiting };
+        assert_eq!(plan.items[2].state, state, "{s:?}, {r:?}, made at {made}");
+        // What is to bring something itself is done once that is there, whenever it was made.
+        plan.items[2] = item("t", 0, &["t"]);
+        settle(&graph, &mut plan, 2, &partition, at(30));
+        assert_eq!(plan.items[2].state, ItemState::Waiting);
+    }
+}
+
+/// A task is asked for once what it is made of is settled: of its date, and of the last date before it in the plan.
+#[test]
+fn a_task_waits_for_the_items_that_bring_its_inputs() {
+    let yesterday = Dependency { offset: Offset::PreviousGameDay, ..hard("y") };
+    let fed = Node { kind: Kind::Source(None), needs: vec![hard("feeder")], ..source("fed") };
+    let graph = graph(vec![
+        Node { kind: Kind::Source(Some(costs())), ..source("y") },
+        Node { kind: Kind::Source(Some(costs())), ..source("feeder") },
+        Node { kind: Kind::Source(Some(costs())), ..source("apart") },
+        fed,
+        task("m", vec![hard("fed")]),
+        task("t", vec![hard("m"), yesterday]),
+    ]);
+    let is_free = |other: backfill::Item| {
+        let plan = running(Draft { items: vec![other, item("t", 5, &["t"])], refused: Vec::new() });
+        backfill::next(&graph, &plan, at(0)).contains(&1)
+    };
+    for (other, free) in [
+        (item("feeder", 5, &["fed"]), false),
+        (item("m", 5, &["m"]), false),
+        (item("m", 5, &[]), false),
+        (item("m", 4, &["m"]), true),
+        (item("m", 6, &["m"]), true),
+        (item("apart", 5, &["apart"]), true),
+        (item("apart", 4, &["apart"]), true),
+        (item("apart", 5, &["fed"]), false),
+        (item("y", 4, &["y"]), false),
+        (item("y", 2, &["y"]), false),
+        (item("y", 5, &["y"]), true),
+        (item("y", 6, &["y"]), true),
+        (item("apart", 3, &["y"]), false),
+        (item("t", 4, &["t"]), true),
+    ] {
+        assert_eq!(is_free(other.clone()), free, "{other:?}");
+        let done = backfill::Item { state: ItemState::Done { at: at(0) }, ..other };
+        assert!(is_free(done));
+    }
+    // Of several dates before it the last.
+    for (early, late, free) in [(false, true, true), (true, false, false), (false, false, false)] {
+        let state = |is_done| if is_done { ItemState::Done { at: at(0) } } else { ItemState::Asked { at: at(0) } };
+        let items = vec![
+            backfill::Item { state: state(early), ..item("y", 1, &["y"]) },
+            backfill::Item { state: state(late), ..item("y", 3, &["y"]) },
+            item("t", 5, &["t"]),
+        ];
+        let plan = running(Draft { items, refused: Vec::new() });
+        assert_eq!(backfill::next(&graph, &plan, at(0)), if free { vec![2] } else { vec![] }, "{early} {late}");
+    }
+}
+
+/// Of what was said of a plan the first and the latest stay.
+#[test]
+fn a_plan_remembers_how_it_came_about_and_what_was_said_last() {
+    let mut plan = running(Draft::default());
+    let said = |nth: i64| Said { at: at(nth), actor: "law".into(), text: nth.to_string().into() };
+    for nth in 1..=100 {
+        plan.say(said(nth));
+    }
+    let times: Vec<_> = plan.said.iter().map(|said| said.at).collect();
+    assert_eq!(times.len(), 64);
+    assert_eq!((times[0], times[1], times[63]), (at(0), at(38), at(100)));
+}
+
+/// What cannot be asked for is told once for each reason, with how many dates it concerns; what is made of it is not made
+/// again for its sake, unless something else is missing.
+#[test]
+fn what_cannot_be_asked_for_is_told_with_its_dates() {
+    let fed = Node { kind: Kind::Source(None), needs: vec![hard("r")], ..source("fed") };
+    let lone = Node { kind: Kind::Source(None), needs: vec![], ..source("lone") };
+    let of_yesterday = Node {
+        kind: Kind::Source(None),
+        needs: vec![Dependency { offset: Offset::PreviousGameDay, ..hard("r") }],
+        ..source("old")
+    };
+    let of_task = Node { kind: Kind::Source(None), needs: vec![hard("t")], ..source("of-task") };
+    let mut graph = graph(vec![
+        Node { kind: Kind::Source(Some(costs())), ..source("r") },
+        fed,
+        lone,
+        of_yesterday,
+        task("t", vec![hard("fed")]),
+        of_task,
+        task("u", vec![hard("t")]),
+    ]);
+    graph.backfill.roads.insert("t".into(), Road::Refused("it only knows today".into()));
+    let dates = days(&[3, 5, 9].into());
+    let drafted = |node: &str, cascade| {
+        let draft = draft(&graph, &BTreeMap::from([(node.into(), dates.clone())]), &dates, cascade);
+        let items: BTreeSet<String> = draft.items.iter().map(|item| item.node.to_string()).collect();
+        let refused: Vec<_> =
+            draft.refused.iter().map(|no| (no.node.to_string(), no.days, no.from, no.until)).collect();
+        (items.into_iter().collect::<Vec<_>>().join(" "), refused)
+    };
+    let all = |node: &str| vec![(node.to_owned(), 3, *dates.first().unwrap(), *dates.last().unwrap())];
+    assert_eq!(drafted("fed", false), ("r".to_owned(), vec![]), "who feeds it is asked");
+    for node in ["lone", "old", "of-task", "t"] {
+        assert_eq!(drafted(node, false), (String::new(), all(node)), "{node}");
+    }
+    assert_eq!(drafted("fed", true), ("r".to_owned(), all("t")), "and nothing beyond it");
+    assert_eq!(drafted("t", true), ("u".to_owned(), all("t")));
+    assert_eq!(drafted("gone", false), (String::new(), all("gone")), "the pipeline has none of that name");
+}
+
+/// Items of a plan that goes on by itself are in the order of their dates, the latest first, and of one date in that of the
+/// graph.
+#[test]
+fn the_latest_dates_come_first_where_a_plan_fills_itself() {
+    let graph = with_roads(graph(vec![source("s"), source("a"), task("t", vec![hard("s")])]));
+    let order = |items: &[backfill::Item]| -> Vec<String> {
+        items.iter().map(|item| format!("{}{}", item.node, item.date.day())).collect()
+    };
+    let dates = days(&[0, 1].into());
+    let missing = ["t", "a", "s"].map(|node| (NodeId::from(node), dates.clone()));
+    let drafted = draft(&graph, &missing.into(), &dates, false);
+    assert_eq!(
+        order(&drafted.items),
+        ["s1", "a1", "s2", "a2", "t1", "t2"],
+        "sources before tasks, and the oldest first"
+    );
+    let mut plan = running(Draft::default());
+    plan.take_in(&graph, drafted, FIRST);
+    assert_eq!(order(&plan.items), ["s2", "a2", "t2", "s1", "a1", "t1"]);
+}
+
+/// A plan takes as long as all its runs in so many lanes, and no shorter than the longest of them.
+#[test]
+fn an_estimate_counts_what_is_left_in_lanes() {
+    let mut graph = with_roads(graph(vec![source("s"), source("r")]));
+    graph.nodes.get_mut("r").unwrap().liveness.duration_max = SignedDuration::from_mins(90);
+    let no_history = History { days: Vec::new() };
+    let mut items: Vec<backfill::Item> = (0..6).map(|day| item("s", day, &["s"])).collect();
+    for (lanes, takes) in [(1, 360), (2, 180), (4, 90), (10, 60), (0, 360)] {
+        graph.backfill.limits.at_once = lanes;
+        let estimate = backfill::estimate(&graph, &items, &no_history);
+        let minutes = (estimate.work.as_mins(), estimate.takes.as_mins(), estimate.known);
+        assert_eq!(minutes, (360, takes, 0), "{lanes} at once");
+    }
+    items.push(item("r", 0, &["r"]));
+    for item in &mut items[..3] {
+        item.state = ItemState::Done { at: at(0) };
+    }
+    graph.backfill.limits.at_once = 3;
+    let estimate = backfill::estimate(&graph, &items, &no_history);
+    assert_eq!((estimate.work.as_mins(), estimate.takes.as_mins()), (270, 90));
 }
