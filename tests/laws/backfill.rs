@@ -1,6 +1,7 @@
 //! Laws of backfill: plans keep the order of the graph, and what is asked for keeps within the limits and starves nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::civil::{Date, Time, date};
 use jiff::tz::TimeZone;
@@ -14,7 +15,7 @@ use tipoff::domain::decide::decide;
 use tipoff::domain::effect::{Cause, Effect};
 use tipoff::domain::event::{Command, Completed, Event, Outcome, Request};
 use tipoff::domain::evidence::{Claim, Extant, Extent, Version};
-use tipoff::domain::forecast::History;
+use tipoff::domain::forecast::{self, History};
 use tipoff::domain::graph::{Dependency, Graph, Kind, Node, Offset};
 use tipoff::domain::id::{Attempt, NodeId, PartitionKey};
 use tipoff::domain::partition::{Backfilled, LastDispatch, Node as Facts, Partition, State, Wish};
@@ -684,4 +685,10 @@ fn an_estimate_counts_what_is_left_in_lanes() {
     graph.backfill.limits.at_once = 3;
     let estimate = backfill::estimate(&graph, &items, &no_history);
     assert_eq!((estimate.work.as_mins(), estimate.takes.as_mins()), (270, 90));
+    // Where past days tell, they are believed.
+    let took = BTreeMap::from([(NodeId::from("s"), SignedDuration::from_mins(20))]);
+    let past = Arc::new(forecast::Day { took, ..forecast::Day::default() });
+    let history = History { days: vec![past; 30] };
+    let estimate = backfill::estimate(&graph, &items, &history);
+    assert_eq!((estimate.work.as_mins(), estimate.takes.as_mins(), estimate.known), (150, 90, 3));
 }
