@@ -86,7 +86,7 @@ fn raised(plan: &Plan) -> Vec<(&str, Severity)> {
     raised.collect()
 }
 
-fn about<'p>(plan: &'p Plan, topic: &str) -> Option<Severity> {
+fn about(plan: &Plan, topic: &str) -> Option<Severity> {
     raised(plan).into_iter().find(|(of, _)| *of == topic).map(|(_, severity)| severity)
 }
 
