@@ -66,7 +66,7 @@ async fn a_service_that_has_ended_leaves_one_file_that_holds_everything() {
     let alone = tempfile::tempdir().unwrap();
     let copy = alone.path().join("copied-by-hand.db");
     std::fs::copy(service.data.join("tipoff.db"), &copy).unwrap();
-    assert_eq!(tipoff::adapter::embedded::check(&copy).unwrap().partitions, 1);
+    assert!(tipoff::adapter::embedded::check(&copy).unwrap().journal > 0);
 }
 
 #[test]
