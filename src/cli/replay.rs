@@ -1,6 +1,7 @@
 //! `capsule` and `replay`: what was recorded of a date, in one file, decided again, or played on other terms.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -98,7 +99,9 @@ impl MakeCapsule {
             return Ok(Verdict::Holds);
         }
         let unwritten = |error: std::io::Error| Fault::usage(anyhow::anyhow!("write {}: {error}", path.display()));
-        let file = File::create(&path).map_err(unwritten)?;
+        // What it holds is as good as the requests of operators.
+        let file =
+            File::options().write(true).create(true).truncate(true).mode(0o600).open(&path).map_err(unwritten)?;
         capsule.write(Some(&path), &file).and_then(|()| file.sync_all()).map_err(unwritten)?;
         let others: Vec<String> = capsule.records[1..].iter().map(|record| record.key.date.to_string()).collect();
         if common.json {

@@ -1,6 +1,7 @@
 //! `show`, `capsule`, `replay`, `impact` on a recorded day: the 23rd of January as the demo plays it, in a store of its own.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -170,6 +171,11 @@ fn a_capsule_holds_all_that_is_needed_to_decide_again() {
     assert_eq!(code, Some(0), "{errors}");
     assert!(said.contains("entries, with 2026-01-22 → "), "{said}");
     assert_eq!(at(&["capsule", "2026-01-23", "-o", &plain]).0, Some(0));
+    assert_eq!(
+        std::fs::metadata(&plain).unwrap().permissions().mode() & 0o777,
+        0o600,
+        "it is read by whom it is sent to"
+    );
     let mut unpacked = String::new();
     GzDecoder::new(std::fs::File::open(&packed).unwrap()).read_to_string(&mut unpacked).unwrap();
     assert!(!unpacked.contains("nobody-may-see"));

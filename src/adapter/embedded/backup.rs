@@ -232,6 +232,10 @@ fn named(path: &Path, end: &str) -> PathBuf {
 /// # Errors
 /// What is wrong with it.
 pub fn check(path: &Path) -> Result<Checked, BackupError> {
+    // To open a pipe would be to wait for whoever writes to it.
+    if path.metadata().is_ok_and(|found| !found.is_file()) {
+        return Err(BackupError::Damaged(path.to_owned(), "it is no file".to_owned()));
+    }
     let db = database::look_at(path)?;
     let told = |error| BackupError::Sqlite(path.to_owned(), error);
     let damaged = |why: String| BackupError::Damaged(path.to_owned(), why);
@@ -541,8 +545,12 @@ mod tests {
         drop(Embedded::open(&data, Durability::Full).unwrap());
         Embedded::back_up(&data, &copy).unwrap();
         Connection::open(&copy).unwrap().pragma_update(None, "user_version", -1).unwrap();
-        let refused = Embedded::restore(&copy, &folder.path().join("back"), false, None).unwrap_err();
+        let restore = |from: &Path| Embedded::restore(from, &folder.path().join("back"), false, None).unwrap_err();
+        let refused = restore(&copy);
         assert!(matches!(refused, BackupError::Open(OpenError::Layout { found: -1, .. })), "{refused}");
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(matches!(restore(&pipe), BackupError::Damaged(..)));
         assert!(!folder.path().join("back").exists());
     }
 }
