@@ -1,13 +1,12 @@
 //! What is on, what people were told of it, and mutes.
 
-use axum::Form;
-use axum::extract::rejection::FormRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Redirect};
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::form::Filled;
 use super::parts::{ago, moment, text};
 use super::{Frame, Named, Refresh, Shown, Tab, Wrong};
 use crate::desk::ask;
@@ -144,11 +143,11 @@ pub async fn change(
     caller: Caller,
     uri: Uri,
     headers: HeaderMap,
-    form: Result<Form<Change>, FormRejection>,
+    form: Result<Filled<Change>, Problem>,
 ) -> Result<impl IntoResponse, Wrong> {
     super::own_form(&app, &uri, &headers)?;
     let Path(name) = named.map_err(Problem::from)?;
-    let Form(change) = form.map_err(|error| Problem::invalid(error.body_text()))?;
+    let Filled(change) = form?;
     let what = match (change.key, change.topic) {
         (Some(key), None) => Muted::Key(AlertKey::from(key.as_str())),
         (None, Some(topic)) => Muted::Topic(topic),

@@ -1,7 +1,5 @@
 //! Asking for something: first what it would do, by the decision that it would cause; then the form that asks it.
 
-use axum::Form;
-use axum::extract::rejection::FormRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Redirect};
@@ -9,6 +7,7 @@ use jiff::civil::Date;
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::form::Filled;
 use super::parts::{moment, path, state, text};
 use super::{Frame, Named, Refresh, Shown, Tab, Wrong, opened};
 use crate::desk::ask::{self, Asked, Verb};
@@ -181,11 +180,11 @@ pub async fn carry_out(
     caller: Caller,
     uri: Uri,
     headers: HeaderMap,
-    form: Result<Form<Sent>, FormRejection>,
+    form: Result<Filled<Sent>, Problem>,
 ) -> Result<impl IntoResponse, Wrong> {
     super::own_form(&app, &uri, &headers)?;
     let Path((name, word)) = named.map_err(Problem::from)?;
-    let Form(sent) = form.map_err(|error| Problem::invalid(error.body_text()))?;
+    let Filled(sent) = form?;
     let (key, graph) = api::partition(&app, &name, &word)?;
     let now = app.engine.clock.now();
     let words = ask::words(&caller.actor(&sent.actor), &sent.reason)?;
@@ -285,11 +284,11 @@ pub async fn turn_whole(
     caller: Caller,
     uri: Uri,
     headers: HeaderMap,
-    form: Result<Form<Whole>, FormRejection>,
+    form: Result<Filled<Whole>, Problem>,
 ) -> Result<impl IntoResponse, Wrong> {
     super::own_form(&app, &uri, &headers)?;
     let Path(name) = named.map_err(Problem::from)?;
-    let Form(sent) = form.map_err(|error| Problem::invalid(error.body_text()))?;
+    let Filled(sent) = form?;
     let (pipeline, _) = api::pipeline(&app, &name)?;
     let actor = caller.actor(&sent.actor);
     let told = match sent.act.as_str() {

@@ -6,6 +6,7 @@
 mod alerts;
 mod ask;
 mod calendar;
+mod form;
 mod graph;
 mod letters;
 mod node;

@@ -1,7 +1,5 @@
 //! What is to become of dead letters: first what a replay would do, or which would be discarded; then the form that asks it.
 
-use axum::Form;
-use axum::extract::rejection::FormRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Redirect};
@@ -10,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::ask::who_and_why;
+use super::form::Filled;
 use super::parts::{path, state, text};
 use super::{Frame, Named, Refresh, Shown, Tab, Wrong};
 use crate::desk::letters::{self, Discarding, Replaying, Wanted, counts};
@@ -177,12 +176,12 @@ pub async fn carry_out(
     caller: Caller,
     uri: Uri,
     headers: HeaderMap,
-    form: Result<Form<Sent>, FormRejection>,
+    form: Result<Filled<Sent>, Problem>,
 ) -> Result<impl IntoResponse, Wrong> {
     super::own_form(&app, &uri, &headers)?;
     let Path(name) = named.map_err(Problem::from)?;
     api::pipeline(&app, &name)?;
-    let Form(sent) = form.map_err(|error| Problem::invalid(error.body_text()))?;
+    let Filled(sent) = form?;
     let Sent { act, id, cause, force, key, reason, actor } = sent;
     let actor = caller.actor(&actor);
     let key: uuid::Uuid = key.parse().map_err(|_| Problem::invalid("the form is damaged; open it again"))?;
