@@ -9,13 +9,13 @@ use tipoff::domain::dead_letter::{
     Version, letter_of, standing,
 };
 use tipoff::domain::decide::decide;
-use tipoff::domain::event::{Completed, Event, Outcome};
-use tipoff::domain::evidence::Extent;
+use tipoff::domain::event::Event;
 use tipoff::domain::graph::Graph;
 use tipoff::domain::id::{Attempt, LetterId, PartitionKey, RunId};
 use tipoff::domain::partition::Partition;
 use tipoff::domain::time::{Now, after};
 
+use crate::facts::came;
 use crate::graphs::{at, graph, hard, source, task};
 
 fn version(actor: Option<&str>) -> Version {
@@ -159,18 +159,7 @@ fn small() -> Graph {
 }
 
 fn told(graph: &Graph, node: &str, run: &str, partition: &Partition) -> Partition {
-    let completed = Completed {
-        node: node.into(),
-        run: run.into(),
-        outcome: Outcome::Done(Extent::Whole),
-        records: Some(1),
-        published: at(0),
-        correlation: None,
-        dispatch: None,
-        unit: None,
-        trace: None,
-    };
-    decide(graph, partition, &[Event::Completed(completed)], Now::caught_up(at(0))).unwrap().next
+    decide(graph, partition, &[Event::Completed(came(node, run))], Now::caught_up(at(0))).unwrap().next
 }
 
 #[test]

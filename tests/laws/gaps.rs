@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use jiff::civil::Time;
 use tipoff::domain::backfill::{Found, Road, judge, outputs, wants_answer};
 use tipoff::domain::calendar::{Anchor, Schedule};
-use tipoff::domain::coverage::{Coverage, PerMille};
+use tipoff::domain::coverage::PerMille;
 use tipoff::domain::event::{CheckAnswer, Game, GameStatus};
-use tipoff::domain::evidence::{Claim, Evidence, Extant, Extent};
+use tipoff::domain::evidence::{Evidence, Extant};
 use tipoff::domain::graph::{DayTime, Dependency, Gate, Graph, Kind, Node, Offset, Strength, Tier};
 use tipoff::domain::id::NodeId;
-use tipoff::domain::partition::{Failure, FailureKind, Node as Facts, Partition, State, Wish};
+use tipoff::domain::partition::{Failure, FailureKind, Partition, State, Wish};
 use tipoff::domain::time::Now;
 
+use crate::facts::{claim, facts, of_ten};
 use crate::graphs::{at, costs, empty, graph, hard, minutes, source, task};
 
 /// All laws begin at noon, and passes end at ten the next morning.
@@ -22,25 +23,9 @@ fn now(hour: i64) -> Now {
     Now::caught_up(at(hour * 3_600))
 }
 
-fn facts<'p>(date: &'p mut Partition, id: &str) -> &'p mut Facts {
-    date.nodes.entry(id.into()).or_default()
-}
-
-fn of_ten(observed: u32) -> Coverage {
-    Coverage::new(observed, 10).unwrap()
-}
-
 fn claimed(second: i64) -> Evidence {
     let mut evidence = Evidence::default();
-    let claim = Claim {
-        run: "r".into(),
-        published: at(second),
-        records: None,
-        extent: Extent::Whole,
-        correlation: None,
-        trace: None,
-    };
-    evidence.claim(claim);
+    evidence.claim(claim(second));
     evidence
 }
 

@@ -2,14 +2,14 @@
 
 use jiff::{SignedDuration, Timestamp};
 use tipoff::domain::coverage::Coverage;
-use tipoff::domain::event::{Completed, Event, Game, GameStatus, Observed, Outcome, Scheduled};
-use tipoff::domain::evidence::Extent;
+use tipoff::domain::event::{Event, Game, GameStatus, Observed, Scheduled};
 use tipoff::domain::forecast::{History, forecast};
 use tipoff::domain::graph::{Dependency, Gate, Graph, Kind, Node, Strength, Tier, Unit};
 use tipoff::domain::impact::{Fate, Impact, Known, impact};
 use tipoff::domain::partition::Partition;
 use tipoff::domain::record::record;
 
+use crate::facts::came;
 use crate::graphs::{at, empty, graph, hard, minutes, source, task};
 
 const HOUR: i64 = 3_600;
@@ -153,19 +153,7 @@ fn what_is_done_waits_for_nobody_and_a_join_opens_by_its_tier() {
     // Made already.
     let graph = graph(nodes());
     let mut date = date(&graph, &[2]);
-    let done = |node: &str| {
-        Event::Completed(Completed {
-            node: node.into(),
-            run: "r".into(),
-            outcome: Outcome::Done(Extent::Whole),
-            records: Some(1),
-            published: at(0),
-            correlation: None,
-            dispatch: None,
-            unit: None,
-            trace: None,
-        })
-    };
+    let done = |node: &str| Event::Completed(came(node, "r"));
     record(&graph, &mut date, &done("made"));
     let affected = |date: &Partition, id: &str, now| {
         let found = held_up(&graph, date, id, now);

@@ -3,8 +3,7 @@
 use jiff::SignedDuration;
 use tipoff::domain::decide::decide;
 use tipoff::domain::effect::Effect;
-use tipoff::domain::event::{Completed, Event, Outcome};
-use tipoff::domain::evidence::Extent;
+use tipoff::domain::event::Event;
 use tipoff::domain::graph::Graph;
 use tipoff::domain::id::{Attempt, NodeId};
 use tipoff::domain::invariant::check;
@@ -14,6 +13,7 @@ use tipoff::domain::readiness::Blocker;
 use tipoff::domain::record::record;
 use tipoff::domain::time::{Now, after};
 
+use crate::facts::came;
 use crate::graphs::{at, empty, graph, hard, source, task};
 
 /// A decision: the date before it, the date after it, and what it found and sends.
@@ -28,18 +28,7 @@ struct Decided {
 fn sends() -> Decided {
     let graph = graph(vec![source("s"), task("t", vec![hard("s")])]);
     let (before, mut after) = (empty(), empty());
-    let came = Completed {
-        node: "s".into(),
-        run: "r".into(),
-        outcome: Outcome::Done(Extent::Whole),
-        records: Some(1),
-        published: at(0),
-        correlation: None,
-        dispatch: None,
-        unit: None,
-        trace: None,
-    };
-    record(&graph, &mut after, &Event::Completed(came));
+    record(&graph, &mut after, &Event::Completed(came("s", "r")));
     after.decided_at = at(0);
     let plan = plan(&graph, &mut after, Now::caught_up(at(0)));
     assert!(plan.effects.iter().any(|effect| matches!(effect, Effect::Dispatch(_))));

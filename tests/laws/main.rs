@@ -8,6 +8,7 @@ mod calendar;
 mod dead_letters;
 mod edges;
 mod evidence;
+mod facts;
 mod forecast;
 mod gaps;
 mod graphs;

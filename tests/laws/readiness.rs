@@ -5,42 +5,28 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::civil::Time;
 use tipoff::domain::calendar::{Schedule, Span};
-use tipoff::domain::coverage::{Coverage, PerMille};
+use tipoff::domain::coverage::PerMille;
 use tipoff::domain::effect::Cause;
 use tipoff::domain::event::{CheckAnswer, Game, GameStatus, Upstream};
-use tipoff::domain::evidence::{Claim, Evidence, Extant, Extent, Version};
+use tipoff::domain::evidence::{Claim, Evidence, Extant, Version};
 use tipoff::domain::graph::{Check, Dependency, Gate, Graph, Kind, Node, Offset, Refresh, Strength, Tier, Unanswered};
 use tipoff::domain::id::{Attempt, NodeId};
-use tipoff::domain::partition::{CheckTaken, LastDispatch, Node as Facts, Partition, State, Wish};
+use tipoff::domain::partition::{CheckTaken, LastDispatch, Partition, State, Wish};
 use tipoff::domain::readiness::{
     Blocker, Join, Readiness, Standing, Standings, checks, circumstances, dependencies, is_settled, join, stand,
     unverified,
 };
 use tipoff::domain::time::Now;
 
+use crate::facts::{self, facts, of_ten};
 use crate::graphs::{DATE, at, empty, graph, hard, minutes, source, task};
 
 fn now(minute: i64) -> Now {
     Now::caught_up(at(minute * 60))
 }
 
-fn facts<'p>(date: &'p mut Partition, id: &str) -> &'p mut Facts {
-    date.nodes.entry(id.into()).or_default()
-}
-
-fn of_ten(observed: u32) -> Coverage {
-    Coverage::new(observed, 10).unwrap()
-}
-
 fn claim(minute: i64, correlation: Option<&str>) -> Claim {
-    Claim {
-        run: "r".into(),
-        published: at(minute * 60),
-        records: None,
-        extent: Extent::Whole,
-        correlation: correlation.map(Into::into),
-        trace: None,
-    }
+    Claim { correlation: correlation.map(Into::into), ..facts::claim(minute * 60) }
 }
 
 fn claimed(minute: i64) -> Evidence {

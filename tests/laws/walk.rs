@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::civil::Time;
 use tipoff::domain::calendar::{Anchor, Schedule};
-use tipoff::domain::coverage::{Coverage, PerMille};
+use tipoff::domain::coverage::PerMille;
 use tipoff::domain::effect::{Cause, Effect, Severity, Turn};
 use tipoff::domain::event::{CheckAnswer, Game, GameStatus, Upstream};
-use tipoff::domain::evidence::{Claim, Evidence, Extant, Extent, Version};
+use tipoff::domain::evidence::{Claim, Evidence, Extant, Version};
 use tipoff::domain::graph::{
     Check, DayTime, Gate, Graph, Heartbeats, Kind, Node, Rebuild, Task, Tier, Unanswered, Unit,
 };
@@ -20,31 +20,16 @@ use tipoff::domain::plan::{Plan, plan};
 use tipoff::domain::readiness::{Blocker, Readiness};
 use tipoff::domain::time::Now;
 
+use crate::facts::{claim, facts, of_ten};
 use crate::graphs::{DATE, at, costs, empty, graph, hard, minutes, source, task};
 
 fn now(minute: i64) -> Now {
     Now::caught_up(at(minute * 60))
 }
 
-fn facts<'p>(date: &'p mut Partition, id: &str) -> &'p mut Facts {
-    date.nodes.entry(id.into()).or_default()
-}
-
-fn of_ten(observed: u32) -> Coverage {
-    Coverage::new(observed, 10).unwrap()
-}
-
 fn claimed(minute: i64) -> Evidence {
     let mut evidence = Evidence::default();
-    let claim = Claim {
-        run: "r".into(),
-        published: at(minute * 60),
-        records: Some(1),
-        extent: Extent::Whole,
-        correlation: None,
-        trace: None,
-    };
-    evidence.claim(claim);
+    evidence.claim(Claim { records: Some(1), ..claim(minute * 60) });
     evidence
 }
 
