@@ -214,7 +214,7 @@ fn also_named(path: &Path, name: &Path) -> std::io::Result<()> {
         Err(error) if !matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => {
             let mut copy = database::owned().create_new(true).open(name)?;
             let copied = File::open(path).and_then(|mut from| std::io::copy(&mut from, &mut copy));
-            copied.map(drop).inspect_err(|_| drop(fs::remove_file(name)))
+            copied.and_then(|_| copy.sync_all()).inspect_err(|_| drop(fs::remove_file(name)))
         }
         linked => linked,
     }
@@ -285,23 +285,31 @@ impl Parts {
     fn begin(of: &Path) -> Result<Self, BackupError> {
         let path = named(of, ".part");
         let told = |error| BackupError::Write(path.clone(), error);
-        // Left by one that was killed, unless somebody is at it; what is no file is not ours.
-        if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+        let busy = || BackupError::Busy(of.to_owned());
+        // Left by one that was killed, unless somebody is at it. It is held until another has its name, so that nobody takes
+        // that one away for it.
+        let left = path.symlink_metadata().ok();
+        let _held = if left.as_ref().is_some_and(fs::Metadata::is_file) {
+            let held = File::open(&path).map_err(told)?;
+            let is_named = |named: &fs::Metadata| held.metadata().is_ok_and(|held| held.ino() == named.ino());
+            if held.try_lock().is_err() || !path.symlink_metadata().is_ok_and(|named| is_named(&named)) {
+                return Err(busy());
+            }
+            Some(held)
+        } else {
+            None
+        };
+        if left.is_some() {
             fs::remove_file(&path).map_err(told)?;
         }
-        let file = database::owned().create(true).truncate(false).open(&path).map_err(told)?;
-        if file.try_lock().is_err() {
-            return Err(BackupError::Busy(of.to_owned()));
-        }
-        // Whoever had the lock before may have taken the name away.
-        let is_named = path.metadata().is_ok_and(|found| file.metadata().is_ok_and(|file| file.ino() == found.ino()));
-        if !is_named {
-            return Err(BackupError::Busy(of.to_owned()));
-        }
-        let parts = Self { path: path.clone(), _file: file };
-        parts._file.set_len(0).map_err(told)?;
+        // What is written into is ours from its first byte.
+        let file = database::owned().create_new(true).open(&path).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => busy(),
+            _ => told(error),
+        })?;
+        file.try_lock().map_err(|_| busy())?;
         LOGS.iter().for_each(|log| drop(fs::remove_file(named(&path, log))));
-        Ok(parts)
+        Ok(Self { path, _file: file })
     }
 
     /// Copies the database at `from` into it, with what is in its log, and reads it whole.
