@@ -43,6 +43,8 @@ use routes::{Needs, Routes};
 
 /// The largest body taken: Pub/Sub's 10 MB of data, as base64 inside an envelope.
 pub const BODY_MAX: usize = 16 * 1024 * 1024;
+/// A client that takes longer than this to send its body is cut off.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
 
 /// What the handlers share.
 #[derive(Clone)]

@@ -37,6 +37,11 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "unknown", detail)
     }
 
+    /// It does not come to an end.
+    pub fn slow() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "slow", "the body came too slowly")
+    }
+
     /// Not now.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)

@@ -2,7 +2,6 @@
 //! reason, and under an `Idempotency-Key` it is carried out once.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, State};
@@ -18,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::api::{self, Named, Nothing, parameters};
 use super::caller::{Caller, Incoming};
 use super::problem::Problem;
-use super::{App, Mode};
+use super::{App, BODY_WITHIN, Mode};
 use crate::desk::ask::{self, Wish};
 use crate::desk::letters::{Correcting, Discarding, Replaying};
 use crate::domain::backfill::{Said, Status};
@@ -40,8 +39,6 @@ pub const BODY_MAX: usize = 64 * 1024;
 pub const LETTER_MAX: usize = BODY_MAX + 6 * letter::BODY_MAX;
 /// Dates that one call plans for at most: a dozen seasons.
 const PLAN_DAYS_MAX: i32 = 4_400;
-/// A client that takes longer than this to send its body is cut off.
-const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// Characters of an idempotency key.
 const KEY_MAX: usize = 200;
 /// The header that names a call.
@@ -99,7 +96,7 @@ async fn read(headers: &HeaderMap, body: Body, most: usize) -> Result<Vec<u8>, P
             let why = format!("the body could not be read, or has more than {most} bytes");
             Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", why))
         }
-        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "slow", "the body came too slowly")),
+        Err(_) => Err(Problem::slow()),
     }
 }
 

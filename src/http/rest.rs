@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
@@ -19,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_stream::StreamExt as _;
 
-use super::{App, BODY_MAX, Local};
+use super::{App, BODY_MAX, BODY_WITHIN, Local};
 use crate::adapter::embedded::question;
 use crate::crash::{self, Place};
 use crate::domain::coverage::Coverage;
@@ -31,8 +30,6 @@ use crate::topology::Carries;
 use crate::wire::inbound::Delivery;
 use crate::wire::{envelope, report, trace};
 
-/// A client that takes longer than this to send its body is cut off.
-const BODY_WITHIN: Duration = Duration::from_secs(30);
 /// Pub/Sub's bound on the data of one message, in bytes.
 const MESSAGE_MAX: usize = 10 * 1024 * 1024;
 

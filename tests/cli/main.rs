@@ -1,5 +1,7 @@
 //! The program as somebody types it: what it prints, and with which exit code it ends.
 
+#[path = "../support/any_hour.rs"]
+mod any_hour;
 mod backup;
 mod commands;
 mod dlq;

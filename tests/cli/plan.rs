@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::run;
+use crate::any_hour;
 use crate::running::{Running, completion, heartbeat};
 
 /// The built-in pipelines with `from` replaced by `to`, which has to be there once.
@@ -167,8 +168,7 @@ async fn two_services_that_decide_by_different_things_are_told_of() {
 #[tokio::test(flavor = "multi_thread")]
 async fn while_a_reload_waits_for_a_consumer_probes_are_answered() {
     let folder = tempfile::tempdir().unwrap();
-    // A pass of the day begins with the day, so that the export is asked for at any hour.
-    let file = changed(&folder, &[(r#"from: { day: 0, at: "06:00" }"#, r#"from: { day: 0, at: "00:00" }"#)]);
+    let file = written(&folder, &any_hour::pipeline());
     let consumer = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let push = format!("nba-phase6-export-trigger-sub=http://{}", consumer.local_addr().unwrap());
     let service = Running::serve(&["--pipeline-file", file.to_str().unwrap(), "--push", &push]);

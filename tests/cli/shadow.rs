@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::run;
+use crate::any_hour;
 use crate::running::{Running, completion, today};
 
 const WEEK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios/shadow-week.yaml");
@@ -91,13 +92,9 @@ async fn journaled(tipoff: &Running, words: &str) {
     panic!("nothing says {words}: {:#?}", tipoff.journal());
 }
 
-/// The shipped pipeline, but that its passes of the day begin with the day: what is decided here is decided at any hour.
 fn at_any_hour(folder: &tempfile::TempDir) -> String {
-    let shipped = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/pipeline.yaml")).unwrap();
-    let from = r#"from: { day: 0, at: "06:00" }"#;
-    assert!(shipped.contains(from), "the passes of the day begin at another time");
     let path = folder.path().join("pipeline.yaml");
-    std::fs::write(&path, shipped.replace(from, r#"from: { day: 0, at: "00:00" }"#)).unwrap();
+    std::fs::write(&path, any_hour::pipeline()).unwrap();
     path.to_str().unwrap().to_owned()
 }
 

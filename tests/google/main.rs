@@ -1,5 +1,7 @@
 //! The real binary on the Pub/Sub and Firestore emulators.
 
+#[path = "../support/any_hour.rs"]
+mod any_hour;
 #[path = "../support/cloud.rs"]
 mod cloud;
 mod dead_letters;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use super::any_hour;
 use super::cloud::Cloud;
 use super::service::Replica;
 
@@ -27,10 +28,7 @@ async fn a_shadow_hears_what_the_real_one_hears_and_sends_nothing() {
     let Some(cloud) = Cloud::start(&tipoff::pipeline::shipped().unwrap().topology).await else { return };
     let folder = tempfile::tempdir().unwrap();
     let pipeline = folder.path().join("pipeline.yaml");
-    // A pass of the day begins with the day, so that the export is decided at any hour.
-    let (from, begins) = (r#"from: { day: 0, at: "06:00" }"#, r#"from: { day: 0, at: "00:00" }"#);
-    assert!(tipoff::pipeline::PIPELINE.contains(from));
-    std::fs::write(&pipeline, tipoff::pipeline::PIPELINE.replace(from, begins)).unwrap();
+    std::fs::write(&pipeline, any_hour::pipeline()).unwrap();
 
     let (code, said) = tipoff(&cloud, &pipeline, &["topics", "apply", "--shadow", "--yes"]);
     assert_eq!(code, Some(0), "{said}");

@@ -4,13 +4,10 @@ use std::time::Duration;
 
 use axum::Form;
 use axum::extract::{FromRequest, Request};
-use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 
+use crate::http::BODY_WITHIN;
 use crate::http::problem::Problem;
-
-/// How long it may take to come. A browser sends it at once.
-const WITHIN: Duration = Duration::from_secs(30);
 
 /// The form of a page, once it has come whole.
 pub struct Filled<T>(pub T);
@@ -19,7 +16,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Filled<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        within(WITHIN, request, state).await
+        within(BODY_WITHIN, request, state).await
     }
 }
 
@@ -31,14 +28,14 @@ where
     match tokio::time::timeout(span, Form::from_request(request, state)).await {
         Ok(Ok(Form(filled))) => Ok(Filled(filled)),
         Ok(Err(error)) => Err(Problem::invalid(error.body_text())),
-        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "slow", "the body came too slowly")),
+        Err(_) => Err(Problem::slow()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
-    use axum::http::{Method, header};
+    use axum::http::{Method, StatusCode, header};
 
     use super::*;
 
