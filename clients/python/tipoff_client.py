@@ -19,11 +19,13 @@ from __future__ import annotations
 
 import base64
 import datetime
+import ipaddress
 import json
 import logging
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import uuid
 from typing import Any, Callable, Dict, Optional, Union
@@ -78,12 +80,23 @@ class Client:
 
     @classmethod
     def http(
-        cls, url: str = "http://127.0.0.1:8085", token: Optional[str] = None, timeout: float = 10.0, **rest: Any
+        cls,
+        url: str = "http://127.0.0.1:8085",
+        token: Optional[str] = None,
+        timeout: float = 10.0,
+        insecure_http: bool = False,
+        **rest: Any,
     ) -> "Client":
-        """Straight to a tipoff on the embedded backend. ``token`` is its bearer token, if it wants one."""
+        """Straight to a tipoff on the embedded backend. ``token`` is its bearer token, if it wants one; to another machine it
+        is sent over https only, unless ``insecure_http`` says that whoever is on the way there may read it."""
         base = url.rstrip("/")
-        # A proxy of the environment is not meant for a service beside us.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        if token and not insecure_http and not _keeps_secrets(base):
+            raise ValueError(
+                f"{base} is another machine, and whoever is on the way there would read the token: write https, or the "
+                "address of a tunnel on 127.0.0.1; insecure_http=True sends it all the same"
+            )
+        # A proxy of the environment is not meant for a service beside us; nor is a token for wherever an answer points to.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
 
         def publish(topic: str, body: Dict[str, Any], attributes: Optional[Dict[str, str]] = None) -> None:
             data = base64.b64encode(json.dumps(body).encode()).decode()
@@ -254,6 +267,23 @@ class Run:
     def _echo(self, body: Dict[str, Any]) -> None:
         if self.dispatch_id:
             body["tipoff"] = {"dispatch_id": self.dispatch_id}
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """An answer that points elsewhere is an error."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _keeps_secrets(url: str) -> bool:
+    """Whether nobody on the way to it can read what is sent."""
+    parts = urllib.parse.urlsplit(url)
+    host = parts.hostname or ""
+    try:
+        return parts.scheme == "https" or host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _now() -> datetime.datetime:

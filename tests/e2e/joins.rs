@@ -128,6 +128,36 @@ for wrong in (dict(phase="analytic"), dict(phase="analytics", every=0)):
         client.run("grading", date=date, **wrong)
     except ValueError as error:
         print("refused")
+for readable in ("http://10.0.0.1:8085", "http://tipoff.example", "http://127.0.0.1.example", "http://"):
+    try:
+        Client.http(readable, token="secret")
+        print("would be read on the way:", readable)
+    except ValueError as error:
+        assert "https" in str(error) and "secret" not in str(error), error
+for kept in (dict(url="https://tipoff.example"), dict(url="http://[::1]:1"), dict(url="http://x", insecure_http=True)):
+    Client.http(token="secret", **kept)
+
+import http.server, threading
+seen = []
+class Elsewhere(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.send_response(302)
+        self.send_header("location", f"http://127.0.0.2:{self.server.server_port}/")
+        self.end_headers()
+    def do_GET(self):
+        seen.append(self.headers.get("authorization"))
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+elsewhere = http.server.HTTPServer(("", 0), Elsewhere)
+threading.Thread(target=elsewhere.serve_forever, daemon=True).start()
+client = Client.http(f"http://127.0.0.1:{elsewhere.server_port}", token="secret", give_up_after=0.1)
+try:
+    with client.run("grading", phase="grading", date=date):
+        pass
+except Undelivered:
+    print("not followed:", seen)
 "#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -145,7 +175,7 @@ async fn a_python_program_joins() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
     let said = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(said, "went on its way\nundelivered: True\nrefused\nrefused\n", "{errors}");
+    assert_eq!(said, "went on its way\nundelivered: True\nrefused\nrefused\nnot followed: []\n", "{errors}");
     assert_eq!(service.stands("team_defense_game_summary", "yesterday")["state"], "succeeded");
     assert_eq!(until("its row", || service.history("py-good")), ("success".to_owned(), Some(18)));
     let failure = service.stands("grading", "yesterday")["failure"].to_string();
