@@ -1,9 +1,10 @@
 //! Named places at which a test has the process die, as a kill would have it die there.
 //!
-//! `TIPOFF_CRASH=k05:3` ends it by SIGKILL the third time it comes by `k05`. That is so in builds with debug assertions only:
-//! what is shipped reads no such variable, and a place costs nothing there.
+//! `TIPOFF_CRASH=k05:3` ends it by SIGKILL the third time it comes by `k05`; `TIPOFF_PANIC=k05:3` has it panic there, and
+//! `TIPOFF_PANIC=k05` each time. That is so in builds with debug assertions only: what is shipped reads no such variable, and a place
+//! costs nothing there.
 
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 macro_rules! places {
@@ -79,12 +80,29 @@ places! {
     PushUnsettled = "p02",
 }
 
+/// What was asked for: at which place, and at which pass or, without one, at each.
 struct Wanted {
     place: String,
-    passes: AtomicU32,
+    passes: Option<AtomicU32>,
 }
 
-/// Dies here if that is what was asked for, and this is the pass.
+impl Wanted {
+    fn asked(variable: &str) -> Option<Self> {
+        let asked = std::env::var(variable).ok()?;
+        Some(match asked.split_once(':') {
+            Some((place, passes)) => {
+                Self { place: place.to_owned(), passes: Some(AtomicU32::new(passes.parse().ok()?)) }
+            }
+            None => Self { place: asked, passes: None },
+        })
+    }
+
+    fn is_now(&self, place: Place) -> bool {
+        self.place == place.name() && self.passes.as_ref().is_none_or(|left| left.fetch_sub(1, Ordering::SeqCst) == 1)
+    }
+}
+
+/// Dies here, or panics, if that is what was asked for, and this is the pass.
 #[inline]
 pub fn at(place: Place) {
     if cfg!(debug_assertions) {
@@ -93,16 +111,10 @@ pub fn at(place: Place) {
 }
 
 fn pass(place: Place) {
-    static WANTED: OnceLock<Option<Wanted>> = OnceLock::new();
-    let wanted = WANTED.get_or_init(|| {
-        let asked = std::env::var("TIPOFF_CRASH").ok()?;
-        let (place, passes) = asked.split_once(':')?;
-        Some(Wanted { place: place.to_owned(), passes: AtomicU32::new(passes.parse().ok()?) })
-    });
-    if let Some(wanted) = wanted
-        && wanted.place == place.name()
-        && wanted.passes.fetch_sub(1, Ordering::SeqCst) == 1
-    {
+    static DIES: LazyLock<Option<Wanted>> = LazyLock::new(|| Wanted::asked("TIPOFF_CRASH"));
+    static PANICS: LazyLock<Option<Wanted>> = LazyLock::new(|| Wanted::asked("TIPOFF_PANIC"));
+    if DIES.as_ref().is_some_and(|wanted| wanted.is_now(place)) {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
+    assert!(!PANICS.as_ref().is_some_and(|wanted| wanted.is_now(place)), "as a test wants it at {}", place.name());
 }

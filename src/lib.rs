@@ -15,6 +15,7 @@ pub mod desk;
 pub mod diagnostic;
 pub mod domain;
 pub mod engine;
+pub mod fault;
 pub mod http;
 pub mod monitor;
 pub mod pipeline;

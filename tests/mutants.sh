@@ -85,7 +85,7 @@ mod graphs;
 #[path = "laws/properties.rs"]
 mod properties;
 RUST
-  dependencies='anyhow|async-trait|base64|flate2|hashlink|jiff|jsonschema|minijinja|opentelemetry|opentelemetry_sdk|proptest|reqwest'
+  dependencies='anyhow|async-trait|base64|flate2|futures-util|hashlink|jiff|jsonschema|minijinja|opentelemetry|opentelemetry_sdk|proptest|reqwest'
   dependencies+='|rusqlite|rustix|serde|serde-saphyr|serde_json|sha2|strsim|tempfile|thiserror|tokio|tracing|uuid'
   # By their names, which are no patterns.
   set -- --re "^($(sed 's/[][\\.*+?^$(){}|&]/\\&/g' target/mutants/out/laws/mutants.out/missed.txt | paste -sd '|'))\$" "$@"

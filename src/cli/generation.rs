@@ -125,12 +125,19 @@ impl Generation {
         let (stop, stopping) = watch::channel(false);
         let running = run::run(&engine, &stopping);
         let targets: PushTargets = standing.targets.iter().cloned().collect();
-        let pusher = Pusher::new(bus.clone()).map_err(Fault::unusable)?;
-        let push = tokio::spawn(push(pusher, targets, stopping.clone()));
-        let prune = tokio::spawn(prune(embedded.clone(), bus.clone(), keep, stopping.clone()));
+        let pusher = Arc::new(Pusher::new(bus.clone()).map_err(Fault::unusable)?);
+        let mut tasks = JoinSet::new();
+        let (pushed, kept) = (stopping.clone(), (embedded.clone(), bus.clone()));
+        let push = move || push(pusher.clone(), targets.clone(), pushed.clone());
+        tasks.spawn(engine.clone().keep_up("push", stopping.clone(), push));
+        let pruned = stopping.clone();
+        let prune = move || prune(kept.0.clone(), kept.1.clone(), keep, pruned.clone());
+        tasks.spawn(engine.clone().keep_up("prune", stopping.clone(), prune));
         let recipient: Arc<dyn Recipient> =
             Arc::new(Listening { engine: engine.clone(), inbox: running.inbox.clone() });
-        let collect = tokio::spawn(collect(bus.clone(), recipient, stopping.clone()));
+        let (letters, collected) = (bus.clone(), stopping.clone());
+        let collect = move || collect(letters.clone(), recipient.clone(), collected.clone());
+        tasks.spawn(engine.clone().keep_up("collect", stopping.clone(), collect));
         let app = App {
             engine: engine.clone(),
             inbox: running.inbox.clone(),
@@ -148,7 +155,7 @@ impl Generation {
         tracing::info!(data = %configuration.data.display(), "the embedded backend is open");
         let ended = Box::pin(async move {
             running.ended().await;
-            let _ = tokio::join!(push, prune, collect);
+            tasks.join_all().await;
         });
         Ok(Self { engine, router: http::router(app), stop, ended })
     }
@@ -265,7 +272,7 @@ fn notifier(prepared: &Prepared) -> Result<Notifier, Fault> {
     Ok(Notifier::new(settings, channels))
 }
 
-async fn push(pusher: Pusher, targets: PushTargets, mut stop: watch::Receiver<bool>) {
+async fn push(pusher: Arc<Pusher>, targets: PushTargets, mut stop: watch::Receiver<bool>) {
     let clock = Clock::System;
     match pusher.take_over(clock.now(), &targets).await {
         Ok(0) => {}

@@ -107,7 +107,6 @@ pub enum Offer<T> {
 impl<T> Intake<T> {
     /// Takes a message in. It is due at once, or for a heartbeat when `engine`'s flush interval has passed.
     pub fn offer(&mut self, engine: &Engine, delivery: Delivery, token: T) -> Offer<T> {
-        crash::at(Place::Received);
         let now = engine.clock.now();
         let declared = engine.declarations.topology.topic(&delivery.topic);
         if declared.is_some_and(|topic| topic.carries == Carries::DeadLetter) {
@@ -202,11 +201,6 @@ impl<T> Intake<T> {
         self.busy.remove(key);
     }
 
-    /// No partition is busy any more: whoever was at work has died, and its messages will come again.
-    pub fn forget_busy(&mut self) {
-        self.busy.clear();
-    }
-
     /// When the next batch is due.
     pub fn next_due(&self) -> Option<Timestamp> {
         self.partitions.iter().filter(|(key, _)| !self.busy.contains(*key)).map(|(_, (at, _))| *at).min()
@@ -240,8 +234,9 @@ impl Engine {
     pub async fn apply<T>(&self, batch: Batch<T>) -> Vec<(T, Settlement)> {
         crash::at(Place::Decoded);
         let stepped = self.step_all(&batch).await;
-        if batch.waiting.len() > 1 && matches!(stepped, Err(StepError::Violated(_))) {
-            // One by one, so that what breaks an invariant takes nobody with it.
+        let is_fault = matches!(stepped, Err(StepError::Panicked(_)));
+        if is_fault || batch.waiting.len() > 1 && matches!(stepped, Err(StepError::Violated(_))) {
+            // One by one, so that what breaks an invariant takes nobody with it; and a panic may have been of that moment.
             let mut settlements = Vec::with_capacity(batch.waiting.len());
             for waiting in batch.waiting {
                 let alone = Batch { key: batch.key.clone(), waiting: vec![waiting] };
@@ -274,6 +269,9 @@ impl Engine {
                 Ok(_) => settle(&mine, &waiting.delivery, now, self.settings.future_max),
                 Err(StepError::Violated(violation)) => {
                     Settlement::Park { slug: format!("invariant-{}", violation.slug), reason: violation.to_string() }
+                }
+                Err(error @ StepError::Panicked(_)) => {
+                    Settlement::Park { slug: "fault".to_owned(), reason: error.to_string() }
                 }
                 Err(error @ StepError::Throttled(_)) => {
                     Settlement::Nack { after: SignedDuration::from_secs(60), reason: error.to_string() }

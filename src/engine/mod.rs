@@ -30,6 +30,7 @@ pub mod calendar;
 pub mod cap;
 pub mod dead_letter;
 pub mod export;
+mod fault;
 pub mod forecast;
 pub mod foresee;
 pub mod health;
@@ -180,7 +181,7 @@ pub struct Counts {
     pub decisions: AtomicU64,
     /// Dispatches handed to the bus.
     pub dispatched: AtomicU64,
-    /// Decisions refused because an invariant would have broken.
+    /// Decisions refused because an invariant would have broken, or that panicked.
     pub violations: AtomicU64,
 }
 

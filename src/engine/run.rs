@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::Engine;
 use super::backfill::BACKFILL_EVERY;
 use super::dead_letter::LOOK_AFTER_EVERY;
+use super::fault::REST;
 use super::forecast::FORECAST_EVERY;
 use super::intake::{Intake, Offer, Settlement};
 use super::relay::UnderWay;
 use crate::crash::{self, Place};
+use crate::fault::caught;
+use crate::port::StoreError;
 use crate::wire::inbound::Delivery;
 
 /// Calls whose messages wait for the intake task. Senders wait when it is full.
@@ -96,33 +99,49 @@ impl Running {
     }
 }
 
-/// Starts every loop. They end when `stop` turns true.
+/// What every loop is given.
+#[derive(Clone)]
+struct Given {
+    engine: Arc<Engine>,
+    /// Where a loop says that something was decided.
+    decided: watch::Sender<()>,
+    stop: watch::Receiver<bool>,
+}
+
+/// Starts every loop. They end when `stop` turns true, and are begun again where one panics.
 pub fn run(engine: &Arc<Engine>, stop: &watch::Receiver<bool>) -> Running {
     let (sender, receiver) = mpsc::channel(INBOX);
-    let (decided, changes) = watch::channel(());
+    let receiver = Arc::new(Mutex::new(receiver));
+    let given = Given { engine: Arc::clone(engine), decided: watch::channel(()).0, stop: stop.clone() };
     let mut tasks = JoinSet::new();
-    tasks.spawn(intake(Arc::clone(engine), receiver, decided.clone(), stop.clone()));
-    let (decided_by_calendar, decided_by_forecast, decided_by_backfill) =
-        (decided.clone(), decided.clone(), decided.clone());
-    tasks.spawn(sweep(Arc::clone(engine), decided, stop.clone()));
-    tasks.spawn(relay(Arc::clone(engine), changes, stop.clone()));
-    tasks.spawn(export(Arc::clone(engine), stop.clone()));
-    tasks.spawn(calendar(Arc::clone(engine), decided_by_calendar, stop.clone()));
-    tasks.spawn(forecast(Arc::clone(engine), decided_by_forecast, stop.clone()));
-    tasks.spawn(backfill(Arc::clone(engine), decided_by_backfill, stop.clone()));
-    tasks.spawn(watch_over(Arc::clone(engine), stop.clone()));
-    tasks.spawn(notify(Arc::clone(engine), stop.clone()));
-    tasks.spawn(look_after_letters(Arc::clone(engine), stop.clone()));
-    tasks.spawn(measure(Arc::clone(engine), stop.clone()));
+    keep_up(&mut tasks, &given, "intake", move |given| intake(given, Arc::clone(&receiver)));
+    keep_up(&mut tasks, &given, "sweep", sweep);
+    keep_up(&mut tasks, &given, "relay", relay);
+    keep_up(&mut tasks, &given, "export", export);
+    keep_up(&mut tasks, &given, "calendar", calendar);
+    keep_up(&mut tasks, &given, "forecast", forecast);
+    keep_up(&mut tasks, &given, "backfill", backfill);
+    keep_up(&mut tasks, &given, "watch", watch_over);
+    keep_up(&mut tasks, &given, "notify", notify);
+    keep_up(&mut tasks, &given, "letters", look_after_letters);
+    keep_up(&mut tasks, &given, "measure", measure);
     Running { inbox: Inbox(sender), tasks }
 }
 
-async fn intake(
-    engine: Arc<Engine>,
-    mut receiver: mpsc::Receiver<Vec<Received>>,
-    decided: watch::Sender<()>,
-    mut stop: watch::Receiver<bool>,
-) {
+fn keep_up<F>(
+    tasks: &mut JoinSet<()>,
+    given: &Given,
+    name: &'static str,
+    begin: impl Fn(Given) -> F + Send + Sync + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let given = given.clone();
+    tasks.spawn(Arc::clone(&given.engine).keep_up(name, given.stop.clone(), move || begin(given.clone())));
+}
+
+async fn intake(Given { engine, decided, mut stop }: Given, receiver: Arc<Mutex<mpsc::Receiver<Vec<Received>>>>) {
+    let mut receiver = receiver.lock().await;
     let mut intake: Intake<oneshot::Sender<Settlement>> = Intake::default();
     let mut applying = JoinSet::new();
     let mut parking = JoinSet::new();
@@ -148,10 +167,15 @@ async fn intake(
                 let engine = Arc::clone(&engine);
                 applying.spawn(async move {
                     let key = batch.key.clone();
-                    for (settle, settlement) in engine.apply(batch).await {
-                        crash::at(Place::BeforeAck);
-                        // A receiver that has gone will see its message again.
-                        let _ = settle.send(settlement);
+                    let applied = caught(async {
+                        for (settle, settlement) in engine.apply(batch).await {
+                            crash::at(Place::BeforeAck);
+                            // A receiver that has gone will see its message again.
+                            let _ = settle.send(settlement);
+                        }
+                    });
+                    if let Err(why) = applied.await {
+                        engine.faulted("intake", &why, "what was not settled was handed back, and comes again").await;
                     }
                     key
                 });
@@ -166,16 +190,12 @@ async fn intake(
         tokio::select! {
             biased;
             Some(done) = applying.join_next(), if !applying.is_empty() => {
-                match done {
-                    Ok(key) => intake.done(&key),
-                    Err(error) => {
-                        tracing::error!("a batch was lost: {error}; its messages will come again");
-                        intake.forget_busy();
-                    }
+                if let Ok(key) = done {
+                    intake.done(&key);
                 }
                 decided.send_replace(());
             }
-            // One that is lost in a panic is not settled, and comes again.
+            // One that has panicked is not settled, and comes again.
             Some(_) = parking.join_next(), if !parking.is_empty() => {}
             received = receiver.recv(), if open && arrived.is_empty() => match received {
                 Some(received) => match intake.refusal(&engine, received.len()) {
@@ -241,7 +261,7 @@ fn take_in(
     }
 }
 
-async fn sweep(engine: Arc<Engine>, decided: watch::Sender<()>, mut stop: watch::Receiver<bool>) {
+async fn sweep(Given { engine, decided, mut stop }: Given) {
     loop {
         engine.beats.moves("sweep");
         match engine.sweep().await {
@@ -270,7 +290,8 @@ async fn nap(engine: &Engine) -> Duration {
     }
 }
 
-async fn relay(engine: Arc<Engine>, mut changes: watch::Receiver<()>, mut stop: watch::Receiver<bool>) {
+async fn relay(Given { engine, decided, mut stop }: Given) {
+    let mut changes = decided.subscribe();
     let every = Duration::try_from(engine.settings.relay_every).unwrap_or(Duration::from_secs(1));
     let mut under_way = UnderWay::default();
     let mut deliveries = JoinSet::new();
@@ -285,7 +306,14 @@ async fn relay(engine: Arc<Engine>, mut changes: watch::Receiver<()>, mut stop: 
                     idle = false;
                     let engine = Arc::clone(&engine);
                     deliveries.spawn(async move {
-                        let recorded = engine.deliver(&entry).await;
+                        let recorded = match caught(engine.deliver(&entry)).await {
+                            Ok(recorded) => recorded,
+                            Err(why) => {
+                                engine.faulted("relay", &why, "the effect is tried again, under its id").await;
+                                tokio::time::sleep(REST).await;
+                                Err(StoreError::Unavailable(why))
+                            }
+                        };
                         (entry, recorded)
                     });
                 }
@@ -301,15 +329,10 @@ async fn relay(engine: Arc<Engine>, mut changes: watch::Receiver<()>, mut stop: 
             Some(done) = deliveries.join_next() => {
                 let mut done = Some(done);
                 while let Some(delivery) = done.take().or_else(|| deliveries.try_join_next()) {
-                    match delivery {
-                        Ok((entry, recorded)) => {
-                            engine.delivered(&mut under_way, &entry);
-                            if let Err(error) = recorded {
-                                tracing::warn!(effect = entry.id, "delivered or not, it could not be noted: {error}");
-                            }
-                        }
-                        // Its room stays taken until the next start, so that a fault of ours cannot become a hot loop.
-                        Err(error) => tracing::error!("a delivery was lost: {error}"),
+                    let Ok((entry, recorded)) = delivery else { continue };
+                    engine.delivered(&mut under_way, &entry);
+                    if let Err(error) = recorded {
+                        tracing::warn!(effect = entry.id, "delivered or not, it could not be noted: {error}");
                     }
                 }
             }
@@ -319,7 +342,7 @@ async fn relay(engine: Arc<Engine>, mut changes: watch::Receiver<()>, mut stop: 
     }
 }
 
-async fn calendar(engine: Arc<Engine>, decided: watch::Sender<()>, mut stop: watch::Receiver<bool>) {
+async fn calendar(Given { engine, decided, mut stop }: Given) {
     let every = Duration::try_from(engine.schedules_every()).unwrap_or(EXPORT_EVERY);
     loop {
         match engine.read_schedules().await {
@@ -337,7 +360,7 @@ async fn calendar(engine: Arc<Engine>, decided: watch::Sender<()>, mut stop: wat
     }
 }
 
-async fn forecast(engine: Arc<Engine>, decided: watch::Sender<()>, mut stop: watch::Receiver<bool>) {
+async fn forecast(Given { engine, decided, mut stop }: Given) {
     let every = Duration::try_from(FORECAST_EVERY).unwrap_or(EXPORT_EVERY);
     loop {
         tokio::select! {
@@ -355,7 +378,7 @@ async fn forecast(engine: Arc<Engine>, decided: watch::Sender<()>, mut stop: wat
     }
 }
 
-async fn backfill(engine: Arc<Engine>, decided: watch::Sender<()>, mut stop: watch::Receiver<bool>) {
+async fn backfill(Given { engine, decided, mut stop }: Given) {
     let every = Duration::try_from(BACKFILL_EVERY).unwrap_or(EXPORT_EVERY);
     loop {
         tokio::select! {
@@ -373,7 +396,7 @@ async fn backfill(engine: Arc<Engine>, decided: watch::Sender<()>, mut stop: wat
     }
 }
 
-async fn export(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) {
+async fn export(Given { engine, mut stop, .. }: Given) {
     loop {
         match engine.export().await {
             Ok(0) => {}
@@ -388,7 +411,7 @@ async fn export(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-async fn watch_over(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) {
+async fn watch_over(Given { engine, mut stop, .. }: Given) {
     loop {
         engine.watch().await;
         loop {
@@ -411,7 +434,7 @@ async fn watch_over(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-async fn notify(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) {
+async fn notify(Given { engine, mut stop, .. }: Given) {
     loop {
         if let Err(error) = engine.notify().await {
             tracing::warn!("what is on cannot be told now: {error}");
@@ -425,7 +448,7 @@ async fn notify(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-async fn look_after_letters(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) {
+async fn look_after_letters(Given { engine, mut stop, .. }: Given) {
     loop {
         if let Err(error) = engine.look_after_letters().await {
             tracing::warn!("look after dead letters: {error}");
@@ -438,7 +461,7 @@ async fn look_after_letters(engine: Arc<Engine>, mut stop: watch::Receiver<bool>
     }
 }
 
-async fn measure(engine: Arc<Engine>, mut stop: watch::Receiver<bool>) {
+async fn measure(Given { engine, mut stop, .. }: Given) {
     let every = Duration::try_from(engine.settings.measure_every).unwrap_or(EXPORT_EVERY);
     engine.make_series_known();
     loop {
@@ -459,7 +482,7 @@ fn until(now: Timestamp, due: Timestamp) -> Duration {
 }
 
 /// Resolves once the service is going down.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
     // A sender that has gone is an end, too.
     let _ = stop.wait_for(|stop| *stop).await;
 }

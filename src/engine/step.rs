@@ -17,6 +17,7 @@ use crate::domain::id::{AlertKey, NodeId, PartitionKey};
 use crate::domain::invariant::Violation;
 use crate::domain::partition::{Node, Partition, Recorded, State};
 use crate::domain::trace::{LINKS_MAX, TraceContext};
+use crate::fault::caught;
 use crate::port::{Commit, JournalEntry, OutboxEntry, StoreError, Stored};
 use crate::telemetry::span::{Kind, Span};
 use crate::wire::trace;
@@ -45,6 +46,9 @@ pub enum StepError {
     /// Too many dates of history were opened this minute.
     #[error("{0} is history, and too many dates were opened this minute")]
     Throttled(PartitionKey),
+    /// The decision, or what leads to it, panicked: our bug, too. Whether it is stored is not known.
+    #[error("a fault of tipoff: {0}")]
+    Panicked(String),
     /// There is no such pipeline.
     #[error("there is no pipeline {0}")]
     NoPipeline(String),
@@ -56,6 +60,19 @@ impl Engine {
     /// # Errors
     /// After an error nothing is known to be stored, and the same events may be applied again.
     pub async fn step(&self, key: &PartitionKey, events: &[Event]) -> Result<Stepped, StepError> {
+        match caught(self.step_once(key, events)).await {
+            Ok(stepped) => stepped,
+            Err(why) => {
+                self.counts.violations.fetch_add(1, Ordering::Relaxed);
+                self.telemetry.metrics.refused.add(1, []);
+                self.faulted("a decision", &format!("{key}: {why}"), "its messages are tried one by one, then parked")
+                    .await;
+                Err(StepError::Panicked(why))
+            }
+        }
+    }
+
+    async fn step_once(&self, key: &PartitionKey, events: &[Event]) -> Result<Stepped, StepError> {
         let graph = self.graph(&key.pipeline).ok_or_else(|| StepError::NoPipeline(key.pipeline.to_string()))?;
         let remembered = self.remembered.of(key);
         let mut last = remembered.lock().await;

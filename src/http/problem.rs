@@ -99,7 +99,7 @@ impl From<StepError> for Problem {
             StepError::Store(error) => error.into(),
             StepError::Contended(_) | StepError::Throttled(_) => Self::unavailable(error.to_string()),
             StepError::NoPipeline(_) => Self::unknown(error.to_string()),
-            StepError::Violated(_) => {
+            StepError::Violated(_) | StepError::Panicked(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "invariant", format!("{error}: nothing was changed"))
             }
         }

@@ -3,6 +3,7 @@
 //! Whatever the form, one event is one line. Strangers' words stand in fields, each of bounded length and without what a
 //! terminal or a parser would obey, so that no name can end a line, begin another, or claim a severity.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::{self, Write as _};
 
 use serde_json::{Map, Value, json};
@@ -43,6 +44,16 @@ pub enum Form {
 /// If the filter is none.
 pub fn start(filter: &str, form: Form, colours: bool, project: Option<String>) -> Result<(), ParseError> {
     let filter = EnvFilter::try_new(filter)?;
+    // In the log's own form, where whoever watches it finds it.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let text = panic.payload_as_str().unwrap_or("no words");
+        let trace = Backtrace::capture();
+        match trace.status() {
+            BacktraceStatus::Captured => tracing::error!(place, %trace, "a panic: {text}"),
+            _ => tracing::error!(place, "a panic: {text}; RUST_BACKTRACE=1 shows how it came to it"),
+        }
+    }));
     let _ = match form {
         Form::Text => tracing::subscriber::set_global_default(people(filter, colours, std::io::stderr)),
         Form::Json => tracing::subscriber::set_global_default(machine(filter, Machine::Plain, std::io::stderr)),

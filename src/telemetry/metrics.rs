@@ -182,7 +182,7 @@ metrics! {
     decisions: Counter "tipoff_decisions_total" "{decision}" ["pipeline"]
         "Decisions committed";
     refused: Counter "tipoff_decisions_refused_total" "{decision}" []
-        "Decisions refused because an invariant would have broken: a fault of tipoff itself";
+        "Decisions refused because an invariant would have broken, or that panicked: a fault of tipoff itself";
     conflicts: Counter "tipoff_commit_conflicts_total" "{commit}" ["pipeline"]
         "Commits for which somebody else was faster, so that it was decided again";
     commit_duration: Histogram "tipoff_commit_duration_seconds" "s" []

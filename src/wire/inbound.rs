@@ -5,10 +5,12 @@
 //! would have the broker deliver it again.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use jiff::Timestamp;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use crate::crash::{self, Place};
 use crate::diagnostic::suggestion;
 use crate::domain::event::Event;
 use crate::domain::graph::Graph;
@@ -82,6 +84,13 @@ pub struct Routes<'a> {
 
 /// Reads one message. Never fails and never panics: whatever cannot be read is [`Decoded::Parked`].
 pub fn decode(routes: &Routes<'_>, delivery: &Delivery) -> Decoded {
+    // What panics here would do so each time it comes, and nothing of it outlives the call.
+    catch_unwind(AssertUnwindSafe(|| read(routes, delivery)))
+        .unwrap_or_else(|_| Decoded::Parked { reason: Reason::Fault })
+}
+
+fn read(routes: &Routes<'_>, delivery: &Delivery) -> Decoded {
+    crash::at(Place::Received);
     if delivery.data.is_empty() {
         return Decoded::Probe;
     }

@@ -128,6 +128,11 @@ pub enum Reason {
     /// A heartbeat that belongs to no run.
     #[error("the heartbeat has no run_id, so it keeps no run alive; have the producer send its run_id")]
     NoRun,
+    /// Reading it panicked.
+    #[error(
+        "reading it panicked, which is a fault of tipoff and no fault of the message; replay it with a version that is mended"
+    )]
+    Fault,
 }
 
 /// What a message claims to be; it decides which words are statuses.
@@ -164,6 +169,7 @@ impl Reason {
             Self::UnknownStatus(..) => "unknown-status",
             Self::NegativeCount { .. } => "negative-count",
             Self::NoRun => "no-run",
+            Self::Fault => "fault",
         }
     }
 }

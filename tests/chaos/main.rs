@@ -9,6 +9,7 @@ mod disk;
 mod join;
 mod kills;
 mod network;
+mod panics;
 mod plant;
 mod processes;
 mod publisher;

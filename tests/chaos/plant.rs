@@ -167,7 +167,7 @@ impl Plant {
         self.database().query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
-    fn recorded(&self) -> BTreeSet<String> {
+    pub fn recorded(&self) -> BTreeSet<String> {
         join::recorded(&self.database())
     }
 

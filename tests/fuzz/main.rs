@@ -27,7 +27,7 @@ use tipoff::pipeline::{self, Declarations, PIPELINE, TOPICS};
 use tipoff::port::Row;
 use tipoff::replay::capsule::Capsule;
 use tipoff::scenario::file::Scenario;
-use tipoff::wire::inbound::{Decoded, Delivery, Routes, decode};
+use tipoff::wire::inbound::{Decoded, Delivery, Reason, Routes, decode};
 use tipoff::wire::{envelope, kept, letter, report};
 
 use alter::Alter;
@@ -129,8 +129,11 @@ fn messages() {
                     assert!(!events.is_empty(), "an applied message says nothing");
                     applied += 1;
                 }
-                // A reason is told to people.
-                Decoded::Parked { reason } => assert!(!reason.to_string().is_empty() && !reason.slug().is_empty()),
+                // A reason is told to people; that it panicked is none.
+                Decoded::Parked { reason } => {
+                    assert_ne!(reason, Reason::Fault);
+                    assert!(!reason.to_string().is_empty() && !reason.slug().is_empty());
+                }
                 Decoded::Probe | Decoded::Ignored { .. } => {}
             }
         }
@@ -154,7 +157,8 @@ fn letters() {
         assert!(!kept.id.as_str().is_empty());
         let topic = Some("nba-phase3-analytics-complete");
         let message = letter::Message { topic, message_id: "1", published: now(), content: &content };
-        let _ = (message.about(&routes), message.unreadable(&routes));
+        let _ = message.about(&routes);
+        assert_ne!(message.unreadable(&routes), Some(Reason::Fault));
         if let Ok(sent) = letter::replay(routes.topology, topic, &content, &RunId::from("replay-1")) {
             serde_json::from_slice::<Row>(&sent.body).expect("a replay is an object");
         }

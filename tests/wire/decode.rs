@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tipoff::domain::event::{Event, Note, Outcome};
 use tipoff::domain::evidence::Extent;
 use tipoff::wire::envelope::{Message, unwrap_publish, unwrap_push, wrap_push};
-use tipoff::wire::inbound::{DATA_MAX, Decoded, Delivery, decode};
+use tipoff::wire::inbound::{DATA_MAX, Decoded, Delivery, Reason, decode};
 
 use crate::support::World;
 
@@ -814,6 +814,7 @@ fn steady(topic: &str, data: &[u8]) -> Result<(), TestCaseError> {
     let first = decode(&world().routes(), &message);
     prop_assert_eq!(&first, &decode(&world().routes(), &message));
     if let Decoded::Parked { reason } = &first {
+        prop_assert_ne!(reason, &Reason::Fault);
         let text = reason.to_string();
         prop_assert!(text.chars().count() < 600 && !text.chars().any(char::is_control), "{text:?}");
         prop_assert!(!reason.slug().is_empty());

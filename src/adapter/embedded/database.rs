@@ -7,6 +7,7 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -141,7 +142,9 @@ where
     F: FnOnce(&Connection) -> Result<T, StoreError> + Send,
 {
     fn run(&mut self, db: &Connection) -> bool {
-        self.result = self.work.take().map(|work| work(db));
+        // A panic is of this work; the thread has to serve others as well.
+        let fault = |_| Err(StoreError::Unavailable("it panicked, which is a fault of tipoff".into()));
+        self.result = self.work.take().map(|work| catch_unwind(AssertUnwindSafe(|| work(db))).unwrap_or_else(fault));
         matches!(self.result, Some(Ok(_)))
     }
 

@@ -19,6 +19,7 @@ use crate::adapter::call::{self, Meaning, at_path, chain, first_words, headers, 
 use crate::crash::{self, Place};
 use crate::domain::effect::{About, Alert, Severity, Turn};
 use crate::domain::id::AlertKey;
+use crate::fault::caught;
 use crate::port::{Bus as _, BusError, StoreError};
 use crate::topology::{Delivery, PushBody};
 use crate::wire::envelope::{Message, wrap_push};
@@ -113,7 +114,18 @@ impl Pusher {
                 let (bus, client, to) = (self.bus.clone(), self.client.clone(), to.clone());
                 let absent = Arc::clone(&self.absent);
                 calls.spawn(async move {
-                    let taken = deliver(&bus, &client, &absent, &to, &message, at, started).await;
+                    let posted = caught(deliver(&bus, &client, &absent, &to, &message, at, started)).await;
+                    let taken = match posted {
+                        Ok(taken) => taken,
+                        Err(why) => {
+                            tracing::error!(message.id = message.message_id, "a push panicked: {why}");
+                            let refused = Refused { error: format!("pushing it panicked: {why}"), absent: false };
+                            let now = bus::later(at, started.elapsed());
+                            // If that fails as well, its lease runs out.
+                            let _ = refuse(&bus, &to, &message.ack_id, refused, now).await;
+                            false
+                        }
+                    };
                     drop(place);
                     // What was refused waits for its pause; a place at a target that refuses is no news.
                     if taken {

@@ -12,7 +12,7 @@ pub enum Whose {
 use Whose::{Date, Service};
 
 /// Every topic of ours, with what it says. The classes of failures that pipeline.yaml names are topics as well.
-pub const TOPICS: [(&str, Whose, &str); 50] = [
+pub const TOPICS: [(&str, Whose, &str); 51] = [
     ("always-empty", Date, "a source has had no data for several game days in a row"),
     ("backfill-proposed", Service, "something of a past date is missing, and a plan to make it waits for somebody"),
     ("backlog", Service, "a subscription has more waiting than is taken"),
@@ -28,6 +28,7 @@ pub const TOPICS: [(&str, Whose, &str); 50] = [
     ("double-run", Date, "a node has more than one execution alive at once"),
     ("exhausted", Date, "a node is not tried any more: it waits for new inputs, or for `tipoff retry`"),
     ("failed", Date, "a node's last run failed, and said so"),
+    ("fault", Service, "something in tipoff itself panicked: it goes on, and what it was at is tried again or kept"),
     ("forecast", Date, "a deadline ahead will be missed as things stand"),
     ("history-gap", Service, "a part of the history could not be written"),
     ("impossible", Date, "a gate cannot open any more"),
