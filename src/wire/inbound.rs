@@ -85,8 +85,7 @@ pub struct Routes<'a> {
 /// Reads one message. Never fails and never panics: whatever cannot be read is [`Decoded::Parked`].
 pub fn decode(routes: &Routes<'_>, delivery: &Delivery) -> Decoded {
     // What panics here would do so each time it comes, and nothing of it outlives the call.
-    catch_unwind(AssertUnwindSafe(|| read(routes, delivery)))
-        .unwrap_or_else(|_| Decoded::Parked { reason: Reason::Fault })
+    catch_unwind(AssertUnwindSafe(|| read(routes, delivery))).unwrap_or(Decoded::Parked { reason: Reason::Fault })
 }
 
 fn read(routes: &Routes<'_>, delivery: &Delivery) -> Decoded {
