@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use jiff::SignedDuration;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -49,8 +50,10 @@ pub struct Configuration {
     pub push: Push,
     /// How long a heartbeat may wait to be committed with others. A Firestore document takes about one sustained write a
     /// second, so the default is 15s there, and 1s on the embedded backend.
+    #[serde(deserialize_with = "lasting_if_said")]
     pub heartbeat_flush: Option<String>,
     /// How long what is done with is kept.
+    #[serde(deserialize_with = "lasting")]
     pub keep: String,
     /// Whether this is the shadow of a pipeline that others run: with a store and subscriptions of its own, and nothing is
     /// sent. `docs/migration.md` explains it.
@@ -240,6 +243,7 @@ pub struct Telemetry {
     /// Whether metrics leave. They can be read at `/metrics` in any case.
     pub metrics: bool,
     /// How often metrics leave.
+    #[serde(deserialize_with = "lasting")]
     pub metrics_every: String,
     /// As which service.
     pub service: String,
@@ -513,6 +517,29 @@ pub fn listen(text: &str) -> Result<SocketAddr, String> {
     let of_name = text.strip_prefix("localhost:").and_then(|port| port.parse().ok());
     let found = of_name.map(|port: u16| SocketAddr::from(([127, 0, 0, 1], port)));
     found.or_else(|| text.parse().ok()).ok_or_else(|| format!("`{text}`: write ADDRESS:PORT, as 127.0.0.1:8085"))
+}
+
+/// How long something lasts, as it is written: `90s`, `36h`, `30d`.
+///
+/// # Errors
+/// How to write it.
+pub fn span(text: &str) -> Result<SignedDuration, String> {
+    let span = crate::topology::duration(text)?;
+    SignedDuration::try_from(span).map_err(|error| error.to_string())
+}
+
+fn lasting<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let text = String::deserialize(from)?;
+    span(&text).map_err(D::Error::custom)?;
+    Ok(text)
+}
+
+fn lasting_if_said<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    if let Some(text) = &text {
+        span(text).map_err(D::Error::custom)?;
+    }
+    Ok(text)
 }
 
 fn listening<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {

@@ -246,8 +246,8 @@ pub trait Store: Send + Sync {
     async fn take(&self, what: &str, window: Timestamp, want: u32, most: u32) -> Result<u32, StoreError>;
 
     /// Notes that a service was at work at `at`, and needs as much room for it as a commit does. It fails where commits
-    /// would fail, so it tells whether writes are taken.
-    async fn mark(&self, at: Timestamp) -> Result<(), StoreError>;
+    /// would fail, so it tells whether writes are taken. Returns the store's own time at that, where it has a clock of its own.
+    async fn mark(&self, at: Timestamp) -> Result<Option<Timestamp>, StoreError>;
 
     /// When a service was last marked as being at work; nothing where none ever was.
     async fn marked(&self) -> Result<Option<Timestamp>, StoreError>;

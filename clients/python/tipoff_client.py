@@ -154,8 +154,9 @@ class Client:
             completions = f"{self.pipeline}-{_COMPLETIONS[phase]}"
         if not every > 0:
             raise ValueError("every is a number of seconds above 0")
-        day = date.isoformat() if isinstance(date, datetime.date) else str(date)
-        datetime.date.fromisoformat(day)
+        day = date if isinstance(date, datetime.date) else datetime.date.fromisoformat(str(date))
+        # Only as YYYY-MM-DD, whatever else Python reads, and whether or not an hour is with it.
+        day = datetime.date(day.year, day.month, day.day).isoformat()
         run = Run(self, node, day, phase or "", completions, run_id or str(uuid.uuid4()), every)
         run.dispatch_id = dispatch_id
         run.correlation_id = correlation_id or run.run_id
@@ -213,7 +214,9 @@ class Run:
             body["record_count"] = int(self.records)
         if failed:
             body["error_type"] = type(error).__name__
-            body["error_message"] = (str(error) or type(error).__name__)[:_WORDS_MAX]
+            words = (str(error) or type(error).__name__)[:_WORDS_MAX]
+            # Half a character is no text.
+            body["error_message"] = words.encode("utf-8", "replace").decode()
         self._echo(body)
         self._try_heartbeat("failed" if failed else "completed")
         delivered = self._deliver(body)

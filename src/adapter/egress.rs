@@ -67,8 +67,8 @@ fn reachable(address: IpAddr, local: bool, host: &str) -> Result<(), Refused> {
         IpAddr::V4(_) => address,
     };
     let is_metadata = match inner {
-        // All of link-local: every cloud has its metadata there.
-        IpAddr::V4(v4) => v4.is_link_local(),
+        // All of link-local: nearly every cloud has its metadata there.
+        IpAddr::V4(v4) => v4.is_link_local() || v4 == METADATA_V4,
         IpAddr::V6(v6) => v6.is_unicast_link_local() || METADATA_V6.contains(&v6),
     };
     if is_metadata {
@@ -87,20 +87,28 @@ fn reachable(address: IpAddr, local: bool, host: &str) -> Result<(), Refused> {
     Ok(())
 }
 
+/// The metadata server of Alibaba's cloud, which is not link-local.
+const METADATA_V4: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
 /// Metadata servers that are not link-local: Google's and Amazon's.
 const METADATA_V6: [Ipv6Addr; 2] =
     [Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)];
 
-/// The address of the old kind inside one of the new: mapped, compatible, or translated.
+/// The address of the old kind inside one of the new: mapped, compatible, translated, or tunnelled.
 fn embedded(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     let segments = v6.segments();
     let low = || {
         let [.., a, b] = segments;
         Ipv4Addr::from((u32::from(a) << 16) | u32::from(b))
     };
-    let is_translated = segments[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
+    // By the well-known prefix, and by those that networks choose.
+    let is_translated = segments[..6] == [0x64, 0xff9b, 0, 0, 0, 0] || segments[..3] == [0x64, 0xff9b, 1];
+    let of_6to4 = || {
+        let [_, a, b, ..] = segments;
+        Ipv4Addr::from((u32::from(a) << 16) | u32::from(b))
+    };
+    let is_6to4 = segments[0] == 0x2002;
     let is_compatible = segments[..6] == [0; 6] && segments[6] != 0;
-    v6.to_ipv4_mapped().or_else(|| (is_translated || is_compatible).then(low))
+    v6.to_ipv4_mapped().or_else(|| is_6to4.then(of_6to4)).or_else(|| (is_translated || is_compatible).then(low))
 }
 
 /// The addresses of a host that may be connected to.
@@ -167,6 +175,11 @@ mod tests {
             "http://[::ffff:a9fe:a9fe]/",
             "http://[::169.254.169.254]/",
             "http://[64:ff9b::a9fe:a9fe]/",
+            "http://[64:ff9b:1::a9fe:a9fe]/",
+            "http://[2002:a9fe:a9fe::]/",
+            "http://[2002:a9fe:a9fe::1]/",
+            "http://100.100.100.200/",
+            "http://[::ffff:100.100.100.200]/",
             "http://[fe80::1]/",
             "http://[fd00:ec2::254]/",
             "http://[fd20:ce::254]/",

@@ -341,7 +341,7 @@ impl Store for Service {
         Err(only_read())
     }
 
-    async fn mark(&self, _: Timestamp) -> Result<(), StoreError> {
+    async fn mark(&self, _: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         Err(only_read())
     }
 

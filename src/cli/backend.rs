@@ -17,7 +17,7 @@ use crate::adapter::google::services::Services;
 use crate::adapter::pubsub::Connection;
 use crate::adapter::pubsub::publisher::Publisher;
 use crate::adapter::service;
-use crate::configuration::{Backend, Configuration};
+use crate::configuration::{self, Backend, Configuration};
 use crate::domain::id::{CheckId, NodeId, PipelineId};
 use crate::engine::role::{self, RoleError};
 use crate::engine::{self, Engine};
@@ -245,8 +245,7 @@ pub fn project(configuration: &Configuration) -> Result<String, Fault> {
 
 /// A span of the configuration.
 pub fn span(name: &str, text: &str) -> Result<SignedDuration, Fault> {
-    let span = crate::topology::duration(text).map_err(|error| Fault::usage(anyhow::anyhow!("{name}: {error}")))?;
-    SignedDuration::try_from(span).map_err(|error| Fault::usage(anyhow::anyhow!("{name}: {error}")))
+    configuration::span(text).map_err(|error| Fault::usage(anyhow::anyhow!("{name}: {error}")))
 }
 
 /// The store cannot be opened, and what would help.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde::Serialize;
 use serde_json::json;
 
@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::configuration::{Backend, Configuration};
 use crate::domain::effect::Severity;
 use crate::domain::notify::Ledger;
-use crate::domain::time::{after, shown};
+use crate::domain::time::{after, ahead_of, shown};
 use crate::engine::notify::QUIET_MAX;
 use crate::http::caller::{self, Callers};
 use crate::pipeline::Declarations;
@@ -332,19 +332,12 @@ async fn database(google: &backend::Google) -> Checked {
             return failure("database", error.to_string(), advice);
         }
     };
-    let skew = skew(before, server, Clock::System.now());
+    let skew = ahead_of(server, before, Clock::System.now()).abs();
     if skew > SKEW_MAX {
         let found = format!("writes; our clock is {} s off the server's", skew.as_secs());
         return warning("database", found, "set the clock by NTP: deadlines are counted on it");
     }
     ok("database", "writes, and its clock is ours")
-}
-
-/// How far the server's instant lies outside the time the call took.
-fn skew(before: Timestamp, server: Timestamp, after: Timestamp) -> SignedDuration {
-    let ahead = server.duration_since(after);
-    let behind = before.duration_since(server);
-    ahead.max(behind).max(SignedDuration::ZERO)
 }
 
 async fn indexes(google: &backend::Google, declarations: &Declarations) -> Checked {

@@ -1,7 +1,7 @@
 //! `capsule` and `replay`: what was recorded of a date, in one file, decided again, or played on other terms.
 
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -102,6 +102,10 @@ impl MakeCapsule {
         // What it holds is as good as the requests of operators.
         let file =
             File::options().write(true).create(true).truncate(true).mode(0o600).open(&path).map_err(unwritten)?;
+        // Also where one was there already. What is no file has a mode of its own.
+        if file.metadata().is_ok_and(|found| found.is_file()) {
+            file.set_permissions(Permissions::from_mode(0o600)).map_err(unwritten)?;
+        }
         capsule.write(Some(&path), &file).and_then(|()| file.sync_all()).map_err(unwritten)?;
         let others: Vec<String> = capsule.records[1..].iter().map(|record| record.key.date.to_string()).collect();
         if common.json {

@@ -51,10 +51,10 @@ pub struct Serve {
     #[arg(long = "push", value_name = "NAME=URL", value_parser = target)]
     targets: Vec<(String, reqwest::Url)>,
     /// How long a heartbeat may wait to be committed with others [default: 1s, and 15s on Google Cloud]
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", value_parser = lasting)]
     heartbeat_flush: Option<String>,
     /// How long settled messages, sent dispatches and the journal are kept [default: 30d]
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", value_parser = lasting)]
     keep: Option<String>,
     /// Send only what these phases are asked, and decide the rest without sending it; `none` for nothing [default: all]
     #[arg(long, value_name = "PHASE", value_delimiter = ',')]
@@ -70,6 +70,10 @@ pub struct Serve {
     log_json: bool,
 }
 
+fn lasting(text: &str) -> Result<String, String> {
+    configuration::span(text).map(|_| text.to_owned())
+}
+
 fn target(text: &str) -> Result<(String, reqwest::Url), String> {
     let (name, url) = text.split_once('=').ok_or("write NAME=http://host:port")?;
     let url: reqwest::Url = url.parse().map_err(|error| format!("{url}: {error}"))?;
@@ -77,6 +81,12 @@ fn target(text: &str) -> Result<(String, reqwest::Url), String> {
         return Err(format!("{url}: only http and https are spoken"));
     }
     egress::declared(&url).map_err(|refused| format!("{url}: {refused}"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        let shown = configuration::shown_url(url.as_str());
+        return Err(format!(
+            "{shown}: a name or a password in it would be seen in the list of processes, so none is taken"
+        ));
+    }
     Ok((name.to_owned(), url))
 }
 
@@ -136,8 +146,9 @@ impl Serve {
             };
             let answer = match self.change(common, &at_work, asked.as_ref()).await {
                 Ok((prepared, told)) => {
-                    at_work = replaced(&standing, at_work, prepared, (&actor, &reason), &entrance).await?;
-                    Ok(told)
+                    let refused;
+                    (at_work, refused) = replaced(&standing, at_work, prepared, (&actor, &reason), &entrance).await?;
+                    refused.map_or(Ok(told), Err)
                 }
                 Err(why) => Err(why),
             };
@@ -340,32 +351,34 @@ impl Entrance {
     }
 }
 
-/// Drains what is at work and begins the other; calls that come meanwhile wait at the entrance.
+/// Drains what is at work and begins the other; calls that come meanwhile wait at the entrance. Where the other cannot be begun, the
+/// same goes on, and why is said.
 async fn replaced(
     standing: &Standing,
     at_work: AtWork,
     prepared: Prepared,
     by: (&str, &str),
     entrance: &Entrance,
-) -> Result<AtWork, Fault> {
+) -> Result<(AtWork, Option<Why>), Fault> {
     let mut open = entrance.open.write().await;
     at_work.generation.end().await;
     let generation = match Generation::begin(standing, &prepared, by).await {
         Ok(generation) => generation,
         Err(fault) => {
-            tracing::error!("the new declarations cannot be served, and the old ones go on: {:#}", fault.error);
+            let why = Why::Unserved(format!("{:#}", fault.error));
             let prepared = at_work.prepared;
-            let generation = Generation::begin(standing, &prepared, by).await?;
+            let again = ("serve", "what was to take its place could not be served");
+            let generation = Generation::begin(standing, &prepared, again).await?;
             entrance.last().clone_from(&generation.router);
             *open = generation.router.clone();
-            return Ok(AtWork { generation, prepared });
+            return Ok((AtWork { generation, prepared }, Some(why)));
         }
     };
     prepared.effective.log();
     telemetry::tell(&standing.telemetry, &at_work.prepared.effective, &prepared.effective);
     entrance.last().clone_from(&generation.router);
     *open = generation.router.clone();
-    Ok(AtWork { generation, prepared })
+    Ok((AtWork { generation, prepared }, None))
 }
 
 /// Serves HTTP until the service ends, and says where.
@@ -448,5 +461,20 @@ fn keep_out_of_dumps() {
     use rustix::process::{Resource, Rlimit, setrlimit};
     if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
         tracing::warn!("a crash may leave a dump with secrets in it: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_pushed_to_is_named_without_a_password() {
+        assert_eq!(target("a=http://127.0.0.1:9/p").unwrap().1.path(), "/p");
+        for url in ["http://bob:planted-secret@127.0.0.1:9/", "http://planted-secret@127.0.0.1:9/?key=planted-secret"] {
+            let refused = target(&format!("a={url}")).unwrap_err();
+            assert!(refused.contains("none is taken") && !refused.contains("planted-secret"), "{refused}");
+        }
+        assert!(target("a=http://169.254.169.254/").is_err());
     }
 }

@@ -41,6 +41,13 @@ pub fn after(instant: Timestamp, span: SignedDuration) -> Timestamp {
     instant.saturating_add(span).unwrap_or(Timestamp::MAX)
 }
 
+/// How far our clock is ahead of another, below zero where it is behind: nothing where the other's instant lies within the time
+/// that the call took.
+pub fn ahead_of(other: Timestamp, before: Timestamp, after: Timestamp) -> SignedDuration {
+    let behind = after.duration_since(other).min(SignedDuration::ZERO);
+    before.duration_since(other).max(behind)
+}
+
 /// An instant for people: UTC, to the second.
 pub fn shown(instant: Timestamp) -> String {
     instant.strftime("%Y-%m-%d %H:%M:%SZ").to_string()

@@ -10,6 +10,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::time::after;
 
+/// A service that is at work says so more often than this. Whoever was not for longer was paused, or starved, or its clock was set
+/// forward: either way it has missed what came meanwhile, as far as it can know.
+pub const PAUSE_MIN: SignedDuration = SignedDuration::from_secs(30);
+
 /// The oldest messages received and not yet settled, and since when we listen.
 #[derive(Debug)]
 pub struct Hearing {
@@ -18,12 +22,29 @@ pub struct Hearing {
     unsettled: Mutex<BTreeMap<Timestamp, u32>>,
     /// The latest message heard on each road, where only that proves that its connection lives.
     proof: Mutex<BTreeMap<String, Timestamp>>,
+    /// When we last were at work.
+    at_work: Mutex<Option<Timestamp>>,
+}
+
+/// What stood between two moments at which we were at work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gap {
+    /// We were paused for so long, or the clock was set forward.
+    Missed(SignedDuration),
+    /// The clock was set back by so much.
+    Back(SignedDuration),
 }
 
 impl Hearing {
     /// Begins to listen at `at`.
     pub fn new(at: Timestamp, settle_in: SignedDuration) -> Self {
-        Self { listening_since: Mutex::new(at), settle_in, unsettled: Mutex::default(), proof: Mutex::default() }
+        Self {
+            listening_since: Mutex::new(at),
+            settle_in,
+            unsettled: Mutex::default(),
+            proof: Mutex::default(),
+            at_work: Mutex::default(),
+        }
     }
 
     /// A message published at `published` has been received.
@@ -63,6 +84,20 @@ impl Hearing {
         *since = at.max(*since);
     }
 
+    /// We are at work at `now`. Where we were not for longer than [`PAUSE_MIN`], or the clock has gone back, it is listened to
+    /// the world anew from now on.
+    pub fn at_work(&self, now: Timestamp) -> Option<Gap> {
+        let mut at_work = self.at_work.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let passed = now.duration_since(at_work.replace(now).unwrap_or(now));
+        let gap = match passed {
+            passed if passed > PAUSE_MIN => Gap::Missed(passed),
+            passed if passed < -PAUSE_MIN => Gap::Back(-passed),
+            _ => return None,
+        };
+        *self.listening_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = now;
+        Some(gap)
+    }
+
     /// Messages received and not settled, and when the oldest of them was published.
     pub fn unsettled(&self) -> (u32, Option<Timestamp>) {
         let unsettled = self.unsettled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -77,6 +112,11 @@ impl Hearing {
 
     /// Everything published before this instant has been settled.
     pub fn until(&self, now: Timestamp) -> Timestamp {
+        let at_work = *self.at_work.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if at_work.is_some_and(|last| now.duration_since(last).abs() > PAUSE_MIN) {
+            // Nobody has noticed yet.
+            return Timestamp::MIN;
+        }
         let since = *self.listening_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if now < after(since, self.settle_in) {
             return Timestamp::MIN;
@@ -91,6 +131,25 @@ impl Hearing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pause_and_a_clock_that_is_set_have_it_listen_anew() {
+        let at = |second| Timestamp::from_second(second).expect("an instant");
+        let hearing = Hearing::new(at(0), SignedDuration::from_secs(60));
+        assert_eq!(hearing.at_work(at(100)), None, "the first");
+        assert_eq!(hearing.at_work(at(130)), None);
+        assert_eq!(hearing.until(at(130)), at(130));
+        assert_eq!(hearing.until(at(1_000)), Timestamp::MIN, "whoever asks first");
+        assert_eq!(hearing.at_work(at(1_000)), Some(Gap::Missed(SignedDuration::from_secs(870))));
+        assert_eq!(hearing.until(at(1_059)), Timestamp::MIN, "what came in the pause is not read yet");
+        assert_eq!(hearing.at_work(at(1_030)), None);
+        assert_eq!(hearing.until(at(1_060)), at(1_060));
+        // Until the clock is again where it was, nothing would be heard.
+        assert_eq!(hearing.at_work(at(500)), Some(Gap::Back(SignedDuration::from_secs(530))));
+        assert_eq!(hearing.at_work(at(530)), None);
+        assert_eq!(hearing.until(at(559)), Timestamp::MIN);
+        assert_eq!(hearing.until(at(560)), at(560));
+    }
 
     #[test]
     fn silence_counts_up_to_the_last_word_on_the_quietest_road() {

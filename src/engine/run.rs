@@ -13,6 +13,7 @@ use super::backfill::BACKFILL_EVERY;
 use super::dead_letter::LOOK_AFTER_EVERY;
 use super::fault::REST;
 use super::forecast::FORECAST_EVERY;
+use super::hearing::Gap;
 use super::intake::{Intake, Offer, Settlement};
 use super::relay::UnderWay;
 use crate::crash::{self, Place};
@@ -34,6 +35,8 @@ const SWEEP_MIN: Duration = Duration::from_secs(1);
 const NOTIFY_MIN: Duration = Duration::from_secs(1);
 /// and the longest: each reads the alerts that are on, and half a minute of company is waited for anyway.
 const NOTIFY_EVERY: Duration = Duration::from_secs(15);
+/// How often it is said that the service is at work.
+const PULSE_EVERY: Duration = Duration::from_secs(5);
 /// How often history is written.
 const EXPORT_EVERY: Duration = Duration::from_secs(5);
 
@@ -117,6 +120,7 @@ pub fn run(engine: &Arc<Engine>, stop: &watch::Receiver<bool>) -> Running {
     keep_up(&mut tasks, &given, "intake", move |given| intake(given, Arc::clone(&receiver)));
     keep_up(&mut tasks, &given, "sweep", sweep);
     keep_up(&mut tasks, &given, "relay", relay);
+    keep_up(&mut tasks, &given, "pulse", pulse);
     keep_up(&mut tasks, &given, "export", export);
     keep_up(&mut tasks, &given, "calendar", calendar);
     keep_up(&mut tasks, &given, "forecast", forecast);
@@ -276,6 +280,31 @@ async fn sweep(Given { engine, decided, mut stop }: Given) {
             biased;
             () = stopped(&mut stop) => return,
             () = tokio::time::sleep(nap) => {}
+        }
+    }
+}
+
+/// Notices that everything stood still, or that the clock was set.
+async fn pulse(Given { engine, mut stop, .. }: Given) {
+    loop {
+        match engine.hearing.at_work(engine.clock.now()) {
+            Some(Gap::Missed(passed)) => {
+                let seconds = passed.as_secs();
+                tracing::warn!(seconds, "it was paused, or its clock was set forward: silence is judged anew");
+            }
+            Some(Gap::Back(passed)) => {
+                let seconds = passed.as_secs();
+                tracing::warn!(
+                    seconds,
+                    "its clock was set back: silence is judged anew, and what waits for a time waits longer"
+                );
+            }
+            None => {}
+        }
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return,
+            () = tokio::time::sleep(PULSE_EVERY) => {}
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::domain::graph::Graph;
 use crate::domain::id::{AlertKey, PartitionKey};
 use crate::domain::partition::Partition;
 use crate::domain::standstill::{self, Heard, Plane, Verdict};
-use crate::domain::time::{Now, after};
+use crate::domain::time::{Now, SKEW_MAX, after, ahead_of};
 use crate::port::StoreError;
 use crate::topology::Carries;
 
@@ -46,6 +46,8 @@ const PAGE: usize = 200;
 const STORE: &str = "store";
 /// The alert about it.
 const STORE_ALERT: &str = "self:store";
+/// The alert about our clock.
+const CLOCK_ALERT: &str = "self:clock";
 
 /// What the service knows of itself.
 #[derive(Debug)]
@@ -74,6 +76,8 @@ struct Known {
     heard: Heard,
     /// How far each date's journal has been searched for heartbeats.
     searched: BTreeMap<PartitionKey, u64>,
+    /// Whether our clock is too far from the store's, as it was told last.
+    clock_is_off: Option<bool>,
 }
 
 impl Default for Known {
@@ -86,6 +90,7 @@ impl Default for Known {
             owed: Vec::new(),
             heard: Heard { since: Timestamp::MIN, completion: None, heartbeat: None },
             searched: BTreeMap::new(),
+            clock_is_off: None,
         }
     }
 }
@@ -200,8 +205,9 @@ impl Engine {
         let now = self.clock.now();
         self.beats.moves("watch");
         self.watch_the_notifier(now);
-        let refused = self.store.mark(now).await.err().map(|error| error.to_string());
-        let (before, found) = self.watch.tried(now, refused);
+        let marked = self.store.mark(now).await;
+        let returned = self.clock.now();
+        let (before, found) = self.watch.tried(now, marked.as_ref().err().map(ToString::to_string));
         match found {
             Standing::Refuses { reason, tries } => {
                 // What comes to us meanwhile is handed back, or waits at its broker unheard.
@@ -227,6 +233,9 @@ impl Engine {
                 if before != Standing::Takes {
                     self.alert(self.of_store(Turn::Resolved, "the store takes writes".to_owned())).await;
                 }
+                if let Ok(Some(theirs)) = marked {
+                    self.tell_of_clock(ahead_of(theirs, now, returned)).await;
+                }
                 self.tell_of_backlogs().await;
                 if let Err(error) = self.hear_replicas().await {
                     tracing::warn!("who else is at work cannot be told: {error}");
@@ -236,6 +245,30 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Tells that our clock is off, or is right again. Whether another process has told so before our start nobody knows.
+    async fn tell_of_clock(&self, ahead: SignedDuration) {
+        let is_off = ahead.abs() > SKEW_MAX;
+        if self.watch.known().clock_is_off.replace(is_off) == Some(is_off) {
+            return;
+        }
+        let (turn, text) = if is_off {
+            let way = if ahead.is_positive() { "ahead of" } else { "behind" };
+            let who = self.identity.as_ref().map_or("a replica", |identity| identity.name.as_str());
+            let off = ahead.abs().as_secs();
+            let text = format!(
+                "the clock of {who} is {off} s {way} the store's: what waits for a time comes too early or too late; set it by NTP"
+            );
+            (Turn::Raised, text)
+        } else {
+            (Turn::Resolved, "the clock is the store's".to_owned())
+        };
+        let about = About::default().done("silence is judged by the broker's clock all the same");
+        self.alert(
+            Alert::new(AlertKey::new(CLOCK_ALERT), Severity::Critical, turn, text, self.clock.now()).about(about),
+        )
+        .await;
     }
 
     /// Tells which planes have gone quiet, or are lively again. Of several processes one does.

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::problem::Problem;
-use crate::adapter::google::token::{Patience, Rejection, Verifier};
+use crate::adapter::google::token::{Patience, Rejection, Verifier, is_stripped};
 use crate::clock::Clock;
 use crate::configuration::{Access, Configuration, Identities, PushMode, Role, Token};
 use crate::desk::words::clean;
@@ -22,6 +22,8 @@ use crate::domain::words::ACTOR_MAX;
 
 /// Where the Identity-Aware Proxy says whom it has let through.
 const IAP_ASSERTION: &str = "x-goog-iap-jwt-assertion";
+/// Where Cloud Run looks for a token first. It then leaves `Authorization` as whoever calls has written it.
+const SERVERLESS: &str = "x-serverless-authorization";
 /// Characters of a token that somebody has chosen: 32 random bytes in base64 have 43.
 const TOKEN_MIN: usize = 32;
 /// The same of the one token of `token_file`, which is older than that rule.
@@ -155,7 +157,8 @@ impl Credentials {
     /// Those among the headers of a call.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
-        let said = headers.iter().filter(|(name, _)| *name == header::AUTHORIZATION || *name == IAP_ASSERTION);
+        let said = [header::AUTHORIZATION.as_str(), IAP_ASSERTION, SERVERLESS];
+        let said = headers.iter().filter(|(name, _)| said.contains(&name.as_str()));
         let mut kept = HeaderMap::new();
         for (name, value) in said {
             kept.append(name, value.clone());
@@ -347,7 +350,7 @@ impl Callers {
             return Ok(Caller { user, ..caller });
         }
         match &self.google {
-            Some(google) => google.caller(&given).await,
+            Some(google) => google.caller(signed(headers, &given)?).await,
             None => Err(Refusal::Unknown("nobody has that token")),
         }
     }
@@ -358,7 +361,10 @@ impl Callers {
     /// If that is nobody who is known.
     pub async fn pusher(&self, headers: &HeaderMap) -> Result<Caller, Refusal> {
         match &self.pushers {
-            Pushers::Vouched(vouched) => vouched.caller(bearer(headers).ok_or(Refusal::Stranger)?).await,
+            Pushers::Vouched(vouched) => {
+                let given = bearer(headers).ok_or(Refusal::Stranger)?;
+                vouched.caller(signed(headers, given)?).await
+            }
             Pushers::Producers | Pushers::Nobody => self.caller(headers).await,
         }
     }
@@ -378,6 +384,16 @@ impl Callers {
         }
         found
     }
+}
+
+/// A token that is signed, or whose signature Cloud Run has taken off after it had checked it: that of the one header in which it
+/// looks, and no other.
+fn signed<'t>(headers: &HeaderMap, token: &'t str) -> Result<&'t str, Refusal> {
+    let is_checked = bearer(headers) == Some(token) && !headers.contains_key(SERVERLESS);
+    if is_stripped(token) && !is_checked {
+        return Err(Refusal::Unknown("its signature is taken off, and not by Cloud Run"));
+    }
+    Ok(token)
 }
 
 /// What is given by a scheme, in whatever case it is written; nothing where two are, for one of them would be a stranger's.
@@ -660,6 +676,36 @@ mod tests {
             (told("push: { mode: oidc, audience: x, emails: [a@b] }"), "nothing"),
         ] {
             assert!(said.contains(words), "{said:?} does not say {words:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cloud_run_has_not_checked_is_not_taken_for_checked() {
+        let now = Clock::System.now().as_second();
+        let claims = serde_json::json!({ "iss": "https://accounts.google.com", "aud": "a", "sub": "1",
+            "email": "ann@example.org", "email_verified": true, "iat": now, "exp": now + 600 });
+        let part = |json: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json);
+        let head = part(r#"{"alg":"RS256","kid":"k"}"#);
+        let token = format!("{head}.{}.SIGNATURE_REMOVED_BY_GOOGLE", part(&claims.to_string()));
+        let vouched = || {
+            let verifier = Verifier::of_identities("a", None, true, Patience::default()).unwrap();
+            Vouched { verifier, roles: [("ann@example.org".to_owned(), Role::Operator)].into() }
+        };
+        let callers = Callers { google: Some(vouched()), pushers: Pushers::Vouched(vouched()), ..Callers::local() };
+        let checked = with(&format!("Bearer {token}"));
+        assert_eq!(&*callers.caller(&checked).await.unwrap().name, "ann@example.org");
+        assert_eq!(&*callers.pusher(&checked).await.unwrap().name, "ann@example.org");
+        // Cloud Run checks this one instead, which is of anybody who may call at all.
+        let mut beside = checked.clone();
+        beside.insert(SERVERLESS, HeaderValue::from_static("Bearer x"));
+        let mut empty = checked;
+        empty.insert(SERVERLESS, HeaderValue::from_static(""));
+        let typed = with(&format!("Basic {}", STANDARD.encode(format!("ann:{token}"))));
+        for headers in [&beside, &empty, &typed] {
+            let refused = Refusal::Unknown("its signature is taken off, and not by Cloud Run");
+            assert_eq!(callers.caller(headers).await.unwrap_err(), refused, "{headers:?}");
+            assert!(callers.pusher(headers).await.is_err(), "{headers:?}");
+            assert!(callers.caller(Credentials::of(headers).headers()).await.is_err(), "{headers:?}");
         }
     }
 

@@ -47,6 +47,9 @@ pub enum Why {
         "it would take away your own right to ask for it: let an administrator do it who keeps theirs, or send SIGHUP"
     )]
     LocksOut,
+    /// They are sound, and cannot be served: a store, a broker or an address does not answer.
+    #[error("they cannot be served, and those before go on: {0}")]
+    Unserved(String),
     /// What it would do cannot be told now.
     #[error("what it would do cannot be told now: {0}")]
     Unknown(String),
@@ -81,7 +84,7 @@ pub async fn reload(State(app): State<App>, incoming: Incoming) -> Result<Respon
     reload.send(asked).await.map_err(|_| gone())?;
     match told.await.map_err(|_| gone())? {
         Ok(told) => Ok(Json(told).into_response()),
-        Err(why @ Why::Unknown(_)) => Err(Problem::unavailable(why.to_string())),
+        Err(why @ (Why::Unknown(_) | Why::Unserved(_))) => Err(Problem::unavailable(why.to_string())),
         Err(why @ (Why::TakesAway(_) | Why::Fixed(_) | Why::LocksOut)) => {
             Err(Problem::new(StatusCode::CONFLICT, "state", why.to_string()))
         }

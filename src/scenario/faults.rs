@@ -260,7 +260,7 @@ impl Store for FaultyStore {
         self.taking()?.take(what, window, want, most).await
     }
 
-    async fn mark(&self, at: Timestamp) -> Result<(), StoreError> {
+    async fn mark(&self, at: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         self.taking()?.mark(at).await
     }
 

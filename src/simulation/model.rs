@@ -235,7 +235,7 @@ impl Store for ModelStore {
         write!(self, self.inner.take(what, window, want, most))
     }
 
-    async fn mark(&self, at: Timestamp) -> Result<(), StoreError> {
+    async fn mark(&self, at: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         write!(self, self.inner.mark(at))
     }
 

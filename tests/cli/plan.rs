@@ -306,6 +306,19 @@ async fn what_tipoff_yaml_would_change_is_told_and_a_reload_locks_nobody_out_who
     assert_eq!(code, Some(0), "{said}{errors}");
     let said: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(said["differences"].as_array().map(Vec::len), Some(2), "{said}");
+    // What could not be served is refused by whoever reads it, and what is in force stays.
+    let in_force = std::fs::read_to_string(&file).unwrap();
+    for (key, value) in [("keep", "5x"), ("keep", "-5d"), ("heartbeat_flush", "1y")] {
+        std::fs::write(&file, in_force.replacen('{', &format!("{{\"{key}\":\"{value}\","), 1)).unwrap();
+        let (code, said, errors) = reload("bob");
+        assert_eq!((code, errors.contains(&format!("`{value}` is not a duration"))), (Some(2), true), "{said}{errors}");
+        for command in ["check", "doctor", "config"] {
+            let (code, said, errors) = run(&[command, "--config", &file, "--data", &path("none")]);
+            assert_ne!(code, Some(0), "{command}");
+            assert!(format!("{said}{errors}").contains("is not a duration"), "{command}: {said}{errors}");
+        }
+    }
+    std::fs::write(&file, in_force).unwrap();
     let (code, _, errors) = reload("ann");
     assert_eq!((code, errors.contains("not accepted")), (Some(3), true), "{errors}");
 }

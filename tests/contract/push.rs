@@ -127,7 +127,9 @@ async fn a_push_refused_too_often_is_a_dead_letter() {
     let bus = open(dir.path()).bus(topics());
     let pusher = Pusher::new(bus.clone()).unwrap();
     let (url, mut requests) = server(Some(StatusCode::INTERNAL_SERVER_ERROR)).await;
-    let targets = PushTargets::from([("wrapped".into(), url)]);
+    let mut with_secret = url;
+    with_secret.set_query(Some("key=planted-secret"));
+    let targets = PushTargets::from([("wrapped".into(), with_secret)]);
     bus.send(&message("d/1", Target::Topic("start".into())), second(0)).await.unwrap();
     for round in 0..5 {
         assert_eq!(pusher.push_due(second(1_000 * round), &targets).await.unwrap(), 1);
@@ -135,6 +137,10 @@ async fn a_push_refused_too_often_is_a_dead_letter() {
         pusher.idle().await;
         assert_eq!(pusher.push_due(second(1_000 * round), &targets).await.unwrap(), 0, "there is a pause");
     }
+    let alerts = bus.alerts().await.unwrap();
+    let told = alerts.iter().find(|alert| alert.key.as_str() == "target:wrapped").unwrap();
+    assert!(told.text.contains("is refused at http://127.0.0.1"), "{}", told.text);
+    assert!(!told.text.contains("planted-secret"), "{}", told.text);
     let letters = bus.pull("letters", 10, second(9_999)).await.unwrap();
     let error = &letters[0].attributes["CloudPubSubDeadLetterSourceDeliveryErrorMessage"];
     assert!(error.starts_with("500") && error.ends_with("as told"), "{error}");

@@ -134,6 +134,21 @@ for readable in ("http://10.0.0.1:8085", "http://tipoff.example", "http://127.0.
         print("would be read on the way:", readable)
     except ValueError as error:
         assert "https" in str(error) and "secret" not in str(error), error
+class Moment(Exception):
+    def __str__(self):
+        return "half a character: \udc80"
+told = []
+client = Client(lambda topic, body, attributes=None: told.append((topic, body)))
+for written in ("2026-W04-5", "20260123", __import__("datetime").datetime(2026, 1, 23, 7)):
+    try:
+        with client.run("grading", phase="grading", date=written):
+            raise Moment()
+    except Moment:
+        assert told[-1][1]["game_date"] == "2026-01-23", told
+        assert told[-1][1]["error_message"].encode() == b"half a character: ?", told
+    except ValueError:
+        # Older versions of Python read one way of writing a date.
+        assert sys.version_info < (3, 11), written
 for kept in (dict(url="https://tipoff.example"), dict(url="http://[::1]:1"), dict(url="http://x", insecure_http=True)):
     Client.http(token="secret", **kept)
 

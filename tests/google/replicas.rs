@@ -251,9 +251,16 @@ async fn a_game_day_survives_kills_zombies_and_hanging_emulators() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     for replica in &replicas {
-        // All read their subscriptions, the one that slept included.
-        let ready = reqwest::get(format!("{}/readyz", replica.url)).await.unwrap();
-        assert!(ready.status().is_success(), "{}", ready.text().await.unwrap());
+        // All read their subscriptions, the one that slept and the one that has just begun included.
+        let patience = Instant::now() + ASLEEP;
+        loop {
+            let ready = reqwest::get(format!("{}/readyz", replica.url)).await.unwrap();
+            if ready.status().is_success() {
+                break;
+            }
+            assert!(Instant::now() < patience, "{}", ready.text().await.unwrap());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
     for replica in replicas {
         assert!(replica.end(), "the service does not end well on SIGTERM");

@@ -88,13 +88,14 @@ resource "google_cloud_run_v2_service" "tipoff" {
         }
       }
 
-      # No request comes, and the instance before it is not ended, until the store answers.
+      # No request comes, and the instance before it is not ended, until the store answers. One subscription at fault keeps it from
+      # being ready, and must not keep operators from it.
       startup_probe {
         period_seconds    = 5
         timeout_seconds   = 4
         failure_threshold = 36
         http_get {
-          path = "/readyz"
+          path = "/startupz"
           port = 8085
         }
       }

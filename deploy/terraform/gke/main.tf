@@ -251,6 +251,8 @@ resource "kubernetes_service_v1" "tipoff" {
   }
   spec {
     selector = local.labels
+    # One subscription at fault keeps all of them from being ready. That holds up a release; it must not keep operators from them.
+    publish_not_ready_addresses = true
     port {
       name        = "http"
       port        = 80

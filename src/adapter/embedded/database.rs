@@ -4,9 +4,9 @@
 //! savepoint for each request, and answers them all after the one sync. It knows nothing of what the requests mean.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -171,6 +171,11 @@ impl Database {
         match owned().create_new(true).open(&path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                 return Err(OpenError::Directory(path.clone(), error));
+            }
+            // One that somebody has made for us, and in which nothing is yet.
+            Err(_) if path.metadata().is_ok_and(|found| found.is_file() && found.len() == 0) => {
+                let mode = std::fs::set_permissions(&path, Permissions::from_mode(0o600));
+                mode.map_err(|error| OpenError::Directory(path.clone(), error))?;
             }
             _ => {}
         }

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use super::bus::{self, EmbeddedBus, HTTP, Lease, Leased, PROJECT, Refusal, Terms};
 use super::database::lock;
 use crate::adapter::call::{self, Meaning, at_path, chain, first_words, headers, json_headers, meaning};
+use crate::configuration::shown_url;
 use crate::crash::{self, Place};
 use crate::domain::effect::{About, Alert, Severity, Turn};
 use crate::domain::id::AlertKey;
@@ -243,11 +244,10 @@ async fn deliver(
     let now = bus::later(at, started.elapsed());
     let times = count_absence(absent, &to.subscription, posted.as_ref().err());
     if message.delivery_attempt >= TRIES_BEFORE_ALERT || times >= TRIES_BEFORE_ALERT {
+        let place = shown_url(to.url.as_str());
         let (turn, text) = match &posted {
-            Ok(()) => (Turn::Resolved, format!("{} is taken again at {}", to.subscription, to.url)),
-            Err(Refused { error, .. }) => {
-                (Turn::Raised, format!("{} is refused at {}: {error}", to.subscription, to.url))
-            }
+            Ok(()) => (Turn::Resolved, format!("{} is taken again at {place}", to.subscription)),
+            Err(Refused { error, .. }) => (Turn::Raised, format!("{} is refused at {place}: {error}", to.subscription)),
         };
         let done = match &posted {
             Err(Refused { absent: true, .. }) => {
@@ -338,7 +338,8 @@ async fn post(client: &Client, to: &Destination, message: &Leased) -> Result<(),
         Body::Request => request.headers(json_headers(pairs(&told(to, message)))).body(message.data.clone()),
     };
     let response = request.send().await;
-    let response = response.map_err(|error| Refused { absent: error.is_connect(), error: chain(&error) })?;
+    let response =
+        response.map_err(|error| Refused { absent: error.is_connect(), error: chain(&error.without_url()) })?;
     let status = response.status();
     if meaning(status) == Meaning::Accepted {
         return Ok(());

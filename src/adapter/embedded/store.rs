@@ -259,8 +259,9 @@ impl Store for Embedded {
             .await
     }
 
-    async fn mark(&self, at: Timestamp) -> Result<(), StoreError> {
-        self.database.write(move |db| mark(db, at)).await
+    async fn mark(&self, at: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        self.database.write(move |db| mark(db, at)).await?;
+        Ok(None)
     }
 
     async fn marked(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -608,9 +608,10 @@ impl Store for Firestore {
         self.apply_in(&self.producers, deletes).await.map(|_| ()).map_err(unavailable)
     }
 
-    async fn mark(&self, at: Timestamp) -> Result<(), StoreError> {
+    async fn mark(&self, at: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         let write = write(self.name(CURSORS, MARK), vec![("at", instant(at))], Only::Always);
-        self.apply(vec![write]).await.map(|_| ()).map_err(unavailable)
+        let written = self.apply(vec![write]).await.map_err(unavailable)?;
+        Ok(written.commit_time.and_then(|at| Timestamp::new(at.seconds, at.nanos).ok()))
     }
 
     async fn marked(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -147,6 +147,12 @@ impl Verifier {
     }
 }
 
+/// Whether Cloud Run has taken the signature off it, or somebody has written it so.
+#[must_use]
+pub fn is_stripped(token: &str) -> bool {
+    token.rsplit_once('.').is_some_and(|(_, signature)| signature == REMOVED)
+}
+
 fn name(algorithm: Algorithm) -> &'static str {
     if algorithm == Algorithm::ES256 { "ES256" } else { "RS256" }
 }

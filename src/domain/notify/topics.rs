@@ -50,7 +50,7 @@ pub const TOPICS: [(&str, Whose, &str); 51] = [
     ("schedule-stale", Date, "games have not ended by the schedule, and must have"),
     ("schedule-suspect", Date, "the schedule cannot be right about when games begin"),
     ("schedule-unread", Date, "the schedule of a date could not be read"),
-    ("self", Service, "tipoff's own store, or a channel, does not work"),
+    ("self", Service, "tipoff's own store, clock or a channel does not work"),
     ("short", Date, "parts of a source's output are not there, or too old"),
     ("silent", Service, "nothing is decided, or reported, or beats, although there is work"),
     ("source-down", Service, "a plan of backfill has stopped asking one source, which keeps failing"),
