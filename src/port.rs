@@ -249,6 +249,12 @@ pub trait Store: Send + Sync {
     /// would fail, so it tells whether writes are taken. Returns the store's own time at that, where it has a clock of its own.
     async fn mark(&self, at: Timestamp) -> Result<Option<Timestamp>, StoreError>;
 
+    /// The clock has gone back to `now`: whatever waits for a time beyond it is due at once, for it may have been meant by the clock
+    /// as it was. A store on which the clocks of others are at work leaves it as it is.
+    async fn look_anew(&self, _now: Timestamp) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// When a service was last marked as being at work; nothing where none ever was.
     async fn marked(&self) -> Result<Option<Timestamp>, StoreError>;
 

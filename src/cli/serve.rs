@@ -137,6 +137,10 @@ impl Serve {
             let asked = tokio::select! {
                 biased;
                 _ = is_over.wait_for(|over| *over) => break,
+                () = at_work.generation.engine.set_back.notified() => {
+                    at_work = begun_anew(&standing, at_work, &entrance).await?;
+                    continue;
+                }
                 _ = hangup.recv() => None,
                 asked = reloads.recv() => asked,
             };
@@ -342,6 +346,12 @@ impl Entrance {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// From now on `router` answers, also those who wait at the entrance that is held `open`.
+    fn lead_to(&self, open: &mut Router, router: &Router) {
+        self.last().clone_from(router);
+        open.clone_from(router);
+    }
+
     /// Who answers a call of `path`.
     async fn leads(&self, path: &str) -> Router {
         if matches!(path, "/healthz" | "/startupz" | "/readyz" | "/metrics") {
@@ -369,16 +379,24 @@ async fn replaced(
             let prepared = at_work.prepared;
             let again = ("serve", "what was to take its place could not be served");
             let generation = Generation::begin(standing, &prepared, again).await?;
-            entrance.last().clone_from(&generation.router);
-            *open = generation.router.clone();
+            entrance.lead_to(&mut open, &generation.router);
             return Ok((AtWork { generation, prepared }, Some(why)));
         }
     };
     prepared.effective.log();
     telemetry::tell(&standing.telemetry, &at_work.prepared.effective, &prepared.effective);
-    entrance.last().clone_from(&generation.router);
-    *open = generation.router.clone();
+    entrance.lead_to(&mut open, &generation.router);
     Ok((AtWork { generation, prepared }, None))
+}
+
+/// Drains what is at work and begins the same anew, as a start would: nothing waits any more for a time that it had in memory.
+async fn begun_anew(standing: &Standing, at_work: AtWork, entrance: &Entrance) -> Result<AtWork, Fault> {
+    let mut open = entrance.open.write().await;
+    at_work.generation.end().await;
+    let prepared = at_work.prepared;
+    let generation = Generation::begin(standing, &prepared, ("serve", "the clock was set back")).await?;
+    entrance.lead_to(&mut open, &generation.router);
+    Ok(AtWork { generation, prepared })
 }
 
 /// Serves HTTP until the service ends, and says where.

@@ -97,6 +97,8 @@ pub struct Engine {
     pub telemetry: Telemetry,
     /// What the service knows of itself.
     pub watch: watch::Watch,
+    /// Rings when the clock was set back: what is kept in memory of times to come was meant by the old one.
+    pub set_back: tokio::sync::Notify,
     /// How people are told.
     pub notifier: notify::Notifier,
     /// Who this process is among those on the store; nobody where it only looks.
@@ -209,6 +211,7 @@ impl Engine {
             beats: beat::Beats::default(),
             telemetry: Telemetry::default(),
             watch: watch::Watch::default(),
+            set_back: tokio::sync::Notify::new(),
             notifier: notify::Notifier::default(),
             identity: None,
             remembered: remembered::Remembered::default(),

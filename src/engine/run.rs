@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -13,10 +13,11 @@ use super::backfill::BACKFILL_EVERY;
 use super::dead_letter::LOOK_AFTER_EVERY;
 use super::fault::REST;
 use super::forecast::FORECAST_EVERY;
-use super::hearing::Gap;
+use super::hearing::{Gap, PAUSE_MIN};
 use super::intake::{Intake, Offer, Settlement};
 use super::relay::UnderWay;
 use crate::crash::{self, Place};
+use crate::domain::time::after;
 use crate::fault::caught;
 use crate::port::StoreError;
 use crate::wire::inbound::Delivery;
@@ -286,6 +287,12 @@ async fn sweep(Given { engine, decided, mut stop }: Given) {
 
 /// Notices that everything stood still, or that the clock was set.
 async fn pulse(Given { engine, mut stop, .. }: Given) {
+    // It may have been set back while nobody was at work.
+    if let Ok(Some(marked)) = engine.store.marked().await
+        && marked > after(engine.clock.now(), PAUSE_MIN)
+    {
+        set_back(&engine, marked.duration_since(engine.clock.now())).await;
+    }
     loop {
         match engine.hearing.at_work(engine.clock.now()) {
             Some(Gap::Missed(passed)) => {
@@ -293,11 +300,8 @@ async fn pulse(Given { engine, mut stop, .. }: Given) {
                 tracing::warn!(seconds, "it was paused, or its clock was set forward: silence is judged anew");
             }
             Some(Gap::Back(passed)) => {
-                let seconds = passed.as_secs();
-                tracing::warn!(
-                    seconds,
-                    "its clock was set back: silence is judged anew, and what waits for a time waits longer"
-                );
+                set_back(&engine, passed).await;
+                engine.set_back.notify_one();
             }
             None => {}
         }
@@ -306,6 +310,14 @@ async fn pulse(Given { engine, mut stop, .. }: Given) {
             () = stopped(&mut stop) => return,
             () = tokio::time::sleep(PULSE_EVERY) => {}
         }
+    }
+}
+
+async fn set_back(engine: &Engine, passed: SignedDuration) {
+    let seconds = passed.as_secs();
+    tracing::warn!(seconds, "the clock was set back: what waits for a time by the old one is tried at once");
+    if let Err(error) = engine.store.look_anew(engine.clock.now()).await {
+        tracing::warn!("what waits for a time waits for it by the old clock: {error}");
     }
 }
 

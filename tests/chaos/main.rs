@@ -2,6 +2,7 @@
 //! denied disk, files and network, while messages come. After each, all has to come to rest, and what must hold is looked
 //! for in the file and at the consumer. `docs/proof.md` has the table.
 
+mod clock;
 mod consumer;
 mod crash_points;
 mod disk;

@@ -52,6 +52,11 @@ impl Publisher {
         Self { client, ..Self::default() }
     }
 
+    /// A date that is published about.
+    pub fn date(&self, ahead: usize) -> String {
+        date_of(ahead)
+    }
+
     /// Everything that is published, once; what is not taken is not promised.
     pub async fn round(&self, url: &str) {
         let round = self.rounds.fetch_add(1, Ordering::SeqCst);
@@ -70,7 +75,7 @@ impl Publisher {
     }
 
     /// Publishes garbage, or a letter.
-    async fn hand(&self, url: &str, topic: &'static str, body: Vec<u8>) -> bool {
+    pub async fn hand(&self, url: &str, topic: &'static str, body: Vec<u8>) -> bool {
         let taken = self.publish(url, topic, vec![body.clone()]).await;
         let mut promised = self.promised.lock().unwrap();
         if taken {

@@ -264,6 +264,23 @@ impl Store for Embedded {
         Ok(None)
     }
 
+    async fn look_anew(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.database
+            .write(move |db| {
+                for waiting in [
+                    "UPDATE outbox SET not_before = ?1 WHERE not_before > ?1 AND sent_at IS NULL AND parked_reason IS NULL",
+                    // Whoever has it leased may have it twice, under one id.
+                    "UPDATE deliveries SET not_before = ?1 WHERE not_before > ?1 AND settled_at IS NULL",
+                ] {
+                    db.prepare_cached(waiting)?.execute([instant(now)])?;
+                }
+                db.prepare_cached("UPDATE cursors SET value = ?2 WHERE name = ?1 AND value > ?2")?
+                    .execute(params![MARK, now.as_second()])?;
+                Ok(())
+            })
+            .await
+    }
+
     async fn marked(&self) -> Result<Option<Timestamp>, StoreError> {
         self.database
             .read(|db| {
