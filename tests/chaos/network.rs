@@ -1,5 +1,6 @@
 //! Answers that are lost, connections that are cut, and delay, by a proxy before the service and one before its consumer.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::kills::Load;
-use super::plant::Plant;
+use super::plant::{Plant, SOURCES, has};
 
 /// Answers that most connections pass before one is lost.
 const ANSWERS: usize = 6;
@@ -93,4 +94,55 @@ async fn answers_that_are_lost_on_both_sides_lose_nothing_and_double_nothing() {
     println!(
         "{asked} answers to publishers lost, {answered} of the consumer: {promised} promised, {dispatches} dispatches, {arrivals} arrivals"
     );
+}
+
+/// Of a hundred packets, in either direction, so many are lost.
+const LOST: u32 = 20;
+
+#[test]
+fn packets_that_are_lost_lose_nothing_and_double_nothing() {
+    const OWN: [&str; 3] = ["--user", "--map-root-user", "--net"];
+    if !has("unshare", &[&OWN[..], &["nft", "--version"]].concat()) {
+        return;
+    }
+    // Service, publishers and consumer share a network of their own, which is gone with them.
+    let set_up = "ip link set lo up && nft add table inet loss &&
+        nft 'add chain inet loss in { type filter hook input priority 0; }' && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(OWN).args(["sh", "-c", set_up, "sh"]).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", "network::on_a_network_that_loses_packets", "--ignored", "--nocapture"]);
+    let ended = command.output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success(), "{said}{}", String::from_utf8_lossy(&ended.stderr));
+    assert!(said.contains("1 passed"), "{said}");
+    println!("{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run by `packets_that_are_lost` in a network of its own"]
+async fn on_a_network_that_loses_packets() {
+    let nft = |rule: &str| assert!(Command::new("nft").arg(rule).status().unwrap().success(), "{rule}");
+    let plant = Plant::new().await;
+    let service = plant.start();
+    let lossy = format!("add rule inet loss in numgen random mod 100 < {LOST} counter name lost drop");
+    nft("add counter inet loss lost");
+    nft(&lossy);
+    let load = Load::begin(&plant.publisher, &service.url);
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        // All of them, for a while: connections stand, and nothing comes.
+        nft("insert rule inet loss in counter name lost drop");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        nft("flush chain inet loss in");
+        nft(&lossy);
+    }
+    let counted = Command::new("nft").args(["list", "counter", "inet", "loss", "lost"]).output().unwrap().stdout;
+    let counted = String::from_utf8(counted).unwrap();
+    let lost = counted.split("packets ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    assert!(lost.parse::<u32>().unwrap() > 20, "that proves nothing: {counted}");
+    nft("flush chain inet loss in");
+    assert!(load.end().await > 3, "hardly anything was published");
+    let (promised, dispatches, arrivals) = plant.comes_to_rest(&service).await;
+    assert!(promised > SOURCES && dispatches > 0, "{promised} promised, {dispatches} dispatches");
+    println!("{lost} packets lost: {promised} promised, {dispatches} dispatches, {arrivals} arrivals");
 }

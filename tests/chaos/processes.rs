@@ -5,6 +5,9 @@ use std::process::Stdio;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinSet;
+
+use super::join::TOPIC;
 use super::kills::Load;
 use super::plant::{Plant, dice, has};
 
@@ -149,6 +152,34 @@ async fn a_service_without_file_descriptors_goes_on_when_there_are_some() {
     let before = load.rounds.load(Ordering::SeqCst);
     drop(callers);
     plant.until("publishers go on", || load.rounds.load(Ordering::SeqCst) > before + 1).await;
+    load.end().await;
+    plant.comes_to_rest(&service).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_with_little_memory_takes_a_flood_of_long_messages_and_goes_on() {
+    if !has("prlimit", &["--version"]) {
+        return;
+    }
+    /// What it may have of data; code and the files that it reads are not counted.
+    const MEMORY: usize = 256 * 1024 * 1024;
+    const SENDERS: usize = 24;
+    let plant = Plant::new().await;
+    let data = format!("--data={MEMORY}");
+    let mut service = plant.try_start(plant.command(&["prlimit", &data], None)).unwrap();
+    let load = Load::begin(&plant.publisher, &service.url);
+    let mut senders = JoinSet::new();
+    for sender in 0..SENDERS {
+        let (publisher, url) = (plant.publisher.clone(), service.url.clone());
+        senders.spawn(async move {
+            // Together they are about as much as it may have.
+            let long = |message: usize| format!("{sender}/{message} {}", "x".repeat(3_000_000)).into_bytes();
+            usize::from(publisher.publish(&url, TOPIC, (0..3).map(long).collect()).await)
+        });
+    }
+    let taken: usize = senders.join_all().await.into_iter().sum();
+    assert_eq!(service.child.try_wait().unwrap(), None, "it has ended");
+    println!("{taken} of {SENDERS} calls of 12 MB were taken");
     load.end().await;
     plant.comes_to_rest(&service).await;
 }

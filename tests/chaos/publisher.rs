@@ -124,7 +124,7 @@ impl Publisher {
         self.promised.lock().unwrap().refused.last().cloned()
     }
 
-    async fn publish(&self, url: &str, topic: &str, bodies: Vec<Vec<u8>>) -> bool {
+    pub async fn publish(&self, url: &str, topic: &str, bodies: Vec<Vec<u8>>) -> bool {
         let messages: Vec<Value> = bodies.iter().map(|body| json!({ "data": STANDARD.encode(body) })).collect();
         let call = self.client.post(format!("{url}/v1/projects/p/topics/{topic}:publish"));
         let Ok(answer) = call.body(json!({ "messages": messages }).to_string()).send().await else { return false };
