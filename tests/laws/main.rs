@@ -3,6 +3,7 @@
 //! `properties` states them for random graphs and random events, `model` for every interleaving of two replicas over
 //! one store, `simulation` for schedules drawn from seeds, and `node_states` keeps the table of (state, event) that people read equal to the one that runs.
 
+mod affected;
 mod backfill;
 mod calendar;
 mod dead_letters;
@@ -22,6 +23,7 @@ mod readiness;
 mod record;
 mod replay;
 mod simulation;
+mod stalls;
 mod standstill;
 mod units;
 mod walk;

@@ -23,17 +23,20 @@ use tipoff::domain::time::Now;
 use crate::facts::{claim, facts, of_ten};
 use crate::graphs::{DATE, at, costs, empty, graph, hard, minutes, source, task};
 
-fn now(minute: i64) -> Now {
+/// A moment at which nothing is on its way.
+pub fn now(minute: i64) -> Now {
     Now::caught_up(at(minute * 60))
 }
 
-fn claimed(minute: i64) -> Evidence {
+/// Evidence of a completion.
+pub fn claimed(minute: i64) -> Evidence {
     let mut evidence = Evidence::default();
     evidence.claim(Claim { records: Some(1), ..claim(minute * 60) });
     evidence
 }
 
-fn seen(minute: i64, tenths: u32, units: &[(&str, u32)]) -> Evidence {
+/// Evidence of what the warehouse counted.
+pub fn seen(minute: i64, tenths: u32, units: &[(&str, u32)]) -> Evidence {
     let mut evidence = Evidence::default();
     let units = units.iter().map(|(unit, tenths)| ((*unit).into(), of_ten(*tenths))).collect();
     evidence.look(at(minute * 60));
@@ -41,22 +44,26 @@ fn seen(minute: i64, tenths: u32, units: &[(&str, u32)]) -> Evidence {
     evidence
 }
 
-fn failure(minute: i64, kind: FailureKind) -> Failure {
+/// A failure that was paid for.
+pub fn failure(minute: i64, kind: FailureKind) -> Failure {
     Failure { at: at(minute * 60), run: None, kind, text: "no".into(), charged: true }
 }
 
-fn with_games(tip: Option<Timestamp>, status: GameStatus) -> Partition {
+/// A date with one game.
+pub fn with_games(tip: Option<Timestamp>, status: GameStatus) -> Partition {
     let mut date = empty();
     let games = BTreeMap::from([("20260122_BOS_NYK".into(), Game { tip, status, id: None })]);
     date.schedule = Some(Schedule { at: at(0), games, emptied_at: None });
     date
 }
 
-fn games() -> Partition {
+/// A date with one game in the evening.
+pub fn games() -> Partition {
     with_games(Some(at(8 * 3_600)), GameStatus::Scheduled)
 }
 
-fn walk(graph: &Graph, date: &Partition, minute: i64) -> (Partition, Plan) {
+/// The date after a walk over it, and what the walk found.
+pub fn walk(graph: &Graph, date: &Partition, minute: i64) -> (Partition, Plan) {
     let mut after = date.clone();
     let plan = plan(graph, &mut after, now(minute));
     (after, plan)
@@ -71,7 +78,8 @@ fn raised(plan: &Plan) -> Vec<(&str, Severity)> {
     raised.collect()
 }
 
-fn about(plan: &Plan, topic: &str) -> Option<Severity> {
+/// How bad what begins to be told of under `topic` is.
+pub fn about(plan: &Plan, topic: &str) -> Option<Severity> {
     raised(plan).into_iter().find(|(of, _)| *of == topic).map(|(_, severity)| severity)
 }
 
@@ -84,11 +92,12 @@ fn due() -> Node {
 }
 
 /// The fingerprint of a node that is made of nothing.
-fn no_inputs() -> Version {
+pub fn no_inputs() -> Version {
     Readiness::default().fingerprint()
 }
 
-fn last(minute: i64, cause: Cause) -> LastDispatch {
+/// A dispatch of before.
+pub fn last(minute: i64, cause: Cause) -> LastDispatch {
     LastDispatch {
         id: Attempt { run: 1, attempt: 1 }.dispatch_id(&empty().key, &"r".into()),
         at: at(minute * 60),
@@ -245,7 +254,8 @@ fn a_failure_of_others_is_paid_once_and_never_beyond_the_budget() {
     }
 }
 
-fn run(first: i64, last: i64) -> Run {
+/// A run that has said nothing of its progress.
+pub fn run(first: i64, last: i64) -> Run {
     Run {
         first: at(first * 60),
         last: at(last * 60),
