@@ -67,7 +67,8 @@ else
   sed -i '/^pub mod \(bigquery\|channel\|firestore\|google\|pubsub\|service\);$/d' "$crate/src/adapter/mod.rs"
   sed 's/env!("CARGO_BIN_EXE_tipoff")/"tipoff"/' tests/scenarios/main.rs > "$crate/src/stories.rs"
   # Thousands of messages take longer than all other stories together.
-  mkdir -p "$crate/tests/scenarios"
+  mkdir -p "$crate"/tests/{golden,scenarios}
+  cp tests/golden/documents.json "$crate/tests/golden"
   cp tests/scenarios/*.yaml "$crate/tests/scenarios"
   rm "$crate"/tests/scenarios/{inc-20-seven-thousand-runs,inc-22-three-weeks-of-backlog,inc-24-flood,inc-27-the-cleaner-in-full,shadow-week}.yaml
   cp -r tests/laws "$crate/src/laws"
