@@ -25,6 +25,7 @@ mod replay;
 mod simulation;
 mod stalls;
 mod standstill;
+mod telling;
 mod units;
 mod walk;
 mod words;
