@@ -236,7 +236,7 @@ fn deadlines_of(graph: &Graph, partition: &Partition, node: &Node, now: Timestam
     let earliest = has_placeholders(&games).then(|| anchored(graph, partition, &[Anchor::FirstTip(-lead)])).flatten();
     for (unit, game) in games {
         let Some(tip) = game.tip else { continue };
-        let at = earliest.map_or(after(tip, -lead), |earliest| earliest.min(after(tip, -lead)));
+        let at = earliest.unwrap_or(after(tip, -lead));
         if at > now {
             found.entry(at).or_default().push(unit);
         }

@@ -4,6 +4,7 @@
 //! one store, `simulation` for schedules drawn from seeds, and `node_states` keeps the table of (state, event) that people read equal to the one that runs.
 
 mod affected;
+mod alerts;
 mod backfill;
 mod calendar;
 mod dead_letters;

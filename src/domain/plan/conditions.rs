@@ -598,7 +598,7 @@ impl Walk<'_> {
         let looked_at = partition.node(&node.id).evidence.looked_at;
         for (unit, game) in &games {
             let Some(tip) = game.tip else { continue };
-            let deadline = earliest.flatten().map_or(after(tip, -lead), |earliest| earliest.min(after(tip, -lead)));
+            let deadline = earliest.flatten().unwrap_or(after(tip, -lead));
             if !self.now.reached(deadline) {
                 self.wake.at(deadline);
                 continue;
