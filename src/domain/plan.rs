@@ -665,7 +665,13 @@ impl Walk<'_> {
         match partition.node(&node.id).state {
             State::Expired { .. } => {
                 let facts = partition.node(&node.id);
-                let nothing = facts.evidence.extant() == Extant::Nothing && facts.failure.is_none();
+                // That the warehouse has none of it is no word for it having been done.
+                let none = match facts.evidence.extant() {
+                    Extant::Nothing => true,
+                    Extant::Known(coverage) => coverage.observed() == 0,
+                    Extant::Unknown | Extant::Claimed => false,
+                };
+                let nothing = none && facts.failure.is_none();
                 // What came for it when its pass was over already, as by a backfill, was not missed then.
                 let pass = readiness::pass(self.graph, partition, node);
                 let in_time = pass.is_none_or(|(_, until)| {

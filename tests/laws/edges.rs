@@ -272,6 +272,42 @@ fn what_was_not_made_in_its_pass_was_missed() {
     assert!(!told(false), "nothing had come for it");
 }
 
+/// The warehouse is asked before something is called missed; what it counts by then is a word, if it is only that there is
+/// none.
+#[test]
+fn what_the_warehouse_has_none_of_was_missed() {
+    let end = 22 * 60;
+    let told = |answer: Option<u32>| {
+        let mut day = Day::new(vec![source("s"), task("t", vec![hard("s")])]);
+        let hold = Command::Hold { node: Some("t".into()), until: None };
+        let asked =
+            Request { id: "hold".into(), actor: "operator".into(), reason: "law".into(), at: at(0), command: hold };
+        day.hear(0, Event::Requested(asked));
+        day.done(1, "s");
+        day.hear(end, Event::Tick);
+        let mut is_on = Vec::new();
+        if let Some(tenths) = answer {
+            let observed = Observed {
+                node: "t".into(),
+                coverage: Some(crate::facts::of_ten(tenths)),
+                units: BTreeMap::new(),
+                at: at((end + 1) * 60),
+                not_kept: false,
+                actor: None,
+            };
+            day.hear(end + 1, Event::Observed(observed));
+        }
+        for minute in [end + 1, end + 2, end + 9] {
+            day.hear(minute, Event::Tick);
+            is_on.push(day.partition.alerts.keys().any(|key| key.topic() == "missed"));
+        }
+        is_on
+    };
+    assert_eq!(told(None), [false, true, true], "it has two minutes to answer");
+    assert_eq!(told(Some(0)), [true, true, true]);
+    assert_eq!(told(Some(10)), [false, false, false], "it was done, and nobody had said so");
+}
+
 /// Who fails for a reason that ends at a clock time waits for that, once for all that fail so; who fails of its inputs waits for
 /// others; and who fails for no known reason is tried again.
 #[test]
