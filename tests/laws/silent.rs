@@ -1,0 +1,201 @@
+//! A phase in which nobody shows a sign of life, and a node that is late.
+
+use tipoff::domain::coverage::PerMille;
+use tipoff::domain::effect::{Cause, Effect};
+use tipoff::domain::graph::{Dependency, Graph, Node};
+use tipoff::domain::partition::{Node as Facts, Partition, Spent, State, Way};
+use tipoff::domain::silence::{Silent, phases};
+use tipoff::domain::time::Wake;
+
+use crate::facts::facts;
+use crate::graphs::{at, graph, hard, source, task};
+use crate::walk::{claimed, games, last, no_inputs, now, seen, walk};
+
+const END: i64 = 22 * 60;
+
+/// Who is silent in the one phase of the graph at that minute.
+fn silent(graph: &Graph, date: &Partition, minute: i64) -> Option<Silent> {
+    phases(graph, date, now(minute), &mut Wake::new(now(minute))).remove("law")
+}
+
+fn two() -> Graph {
+    graph(vec![task("t", vec![]), task("u", vec![])])
+}
+
+/// Asked for at noon, and not begun.
+fn unstarted(cause: Cause) -> Facts {
+    Facts {
+        state: State::Failed { at: at(600) },
+        last: Some(last(0, cause)),
+        unstarted_since: Some(at(0)),
+        ..Facts::default()
+    }
+}
+
+fn with(t: Facts) -> Partition {
+    let mut date = games();
+    date.nodes = [("t".into(), t), ("u".into(), unstarted(Cause::DependenciesMet))].into();
+    date
+}
+
+fn unheard(found: Option<Silent>) -> Vec<String> {
+    found.map(|found| found.unheard.iter().map(ToString::to_string).collect()).unwrap_or_default()
+}
+
+/// Two tasks that nobody begins make a phase silent; one may be late by itself.
+#[test]
+fn two_tasks_that_nobody_begins_make_a_phase_silent() {
+    let both = ["t", "u"];
+    let none: [&str; 0] = [];
+    let dispatched = |minute: i64, way| Facts {
+        state: State::Dispatched { at: at(minute * 60) },
+        last: Some(last(minute, Cause::DependenciesMet)),
+        way,
+        ..Facts::default()
+    };
+    let refused = || Some(Way::Refused { since: at(0), reason: "no such topic".into() });
+    let taken = |minute: i64| Some(Way::Taken { at: at(minute * 60) });
+    let exhausted = Facts { state: State::Exhausted { at: at(600) }, ..unstarted(Cause::DependenciesMet) };
+    let done = Facts { state: State::Succeeded { at: at(600) }, ..unstarted(Cause::DependenciesMet) };
+    for (t, minute, expected) in [
+        (unstarted(Cause::DependenciesMet), 20, both),
+        (exhausted, 20, both),
+        (dispatched(5, None), 20, both),
+        (dispatched(5, taken(5)), 20, both),
+    ]
+    .into_iter()
+    .map(|(t, minute, expected)| (t, minute, expected.to_vec()))
+    .chain(
+        [
+            (dispatched(15, None), 20),
+            (dispatched(5, taken(15)), 20),
+            (dispatched(5, refused()), 20),
+            (done, 20),
+            (Facts::default(), 20),
+            (unstarted(Cause::DependenciesMet), END),
+        ]
+        .map(|(t, minute)| (t, minute, none.to_vec())),
+    ) {
+        let found = silent(&two(), &with(t.clone()), minute);
+        assert_eq!(unheard(found), expected, "{t:?} {minute}");
+    }
+    // Who has been heard since is not silent, and neither is who was never asked.
+    for (heard, expected) in [(-1, both.to_vec()), (0, both.to_vec()), (1, none.to_vec())] {
+        let heard_at = Some(at(heard * 60));
+        let found = silent(&two(), &with(Facts { heard_at, ..unstarted(Cause::DependenciesMet) }), 20);
+        assert_eq!(unheard(found), expected, "heard at {heard}");
+    }
+}
+
+/// A sign of life of anybody in the phase, after the first should have begun, ends its silence.
+#[test]
+fn a_sign_of_life_of_anybody_ends_the_silence_of_a_phase() {
+    let of = graph(vec![task("t", vec![]), task("u", vec![]), task("v", vec![])]);
+    for (heard, is_silent) in [(-1, true), (0, true), (1, false)] {
+        let mut date = with(unstarted(Cause::DependenciesMet));
+        facts(&mut date, "v").heard_at = Some(at(heard * 60));
+        let found = silent(&of, &date, 20);
+        assert_eq!(found.is_some(), is_silent, "heard at {heard}");
+        assert!(found.is_none_or(|found| found.last_sign == Some(at(heard * 60))));
+    }
+}
+
+/// One task of a silent phase is tried: the first that may be, once.
+#[test]
+fn one_of_a_silent_phase_is_tried() {
+    let probe = |t: Facts| {
+        let found = silent(&two(), &with(t), 20).unwrap();
+        (found.probe.map(|probe| probe.to_string()), found.untried)
+    };
+    let (of_t, of_u) = (Some("t".to_owned()), Some("u".to_owned()));
+    let exhausted = Facts { state: State::Exhausted { at: at(600) }, ..unstarted(Cause::DependenciesMet) };
+    let tried = Facts { state: State::Dispatched { at: at(15 * 60) }, ..unstarted(Cause::NotStarted) };
+    assert_eq!(probe(unstarted(Cause::DependenciesMet)), (of_t.clone(), true));
+    assert_eq!(probe(exhausted), (of_u, true), "that may not be asked again");
+    assert_eq!(probe(tried), (of_t, false), "it has time left");
+    assert_eq!(probe(unstarted(Cause::NotStarted)), (None, false), "it was tried in vain");
+    // A source is asked by nobody.
+    let of = graph(vec![source("r"), Node { needs: vec![hard("r")], ..source("s") }, task("t", vec![hard("s")])]);
+    let mut date = games();
+    date.nodes = [("t".into(), unstarted(Cause::DependenciesMet))].into();
+    read(&mut date);
+    let found = silent(&of, &date, 20).unwrap();
+    assert_eq!((unheard(Some(found.clone())), found.probe), (vec!["s".to_owned(), "t".to_owned()], Some("t".into())));
+}
+
+/// What `s` reads came at noon.
+fn read(date: &mut Partition) {
+    let r = facts(date, "r");
+    r.evidence = claimed(0);
+    let ended = tipoff::domain::partition::Ended { at: at(0), how: tipoff::domain::partition::End::Done };
+    std::sync::Arc::make_mut(&mut r.ended).insert("r".into(), ended);
+}
+
+/// A source of which nothing is heard though what it reads has come is silent by itself, where somebody needs it.
+#[test]
+fn a_source_that_reads_what_has_come_and_says_nothing_is_silent() {
+    let reads = |id: &str| Node { needs: vec![hard("r")], ..source(id) };
+    let of = |least: u16, second: bool| {
+        let need = |id: &str| Dependency { coverage_min: PerMille::new(least).unwrap(), ..hard(id) };
+        let more = if second { vec![reads("z")] } else { vec![] };
+        let needs = if second { vec![need("s"), need("z")] } else { vec![need("s")] };
+        graph([vec![source("r"), reads("s")], more, vec![task("t", needs)]].concat())
+    };
+    let heard = Facts { heard_at: Some(at(-60)), ..Facts::default() };
+    let counted = Facts { evidence: seen(-1, 5, &[]), ..Facts::default() };
+    let skipped = Facts { state: State::Skipped { at: at(0), reason: "law".into() }, ..Facts::default() };
+    for (facts, least, minute, is_silent) in [
+        (None, 1_000, 10, true),
+        (None, 1_000, 9, false),
+        (None, 0, 10, false),
+        (Some(Facts::default()), 1_000, 10, true),
+        (Some(heard), 1_000, 10, false),
+        (Some(counted), 1_000, 10, false),
+        (Some(skipped), 1_000, 10, false),
+    ] {
+        let mut date = games();
+        read(&mut date);
+        date.nodes.extend(facts.clone().map(|facts| ("s".into(), facts)));
+        assert_eq!(silent(&of(least, false), &date, minute).is_some(), is_silent, "{facts:?} {least} {minute}");
+    }
+    let mut date = games();
+    read(&mut date);
+    assert_eq!(unheard(silent(&of(1_000, true), &date, 10)), ["s", "z"]);
+    assert!(silent(&of(1_000, false), &games(), 10).is_none(), "nothing has come that it could read");
+}
+
+/// Where the one that was tried may not be asked again, another is tried in that same decision.
+#[test]
+fn another_is_tried_where_the_one_that_was_may_not_be_asked_again() {
+    let of = two();
+    let mut date = with(Facts { state: State::Dispatched { at: at(0) }, ..unstarted(Cause::NotStarted) });
+    let t = facts(&mut date, "t");
+    (t.dispatches, t.attempt.run, t.attempt.attempt) = (12, 1, 1);
+    for id in ["t", "u"] {
+        let node = facts(&mut date, id);
+        node.spent = [(no_inputs(), Spent { attempts: 1, ..Spent::default() })].into();
+        node.failure = Some(crate::walk::failure(10, tipoff::domain::partition::FailureKind::NotStarted));
+    }
+    let (after, found) = walk(&of, &date, 20);
+    assert!(matches!(after.nodes["t"].state, State::Exhausted { .. }), "{:?}", after.nodes["t"].state);
+    let asked: Vec<String> = found
+        .effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Dispatch(dispatch) => Some(dispatch.node.to_string()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(asked, ["u"]);
+}
+
+/// In a silent phase whoever has another reason to run than that nobody began it goes.
+#[test]
+fn who_is_not_silent_goes_though_the_phase_is() {
+    let of = graph(vec![task("t", vec![]), task("u", vec![]), task("v", vec![])]);
+    let mut date = with(Facts { state: State::Dispatched { at: at(15 * 60) }, ..unstarted(Cause::NotStarted) });
+    facts(&mut date, "u").failure = Some(crate::walk::failure(10, tipoff::domain::partition::FailureKind::NotStarted));
+    let (_, found) = walk(&of, &date, 20);
+    assert!(found.verdicts["v"].blockers.is_empty(), "{:?}", found.verdicts["v"].blockers);
+    assert_eq!(found.verdicts["u"].blockers.len(), 1);
+}
