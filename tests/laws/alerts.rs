@@ -671,14 +671,18 @@ fn what_is_not_heard_of_yet_is_not_late() {
     assert_eq!(found.wake_at, Some(at(70)), "it is looked at again soon");
 }
 
-/// A join that goes on without somebody says without whom.
+/// A join that goes on without somebody says without whom, unless it was declared to need no more.
 #[test]
 fn a_join_says_whom_it_goes_on_without() {
-    let quorum = [(2, 0), (1, 30)].map(|(count, after)| Tier { count, after: minutes(after) }).into();
-    let kind = Kind::Gate(tipoff::domain::graph::Gate { critical: [].into(), quorum });
-    let join = Node { kind, probed: false, ..task("join", ["a", "b"].map(hard).into()) };
-    let of = graph(vec![source("a"), source("b"), join]);
-    let mut date = games();
-    facts(&mut date, "a").evidence = claimed(0);
-    assert_eq!(told(&walk(&of, &date, 30).1, "quorum"), says(Severity::Warning, "join goes on with 1 of 2: b missing"));
+    for (tiers, said) in
+        [(vec![(2, 0), (1, 30)], says(Severity::Warning, "join goes on with 1 of 2: b missing")), (vec![(1, 0)], None)]
+    {
+        let quorum = tiers.into_iter().map(|(count, after)| Tier { count, after: minutes(after) }).collect();
+        let kind = Kind::Gate(tipoff::domain::graph::Gate { critical: [].into(), quorum });
+        let join = Node { kind, probed: false, ..task("join", ["a", "b"].map(hard).into()) };
+        let of = graph(vec![source("a"), source("b"), join]);
+        let mut date = games();
+        facts(&mut date, "a").evidence = claimed(0);
+        assert_eq!(told(&walk(&of, &date, 30).1, "quorum"), said);
+    }
 }

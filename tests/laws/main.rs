@@ -31,4 +31,5 @@ mod standstill;
 mod telling;
 mod units;
 mod walk;
+mod wants;
 mod words;
