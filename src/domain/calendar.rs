@@ -208,7 +208,7 @@ pub fn has_placeholders(games: &BTreeMap<UnitId, Game>) -> bool {
 /// without games nothing is due.
 pub fn anchored(graph: &Graph, partition: &Partition, anchors: &[Anchor]) -> Option<Timestamp> {
     let games = partition.games();
-    if games.is_empty() || anchors.is_empty() {
+    if games.is_empty() {
         return None;
     }
     let tips = tips(&graph.calendar, &graph.zone, partition.key.date, &games);

@@ -13,7 +13,7 @@ use super::event::{
     Command, Completed, Delivery, EdgeRule, Event, Heartbeat, Outcome, Pulse, Request, RunWord, Scheduled, Served,
     Withheld,
 };
-use super::evidence::{Claim, Extant, Extent};
+use super::evidence::{Claim, Extent};
 use super::graph::{Graph, Kind};
 use super::id::{Attempt, DispatchId, NodeId, RunId};
 use super::partition::{
@@ -161,7 +161,7 @@ fn withheld(partition: &mut Partition, told: &Withheld) -> Recorded {
     let seen = node.evidence.observation.as_ref().map(|seen| seen.at);
     if node.stands() {
         node.state = node.stood();
-    } else if let Some(seen) = seen.filter(|_| node.evidence.extant() != Extant::Nothing) {
+    } else if let Some(seen) = seen {
         node.state = State::Succeeded { at: seen };
     } else if matches!(node.way, Some(Way::Refused { .. })) {
         return Recorded::Duplicate;

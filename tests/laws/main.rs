@@ -19,6 +19,7 @@ mod invariant;
 mod model;
 mod node_states;
 mod notices;
+mod past;
 mod properties;
 mod questions;
 mod readiness;

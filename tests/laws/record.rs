@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use tipoff::domain::coverage::PerMille;
 use tipoff::domain::event::{
-    Command, Completed, EdgeRule, Event, Game, GameStatus, Heartbeat, Observed, Outcome, Pulse, Request, RunWord,
-    Scheduled, Served, Upstream, UpstreamSettled,
+    Command, Completed, EdgeRule, Event, Foretold, Game, GameStatus, Heartbeat, Note, Observed, Outcome, Pulse,
+    Request, RunWord, Scheduled, Served, Upstream, UpstreamSettled, Withheld,
 };
-use tipoff::domain::evidence::{Extant, Extent, Version};
+use tipoff::domain::evidence::{Evidence, Extant, Extent, Version};
 use tipoff::domain::graph::{Check, Graph, Node, Unanswered};
 use tipoff::domain::id::Attempt;
 use tipoff::domain::partition::{
-    LIVE_RUNS_MAX, Node as Facts, OVERRIDES_MAX, Partition, REVISIONS_MAX, Recorded, Run, Starter, State,
+    LIVE_RUNS_MAX, NOTES_MAX, Node as Facts, OVERRIDES_MAX, Partition, REQUESTS_MAX, REVISIONS_MAX, Recorded, Run,
+    Starter, State,
 };
 use tipoff::domain::record::record;
 use tipoff::domain::time::SKEW_MAX;
@@ -392,4 +393,211 @@ fn of_what_is_told_by_others_the_newest_counts() {
     assert_eq!(hear(served("s", 98, 50)), Recorded::Applied);
     assert_eq!(partition.served["s"].len(), REVISIONS_MAX);
     assert!(!partition.served["s"].contains_key("r0"));
+}
+
+/// The graph of the laws, in which `t` and `late` are one processor in two passes.
+fn two_passes() -> Graph {
+    let of = small();
+    let late = Node { cycle: "same_day".into(), ..task("late", vec![hard("s")]) };
+    let nodes = of.nodes.clone().into_iter().chain([("late".into(), late)]).collect();
+    let order = of.order.iter().cloned().chain(["late".into()]).collect();
+    let aliases = BTreeMap::from([("producer".to_owned(), vec!["late".into(), "t".into()])]);
+    Graph::new(of.pipeline, 1, of.zone, nodes, order, of.cycles, aliases, of.limits)
+}
+
+/// What a run says is of the pass that it works for, and of the other once it has ended there.
+#[test]
+fn a_run_stays_of_the_pass_that_it_works_for() {
+    let graph = two_passes();
+    // What is known of the run at the other pass, when it is heard of, and whether that is of the other pass.
+    let alive = in_state(running(10, Starter::Them), &[("r", run(10))]);
+    let ended = becomes(Facts::default(), &completed("r", 20, done())).1;
+    for (other, second, is_of_other) in [
+        (alive.clone(), 30, true),
+        (ended.clone(), 19, true),
+        (ended.clone(), 20, true),
+        (ended, 21, false),
+        (in_state(running(10, Starter::Them), &[("o", run(10))]), 30, false),
+    ] {
+        for event in [completed("r", second, Outcome::Done(Extent::Unknown)), beat("r", second, Pulse::Running)] {
+            let mut partition = empty();
+            partition.nodes.insert("late".into(), other.clone());
+            record(&graph, &mut partition, &event);
+            assert_eq!(partition.nodes.contains_key("t"), !is_of_other, "{second} {event:?}");
+        }
+    }
+    let mut both = empty();
+    both.nodes.insert("late".into(), alive.clone());
+    both.nodes.insert("t".into(), alive);
+    record(&graph, &mut both, &completed("r", 30, done()));
+    assert_eq!(["t", "late"].map(|id| both.nodes[id].runs.len()), [0, 1], "it is of the one that is meant");
+}
+
+/// So many oddities are kept of a date, each once.
+#[test]
+fn so_many_notes_are_kept() {
+    let mut partition = empty();
+    let mut note = |nth: usize| {
+        let note = Note::UnknownName { name: format!("n{nth}").as_str().into(), node: "s".into() };
+        record(&small(), &mut partition, &Event::Noted(note))
+    };
+    for nth in 0..NOTES_MAX {
+        assert_eq!([note(nth), note(nth)], [Recorded::Applied, Recorded::Duplicate], "{nth}");
+    }
+    assert_eq!([note(NOTES_MAX), note(0)], [Recorded::Duplicate; 2]);
+    assert_eq!(partition.notes.len(), NOTES_MAX);
+}
+
+/// Of what is foretold the latest counts.
+#[test]
+fn what_was_foretold_last_counts() {
+    let mut partition = empty();
+    let mut told = |second| {
+        let told = Foretold { node: "t".into(), shortfall: None, at: at(second) };
+        let recorded = record(&small(), &mut partition, &Event::Foretold(told));
+        (recorded, partition.forecast["t"].at)
+    };
+    assert_eq!(told(10), (Recorded::Applied, at(10)));
+    assert_eq!(told(9), (Recorded::Superseded, at(10)));
+    assert_eq!(told(10), (Recorded::Superseded, at(10)));
+    assert_eq!(told(11), (Recorded::Applied, at(11)));
+}
+
+/// Where nobody is asked, what was there stands, made of what was known when it would have been asked for.
+#[test]
+fn what_nobody_is_asked_for_stands_as_it_was() {
+    let withheld = |evidence: Evidence| {
+        let facts = Facts { evidence, built_from: Some(at(3)), ..in_state(State::Dispatched { at: at(30) }, &[]) };
+        let told = Withheld { node: "t".into(), attempt: facts.attempt, at: at(31) };
+        let (recorded, facts) = becomes(facts, &Event::Withheld(told));
+        (recorded, facts.state, facts.built_from, facts.way.is_some())
+    };
+    let mut counted = Evidence::default();
+    counted.observe(at(20), crate::facts::of_ten(5), BTreeMap::new());
+    let mut claimed = Evidence::default();
+    claimed.claim(crate::facts::claim(10));
+    let stands = |second| (Recorded::Applied, State::Succeeded { at: at(second) }, Some(at(30)), false);
+    assert_eq!(withheld(counted), stands(20));
+    assert_eq!(withheld(claimed), stands(10));
+    let nothing = (Recorded::Applied, State::Dispatched { at: at(30) }, Some(at(3)), true);
+    assert_eq!(withheld(Evidence::default()), nothing);
+}
+
+/// A run may tell of one part after the other; each is news once.
+#[test]
+fn a_run_may_tell_of_part_after_part() {
+    let part = |second, unit: &str| match completed("r", second, done()) {
+        Event::Completed(all) => Event::Completed(Completed { unit: Some(unit.into()), ..all }),
+        other => other,
+    };
+    let (_, facts) = becomes(Facts::default(), &part(10, "a"));
+    let (recorded, facts) = becomes(facts, &part(11, "b"));
+    assert_eq!((recorded, facts.evidence.parts.len()), (Recorded::Applied, 2));
+    assert_eq!(becomes(facts, &part(12, "b")).0, Recorded::Duplicate);
+}
+
+/// What ends without anybody having begun it is a first run.
+#[test]
+fn what_ends_unbegun_is_a_first_run() {
+    for outcome in [done(), failed()] {
+        let attempt = |held| {
+            let facts = Facts { attempt: held, ..Facts::default() };
+            becomes(facts, &completed("r", 10, outcome.clone())).1.attempt
+        };
+        assert_eq!(attempt(Attempt::default()), Attempt { run: 1, attempt: 1 });
+        assert_eq!(attempt(Attempt { run: 2, attempt: 3 }), Attempt { run: 2, attempt: 3 });
+    }
+}
+
+/// A run of others that fails takes away no output that was there before.
+#[test]
+fn a_run_of_others_that_fails_takes_no_output_away() {
+    let mut facts = in_state(running(20, Starter::Them), &[("r", run(20))]);
+    facts.evidence.claim(crate::facts::claim(10));
+    let (_, facts) = becomes(facts, &completed("r", 30, failed()));
+    assert_eq!((facts.state, facts.failure), (State::Succeeded { at: at(10) }, None));
+}
+
+/// A sign of life is news where it is later than the last or earlier than the first, and progress counts from when it changed.
+#[test]
+fn a_sign_of_life_is_news_where_it_is_later_or_earlier() {
+    let told = |second, progress| {
+        let beat =
+            Heartbeat { node: "t".into(), run: "r".into(), pulse: Pulse::Running, progress, published: at(second) };
+        let held = Run { last: at(20), progress: (1, 9), ..run(10) };
+        let (recorded, facts) = becomes(in_state(running(10, Starter::Them), &[("r", held)]), &Event::Heartbeat(beat));
+        let run = &facts.runs["r"];
+        (recorded == Recorded::Applied, run.first, run.last, run.progress.0, run.progressed_at)
+    };
+    for (second, done, expected) in [
+        (9, 0, (true, 9, 20, 1, 10)),
+        (10, 2, (false, 10, 20, 1, 10)),
+        (15, 2, (false, 10, 20, 1, 10)),
+        (20, 2, (false, 10, 20, 1, 10)),
+        (21, 2, (true, 10, 21, 2, 21)),
+        (21, 1, (true, 10, 21, 1, 10)),
+    ] {
+        let (news, first, last, progress, progressed_at) = expected;
+        assert_eq!(
+            told(second, (done, 9)),
+            (news, at(first), at(last), progress, at(progressed_at)),
+            "{second} {done}"
+        );
+    }
+}
+
+/// Two runs of a task that beat at once are more than one; of a source they are none of our concern.
+#[test]
+fn two_runs_of_a_task_at_once_are_noticed() {
+    let gone = Run { ended_unreported: true, ..run(10) };
+    for (node, other, is_double) in
+        [("t", Some(run(10)), true), ("t", Some(gone), false), ("t", None, false), ("s", Some(run(10)), false)]
+    {
+        let mut partition = empty();
+        let runs: Vec<(&str, Run)> = other.clone().map(|run| ("o", run)).into_iter().collect();
+        partition.nodes.insert(node.into(), in_state(running(10, Starter::Them), &runs));
+        let Event::Heartbeat(beat) = beat("r", 20, Pulse::Running) else { panic!() };
+        record(&small(), &mut partition, &Event::Heartbeat(Heartbeat { node: node.into(), ..beat }));
+        assert_eq!(partition.node(&node.into()).double_run, is_double, "{node} {other:?}");
+    }
+}
+
+/// So many requests are remembered, and the earliest is forgotten for another.
+#[test]
+fn so_many_requests_are_remembered() {
+    let mut partition = empty();
+    let ask = |partition: &mut Partition, nth: usize| {
+        let command = Command::Retry { node: "t".into() };
+        let second = i64::try_from(nth).unwrap();
+        let request = Request {
+            id: format!("q{nth}").as_str().into(),
+            actor: "ann".into(),
+            reason: "law".into(),
+            at: at(second),
+            command,
+        };
+        record(&small(), partition, &Event::Requested(request))
+    };
+    for nth in 0..REQUESTS_MAX {
+        ask(&mut partition, nth);
+        assert_eq!(partition.requests.len(), nth + 1);
+    }
+    assert_eq!(ask(&mut partition, 0), Recorded::Duplicate);
+    ask(&mut partition, REQUESTS_MAX);
+    assert_eq!(partition.requests.len(), REQUESTS_MAX);
+    assert!(!partition.requests.contains_key("q0") && ask(&mut partition, 1) == Recorded::Duplicate);
+}
+
+/// Of two stops the one that was asked for last counts.
+#[test]
+fn the_stop_that_was_asked_for_last_counts() {
+    for (second, recorded, until) in
+        [(9, Recorded::Superseded, 100), (10, Recorded::Applied, 200), (11, Recorded::Applied, 200)]
+    {
+        let mut partition = empty();
+        let hold = |until| Command::Hold { node: None, until: Some(at(until)) };
+        assert_eq!(asked(&mut partition, 10, hold(100)), Recorded::Applied);
+        assert_eq!(asked(&mut partition, second, hold(200)), recorded, "{second}");
+        assert_eq!(partition.hold.unwrap().until, Some(at(until)));
+    }
 }
