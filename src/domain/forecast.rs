@@ -389,7 +389,7 @@ impl<'a> Walk<'a> {
         }
         let by = node.expects.start_before_tip;
         let latest = by.and_then(|by| anchored(self.graph, self.partition, &[Anchor::FirstTip(-by)]));
-        for need in node.needs.iter().filter(|need| need.strength == Strength::Optional && !need.grace.is_zero()) {
+        for need in node.needs.iter().filter(|need| need.strength == Strength::Optional) {
             let Some(given_up) = firm.map(|firm| after(firm, need.grace)) else { continue };
             let given_up = latest.map_or(given_up, |latest| latest.min(given_up));
             let until = self.input(need).map_or(given_up, |at| at.min(given_up));

@@ -22,9 +22,8 @@ impl Rate {
     pub fn note(&mut self, at: Timestamp) {
         let counted = self.0.entry(beginning(at)).or_default();
         *counted = counted.saturating_add(1);
-        while self.0.len() > 1
-            && let Some((oldest, newest)) = self.0.keys().next().copied().zip(self.0.keys().next_back().copied())
-            && (self.0.len() > SPANS || after(oldest, SPAN * SPANS as i32) <= newest)
+        while let Some((oldest, newest)) = self.0.keys().next().copied().zip(self.0.keys().next_back().copied())
+            && is_over(oldest) <= newest
         {
             self.0.remove(&oldest);
         }

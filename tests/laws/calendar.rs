@@ -6,7 +6,7 @@ use jiff::civil::{Date, Time, date};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use proptest::prelude::*;
-use tipoff::domain::calendar::{Anchor, Calendar, Schedule, anchored, has_begun, tips};
+use tipoff::domain::calendar::{Anchor, Calendar, Schedule, Span, anchored, has_begun, tips};
 use tipoff::domain::coverage::Coverage;
 use tipoff::domain::decide::decide;
 use tipoff::domain::event::{Command, Event, Game, GameStatus, Request};
@@ -186,4 +186,29 @@ fn a_day_of_placeholders_begins_when_a_game_ever_does() {
     assert_eq!(minutes(&[480, 480, 480]), [30, 480, 480, 480]);
     assert_eq!(minutes(&[30, 30, 30]), [30, 30, 30]);
     assert_eq!(minutes(&[20, 20, 20]), [20, 20, 20]);
+}
+
+/// No game can be played outside of every season, or in a break; without seasons any day may have some.
+#[test]
+fn a_day_is_idle_outside_of_every_season_and_in_a_break() {
+    let span =
+        |name: &str, from, until| Span { name: name.into(), from: date(2026, 1, from), until: date(2026, 1, until) };
+    let of = |seasons: Vec<Span>, breaks: Vec<Span>| Calendar { seasons, breaks, ..Calendar::default() };
+    let season = of(vec![span("regular", 10, 20)], vec![span("all-star", 14, 15)]);
+    let idle = |calendar: &Calendar, day| calendar.idle(date(2026, 1, day)).map(str::to_owned);
+    let off = Some("off season".to_owned());
+    let pause = Some("all-star".to_owned());
+    let days = [9, 10, 13, 14, 15, 16, 20, 21].map(|day| idle(&season, day));
+    assert_eq!(days, [off.clone(), None, None, pause.clone(), pause, None, None, off]);
+    assert_eq!(idle(&of(vec![], vec![]), 9), None);
+}
+
+/// On a day without games nothing is due, by no clock either.
+#[test]
+fn on_a_day_without_games_nothing_is_due() {
+    let mut day = partition(date(2026, 1, 22), &BTreeMap::new(), &[]);
+    let clock = Anchor::Clock(DayTime { days: 0, time: Time::midnight() });
+    assert_eq!(anchored(&counting(), &day, &[clock]), None);
+    day.schedule = None;
+    assert_eq!(anchored(&counting(), &day, &[clock]), None);
 }

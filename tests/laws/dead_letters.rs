@@ -280,3 +280,47 @@ fn what_a_report_is_wanted_for_is_named() {
     let exact = why(named(&all));
     assert!(!exact.contains("more") && named(&exact) == named(&all), "{exact}");
 }
+
+/// The words for the stages of a letter.
+#[test]
+fn each_stage_has_its_word() {
+    let stages = [Stage::Waiting, Stage::Asked, Stage::Replayed, Stage::Discarded];
+    assert_eq!(stages.map(Stage::as_str), ["waiting", "asked", "replayed", "discarded"]);
+    assert_eq!(stages.map(Stage::is_open), [true, true, false, false]);
+}
+
+/// Work of a pass that is over is not wanted, and why is that another pass has done it, or that nobody needs it any more. What was
+/// asked of another node is no earlier request.
+#[test]
+fn work_of_a_pass_that_is_over_is_not_wanted() {
+    let of = small();
+    let late = tipoff::domain::graph::Node { cycle: "same_day".into(), ..task("late", vec![hard("s")]) };
+    let nodes = of.nodes.clone().into_iter().chain([("late".into(), late)]).collect();
+    let order = of.order.iter().cloned().chain(["late".into()]).collect();
+    let aliases = std::collections::BTreeMap::from([("producer".to_owned(), vec!["late".into(), "t".into()])]);
+    let graph = Graph::new(of.pipeline, 1, of.zone, nodes, order, of.cycles, aliases, of.limits);
+    let key = PartitionKey::new(graph.pipeline.clone(), jiff::civil::date(2026, 1, 22));
+    let asks = |attempt: u32, node: &str| About {
+        pipeline: Some(key.pipeline.clone()),
+        date: Some(key.date),
+        node: Some("t".into()),
+        run: None,
+        dispatch: Some(Attempt { run: 1, attempt }.dispatch_id(&key, &node.into())),
+        says: Says::Asks,
+    };
+    let why = |date: &Partition, about: &About| {
+        let found = standing(&graph, date, about, Reader::Others);
+        (found.as_str().to_owned(), found.why().to_owned())
+    };
+    let mut date = Partition::new(key.clone());
+    let t = crate::facts::facts(&mut date, "t");
+    (t.state, t.attempt) = (tipoff::domain::partition::State::Expired { at: at(0) }, Attempt { run: 1, attempt: 1 });
+    let over = "its pass over the date ended at 2026-01-22 12:00:00Z".to_owned();
+    assert_eq!(why(&date, &asks(1, "t")), ("unneeded".to_owned(), over));
+    crate::facts::facts(&mut date, "late").state = tipoff::domain::partition::State::Succeeded { at: at(0) };
+    let made = "another pass over the date has made what t would".to_owned();
+    assert_eq!(why(&date, &asks(1, "t")), ("unneeded".to_owned(), made));
+    let t = crate::facts::facts(&mut date, "t");
+    t.state = tipoff::domain::partition::State::Dispatched { at: at(0) };
+    assert_eq!(["t", "late"].map(|node| why(&date, &asks(0, node)).0), ["unneeded", "wanted"]);
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tipoff::domain::coverage::Coverage;
-use tipoff::domain::evidence::{Claim, Evidence, Extant, Extent};
+use tipoff::domain::evidence::{Claim, Evidence, Extant, Extent, Version};
 
 use crate::graphs::at;
 
@@ -125,5 +125,48 @@ fn what_confirms_a_claim_is_no_new_version() {
         (Extant::Known(of_ten(5)), "5/10 (0.50)"),
     ] {
         assert_eq!(extant.to_string(), words);
+    }
+}
+
+/// The later of a claim and an answer counts, and of one instant the answer; it is known since it last became another.
+#[test]
+fn the_later_of_a_claim_and_an_answer_counts() {
+    let half = Extent::Share(of_ten(5));
+    // What is claimed at 20, and what is answered when; what counts then, and since when it is known.
+    for (extent, answers, there, since) in [
+        (Extent::Whole, vec![(19, 5)], Extant::Claimed, 20),
+        (Extent::Whole, vec![(20, 5)], Extant::Known(of_ten(5)), 20),
+        (Extent::Whole, vec![(21, 5)], Extant::Known(of_ten(5)), 21),
+        (Extent::Whole, vec![(21, 10)], Extant::Known(of_ten(10)), 20),
+        (Extent::Whole, vec![(19, 5), (21, 10)], Extant::Known(of_ten(10)), 20),
+        (Extent::Whole, vec![(20, 5), (21, 10)], Extant::Known(of_ten(10)), 20),
+        (Extent::Whole, vec![(21, 5), (22, 10)], Extant::Known(of_ten(10)), 22),
+        (half, vec![(21, 10)], Extant::Known(of_ten(10)), 21),
+        (half, vec![(19, 10)], Extant::Known(of_ten(5)), 20),
+    ] {
+        let mut evidence = Evidence::default();
+        evidence.claim(claim("r", 20, extent));
+        for (second, tenths) in &answers {
+            evidence.observe(at(*second), of_ten(*tenths), BTreeMap::new());
+        }
+        assert_eq!((evidence.extant(), evidence.since()), (there, Some(at(since))), "{extent:?} {answers:?}");
+    }
+}
+
+/// A number that a version determines lies below its bound, and other versions have others.
+#[test]
+fn a_version_determines_a_number_below_any_bound() {
+    let numbers: Vec<u64> = (0..100).map(|nth: u64| Version::of(nth).within(10)).collect();
+    assert!((0..10).all(|number| numbers.contains(&number)) && numbers.iter().all(|number| *number < 10));
+    assert_eq!(Version::of(1).within(0), 0);
+}
+
+/// A share is in thousandths, rounded down, and never more than all.
+#[test]
+fn a_share_is_rounded_down_and_never_more_than_all() {
+    for (there, of, share) in
+        [(0, 3, 0), (1, 3, 333), (7, 10, 700), (2_999, 3_000, 999), (10, 10, 1_000), (12, 10, 1_000)]
+    {
+        assert_eq!(Coverage::new(there, of).unwrap().share().get(), share, "{there} of {of}");
     }
 }

@@ -166,3 +166,83 @@ fn what_is_done_waits_for_nobody_and_a_join_opens_by_its_tier() {
     let there = held_up(&graph, &date, "s", at(1));
     assert!(there.is_there && there.affected.is_empty() && there.deadline.is_none());
 }
+
+/// What is known only in sum may be short of any game, and one that begins in this instant waits for nothing.
+#[test]
+fn what_is_known_in_sum_holds_up_every_game_ahead() {
+    let mut nodes = nodes();
+    nodes[0].expects.unit = Unit::Game;
+    let graph = graph(nodes);
+    let mut date = date(&graph, &[0, 2, 3]);
+    let seen = Observed {
+        node: "s".into(),
+        coverage: Coverage::new(1, 2),
+        units: std::collections::BTreeMap::new(),
+        not_kept: false,
+        actor: None,
+        at: at(-60),
+    };
+    record(&graph, &mut date, &Event::Observed(seen));
+    let tips: Vec<_> = held_up(&graph, &date, "s", at(0)).games.into_iter().map(|hit| hit.tip).collect();
+    assert_eq!(tips, [at(2 * HOUR), at(3 * HOUR)]);
+}
+
+/// Of several outputs that are promised for a game the one that fares worst is told, and of those that fare alike the first.
+#[test]
+fn a_game_is_told_of_by_the_output_that_fares_worst() {
+    let promised = |id: &str, need: Dependency| {
+        let mut node = task(id, vec![hard("other"), need]);
+        node.expects.alert_before_tip = Some(minutes(30));
+        node
+    };
+    let worst = |first: Dependency, second: Dependency| {
+        let graph = graph(vec![source("s"), source("other"), promised("a", first), promised("b", second)]);
+        let found = held_up(&graph, &date(&graph, &[2]), "s", at(0));
+        found.games.into_iter().map(|hit| (hit.output.to_string(), hit.fate)).collect::<Vec<_>>()
+    };
+    let is = |id: &str, fate| vec![(id.to_owned(), fate)];
+    assert_eq!(worst(hard("s"), optional("s", 5)), is("a", Fate::Held));
+    assert_eq!(worst(optional("s", 5), hard("s")), is("b", Fate::Held));
+    assert_eq!(worst(hard("s"), hard("s")), is("a", Fate::Held));
+}
+
+/// What goes on with less does so by what it needs, before what it may do without, and a join of that does as well.
+#[test]
+fn who_goes_on_with_less_does_so_by_what_it_needs() {
+    let graph = graph(vec![
+        source("s"),
+        source("other"),
+        task("a", vec![hard("other"), optional("s", 5)]),
+        task("b", vec![hard("other"), optional("s", 5)]),
+        task("c", vec![hard("a"), optional("b", 5)]),
+        Node {
+            kind: Kind::Gate(Gate { critical: [].into(), quorum: vec![Tier { count: 1, after: minutes(0) }] }),
+            probed: false,
+            ..task("join", vec![hard("a")])
+        },
+    ]);
+    let found = held_up(&graph, &date(&graph, &[2]), "s", at(0));
+    let fates: Vec<_> = found.affected.iter().map(|of| (of.node.as_str(), of.fate, of.via.as_str())).collect();
+    let less = Fate::OnLess;
+    let without = Fate::Without;
+    assert_eq!(fates, [("a", without, "s"), ("b", without, "s"), ("c", less, "a"), ("join", less, "a")]);
+}
+
+/// When something is expected is told while it is not there.
+#[test]
+fn what_is_there_is_expected_no_more() {
+    let graph = graph(nodes());
+    let mut date = date(&graph, &[2]);
+    let day = std::sync::Arc::new(tipoff::domain::forecast::Day {
+        arrived: [("s".into(), minutes(750))].into(),
+        ..Default::default()
+    });
+    let history = History { days: vec![day; 5] };
+    let expected = |date: &Partition| {
+        let forecast = forecast(&graph, date, &history, at(60));
+        impact(&graph, std::slice::from_ref(date), &forecast, &"s".into(), at(60)).unwrap().expected_at
+    };
+    assert_eq!(expected(&date), Some(at(1_800)));
+    record(&graph, &mut date, &Event::Completed(came("s", "r")));
+    assert_eq!(expected(&date), None);
+}

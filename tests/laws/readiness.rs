@@ -7,11 +7,11 @@ use jiff::civil::Time;
 use tipoff::domain::calendar::{Schedule, Span};
 use tipoff::domain::coverage::PerMille;
 use tipoff::domain::effect::Cause;
-use tipoff::domain::event::{CheckAnswer, Game, GameStatus, Upstream};
+use tipoff::domain::event::{CheckAnswer, EdgeRule, Game, GameStatus, Upstream};
 use tipoff::domain::evidence::{Claim, Evidence, Extant, Version};
 use tipoff::domain::graph::{Check, Dependency, Gate, Graph, Kind, Node, Offset, Refresh, Strength, Tier, Unanswered};
 use tipoff::domain::id::{Attempt, NodeId};
-use tipoff::domain::partition::{CheckTaken, LastDispatch, Partition, State, Wish};
+use tipoff::domain::partition::{CheckTaken, EdgeWord, Hold, LastDispatch, Partition, State, Wish};
 use tipoff::domain::readiness::{
     Blocker, Join, Readiness, Standing, Standings, checks, circumstances, dependencies, is_settled, join, stand,
     unverified,
@@ -484,4 +484,111 @@ fn a_node_is_settled_where_nothing_more_is_done_about_it() {
         assert_eq!(is_settled(&task("t", vec![]), &state), settled, "{state:?}");
         assert!(is_settled(&gate, &state), "a join does nothing");
     }
+}
+
+/// What an operator says of one input holds the node, or has it go without what stands in the way; of what does not, nothing is
+/// said.
+#[test]
+fn an_operator_may_hold_an_input_or_go_without_it() {
+    let graph = graph(vec![source("a"), source("b"), task("t", ["a", "b"].map(hard).into())]);
+    let word = |rule, until: Option<i64>| EdgeWord {
+        rule,
+        by: Hold { actor: "ann".into(), reason: "law".into(), at: at(0), until: until.map(|minute| at(minute * 60)) },
+    };
+    let with = |word: EdgeWord| {
+        let mut date = empty();
+        facts(&mut date, "a").evidence = claimed(0);
+        facts(&mut date, "t").edges = [("a".into(), word.clone()), ("b".into(), word)].into();
+        let found = found(&graph, &date, now(5));
+        let kinds: Vec<&str> = found
+            .blockers
+            .iter()
+            .map(|blocker| match blocker {
+                Blocker::Held { .. } => "held",
+                Blocker::Unmet { .. } => "unmet",
+                _ => "other",
+            })
+            .collect();
+        (kinds.join(" "), found.waived.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let none: [String; 0] = [];
+    assert_eq!(with(word(None, None)), ("unmet".to_owned(), none.to_vec()));
+    assert_eq!(with(word(Some(EdgeRule::Hold), None)), ("held held unmet".to_owned(), none.to_vec()));
+    assert_eq!(with(word(Some(EdgeRule::Hold), Some(5))), ("unmet".to_owned(), none.to_vec()));
+    assert_eq!(with(word(Some(EdgeRule::Hold), Some(6))).0, "held held unmet");
+    assert_eq!(
+        with(word(Some(EdgeRule::Force), None)),
+        (String::new(), vec!["b".to_owned()]),
+        "a stands in nobody's way"
+    );
+}
+
+/// A join that has opened is waited for until it has been quiet for as long as its edge says.
+#[test]
+fn an_open_join_is_waited_for_until_it_is_quiet() {
+    let (_, node, _) = joined(&[], &[(2, 0)]);
+    let behind = |debounce| {
+        let need = Dependency { debounce: minutes(debounce), ..hard("join") };
+        graph(vec![source("a"), source("b"), source("c"), node.clone(), task("t", vec![need])])
+    };
+    let mut date = empty();
+    facts(&mut date, "a").evidence = claimed(0);
+    facts(&mut date, "b").evidence = claimed(10);
+    let until = at(15 * 60);
+    for (debounce, minute, blockers) in [(5, 14, vec![Blocker::Debounce { until }]), (5, 15, vec![]), (0, 10, vec![])] {
+        assert_eq!(found(&behind(debounce), &date, now(minute)).blockers, blockers, "{debounce} {minute}");
+    }
+}
+
+/// An output that was made without a task that it needs is stale, unless somebody has waived that, or it was counted.
+#[test]
+fn an_output_made_without_a_task_it_needs_is_stale() {
+    let graph = graph(vec![task("a", vec![]), task("t", vec![hard("a")])]);
+    let skipped = State::Skipped { at: at(0), reason: "law".into() };
+    for (evidence, state, stale) in [
+        (Evidence::default(), State::Waiting, true),
+        (Evidence::default(), skipped.clone(), false),
+        (claimed(5), State::Waiting, false),
+        (claimed(5), skipped, false),
+    ] {
+        let mut date = empty();
+        let a = facts(&mut date, "a");
+        (a.evidence, a.state) = (evidence, state.clone());
+        let t = facts(&mut date, "t");
+        (t.evidence, t.built_from) = (claimed(10), Some(at(600)));
+        assert_eq!(found(&graph, &date, now(60)).hard_missing, stale, "{state:?}");
+        facts(&mut date, "t").evidence = seen(10, 10);
+        assert!(!found(&graph, &date, now(60)).hard_missing, "it was counted");
+    }
+}
+
+/// What an edge does not wait for at all is gone without at once.
+#[test]
+fn what_an_edge_does_not_wait_for_is_gone_without() {
+    let with = |grace| {
+        let need = Dependency { strength: Strength::Optional, grace: minutes(grace), ..hard("b") };
+        let graph = graph(vec![source("a"), source("b"), task("t", vec![hard("a"), need])]);
+        let mut date = empty();
+        facts(&mut date, "a").evidence = claimed(0);
+        found(&graph, &date, now(0)).blockers
+    };
+    assert_eq!((with(0), with(5)), (vec![], vec![Blocker::Grace { node: "b".into(), until: at(300) }]));
+}
+
+/// What is required of a node is the most that its dependents ask of it, and of nobody else.
+#[test]
+fn what_is_required_is_the_most_that_is_asked_of_it() {
+    let need = |id: &str, thousandths, strength| Dependency {
+        coverage_min: PerMille::new(thousandths).unwrap(),
+        strength,
+        ..hard(id)
+    };
+    let graph = graph(vec![
+        source("a"),
+        source("b"),
+        task("t", vec![need("a", 700, Strength::Hard), need("b", 900, Strength::Hard)]),
+        task("u", vec![need("a", 800, Strength::Soft)]),
+        task("v", vec![need("a", 1_000, Strength::Optional)]),
+    ]);
+    assert_eq!(["a", "b", "t"].map(|id| graph.required_of(&id.into()).get()), [800, 900, 0]);
 }

@@ -12,8 +12,8 @@ use tipoff::domain::evidence::{Evidence, Extant, Extent, Version};
 use tipoff::domain::graph::{Check, Graph, Node, Unanswered};
 use tipoff::domain::id::Attempt;
 use tipoff::domain::partition::{
-    LIVE_RUNS_MAX, NOTES_MAX, Node as Facts, OVERRIDES_MAX, Partition, REQUESTS_MAX, REVISIONS_MAX, Recorded, Run,
-    Starter, State,
+    ENDED_RUNS_MAX, LIVE_RUNS_MAX, NOTES_MAX, Node as Facts, OVERRIDES_MAX, Partition, REQUESTS_MAX, REVISIONS_MAX,
+    Recorded, Run, Starter, State,
 };
 use tipoff::domain::record::record;
 use tipoff::domain::time::SKEW_MAX;
@@ -599,5 +599,48 @@ fn the_stop_that_was_asked_for_last_counts() {
         assert_eq!(asked(&mut partition, 10, hold(100)), Recorded::Applied);
         assert_eq!(asked(&mut partition, second, hold(200)), recorded, "{second}");
         assert_eq!(partition.hold.unwrap().until, Some(at(until)));
+    }
+}
+
+/// A run is counted as begun once, however often it is heard of and also when it has ended.
+#[test]
+fn a_run_is_counted_as_begun_once() {
+    let mut facts = Facts::default();
+    for (event, begun) in [
+        (beat("r", 10, Pulse::Running), 1),
+        (beat("r", 20, Pulse::Running), 1),
+        (completed("r", 30, done()), 1),
+        (completed("r", 40, done()), 1),
+        (beat("r", 50, Pulse::Running), 1),
+        (completed("o", 60, failed()), 2),
+    ] {
+        facts = becomes(facts, &event).1;
+        assert_eq!(facts.begun.in_the_hour_before(at(60)), begun, "{event:?}");
+    }
+}
+
+/// So many ended runs are remembered, and the one that ended first is forgotten for another.
+#[test]
+fn so_many_ended_runs_are_remembered() {
+    let mut facts = Facts::default();
+    for nth in 0..=ENDED_RUNS_MAX {
+        assert_eq!(facts.ended.len(), nth);
+        let run = format!("r{nth:03}");
+        facts = becomes(facts, &completed(&run, i64::try_from(nth).unwrap(), failed())).1;
+    }
+    assert_eq!(facts.ended.len(), ENDED_RUNS_MAX);
+    assert!(!facts.ended.contains_key("r000") && facts.ended.contains_key("r001"));
+}
+
+/// A schedule that lists no game takes away none that is played; of those that are not played there is nothing to keep.
+#[test]
+fn an_empty_schedule_replaces_one_in_which_nobody_plays() {
+    for (status, kept) in [(GameStatus::Scheduled, 1), (GameStatus::Postponed, 0)] {
+        let mut partition = empty();
+        let games = BTreeMap::from([("20260122_BOS_NYK".into(), Game { tip: None, status, id: None })]);
+        record(&small(), &mut partition, &Event::Scheduled(Scheduled { games, at: at(0) }));
+        record(&small(), &mut partition, &Event::Scheduled(Scheduled { games: BTreeMap::new(), at: at(10) }));
+        let schedule = partition.schedule.unwrap();
+        assert_eq!((schedule.games.len(), schedule.emptied_at.is_some()), (kept, kept == 1), "{status:?}");
     }
 }

@@ -159,3 +159,30 @@ fn the_games_that_came_since_are_told_where_each_load_names_one_that_is_new() {
         assert_eq!(came(&counted), games(&nths), "counted at {second}, t has the first");
     }
 }
+
+/// Games that are told apart by nobody are known in sum only.
+#[test]
+fn what_is_counted_in_sum_is_known_in_sum() {
+    let graph = with(Unit::Game, 0);
+    let node = &graph.nodes["s"];
+    let mut summed = date(3);
+    facts(&mut summed, "s").evidence = seen(0, &[]);
+    assert_eq!(extant(&graph, &summed, node), Extant::Known(coverage(1, 2)));
+    assert_eq!(deficits(&graph, &summed, node, at(0)), BTreeMap::new());
+    // What messages told of since is the games that they named, beside those that were counted whole.
+    let mut parts = date(3);
+    let s = facts(&mut parts, "s");
+    s.evidence = seen(0, &[(GAMES[2].0, coverage(1, 1)), (GAMES[1].0, coverage(1, 2))]);
+    let claim = Claim {
+        run: "r".into(),
+        published: at(5),
+        records: None,
+        extent: Extent::Whole,
+        correlation: None,
+        trace: None,
+    };
+    s.evidence.claim(claim.clone());
+    assert_eq!(extant(&graph, &parts, node), Extant::Claimed, "no message named a game");
+    facts(&mut parts, "s").evidence.part(&GAMES[0].0.into(), at(5));
+    assert_eq!(extant(&graph, &parts, node), Extant::Known(coverage(2, 3)));
+}
