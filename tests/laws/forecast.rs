@@ -6,16 +6,18 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
+use tipoff::domain::calendar::Override;
 use tipoff::domain::coverage::PerMille;
 use tipoff::domain::event::{Completed, Event, Game, GameStatus, Outcome, Scheduled, Upstream};
 use tipoff::domain::evidence::{Extant, Extent, Version};
 use tipoff::domain::forecast::{Basis, Day, FORECAST_DAYS_MIN, Forecast, History, Late, Shortfall, forecast};
 use tipoff::domain::graph::{Dependency, Gate, Graph, Kind, Node, Offset, Strength, Tier};
 use tipoff::domain::id::NodeId;
-use tipoff::domain::partition::Partition;
+use tipoff::domain::partition::{Partition, Starter, State};
 use tipoff::domain::record::record;
 
-use crate::graphs::{any_graph, at, empty, graph, hard, minutes, source, start, task};
+use crate::facts::facts;
+use crate::graphs::{DATE, any_graph, at, empty, graph, hard, minutes, source, start, task};
 
 const CASES: u32 = 256;
 
@@ -323,4 +325,133 @@ fn a_shortfall_is_told_anew_where_its_deadline_or_its_cause_is_another() {
         none.words(&"p".into(), graph.date_at(at(0)), &graph.zone),
         "13:00 will have 70 % of 100 % of p, as always at that hour"
     );
+}
+
+/// What makes a node late is named, with what that is known from: the first that is late on the way to it.
+#[test]
+fn what_makes_a_node_late_is_named() {
+    let of = |strength| {
+        let needs = ["a", "b"].map(|id| Dependency { strength, grace: minutes(600), ..hard(id) });
+        let needs = needs.into_iter().chain([hard("c")]).collect();
+        graph(vec![source("a"), source("b"), source("c"), task("t", needs), task("u", vec![hard("t")])])
+    };
+    let history = alike(&[("a", 720, 1), ("b", 720, 1), ("c", 720, 1), ("t", 730, 10), ("u", 750, 20)]);
+    // A task that began when its last input had come; or before that, so that it was late by itself.
+    let because = |strength, come: [i64; 2], began: i64, id: &str| {
+        let graph = of(strength);
+        let mut date = come_at(&graph, &[("a", come[0]), ("b", come[1]), ("c", 0)]);
+        let t = facts(&mut date, "t");
+        t.state = State::Running { since: at(began * 60), inputs_at: at(began * 60), starter: Starter::Us };
+        let found = forecast(&graph, &date, &history, at(began * 60));
+        let late = found.of(&id.into()).unwrap().because.clone().unwrap();
+        let basis = match late.basis {
+            Some(Basis::Arrival(_)) => "arrival",
+            Some(Basis::Duration(_)) => "duration",
+            None => "nothing",
+        };
+        (late.node.to_string(), late.by, late.date, basis)
+    };
+    let found = |id: &str, by, basis| (id.to_owned(), minutes(by), DATE, basis);
+    assert_eq!(because(Strength::Hard, [5, 40], 45, "t"), found("b", 40, "arrival"));
+    assert_eq!(because(Strength::Hard, [40, 5], 45, "u"), found("a", 40, "arrival"));
+    assert_eq!(because(Strength::Hard, [0, 0], 45, "u"), found("t", 45, "duration"));
+    assert_eq!(because(Strength::Hard, [0, 40], 39, "u"), found("t", 39, "duration"), "it did not wait for that");
+    assert_eq!(because(Strength::Hard, [0, 40], 40, "u"), found("b", 40, "arrival"));
+    assert_eq!(because(Strength::Optional, [5, 40], 45, "t"), found("t", 45, "duration"), "it waits for nobody");
+    // Of two that are as late the first is named.
+    let graph = of(Strength::Hard);
+    let late = forecast(&graph, &empty(), &history, at(600)).of(&"t".into()).unwrap().because.clone().unwrap();
+    assert_eq!((late.node.as_str(), late.by), ("a", minutes(10)));
+}
+
+/// So many minutes after noon these have come.
+fn come_at(graph: &Graph, come: &[(&str, i64)]) -> Partition {
+    self::come(graph, &come.iter().map(|(id, minute)| ((*id).into(), *minute)).collect::<Vec<_>>())
+}
+
+/// What makes a node late may be of the last game day, which is not always the day before.
+#[test]
+fn what_makes_a_node_late_may_be_of_the_last_game_day() {
+    let before = Dependency { offset: Offset::PreviousGameDay, ..hard("y") };
+    let graph = graph(vec![task("y", vec![]), source("s"), task("t", vec![before, hard("s")])]);
+    let history = alike(&[("y", 1_430, 10), ("s", 5, 1), ("t", 10, 10)]);
+    let late = |held: Option<i8>| {
+        let mut date = come_at(&graph, &[("s", -715)]);
+        let upstream = |day| Upstream {
+            date: jiff::civil::date(2026, 1, day),
+            extant: Extant::Claimed,
+            version: Version::of(()),
+            told_at: at(0),
+            since: at(-60),
+            renewing: false,
+            waived: false,
+            empty_days: 0,
+        };
+        date.upstream = held.map(|day| ("y".into(), upstream(day))).into_iter().collect();
+        let found = forecast(&graph, &date, &history, at(0));
+        let late = found.of(&"t".into()).unwrap().because.clone().unwrap();
+        (late.node.to_string(), late.date.day(), matches!(late.basis, Some(Basis::Arrival(_))))
+    };
+    assert_eq!(late(Some(21)), ("y".to_owned(), 21, true));
+    assert_eq!(late(Some(19)), ("y".to_owned(), 19, true));
+    assert_eq!(late(None), ("y".to_owned(), 21, true));
+}
+
+/// What is usual is usual for the games of that date, also as operators know them.
+#[test]
+fn what_is_usual_hangs_on_the_games_of_the_date() {
+    let history = alike(&[("s", 730, 1), ("o", 900, 1), ("t", 0, 10)]);
+    let mut waits =
+        task("t", vec![hard("s"), Dependency { strength: Strength::Optional, grace: minutes(200), ..hard("o") }]);
+    waits.expects.start_before_tip = Some(minutes(15));
+    let graph = graph(vec![source("s"), source("o"), waits]);
+    let usual = |date: &Partition| {
+        let found = forecast(&graph, date, &history, at(-1_200));
+        let t = found.of(&"t".into()).unwrap();
+        assert_eq!(t.ready_at, t.usual_at, "nothing is late yet");
+        t.usual_at.unwrap().duration_since(at(0)).as_secs() / 60 + 720
+    };
+    let mut date = game(&graph, 60, &[]);
+    assert_eq!(usual(&date), 775);
+    let word = Override {
+        actor: "ann".into(),
+        reason: "law".into(),
+        at: at(0),
+        until: at(99_999),
+        status: None,
+        tip: Some(at(90 * 60)),
+    };
+    date.overrides = [("20260122_LAL_BOS".into(), word)].into();
+    assert_eq!(usual(&date), 805, "it begins half an hour later");
+}
+
+/// What a deadline will show is told where both what is expected today and what is usual can be.
+#[test]
+fn a_deadline_is_told_where_today_and_the_usual_can_be() {
+    let (graph, history) = promised();
+    let expected = |alter: &dyn Fn(&mut Partition)| {
+        let mut day = game(&graph, 180, &[]);
+        alter(&mut day);
+        forecast(&graph, &day, &history, at(0)).deadlines[0].expected
+    };
+    assert_eq!(expected(&|_| {}), Some(PerMille::FULL));
+    let spent = |day: &mut Partition| facts(day, "p").state = State::Exhausted { at: at(0) };
+    assert_eq!(expected(&spent), None, "it will not come by itself");
+    let whole = |day: &mut Partition| {
+        spent(day);
+        facts(day, "p").evidence.claim(crate::facts::claim(0));
+    };
+    assert_eq!(expected(&whole), Some(PerMille::FULL), "it is there");
+    // Where all games are said to begin at once, the earliest that one ever does counts.
+    let mut three = graph.clone();
+    three.calendar.tip_earliest = Some(jiff::civil::Time::constant(14, 0, 0, 0));
+    let mut day = game(&graph, 480, &[]);
+    let known = day.schedule.as_ref().unwrap().games["20260122_LAL_BOS"].clone();
+    for unit in ["20260122_BOS_NYK", "20260122_MIA_ORL"] {
+        day.schedule.as_mut().unwrap().games.insert(unit.into(), known.clone());
+    }
+    let ats = |graph: &Graph| {
+        forecast(graph, &day, &history, at(-7_200)).deadlines.iter().map(|of| of.at).collect::<Vec<_>>()
+    };
+    assert_eq!((ats(&three), ats(&graph)), (vec![at(0)], vec![at(6 * 3_600)]));
 }
