@@ -686,3 +686,32 @@ fn a_join_says_whom_it_goes_on_without() {
         assert_eq!(told(&walk(&of, &date, 30).1, "quorum"), said);
     }
 }
+
+/// An output that is all there without a completion counts as done, and that is told; one that was reported, is short, or is still
+/// being made is not told of.
+#[test]
+fn what_is_done_without_a_completion_is_told_of() {
+    let of = graph(vec![task("t", vec![])]);
+    let done = || State::Succeeded { at: at(0) };
+    let running = State::Running { since: at(0), inputs_at: at(0), starter: Starter::Us };
+    let reported = || {
+        let mut evidence = seen(0, 10, &[]);
+        evidence.claim = claimed(-5).claim;
+        evidence
+    };
+    let whole = "t has 10/10 (1.00) without a completion message: counted as done";
+    for (evidence, state, said) in [
+        (seen(0, 10, &[]), done(), says(Severity::Info, whole)),
+        (reported(), done(), None),
+        (seen(0, 9, &[]), done(), None),
+        (seen(0, 10, &[]), running, None),
+    ] {
+        let mut date = games();
+        let t = facts(&mut date, "t");
+        (t.evidence, t.state) = (evidence, state);
+        if t.state.is_live() {
+            t.runs = [("x".into(), run(0, 1))].into();
+        }
+        assert_eq!(told(&walk(&of, &date, 1).1, "reconciled"), said, "{:?}", date.nodes["t"].state);
+    }
+}

@@ -124,6 +124,10 @@ fn completions_and_decisions_are_missed_after_hours_of_a_day_with_games() {
     // The day's only decision is the one at noon.
     assert_eq!(verdict(Plane::Decisions, day(1, &[]), deaf(), minute(119)), "lively");
     assert_eq!(verdict(Plane::Decisions, day(1, &[]), deaf(), minute(120)), "silent");
+    // Where nothing was decided yet, it counts from when the process began to listen.
+    let undecided = || Partition { decided_at: jiff::Timestamp::MIN, ..day(1, &[]) };
+    assert_eq!(verdict(Plane::Decisions, undecided(), deaf(), minute(119)), "open");
+    assert_eq!(verdict(Plane::Decisions, undecided(), deaf(), minute(120)), "silent");
     // Each is an alert of its own, and without heartbeats work goes on.
     let keys = Plane::ALL.map(|plane| plane.alert(&PipelineId::from("laws")).to_string());
     assert_eq!(keys, ["silent:decisions:laws", "silent:messages:laws", "silent:heartbeats:laws"]);
