@@ -10,7 +10,7 @@ use tipoff::domain::effect::{About, Alert, Cause, Effect, Severity, Turn};
 use tipoff::domain::event::{Foretold, Game, GameStatus, Note};
 use tipoff::domain::evidence::Evidence;
 use tipoff::domain::forecast::{Late, Shortfall};
-use tipoff::domain::graph::{Check, Dependency, Graph, Kind, Node, Storm, Tier, Unanswered, Unit};
+use tipoff::domain::graph::{Check, Dependency, Kind, Node, Storm, Tier, Unanswered, Unit};
 use tipoff::domain::id::{AlertKey, Attempt, NodeId, UnitId};
 use tipoff::domain::partition::{FailureKind, Node as Facts, Partition, Spent, Starter, State, Told};
 use tipoff::domain::plan::{Plan, plan};
