@@ -5,7 +5,7 @@ use tipoff::domain::id::{Attempt, PartitionKey};
 use tipoff::domain::once::{Calls, Entered};
 use tipoff::domain::rate::Rate;
 use tipoff::domain::stop::{Stop, Stops};
-use tipoff::domain::time::{Now, Wake};
+use tipoff::domain::time::{Now, Wake, ahead_of};
 use tipoff::domain::trace::TraceContext;
 
 use crate::graphs::{DATE, at};
@@ -77,6 +77,14 @@ fn a_deadline_that_has_come_is_looked_at_again_soon() {
         let mut wake = Wake::new(Now::caught_up(at(0)));
         wake.at(at(deadline));
         assert_eq!(wake.earliest(), Some(at(looks)), "{deadline}");
+    }
+}
+
+/// Two clocks agree where what one shows lies within the time that the other took to ask.
+#[test]
+fn clocks_agree_within_the_time_that_a_call_took() {
+    for (other, ahead) in [(7, 3), (10, 0), (15, 0), (20, 0), (25, -5)] {
+        assert_eq!(ahead_of(at(other), at(10), at(20)).as_secs(), ahead, "{other}");
     }
 }
 
