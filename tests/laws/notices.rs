@@ -581,6 +581,7 @@ fn a_mute_lasts_a_week_at_most_and_is_ended_by_its_own_name() {
     };
     let (topic, key) = (Muted::Topic("failed".to_owned()), Muted::Key("failed:t:laws/2026-01-20".into()));
     assert_eq!([topic.to_string(), key.to_string()], ["failed:…", "failed:t:laws/2026-01-20"]);
+    assert_eq!(MUTE_MAX.as_hours(), 7 * 24);
     assert_eq!(ledger.mute(mute(&topic)), Ok(()), "exactly the longest");
     assert_eq!((ledger.mutes[0].actor.as_str(), ledger.mutes[0].reason.as_str()), ("ann", "why"));
     assert!(ledger.holding(&topic, at(1)).is_some() && ledger.holding(&key, at(1)).is_some());
