@@ -152,7 +152,12 @@ fn print(found: &[Difference], revision: &Revision, (there, here): (&str, &str),
     for key in serve::FIXED {
         let path = format!("{}.{key}", configuration::FILE);
         if found.iter().any(|found| found.path == path || found.path.starts_with(&format!("{path}."))) {
-            say!("  {}", paint.dim(&format!("{path} is set when the service starts: a reload refuses another")));
+            say!(
+                "  {}",
+                paint.dim(&format!(
+                    "{path} is set when the service starts: a reload refuses another, unless a flag says it there"
+                ))
+            );
         }
     }
     if let Some(why) = uncompared {
