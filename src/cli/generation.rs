@@ -331,8 +331,10 @@ async fn prune(embedded: Arc<Embedded>, bus: EmbeddedBus, keep: SignedDuration, 
         if let Err(error) = embedded.prune(after(clock.now(), -keep)).await {
             tracing::warn!("prune: {error}");
         }
-        if let Err(error) = bus.expire(clock.now()).await {
-            tracing::warn!("expire: {error}");
+        match bus.expire(clock.now()).await {
+            Ok(0) => {}
+            Ok(count) => tracing::warn!(count, "messages that nobody took for as long as they are kept are gone"),
+            Err(error) => tracing::warn!("expire: {error}"),
         }
         tokio::select! {
             biased;

@@ -29,6 +29,7 @@ use crate::crash::{self, Place};
 use crate::desk::day;
 use crate::diagnostic::suggestion;
 use crate::domain::shadow::Role;
+use crate::fault::caught;
 use crate::http::caller::{Callers, Refusal};
 use crate::http::guard::Guard;
 use crate::http::reload::{Reload, Why};
@@ -41,6 +42,8 @@ const SIGNAL: &str = "SIGHUP";
 
 /// How long the end may take: Cloud Run kills after ten seconds.
 const END_MAX: Duration = Duration::from_secs(8);
+/// How soon what was at work is begun again where that has failed.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// `tipoff serve`
 #[derive(Args)]
@@ -138,7 +141,7 @@ impl Serve {
                 biased;
                 _ = is_over.wait_for(|over| *over) => break,
                 () = at_work.generation.engine.set_back.notified() => {
-                    at_work = begun_anew(&standing, at_work, &entrance).await?;
+                    at_work = begun_anew(&standing, at_work, &entrance).await;
                     continue;
                 }
                 _ = hangup.recv() => None,
@@ -151,7 +154,7 @@ impl Serve {
             let answer = match self.change(common, &at_work, asked.as_ref()).await {
                 Ok((prepared, told)) => {
                     let refused;
-                    (at_work, refused) = replaced(&standing, at_work, prepared, (&actor, &reason), &entrance).await?;
+                    (at_work, refused) = replaced(&standing, at_work, prepared, (&actor, &reason), &entrance).await;
                     refused.map_or(Ok(told), Err)
                 }
                 Err(why) => Err(why),
@@ -369,34 +372,53 @@ async fn replaced(
     prepared: Prepared,
     by: (&str, &str),
     entrance: &Entrance,
-) -> Result<(AtWork, Option<Why>), Fault> {
+) -> (AtWork, Option<Why>) {
     let mut open = entrance.open.write().await;
     at_work.generation.end().await;
-    let generation = match Generation::begin(standing, &prepared, by).await {
+    let generation = match begun(standing, &prepared, by).await {
         Ok(generation) => generation,
-        Err(fault) => {
-            let why = Why::Unserved(format!("{:#}", fault.error));
+        Err(why) => {
             let prepared = at_work.prepared;
             let again = ("serve", "what was to take its place could not be served");
-            let generation = Generation::begin(standing, &prepared, again).await?;
+            let generation = begun_again(standing, &prepared, again).await;
             entrance.lead_to(&mut open, &generation.router);
-            return Ok((AtWork { generation, prepared }, Some(why)));
+            return (AtWork { generation, prepared }, Some(Why::Unserved(why)));
         }
     };
     prepared.effective.log();
     telemetry::tell(&standing.telemetry, &at_work.prepared.effective, &prepared.effective);
     entrance.lead_to(&mut open, &generation.router);
-    Ok((AtWork { generation, prepared }, None))
+    (AtWork { generation, prepared }, None)
 }
 
 /// Drains what is at work and begins the same anew, as a start would: nothing waits any more for a time that it had in memory.
-async fn begun_anew(standing: &Standing, at_work: AtWork, entrance: &Entrance) -> Result<AtWork, Fault> {
+async fn begun_anew(standing: &Standing, at_work: AtWork, entrance: &Entrance) -> AtWork {
     let mut open = entrance.open.write().await;
     at_work.generation.end().await;
     let prepared = at_work.prepared;
-    let generation = Generation::begin(standing, &prepared, ("serve", "the clock was set back")).await?;
+    let generation = begun_again(standing, &prepared, ("serve", "the clock was set back")).await;
     entrance.lead_to(&mut open, &generation.router);
-    Ok(AtWork { generation, prepared })
+    AtWork { generation, prepared }
+}
+
+/// Begins a run, or says why that is not possible now; a panic of it as well.
+async fn begun(standing: &Standing, prepared: &Prepared, by: (&str, &str)) -> Result<Generation, String> {
+    match caught(Generation::begin(standing, prepared, by)).await {
+        Ok(Ok(generation)) => Ok(generation),
+        Ok(Err(fault)) => Err(format!("{:#}", fault.error)),
+        Err(why) => Err(format!("it panicked: {why}")),
+    }
+}
+
+/// The same of what was at work before, until it is possible: a store or a broker that does not answer is no reason to end.
+async fn begun_again(standing: &Standing, prepared: &Prepared, by: (&str, &str)) -> Generation {
+    loop {
+        match begun(standing, prepared, by).await {
+            Ok(generation) => return generation,
+            Err(why) => tracing::error!("what was at work cannot be begun again yet: {why}"),
+        }
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
 }
 
 /// Serves HTTP until the service ends, and says where.

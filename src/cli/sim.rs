@@ -20,7 +20,7 @@ use crate::simulation::{Failure, Played, Schedules, Seen};
 pub struct Sim {
     /// How many schedules to play [default: 1000, and 100000 of the core]
     #[arg(long, value_name = "N")]
-    seeds: Option<u64>,
+    seeds: Option<std::num::NonZeroU64>,
     /// Play not the whole engine but the core alone, which takes a hundredth of the time
     #[arg(long)]
     core: bool,
@@ -49,7 +49,7 @@ impl Sim {
         }
         let began = Instant::now();
         let threads = self.threads.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
-        let seeds = self.seeds.unwrap_or(if self.core { 100_000 } else { 1_000 });
+        let seeds = self.seeds.map_or(if self.core { 100_000 } else { 1_000 }, std::num::NonZeroU64::get);
         let played = play(&*schedules, self.from, seeds, threads);
         report(common, &played, began.elapsed(), &self.options());
         // What was planted should be found.

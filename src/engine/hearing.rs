@@ -4,7 +4,7 @@
 //! while a connection is dead and does not say so. Up to the watermark, what has not come has not been sent.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -19,11 +19,34 @@ pub const PAUSE_MIN: SignedDuration = SignedDuration::from_secs(30);
 pub struct Hearing {
     listening_since: Mutex<Timestamp>,
     settle_in: SignedDuration,
-    unsettled: Mutex<BTreeMap<Timestamp, u32>>,
+    unsettled: Arc<Mutex<BTreeMap<Timestamp, u32>>>,
     /// The latest message heard on each road, where only that proves that its connection lives.
     proof: Mutex<BTreeMap<String, Timestamp>>,
     /// When we last were at work.
     at_work: Mutex<Option<Timestamp>>,
+}
+
+/// A message that has been received and is not settled.
+#[derive(Debug)]
+pub struct InHand {
+    unsettled: Arc<Mutex<BTreeMap<Timestamp, u32>>>,
+    published: Timestamp,
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        settled(&self.unsettled, self.published);
+    }
+}
+
+fn settled(unsettled: &Mutex<BTreeMap<Timestamp, u32>>, published: Timestamp) {
+    let mut unsettled = unsettled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(count) = unsettled.get_mut(&published) {
+        *count -= 1;
+        if *count == 0 {
+            unsettled.remove(&published);
+        }
+    }
 }
 
 /// What stood between two moments at which we were at work.
@@ -41,7 +64,7 @@ impl Hearing {
         Self {
             listening_since: Mutex::new(at),
             settle_in,
-            unsettled: Mutex::default(),
+            unsettled: Arc::default(),
             proof: Mutex::default(),
             at_work: Mutex::default(),
         }
@@ -55,13 +78,13 @@ impl Hearing {
 
     /// A message published at `published` has been settled, whichever way.
     pub fn settled(&self, published: Timestamp) {
-        let mut unsettled = self.unsettled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(count) = unsettled.get_mut(&published) {
-            *count -= 1;
-            if *count == 0 {
-                unsettled.remove(&published);
-            }
-        }
+        settled(&self.unsettled, published);
+    }
+
+    /// The same as [`Hearing::received`], until what is returned is dropped: however whoever has the message comes to an end.
+    pub fn in_hand(&self, published: Timestamp) -> InHand {
+        self.received(published);
+        InHand { unsettled: Arc::clone(&self.unsettled), published }
     }
 
     /// A message published at `published` has come in over `road`: up to then its connection lived. Once told of a road,

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 use super::Engine;
+use super::hearing::InHand;
 use super::step::{StepError, Stepped};
 use crate::crash::{self, Place};
 use crate::domain::effect::{About, Alert, Severity, Turn};
@@ -64,6 +65,8 @@ pub struct Waiting<T> {
     pub delivery: Delivery,
     /// When it was taken in.
     pub since: Timestamp,
+    /// Until it is dropped with the rest, nothing later counts as heard.
+    in_hand: InHand,
     /// Whatever the caller needs to settle it.
     pub token: T,
 }
@@ -150,11 +153,11 @@ impl<T> Intake<T> {
                 // A heartbeat that comes late, as out of a backlog, has waited already.
                 let flush = engine.settings.heartbeat_flush;
                 let due = if patient { after(delivery.published, flush).clamp(now, after(now, flush)) } else { now };
-                engine.hearing.received(delivery.published);
+                let in_hand = engine.hearing.in_hand(delivery.published);
                 engine.backlog.note(&delivery.topic, key.date, delivery.published, now);
                 let (at, waiting) = self.partitions.entry(key).or_insert_with(|| (due, Vec::new()));
                 *at = due.min(*at);
-                waiting.push(Waiting { events, delivery, since: now, token });
+                waiting.push(Waiting { events, delivery, since: now, in_hand, token });
                 self.count += 1;
                 Offer::Taken
             }
@@ -284,7 +287,7 @@ impl Engine {
                 }
                 other => other,
             };
-            self.hearing.settled(waiting.delivery.published);
+            drop(waiting.in_hand);
             self.count(&waiting.delivery.topic, &settlement);
             if waiting.events.iter().any(|event| matches!(event, Event::Completed(_))) {
                 self.show_receipt(&waiting.delivery, Some(&batch.key), waiting.since, &settlement);

@@ -23,11 +23,10 @@ pub struct Listening {
 #[async_trait]
 impl Recipient for Listening {
     async fn hand_over(&self, delivery: Delivery) -> Handed {
-        let published = delivery.published;
         // Also while it waits for the intake: until it is settled, nothing later has been heard.
-        self.engine.hearing.received(published);
+        let in_hand = self.engine.hearing.in_hand(delivery.published);
         let settlement = self.inbox.deliver(delivery).await;
-        self.engine.hearing.settled(published);
+        drop(in_hand);
         match settlement {
             Settlement::Ack | Settlement::Park { .. } => Handed::Settled,
             Settlement::Nack { after, .. } => Handed::Back(after),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -81,7 +81,10 @@ impl Inbox {
 }
 
 fn closed() -> Settlement {
-    Settlement::Nack { after: jiff::SignedDuration::from_secs(5), reason: "the service is shutting down".to_owned() }
+    Settlement::Nack {
+        after: jiff::SignedDuration::from_secs(5),
+        reason: "it was not settled: the service goes down, or panicked at it".to_owned(),
+    }
 }
 
 /// The running loops.
@@ -288,36 +291,33 @@ async fn sweep(Given { engine, decided, mut stop }: Given) {
 /// Notices that everything stood still, or that the clock was set.
 async fn pulse(Given { engine, mut stop, .. }: Given) {
     // It may have been set back while nobody was at work.
-    if let Ok(Some(marked)) = engine.store.marked().await
-        && marked > after(engine.clock.now(), PAUSE_MIN)
-    {
-        set_back(&engine, marked.duration_since(engine.clock.now())).await;
-    }
+    let marked = engine.store.marked().await.ok().flatten();
+    let mut is_owed = marked.is_some_and(|marked| marked > after(engine.clock.now(), PAUSE_MIN));
     loop {
-        match engine.hearing.at_work(engine.clock.now()) {
-            Some(Gap::Missed(passed)) => {
-                let seconds = passed.as_secs();
-                tracing::warn!(seconds, "it was paused, or its clock was set forward: silence is judged anew");
+        let gap = engine.hearing.at_work(engine.clock.now());
+        if let Some(Gap::Missed(passed)) = gap {
+            let seconds = passed.as_secs();
+            tracing::warn!(seconds, "it was paused, or its clock was set forward: silence is judged anew");
+        }
+        if let Some(Gap::Back(passed)) = gap {
+            let seconds = passed.as_secs();
+            tracing::warn!(seconds, "the clock was set back: what waits for a time by the old one is tried at once");
+            is_owed = true;
+        }
+        if is_owed {
+            match engine.store.look_anew(engine.clock.now()).await {
+                Ok(()) => is_owed = false,
+                Err(error) => tracing::warn!("what waits for a time by the old clock cannot be tried yet: {error}"),
             }
-            Some(Gap::Back(passed)) => {
-                set_back(&engine, passed).await;
-                engine.set_back.notify_one();
-            }
-            None => {}
+        }
+        if let Some(Gap::Back(_)) = gap {
+            engine.set_back.notify_one();
         }
         tokio::select! {
             biased;
             () = stopped(&mut stop) => return,
             () = tokio::time::sleep(PULSE_EVERY) => {}
         }
-    }
-}
-
-async fn set_back(engine: &Engine, passed: SignedDuration) {
-    let seconds = passed.as_secs();
-    tracing::warn!(seconds, "the clock was set back: what waits for a time by the old one is tried at once");
-    if let Err(error) = engine.store.look_anew(engine.clock.now()).await {
-        tracing::warn!("what waits for a time waits for it by the old clock: {error}");
     }
 }
 

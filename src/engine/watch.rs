@@ -234,7 +234,7 @@ impl Engine {
                     self.alert(self.of_store(Turn::Resolved, "the store takes writes".to_owned())).await;
                 }
                 if let Ok(Some(theirs)) = marked {
-                    self.tell_of_clock(ahead_of(theirs, now, returned)).await;
+                    self.tell_of_clock(ahead_of(theirs, now, returned), theirs).await;
                 }
                 self.tell_of_backlogs().await;
                 if let Err(error) = self.hear_replicas().await {
@@ -247,8 +247,8 @@ impl Engine {
         }
     }
 
-    /// Tells that our clock is off, or is right again. Whether another process has told so before our start nobody knows.
-    async fn tell_of_clock(&self, ahead: SignedDuration) {
+    /// Tells that our clock is off, or is right again, as of `theirs`, by which it is ordered. Whether another process has told so before our start nobody knows.
+    async fn tell_of_clock(&self, ahead: SignedDuration, theirs: Timestamp) {
         let is_off = ahead.abs() > SKEW_MAX;
         if self.watch.known().clock_is_off.replace(is_off) == Some(is_off) {
             return;
@@ -265,10 +265,7 @@ impl Engine {
             (Turn::Resolved, "the clock is the store's".to_owned())
         };
         let about = About::default().done("silence is judged by the broker's clock all the same");
-        self.alert(
-            Alert::new(AlertKey::new(CLOCK_ALERT), Severity::Critical, turn, text, self.clock.now()).about(about),
-        )
-        .await;
+        self.alert(Alert::new(AlertKey::new(CLOCK_ALERT), Severity::Critical, turn, text, theirs).about(about)).await;
     }
 
     /// Tells which planes have gone quiet, or are lively again. Of several processes one does.

@@ -5,14 +5,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::faketime;
 use super::join::{JOIN, TOPIC, name};
 use super::kills::Load;
 use super::plant::{Plant, SOURCES, Service, missing};
 use super::publisher::completion;
-
-/// Where Debian has it.
-const LIBRARIES: [&str; 2] =
-    ["/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1"];
 
 /// What the clock of a service shows, beside the true time.
 struct Hand(PathBuf);
@@ -20,16 +17,14 @@ struct Hand(PathBuf);
 impl Hand {
     /// Starts a service whose clock it is.
     fn start(plant: &Plant, offset: &str) -> Option<(Self, Service)> {
-        let Some(library) = LIBRARIES.into_iter().find(|path| std::path::Path::new(path).is_file()) else {
+        let hand = Self(plant.folder.path().join("clock"));
+        let Some(environment) = faketime::environment(&hand.0) else {
             missing("libfaketime is not installed");
             return None;
         };
-        let hand = Self(plant.folder.path().join("clock"));
         hand.set(offset);
         let mut command = plant.command(&[], None);
-        command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", &hand.0);
-        command.env("FAKETIME_CACHE_DURATION", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        command.env("DONT_FAKE_MONOTONIC", "1");
+        command.envs(environment);
         let service = plant.try_start(command).unwrap_or_else(|status| panic!("it does not start: {status}"));
         Some((hand, service))
     }

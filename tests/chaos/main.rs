@@ -6,6 +6,8 @@ mod clock;
 mod consumer;
 mod crash_points;
 mod disk;
+#[path = "../support/faketime.rs"]
+mod faketime;
 #[path = "../support/join.rs"]
 mod join;
 mod kills;

@@ -121,6 +121,23 @@ async fn a_target_that_fails_or_hangs_delays_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_killed_while_it_pushes_takes_no_attempt_of_a_message() {
+    let dir = tempfile::tempdir().unwrap();
+    let bus = open(dir.path()).bus(topics());
+    let (hangs, mut hanging) = server(None).await;
+    let targets = PushTargets::from([("wrapped".into(), hangs)]);
+    bus.send(&message("d/1", Target::Topic("start".into())), second(0)).await.unwrap();
+    // A subscription gives up after five attempts.
+    for start in 0..8 {
+        let pusher = Pusher::new(bus.clone()).unwrap();
+        assert_eq!(pusher.take_over(second(start), &targets).await.unwrap(), usize::from(start > 0));
+        assert_eq!(pusher.push_due(second(start), &targets).await.unwrap(), 1, "start {start}");
+        got(&mut hanging).await;
+    }
+    assert!(bus.pull("letters", 10, second(9)).await.unwrap().is_empty(), "nobody has refused it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_push_refused_too_often_is_a_dead_letter() {
     // Five answers of 500 under the subscription's backoff, then an operator's business.
     let dir = tempfile::tempdir().unwrap();

@@ -2,11 +2,14 @@
 
 #[path = "../support/any_hour.rs"]
 mod any_hour;
+mod clock;
 #[path = "../support/cloud.rs"]
 mod cloud;
 mod dead_letters;
 #[path = "../support/emulator.rs"]
 mod emulator;
+#[path = "../support/faketime.rs"]
+mod faketime;
 mod half_dead;
 mod identity;
 mod paused;

@@ -377,14 +377,15 @@ impl EmbeddedBus {
         Ok(caught_up.await?)
     }
 
-    /// Ends every lease of these subscriptions, whoever has it. How many.
+    /// Ends every lease of these subscriptions, whoever has it. How many. It counts as no attempt of what nobody has refused yet: that
+    /// we were killed says nothing of a message.
     pub(super) async fn take_over(&self, subscriptions: Vec<String>, at: Timestamp) -> Result<usize, BusError> {
         let ended = self.database.write(move |db| {
             let mut count = 0;
             for subscription in &subscriptions {
                 count += db
                     .prepare_cached(
-                        "UPDATE deliveries SET not_before = ?2
+                        "UPDATE deliveries SET not_before = ?2, attempts = attempts - (error IS NULL)
                          WHERE subscription = ?1 AND settled_at IS NULL AND attempts > 0 AND not_before > ?2",
                     )?
                     .execute([subscription, &instant(at)])?;
