@@ -65,7 +65,7 @@ impl Engine {
             Err(why) => {
                 self.counts.violations.fetch_add(1, Ordering::Relaxed);
                 self.telemetry.metrics.refused.add(1, []);
-                self.faulted("a decision", &format!("{key}: {why}"), "its messages are tried one by one, then parked")
+                self.faulted("decide", &format!("{key}: {why}"), "its messages are tried one by one, then parked")
                     .await;
                 Err(StepError::Panicked(why))
             }

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, watch};
 
 use super::Engine;
+use crate::clock::Clock;
 use crate::domain::calendar::Schedule;
 use crate::domain::effect::{About, Alert, Severity, Turn};
 use crate::domain::event::Event;
@@ -249,6 +250,10 @@ impl Engine {
 
     /// Tells that our clock is off, or is right again, as of `theirs`, by which it is ordered. Whether another process has told so before our start nobody knows.
     async fn tell_of_clock(&self, ahead: SignedDuration, theirs: Timestamp) {
+        // A day that is played has a clock of its own, by which no store goes.
+        if !matches!(self.clock, Clock::System) {
+            return;
+        }
         let is_off = ahead.abs() > SKEW_MAX;
         if self.watch.known().clock_is_off.replace(is_off) == Some(is_off) {
             return;
