@@ -61,6 +61,11 @@ fn nobody_else_reaches_what_runs_on_a_laptop() {
         for needed in service["depends_on"].as_object().into_iter().flat_map(|needed| needed.keys()) {
             assert!(services.contains_key(needed), "{name} waits for {needed}, which is not there");
         }
+        // A file whose content stands in this file is copied into the container, which is refused where it is read-only.
+        for file in service["configs"].as_array().into_iter().flatten() {
+            let is_copied = compose["configs"][file["source"].as_str().unwrap()]["content"].is_string();
+            assert!(!is_copied || service["read_only"] != true, "{name} could not be started");
+        }
     }
     assert!(published > 3);
     for (variable, host) in services["tipoff"]["environment"].as_object().unwrap() {
@@ -71,6 +76,23 @@ fn nobody_else_reaches_what_runs_on_a_laptop() {
             assert!(answers, "nobody is at {variable}={host}");
         }
     }
+}
+
+/// One subscription at fault keeps a service from being ready: that must neither end an instance nor keep operators from it.
+#[test]
+fn whoever_is_not_ready_is_reached_all_the_same() {
+    let (run, cluster) = (text("deploy/terraform/cloud-run/main.tf"), text("deploy/terraform/gke/main.tf"));
+    let path_of = |file: &str, probe: &str| {
+        let block = file.split_once(&format!("{probe} {{")).expect(probe).1;
+        let path = block.split_once("path = \"").expect(probe).1;
+        path.split_once('"').expect(probe).0.to_owned()
+    };
+    for file in [&run, &cluster] {
+        assert_eq!(path_of(file, "startup_probe"), "/startupz");
+        assert_eq!(path_of(file, "liveness_probe"), "/healthz");
+    }
+    assert_eq!(path_of(&cluster, "readiness_probe"), "/readyz");
+    assert!(cluster.contains("publish_not_ready_addresses = true"));
 }
 
 #[test]
