@@ -4,6 +4,7 @@
 //! 2 the call or a file was wrong; 3 the store or the service could not be used.
 
 mod alerts;
+mod at_work;
 mod backend;
 mod backfill;
 mod backup;

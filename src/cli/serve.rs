@@ -2,7 +2,7 @@
 //! an administrator says so, and applied where nothing is lost by it.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -11,9 +11,10 @@ use clap::Args;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{RwLock, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tower::ServiceExt as _;
 
+use super::at_work::{AtWork, Entrance, begun_anew, replaced};
 use super::effective::Effective;
 use super::generation::{Generation, Prepared, Standing};
 use super::plan::{differences_of, settings_differences};
@@ -29,7 +30,6 @@ use crate::crash::{self, Place};
 use crate::desk::day;
 use crate::diagnostic::suggestion;
 use crate::domain::shadow::Role;
-use crate::fault::caught;
 use crate::http::caller::{Callers, Refusal};
 use crate::http::guard::Guard;
 use crate::http::reload::{Reload, Why};
@@ -42,8 +42,6 @@ const SIGNAL: &str = "SIGHUP";
 
 /// How long the end may take: Cloud Run kills after ten seconds.
 const END_MAX: Duration = Duration::from_secs(8);
-/// How soon what was at work is begun again where that has failed.
-const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// `tipoff serve`
 #[derive(Args)]
@@ -317,12 +315,6 @@ fn role_of(configuration: &Configuration, declarations: &Declarations) -> Result
     Ok(Role { shadow: configuration.shadow, sends })
 }
 
-/// What is at work.
-struct AtWork {
-    generation: Generation,
-    prepared: Prepared,
-}
-
 /// Keys of tipoff.yaml that are set once for the life of the process.
 pub const FIXED: [&str; 6] = ["backend", "data", "listen", "google", "shadow", "telemetry"];
 
@@ -331,94 +323,6 @@ fn fixed(before: &Configuration, after: &Configuration) -> Option<&'static str> 
     let shown = [before.shown(), after.shown()];
     let differs = |key: &str| shown[0][key] != shown[1][key];
     FIXED.into_iter().find(|key| differs(key))
-}
-
-/// Where calls come in. While what is at work is replaced they wait, but for those that ask how we are: these are answered by
-/// what was at work before, however long the other takes.
-struct Entrance {
-    open: RwLock<Router>,
-    last: Mutex<Router>,
-}
-
-impl Entrance {
-    fn to(router: Router) -> Self {
-        Self { open: RwLock::new(router.clone()), last: Mutex::new(router) }
-    }
-
-    fn last(&self) -> MutexGuard<'_, Router> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// From now on `router` answers, also those who wait at the entrance that is held `open`.
-    fn lead_to(&self, open: &mut Router, router: &Router) {
-        self.last().clone_from(router);
-        open.clone_from(router);
-    }
-
-    /// Who answers a call of `path`.
-    async fn leads(&self, path: &str) -> Router {
-        if matches!(path, "/healthz" | "/startupz" | "/readyz" | "/metrics") {
-            return self.last().clone();
-        }
-        self.open.read().await.clone()
-    }
-}
-
-/// Drains what is at work and begins the other; calls that come meanwhile wait at the entrance. Where the other cannot be begun, the
-/// same goes on, and why is said.
-async fn replaced(
-    standing: &Standing,
-    at_work: AtWork,
-    prepared: Prepared,
-    by: (&str, &str),
-    entrance: &Entrance,
-) -> (AtWork, Option<Why>) {
-    let mut open = entrance.open.write().await;
-    at_work.generation.end().await;
-    let generation = match begun(standing, &prepared, by).await {
-        Ok(generation) => generation,
-        Err(why) => {
-            let prepared = at_work.prepared;
-            let again = ("serve", "what was to take its place could not be served");
-            let generation = begun_again(standing, &prepared, again).await;
-            entrance.lead_to(&mut open, &generation.router);
-            return (AtWork { generation, prepared }, Some(Why::Unserved(why)));
-        }
-    };
-    prepared.effective.log();
-    telemetry::tell(&standing.telemetry, &at_work.prepared.effective, &prepared.effective);
-    entrance.lead_to(&mut open, &generation.router);
-    (AtWork { generation, prepared }, None)
-}
-
-/// Drains what is at work and begins the same anew, as a start would: nothing waits any more for a time that it had in memory.
-async fn begun_anew(standing: &Standing, at_work: AtWork, entrance: &Entrance) -> AtWork {
-    let mut open = entrance.open.write().await;
-    at_work.generation.end().await;
-    let prepared = at_work.prepared;
-    let generation = begun_again(standing, &prepared, ("serve", "the clock was set back")).await;
-    entrance.lead_to(&mut open, &generation.router);
-    AtWork { generation, prepared }
-}
-
-/// Begins a run, or says why that is not possible now; a panic of it as well.
-async fn begun(standing: &Standing, prepared: &Prepared, by: (&str, &str)) -> Result<Generation, String> {
-    match caught(Generation::begin(standing, prepared, by)).await {
-        Ok(Ok(generation)) => Ok(generation),
-        Ok(Err(fault)) => Err(format!("{:#}", fault.error)),
-        Err(why) => Err(format!("it panicked: {why}")),
-    }
-}
-
-/// The same of what was at work before, until it is possible: a store or a broker that does not answer is no reason to end.
-async fn begun_again(standing: &Standing, prepared: &Prepared, by: (&str, &str)) -> Generation {
-    loop {
-        match begun(standing, prepared, by).await {
-            Ok(generation) => return generation,
-            Err(why) => tracing::error!("what was at work cannot be begun again yet: {why}"),
-        }
-        tokio::time::sleep(AGAIN_AFTER).await;
-    }
 }
 
 /// Serves HTTP until the service ends, and says where.

@@ -99,8 +99,12 @@ impl From<StepError> for Problem {
             StepError::Store(error) => error.into(),
             StepError::Contended(_) | StepError::Throttled(_) => Self::unavailable(error.to_string()),
             StepError::NoPipeline(_) => Self::unknown(error.to_string()),
-            StepError::Violated(_) | StepError::Panicked(_) => {
+            StepError::Violated(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "invariant", format!("{error}: nothing was changed"))
+            }
+            StepError::Panicked(_) => {
+                let why = format!("{error}: whether anything was changed is not known, so look before you ask again");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "invariant", why)
             }
         }
     }
