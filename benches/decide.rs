@@ -9,13 +9,15 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use jiff::Timestamp;
 use serde_json::{Map, json};
 use tipoff::domain::decide::decide;
-use tipoff::domain::event::{Completed, Event, Heartbeat, Outcome, Pulse};
+use tipoff::domain::event::{Completed, Event, Game, GameStatus, Heartbeat, Outcome, Pulse, Scheduled};
 use tipoff::domain::evidence::Extent;
-use tipoff::domain::graph::Graph;
+use tipoff::domain::graph::{Graph, Kind};
 use tipoff::domain::id::{NodeId, PartitionKey};
 use tipoff::domain::partition::Partition;
 use tipoff::domain::time::Now;
 
+/// A busy evening.
+const GAMES: usize = 10;
 const SIZES: [usize; 4] = [50, 500, 1_000, 5_000];
 
 fn graph(pipelines: &str) -> Arc<Graph> {
@@ -75,11 +77,29 @@ fn begun(graph: &Graph) -> Partition {
     decide(graph, &Partition::new(key), &[Event::Tick], now()).unwrap().next
 }
 
+/// The same evening with its games known and everything done once, which is when a decision has most to look at.
+fn under_way(graph: &Graph) -> Partition {
+    let at = now().at;
+    let game = |index: usize| {
+        let game = Game { tip: Some(at), status: GameStatus::Scheduled, id: None };
+        (format!("20260122_A{index:02}_B{index:02}").as_str().into(), game)
+    };
+    let games = Event::Scheduled(Scheduled { games: (0..GAMES).map(game).collect(), at });
+    let done = graph.order.iter().filter(|id| !matches!(graph.nodes[*id].kind, Kind::Gate(_)));
+    let events: Vec<Event> = [games].into_iter().chain(done.map(|id| completed(id.as_str(), "run-0", at))).collect();
+    decide(graph, &begun(graph), &events, now()).unwrap().next
+}
+
 fn nba(criterion: &mut Criterion) {
     let graph = graph(tipoff::pipeline::PIPELINE);
-    let partition = begun(&graph);
+    for (name, partition) in [("nba", begun(&graph)), ("nba under way", under_way(&graph))] {
+        evening(criterion, name, &graph, &partition);
+    }
+}
+
+fn evening(criterion: &mut Criterion, name: &str, graph: &Graph, partition: &Partition) {
     let at = now().at;
-    let mut group = criterion.benchmark_group("nba");
+    let mut group = criterion.benchmark_group(name);
     let events = [
         ("tick", Event::Tick),
         ("heartbeat", heartbeat("p2_nbacom_boxscores", "run-1", at)),
@@ -88,14 +108,14 @@ fn nba(criterion: &mut Criterion) {
     ];
     for (name, event) in events {
         let events = [event];
-        group.bench_function(name, |bench| bench.iter(|| decide(&graph, &partition, &events, now()).unwrap()));
+        group.bench_function(name, |bench| bench.iter(|| decide(graph, partition, &events, now()).unwrap()));
     }
     // Events that wait together are one decision.
     let many: Vec<Event> =
         (0..256).map(|index| completed("p2_nbacom_boxscores", &format!("run-{index}"), at)).collect();
     group.throughput(Throughput::Elements(256));
     group.bench_function("256 completions at once", |bench| {
-        bench.iter(|| decide(&graph, &partition, &many, now()).unwrap());
+        bench.iter(|| decide(graph, partition, &many, now()).unwrap());
     });
 }
 
