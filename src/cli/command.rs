@@ -275,7 +275,7 @@ pub(super) async fn request(common: &Common, date: &str, wish: Wish) -> Result<V
     let role = whole.engine.role().await.map_err(Fault::unusable)?;
     let view = view::view(whole.graph(), &stored.partition, Now::caught_up(whole.now));
     follow(&view, &request, |node| {
-        let sends = whole.graph().node(node.as_str()).is_none_or(|node| role.sends(&node.phase));
+        let sends = whole.graph().node(node).is_none_or(|node| role.sends(&node.phase));
         role.notice().filter(|_| !sends)
     });
     Ok(verdict)

@@ -45,7 +45,7 @@ impl Graph {
         let chosen: Vec<_> = graph
             .order
             .iter()
-            .filter_map(|id| graph.node(id.as_str()))
+            .filter_map(|id| graph.node(id))
             .filter(|node| self.cycle.as_ref().is_none_or(|cycle| node.cycle.as_str() == cycle))
             .collect();
         let mut out = String::new();

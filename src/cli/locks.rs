@@ -170,7 +170,7 @@ impl Whose {
         let day = whole.day(&key).await?;
         let all = occupied(graph, &day);
         let found = self.meant(&by_node(&all, date, node.as_str()), &node)?;
-        if word != RunWord::GiveUp && graph.node(node.as_str()).is_some_and(|node| node.liveness.stall.is_none()) {
+        if word != RunWord::GiveUp && graph.node(&node).is_some_and(|node| node.liveness.stall.is_none()) {
             let why =
                 format!("{node} has no batches: its progress is not watched. `tipoff locks release` gives a run up");
             return Err(Fault { code: 1, error: anyhow::anyhow!(why) });

@@ -172,7 +172,7 @@ impl Run {
         let now = Clock::System.now();
         let date = dates::resolve(&self.date, &declared.graph, now)?;
         let node = inspect::node(&declared.graph, &self.node, date, now)?;
-        let known = declared.graph.node(node.as_str()).filter(|node| !matches!(node.kind, Kind::Gate(_)));
+        let known = declared.graph.node(&node).filter(|node| !matches!(node.kind, Kind::Gate(_)));
         let known = known.ok_or_else(|| Fault::usage(anyhow::anyhow!("{node} is a gate: nobody runs it")))?;
         let phase = known.phase.to_string();
         let topic = |what: &str, carries: Carries, phase: Option<&str>| {

@@ -135,7 +135,7 @@ pub fn date(word: &str, graph: &Graph, now: Timestamp) -> Result<Date, Refusal> 
 /// # Errors
 /// If there is none.
 pub fn node(graph: &Graph, name: &str, date: Date, now: Timestamp) -> Result<NodeId, Refusal> {
-    if let Some(node) = graph.node(name) {
+    if let Some(node) = graph.nodes.get(name) {
         return Ok(node.id.clone());
     }
     graph.resolve(name, date, now).cloned().ok_or_else(|| {
@@ -157,7 +157,7 @@ fn short(name: &str) -> String {
 
 /// Whether a node is a gate.
 pub fn is_gate(graph: &Graph, node: &NodeId) -> bool {
-    graph.node(node.as_str()).is_some_and(|node| matches!(node.kind, Kind::Gate(_)))
+    graph.node(node).is_some_and(|node| matches!(node.kind, Kind::Gate(_)))
 }
 
 /// What an operator may ask of a date.
@@ -377,7 +377,7 @@ impl Asked<'_> {
             if is_gate(graph, &node) {
                 return Err(Refusal::Gate(node));
             }
-            let is_watched = graph.node(node.as_str()).is_some_and(|node| node.liveness.stall.is_some());
+            let is_watched = graph.node(&node).is_some_and(|node| node.liveness.stall.is_some());
             if word != RunWord::GiveUp && !is_watched {
                 return Err(Refusal::NoBatch(node));
             }
@@ -429,7 +429,7 @@ fn edge(
 
 /// What may be said something of: a node's inputs, and its checks where it is not about a hold.
 pub fn inputs<'g>(graph: &'g Graph, node: &NodeId, rule: Option<EdgeRule>) -> Vec<&'g str> {
-    let Some(declared) = graph.node(node.as_str()) else { return Vec::new() };
+    let Some(declared) = graph.node(node) else { return Vec::new() };
     let inputs = declared.needs.iter().map(|need| need.node.as_str());
     let checks = declared.expects.checks.iter().map(|check| check.id.as_str());
     if rule == Some(EdgeRule::Hold) { inputs.collect() } else { inputs.chain(checks).collect() }

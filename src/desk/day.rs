@@ -7,13 +7,14 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use crate::domain::calendar::{anchored, has_begun, teams_of};
+use crate::domain::calendar::{has_begun, teams_of};
 use crate::domain::event::GameStatus;
 use crate::domain::graph::{Graph, Heartbeats, Kind, Offset, Unit};
 use crate::domain::id::{NodeId, PartitionKey, PipelineId, RunId, UnitId};
 use crate::domain::partition::{FailureKind, Partition};
-use crate::domain::readiness::{Blocker, pass};
+use crate::domain::readiness::Blocker;
 use crate::domain::time::{Now, after};
+use crate::domain::timetable::Timetable;
 use crate::domain::units::{Deficit, deficits};
 use crate::domain::view::{NodeView, PartitionView, view};
 use crate::engine::Engine;
@@ -69,10 +70,10 @@ impl Day {
 
 /// The phases in the order of the work: one comes after those that its nodes need something of.
 pub fn phases(graph: &Graph) -> Vec<&str> {
-    let nodes = || graph.order.iter().filter_map(|id| graph.node(id.as_str()));
+    let nodes = || graph.order.iter().filter_map(|id| graph.node(id));
     let mut before: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for node in nodes() {
-        let phase_of = |id: &NodeId| graph.node(id.as_str()).map(|node| node.phase.as_str());
+        let phase_of = |id: &NodeId| graph.node(id).map(|node| node.phase.as_str());
         let needed = node.needs.iter().filter(|need| need.offset == Offset::Same);
         let needed = needed.filter_map(|need| phase_of(&need.node)).filter(|phase| *phase != node.phase);
         before.entry(&node.phase).or_default().extend(needed);
@@ -161,14 +162,15 @@ pub fn lights(graph: &Graph, day: &Day) -> Vec<Phase> {
     let stale: BTreeSet<NodeId> =
         runs(graph, day).into_iter().filter(|run| run.health != Health::Alive).map(|run| run.node).collect();
     // A source counts where it is expected at a time, or has been heard: what some never send is missed by nobody.
-    let counts = |shown: &&NodeView| match graph.node(shown.node.as_str()).map(|node| (&node.kind, &node.expects.due)) {
+    let counts = |shown: &&NodeView| match graph.node(&shown.node).map(|node| (&node.kind, &node.expects.due)) {
         Some((Kind::Gate(_), _)) | None => false,
         Some((Kind::Source(_), due)) => !due.is_empty() || !matches!(shown.state, "waiting" | "expired"),
         Some((Kind::Task(_), _)) => true,
     };
+    let times = Timetable::of(graph, &day.partition);
     let is_late = |shown: &NodeView| {
-        let node = graph.node(shown.node.as_str());
-        let due = node.and_then(|node| anchored(graph, &day.partition, &node.expects.due));
+        let node = graph.node(&shown.node);
+        let due = node.and_then(|node| times.anchored(&node.expects.due));
         shown.state == "waiting" && due.is_some_and(|due| day.now.reached(due))
     };
     // What one pass left undone another may still make up for.
@@ -276,7 +278,7 @@ pub fn runs(graph: &Graph, day: &Day) -> Vec<RunView> {
     let now = day.now;
     let mut found: Vec<RunView> = Vec::new();
     for (id, facts) in &day.partition.nodes {
-        let Some(node) = graph.node(id.as_str()) else { continue };
+        let Some(node) = graph.node(id) else { continue };
         let beats = node.liveness.heartbeats == Heartbeats::Sent;
         found.extend(facts.runs.iter().map(|(run, life)| RunView {
             date: day.partition.key.date,
@@ -334,7 +336,7 @@ pub struct GameView {
 /// before the tip-off.
 pub fn counted(graph: &Graph) -> Vec<&NodeId> {
     let counts = |id: &&NodeId| {
-        graph.node(id.as_str()).is_some_and(|node| {
+        graph.node(id).is_some_and(|node| {
             node.expects.unit != Unit::Any && (node.expects.alert_before_tip.is_some() || node.task().is_some())
         })
     };
@@ -343,9 +345,10 @@ pub fn counted(graph: &Graph) -> Vec<&NodeId> {
 
 /// The games of a date in the order in which they begin, each with what it is short of.
 pub fn games(graph: &Graph, day: &Day) -> Vec<GameView> {
+    let times = Timetable::of(graph, &day.partition);
     let counted: Vec<(&NodeId, BTreeMap<UnitId, Deficit>)> = counted(graph)
         .into_iter()
-        .filter_map(|id| Some((id, deficits(graph, &day.partition, graph.node(id.as_str())?, Timestamp::MIN))))
+        .filter_map(|id| Some((id, deficits(&times, &day.partition, graph.node(id)?, Timestamp::MIN))))
         .collect();
     let mut games: Vec<GameView> = day
         .partition
@@ -390,17 +393,18 @@ pub fn dues(graph: &Graph, day: &Day) -> Vec<Due> {
     if day.view.no_games {
         return Vec::new();
     }
+    let times = Timetable::of(graph, &day.partition);
     let mut add = |at: Timestamp, what: &'static str, who: &str| {
         if after(at, PASSED_FOR) > day.now.at {
             found.entry((at, what)).or_default().insert(who.to_owned());
         }
     };
     for shown in day.view.nodes.iter().filter(|node| !is_done(node) && node.state != "expired") {
-        let Some(node) = graph.node(shown.node.as_str()) else { continue };
-        if let Some(at) = anchored(graph, &day.partition, &node.expects.due) {
+        let Some(node) = graph.node(&shown.node) else { continue };
+        if let Some(at) = times.anchored(&node.expects.due) {
             add(at, "due", node.id.as_str());
         }
-        if let Some((from, until)) = pass(graph, &day.partition, node).filter(|_| node.task().is_some()) {
+        if let Some((from, until)) = times.pass(node).filter(|_| node.task().is_some()) {
             let is_required = day.now.reached(from);
             if is_required && until > day.now.at {
                 add(until, "its pass ends", node.id.as_str());

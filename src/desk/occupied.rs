@@ -39,7 +39,7 @@ pub struct Batch {
 /// The runs that occupy the nodes of a date, the longest silent first.
 pub fn occupied(graph: &Graph, day: &Day) -> Vec<Occupied> {
     let of = |run: RunView| {
-        let liveness = &graph.node(run.node.as_str())?.liveness;
+        let liveness = &graph.node(&run.node)?.liveness;
         let known = day.partition.nodes.get(&run.node)?.runs.get(&run.run)?;
         let batch = liveness.stall.filter(|_| run.total > 0 && !run.ended_unreported).map(|stall| Batch {
             close_at: after(run.progressed_at, stall.close_after),

@@ -25,7 +25,7 @@ pub struct Stuck {
 /// figure of their progress stands still.
 pub fn stuck(graph: &Graph, day: &Day) -> Vec<Stuck> {
     let why = |run: &RunView| {
-        let liveness = &graph.node(run.node.as_str())?.liveness;
+        let liveness = &graph.node(&run.node)?.liveness;
         let minutes = |from: Timestamp| day.now.at.duration_since(from).as_mins();
         match run.health {
             Health::Dead => return Some(format!("silent for {} min: it counts as dead", minutes(run.last))),
@@ -116,7 +116,7 @@ pub struct Storm {
 /// The nodes of a date of which more runs begin than declared, the worst first.
 pub fn storms(graph: &Graph, day: &Day) -> Vec<Storm> {
     let of = |(id, facts): (&NodeId, &crate::domain::partition::Node)| {
-        let node = graph.node(id.as_str())?;
+        let node = graph.node(id)?;
         let limits = node.liveness.storm?;
         let begun = facts.begun.in_the_hour_before(day.now.at);
         (begun > limits.warn_above).then(|| Storm {

@@ -1,8 +1,7 @@
 //! Which games are played on a date, when they begin, and whether any are to be expected.
 //!
 //! What is declared (seasons, breaks, teams' names) is a [`Calendar`]; what a schedule has told is kept in the partition.
-//! A deadline hangs on the games or on a clock of the pipeline's zone, never on the host's: for the same partition it is
-//! the same instant everywhere (`anchored`).
+//! What follows for a decision is in `timetable`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,10 +12,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::event::{Game, GameStatus};
-use super::graph::{DayTime, Graph};
+use super::graph::DayTime;
 use super::id::{NodeId, UnitId};
 use super::partition::Partition;
-use super::time::after;
 
 /// Games of one day that all begin at the same instant are suspect from this many on: feeds put a placeholder where they do
 /// not know.
@@ -202,38 +200,6 @@ pub fn has_placeholders(games: &BTreeMap<UnitId, Game>) -> bool {
     let mut tips = games.values().map(|game| game.tip);
     let first = tips.next().flatten();
     games.len() >= IDENTICAL_TIPS_MIN && first.is_some() && tips.all(|tip| tip == first)
-}
-
-/// The earliest of `anchors` on the partition's date, of those that can be told. Nothing where no games are known: on a day
-/// without games nothing is due.
-pub fn anchored(graph: &Graph, partition: &Partition, anchors: &[Anchor]) -> Option<Timestamp> {
-    let games = partition.games();
-    if games.is_empty() {
-        return None;
-    }
-    let tips = tips(&graph.calendar, &graph.zone, partition.key.date, &games);
-    let instant = |anchor: &Anchor| match anchor {
-        Anchor::FirstTip(by) => tips.first().map(|tip| after(*tip, *by)),
-        Anchor::LastTip(by) => tips.last().map(|tip| after(*tip, *by)),
-        Anchor::Clock(clock) => Some(clock.on(partition.key.date, &graph.zone)),
-    };
-    anchors.iter().filter_map(instant).min()
-}
-
-/// Games that, by the schedule, still go on although they must be over by now.
-pub fn overlong(graph: &Graph, partition: &Partition, at: Timestamp) -> (Vec<UnitId>, Option<Timestamp>) {
-    let mut found = Vec::new();
-    let mut next: Option<Timestamp> = None;
-    for (unit, game) in partition.games() {
-        let (Some(tip), GameStatus::Scheduled | GameStatus::Live) = (game.tip, game.status) else { continue };
-        let end = after(tip, graph.calendar.game_max);
-        if end <= at {
-            found.push(unit);
-        } else {
-            next = Some(next.map_or(end, |next| next.min(end)));
-        }
-    }
-    (found, next)
 }
 
 /// Whether `game` has begun at `at`. One whose tip-off nobody knows has not.

@@ -462,7 +462,7 @@ impl Standing {
 
 /// Whether what a letter asked of `reader` is still wanted, read from the date it is about.
 pub fn standing(graph: &Graph, partition: &Partition, about: &About, reader: Reader) -> Standing {
-    let Some(id) = about.node.as_ref().filter(|id| graph.node(id.as_str()).is_some()) else {
+    let Some(id) = about.node.as_ref().filter(|id| graph.node(id).is_some()) else {
         return Standing::Unclear("it names no node that is known".to_owned());
     };
     match about.says {
@@ -472,7 +472,7 @@ pub fn standing(graph: &Graph, partition: &Partition, about: &About, reader: Rea
         Says::Reports if reader == Reader::Us => report(graph, partition, id, about.run.as_ref()),
         Says::Reports => {
             let same = graph.dependents(id).iter().filter(|(_, offset)| *offset == Offset::Same);
-            let is_join = |id: &NodeId| graph.node(id.as_str()).is_none_or(|node| matches!(node.kind, Vertex::Gate(_)));
+            let is_join = |id: &NodeId| graph.node(id).is_none_or(|node| matches!(node.kind, Vertex::Gate(_)));
             let consumers: Vec<&NodeId> = same.map(|(id, _)| id).filter(|id| !is_join(id)).collect();
             if consumers.is_empty() {
                 return report(graph, partition, id, about.run.as_ref());

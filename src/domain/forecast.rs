@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::calendar::{Anchor, anchored, has_placeholders};
+use super::calendar::{Anchor, has_placeholders};
 use super::coverage::PerMille;
 use super::event::Upstream;
 use super::evidence::Extant;
@@ -23,6 +23,7 @@ use super::id::{NodeId, UnitId};
 use super::partition::{Partition, State};
 use super::readiness;
 use super::time::{Now, after};
+use super::timetable::Timetable;
 use super::units;
 pub use past::{Day, FORECAST_DAYS_MAX, FORECAST_DAYS_MIN, History, Reading, Usual, at_clock, clock_of};
 
@@ -171,14 +172,15 @@ pub fn forecast(graph: &Graph, partition: &Partition, history: &History, now: Ti
         overrides: partition.overrides.clone(),
         ..Partition::new(partition.key.clone())
     };
-    let today = Walk::new(graph, partition, history, now).run();
-    let usual = Walk::new(graph, &untouched, history, Timestamp::MIN).run();
+    let times = Timetable::of(graph, partition);
+    let today = Walk::new(&times, partition, history, now).run();
+    let usual = Walk::new(&times, &untouched, history, Timestamp::MIN).run();
     let late_by = |of: &Of| match (today.get(of), usual.get(of)) {
         (Some(today), Some(usual)) => today.at.duration_since(usual.at).max(SignedDuration::ZERO),
         _ => SignedDuration::ZERO,
     };
     let own = |id: &NodeId| (id.clone(), partition.key.date);
-    let basis = |(id, date): &Of| match graph.node(id.as_str()).map(|node| &node.kind) {
+    let basis = |(id, date): &Of| match graph.node(id).map(|node| &node.kind) {
         Some(Kind::Task(_)) if *date == partition.key.date => history.duration(id).map(Basis::Duration),
         Some(Kind::Task(_) | Kind::Source(_)) => history.arrival(id).map(Basis::Arrival),
         Some(Kind::Gate(_)) | None => None,
@@ -208,11 +210,11 @@ pub fn forecast(graph: &Graph, partition: &Partition, history: &History, now: Ti
             basis: basis(&of),
         }
     };
-    let nodes: Vec<Expected> = graph.order.iter().filter_map(|id| graph.node(id.as_str())).map(expected).collect();
+    let nodes: Vec<Expected> = graph.order.iter().filter_map(|id| graph.node(id)).map(expected).collect();
     let mut deadlines: Vec<Deadline> = Vec::new();
-    for node in graph.order.iter().filter_map(|id| graph.node(id.as_str())) {
-        let (stands, of) = (share(graph, partition, node), own(&node.id));
-        for (at, games) in deadlines_of(graph, partition, node, now) {
+    for node in graph.order.iter().filter_map(|id| graph.node(id)) {
+        let (stands, of) = (share(&times, partition, node), own(&node.id));
+        for (at, games) in deadlines_of(&times, node, now) {
             let usually = || {
                 // Without both there is no telling how far today is from what is usual.
                 (today.contains_key(&of) && usual.contains_key(&of)).then_some(())?;
@@ -229,24 +231,23 @@ pub fn forecast(graph: &Graph, partition: &Partition, history: &History, now: Ti
 }
 
 /// When the games that are ahead are looked at for the output of `node`, if they are.
-fn deadlines_of(graph: &Graph, partition: &Partition, node: &Node, now: Timestamp) -> BTreeMap<Timestamp, Vec<UnitId>> {
+fn deadlines_of(times: &Timetable<'_>, node: &Node, now: Timestamp) -> BTreeMap<Timestamp, Vec<UnitId>> {
     let mut found: BTreeMap<Timestamp, Vec<UnitId>> = BTreeMap::new();
     let Some(lead) = node.expects.alert_before_tip else { return found };
-    let games = partition.games();
-    let earliest = has_placeholders(&games).then(|| anchored(graph, partition, &[Anchor::FirstTip(-lead)])).flatten();
-    for (unit, game) in games {
+    let earliest = has_placeholders(&times.games).then(|| times.anchored(&[Anchor::FirstTip(-lead)])).flatten();
+    for (unit, game) in &times.games {
         let Some(tip) = game.tip else { continue };
         let at = earliest.unwrap_or(after(tip, -lead));
         if at > now {
-            found.entry(at).or_default().push(unit);
+            found.entry(at).or_default().push(unit.clone());
         }
     }
     found
 }
 
 /// How much of the output of `node` is known to be there. What cannot be told is not known to be.
-fn share(graph: &Graph, partition: &Partition, node: &Node) -> PerMille {
-    match units::extant(graph, partition, node) {
+fn share(times: &Timetable<'_>, partition: &Partition, node: &Node) -> PerMille {
+    match units::extant(times, partition, node) {
         Extant::Nothing | Extant::Unknown => PerMille::NONE,
         Extant::Claimed => PerMille::FULL,
         Extant::Known(coverage) => coverage.share(),
@@ -254,9 +255,9 @@ fn share(graph: &Graph, partition: &Partition, node: &Node) -> PerMille {
 }
 
 /// Whether the output of `node` suffices for all who need it; of what is only optional, any of it does.
-fn is_good(graph: &Graph, partition: &Partition, node: &Node) -> bool {
-    let stands = share(graph, partition, node);
-    stands > PerMille::NONE && stands >= graph.required_of(&node.id)
+fn is_good(times: &Timetable<'_>, partition: &Partition, node: &Node) -> bool {
+    let stands = share(times, partition, node);
+    stands > PerMille::NONE && stands >= times.graph.required_of(&node.id)
 }
 
 /// A node of a date: an edge may lead to an earlier one.
@@ -272,7 +273,7 @@ struct Found {
 
 /// One walk in topological order. What is not in `found` does not come, as far as can be told.
 struct Walk<'a> {
-    graph: &'a Graph,
+    times: &'a Timetable<'a>,
     partition: &'a Partition,
     history: &'a History,
     now: Timestamp,
@@ -280,12 +281,12 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(graph: &'a Graph, partition: &'a Partition, history: &'a History, now: Timestamp) -> Self {
-        Self { graph, partition, history, now, found: BTreeMap::new() }
+    fn new(times: &'a Timetable<'a>, partition: &'a Partition, history: &'a History, now: Timestamp) -> Self {
+        Self { times, partition, history, now, found: BTreeMap::new() }
     }
 
     fn run(mut self) -> BTreeMap<Of, Found> {
-        for node in self.graph.order.iter().filter_map(|id| self.graph.node(id.as_str())) {
+        for node in self.times.graph.order.iter().filter_map(|id| self.times.graph.node(id)) {
             for need in node.needs.iter().filter(|need| need.offset != Offset::Same) {
                 if let Some(found) = self.earlier(need) {
                     self.found.insert(self.of(need), found);
@@ -330,7 +331,7 @@ impl<'a> Walk<'a> {
     fn node(&self, node: &Node) -> Option<Found> {
         let facts = self.partition.node(&node.id);
         let took = || self.history.duration(&node.id).map(|usual| usual.median);
-        if is_good(self.graph, self.partition, node) {
+        if is_good(self.times, self.partition, node) {
             let at = facts.evidence.since().unwrap_or(self.now);
             return Some(Found { at, is_ready: true, via: self.behind(node, at) });
         }
@@ -360,7 +361,7 @@ impl<'a> Walk<'a> {
     }
 
     fn arrives(&self, id: &NodeId, date: Date) -> Option<Timestamp> {
-        Some(at_clock(self.history.arrival(id)?.median, date, &self.graph.zone))
+        Some(at_clock(self.history.arrival(id)?.median, date, &self.times.graph.zone))
     }
 
     /// What a node that began by `since` waited for last.
@@ -373,7 +374,7 @@ impl<'a> Walk<'a> {
     /// When nothing stands in the way of `node` any more, and what stood there last.
     fn opens(&self, node: &Node) -> Option<(Timestamp, Option<Of>)> {
         let holds = readiness::holds(self.partition, &node.id, Now::caught_up(self.now));
-        let (from, until) = readiness::pass(self.graph, self.partition, node)?;
+        let (from, until) = self.times.pass(node)?;
         if until <= self.now {
             return None;
         }
@@ -388,7 +389,7 @@ impl<'a> Walk<'a> {
             opens = later(opens, after(at, need.debounce), self.of(need));
         }
         let by = node.expects.start_before_tip;
-        let latest = by.and_then(|by| anchored(self.graph, self.partition, &[Anchor::FirstTip(-by)]));
+        let latest = by.and_then(|by| self.times.anchored(&[Anchor::FirstTip(-by)]));
         for need in node.needs.iter().filter(|need| need.strength == Strength::Optional) {
             let Some(given_up) = firm.map(|firm| after(firm, need.grace)) else { continue };
             let given_up = latest.map_or(given_up, |latest| latest.min(given_up));
@@ -403,7 +404,7 @@ impl<'a> Walk<'a> {
         let mut members: Vec<(Timestamp, Of)> =
             node.needs.iter().filter_map(|need| Some((self.input(need)?, self.of(need)))).collect();
         members.sort();
-        let own = |id: &NodeId| self.graph.node(id.as_str()).is_some_and(|member| member.cycle == node.cycle);
+        let own = |id: &NodeId| self.times.graph.node(id).is_some_and(|member| member.cycle == node.cycle);
         let has_own = node.needs.iter().any(|need| own(&need.node));
         let (first, _) = members.iter().find(|(_, (id, _))| !has_own || own(id))?;
         let critical = gate.critical.iter().map(|id| members.iter().find(|(_, (member, _))| member == id));

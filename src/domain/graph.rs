@@ -41,6 +41,7 @@ pub struct Graph {
     /// How dates that are over are made again.
     pub backfill: Backfill,
     dependents: BTreeMap<NodeId, Vec<(NodeId, Offset)>>,
+    required: BTreeMap<NodeId, PerMille>,
     /// Nodes whose producers' names mean another node on an earlier day, and the day, counted from the date, from which
     /// on they mean this one.
     meant_from: BTreeMap<NodeId, i32>,
@@ -68,6 +69,33 @@ pub struct Cycle {
     pub from: DayTime,
     /// From this instant on, what has not been done is no longer worth doing unless an operator asks.
     pub until: DayTime,
+}
+
+/// When the passes over one date begin and end.
+#[derive(Clone, Debug)]
+pub struct Passes {
+    /// In the order of the cycles.
+    cycles: Vec<(Timestamp, Timestamp)>,
+    /// When the date begins, and the day after.
+    midnights: [Timestamp; 2],
+}
+
+impl Passes {
+    /// Those of a node of `graph`, whose passes they are.
+    ///
+    /// A node that shares its producer's names with an earlier pass does not begin before those names mean it: asked
+    /// for earlier, its answer would be taken for the other's, and it would seem never to have started.
+    pub fn of(&self, graph: &Graph, node: &Node) -> Option<(Timestamp, Timestamp)> {
+        let rank = graph.cycles.iter().position(|cycle| cycle.id == node.cycle)?;
+        let (from, until) = *self.cycles.get(rank)?;
+        let meant_from = graph.meant_from.get(&node.id).map(|days| self.midnights[usize::from(*days > 0)]);
+        Some((meant_from.map_or(from, |day| from.max(day)), until))
+    }
+
+    /// When the last of them ends.
+    pub fn last_ends(&self) -> Option<Timestamp> {
+        self.cycles.iter().map(|(_, until)| *until).max()
+    }
 }
 
 /// An instant relative to a date: so many days later (or earlier), at a clock time in the pipeline's zone.
@@ -334,9 +362,14 @@ impl Graph {
         limits: Limits,
     ) -> Self {
         let mut dependents: BTreeMap<NodeId, Vec<(NodeId, Offset)>> = BTreeMap::new();
+        let mut required: BTreeMap<NodeId, PerMille> = BTreeMap::new();
         for node in nodes.values() {
             for need in &node.needs {
                 dependents.entry(need.node.clone()).or_default().push((node.id.clone(), need.offset));
+                if need.strength != Strength::Optional {
+                    let most = required.entry(need.node.clone()).or_insert(PerMille::NONE);
+                    *most = need.coverage_min.max(*most);
+                }
             }
         }
         let rank = |id: &NodeId| {
@@ -374,6 +407,7 @@ impl Graph {
             calendar,
             backfill,
             dependents,
+            required,
             meant_from,
             families,
         }
@@ -385,20 +419,20 @@ impl Graph {
     }
 
     /// When the node's pass over `date` begins and ends.
-    ///
-    /// A node that shares its producer's names with an earlier pass does not begin before those names mean it: asked
-    /// for earlier, its answer would be taken for the other's, and it would seem never to have started.
     pub fn pass(&self, node: &Node, date: Date) -> Option<(Timestamp, Timestamp)> {
-        let cycle = self.cycle(&node.cycle)?;
-        let meant_from = self.meant_from.get(&node.id).map(|days| DayTime { days: *days, time: Time::midnight() });
-        let from = meant_from.map_or(cycle.from.on(date, &self.zone), |day| {
-            cycle.from.on(date, &self.zone).max(day.on(date, &self.zone))
-        });
-        Some((from, cycle.until.on(date, &self.zone)))
+        self.passes(date).of(self, node)
+    }
+
+    /// When the passes over `date` begin and end.
+    pub fn passes(&self, date: Date) -> Passes {
+        let cycles =
+            self.cycles.iter().map(|cycle| (cycle.from.on(date, &self.zone), cycle.until.on(date, &self.zone)));
+        let midnight = |days| DayTime { days, time: Time::midnight() }.on(date, &self.zone);
+        Passes { cycles: cycles.collect(), midnights: [midnight(0), midnight(1)] }
     }
 
     /// The node called `id`.
-    pub fn node(&self, id: &str) -> Option<&Node> {
+    pub fn node(&self, id: &NodeId) -> Option<&Node> {
         self.nodes.get(id)
     }
 
@@ -409,14 +443,7 @@ impl Graph {
 
     /// The most that any dependent requires of `id`; nothing where nobody depends on it.
     pub fn required_of(&self, id: &NodeId) -> PerMille {
-        self.dependents(id)
-            .iter()
-            .filter_map(|(dependent, _)| self.nodes.get(dependent))
-            .flat_map(|node| &node.needs)
-            .filter(|need| need.node == *id && need.strength != Strength::Optional)
-            .map(|need| need.coverage_min)
-            .max()
-            .unwrap_or(PerMille::NONE)
+        self.required.get(id).copied().unwrap_or(PerMille::NONE)
     }
 
     /// The pass called `id`.

@@ -3,47 +3,83 @@
 //! Every name is a newtype over a shared string, so cloning one is cheap and mixing two kinds up does not compile.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use jiff::civil::Date;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
-        pub struct $name(Arc<str>);
+        #[derive(Clone, PartialEq, Eq)]
+        pub struct $name {
+            /// Its first bytes: most comparisons, of which a decision makes thousands, are over with them.
+            head: u64,
+            name: Arc<str>,
+        }
 
         impl $name {
             /// Wraps a name that the caller has already validated.
             pub fn new(name: impl Into<Arc<str>>) -> Self {
-                Self(name.into())
+                let name = name.into();
+                Self { head: head(&name), name }
             }
 
             /// The name as it is written in files, messages and logs.
             pub fn as_str(&self) -> &str {
-                &self.0
+                &self.name
+            }
+        }
+
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> Ordering {
+                self.head.cmp(&other.head).then_with(|| self.name.cmp(&other.name))
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+
+        impl Hash for $name {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                self.name.hash(state);
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                self.name.serialize(serializer)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Arc::<str>::deserialize(deserializer).map(Self::new)
             }
         }
 
         impl From<&str> for $name {
             fn from(name: &str) -> Self {
-                Self(name.into())
+                Self::new(name)
             }
         }
 
         impl Borrow<str> for $name {
             fn borrow(&self) -> &str {
-                &self.0
+                &self.name
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
+                f.pad(&self.name)
             }
         }
 
@@ -53,6 +89,14 @@ macro_rules! name {
             }
         }
     };
+}
+
+/// The first eight bytes of a name, as a number that is ordered as they are.
+fn head(name: &str) -> u64 {
+    let mut bytes = [0; 8];
+    let len = name.len().min(bytes.len());
+    bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
+    u64::from_be_bytes(bytes)
 }
 
 name! {
@@ -109,7 +153,7 @@ name! {
 impl AlertKey {
     /// What kind of thing it is about: the part before the first colon, or slash.
     pub fn topic(&self) -> &str {
-        self.0.split([':', '/']).next().unwrap_or_default()
+        self.name.split([':', '/']).next().unwrap_or_default()
     }
 }
 

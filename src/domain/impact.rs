@@ -10,13 +10,14 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::calendar::{Anchor, anchored};
+use super::calendar::Anchor;
 use super::evidence::Extant;
 use super::forecast::{Basis, Forecast};
 use super::graph::{Dependency, Gate, Graph, Kind, Node, Offset, Strength};
 use super::id::{NodeId, UnitId};
 use super::partition::{Partition, State};
 use super::time::after;
+use super::timetable::Timetable;
 use super::units;
 
 /// What a node holds up.
@@ -141,15 +142,16 @@ pub enum Known {
 
 /// What `id` holds up of the date of `days[0]`, and of the game days after it in `days`, if it never comes.
 pub fn impact(graph: &Graph, days: &[Partition], forecast: &Forecast, id: &NodeId, now: Timestamp) -> Option<Impact> {
-    let (root, own) = (graph.node(id.as_str())?, days.first()?);
+    let (root, own) = (graph.node(id)?, days.first()?);
+    let times = Timetable::of(graph, own);
     let expected = forecast.of(id);
     let is_there = expected.is_some_and(|expected| expected.is_ready);
     let evidence = own.nodes.get(id).map(|facts| &facts.evidence);
     let seen = evidence.and_then(|evidence| evidence.observation.as_ref());
-    let mut short: BTreeSet<UnitId> = units::deficits(graph, own, root, Timestamp::MIN).into_keys().collect();
-    short.extend(seen.map(|seen| units::playing(&graph.calendar, own, seen)).unwrap_or_default());
+    let mut short: BTreeSet<UnitId> = units::deficits(&times, own, root, Timestamp::MIN).into_keys().collect();
+    short.extend(seen.map(|seen| units::playing(&times, seen)).unwrap_or_default());
     let mut found = Impact {
-        output: units::extant(graph, own, root),
+        output: units::extant(&times, own, root),
         short: if is_there { short } else { BTreeSet::new() },
         node: id.clone(),
         date: own.key.date,
@@ -171,7 +173,7 @@ pub fn impact(graph: &Graph, days: &[Partition], forecast: &Forecast, id: &NodeI
         if found.expected_at.is_some() { (SignedDuration::ZERO, Known::Usual) } else { walk.takes(root) };
     walk.ways.insert((0, id.clone()), Way { ready_at: after(begins, takes), takes, known, via: None });
     for day in 0..days.len() {
-        for node in graph.order.iter().filter_map(|id| graph.node(id.as_str())) {
+        for node in graph.order.iter().filter_map(|id| graph.node(id)) {
             if (day, &node.id) != (0, id)
                 && let Some(affected) = walk.look(day, node)
             {
@@ -301,13 +303,13 @@ impl Walk<'_> {
     fn games(&self, root: &Node) -> Vec<GameHit> {
         let mut found: BTreeMap<(Timestamp, UnitId), GameHit> = BTreeMap::new();
         for (day, partition) in self.days.iter().enumerate() {
-            let short = units::deficits(self.graph, partition, root, Timestamp::MIN);
+            let times = Timetable::of(self.graph, partition);
+            let short = units::deficits(&times, partition, root, Timestamp::MIN);
             // What is there of it in part holds up only the games that are short of it.
-            let is_part =
-                day == 0 && units::extant(self.graph, partition, root) != Extant::Nothing && !short.is_empty();
-            for (unit, game) in partition.games() {
+            let is_part = day == 0 && units::extant(&times, partition, root) != Extant::Nothing && !short.is_empty();
+            for (unit, game) in &times.games {
                 let Some(tip) = game.tip.filter(|tip| *tip > self.now) else { continue };
-                if is_part && !short.contains_key(&unit) {
+                if is_part && !short.contains_key(unit) {
                     continue;
                 }
                 for (node, fate) in self.promised(day) {
@@ -334,13 +336,14 @@ impl Walk<'_> {
     fn dues(&self) -> Vec<(Of, Due)> {
         let mut dues = Vec::new();
         for (day, id) in self.fates.iter().filter(|(_, fate)| **fate == Fate::Held).map(|(of, _)| of) {
-            let Some(node) = self.graph.node(id.as_str()).filter(|node| node.task().is_some()) else { continue };
+            let Some(node) = self.graph.node(id).filter(|node| node.task().is_some()) else { continue };
             let partition = &self.days[*day];
-            let tips = partition.games().into_values().filter_map(|game| game.tip);
+            let times = Timetable::of(self.graph, partition);
+            let tips = times.games.values().filter_map(|game| game.tip);
             let lead = node.expects.alert_before_tip;
             let ahead = |at: &Timestamp| *at > self.now;
             let deadlines = lead.map(|lead| tips.map(|tip| after(tip, -lead)).filter(ahead).min()).unwrap_or_default();
-            let first_tip = anchored(self.graph, partition, &[Anchor::FirstTip(SignedDuration::ZERO)]);
+            let first_tip = times.anchored(&[Anchor::FirstTip(SignedDuration::ZERO)]);
             let first_tip = first_tip.filter(|_| node.expects.before_tip);
             let over = self.graph.pass(node, partition.key.date).map(|(_, until)| until);
             let at = [deadlines, first_tip.filter(ahead), over.filter(ahead)].into_iter().flatten().min();

@@ -27,7 +27,7 @@ pub fn check(graph: &Graph, before: &Partition, after: &Partition, plan: &Plan) 
     }
     for effect in &plan.effects {
         let Effect::Dispatch(dispatch) = effect else { continue };
-        let Some(task) = graph.node(dispatch.node.as_str()).and_then(|node| node.dispatchable()) else {
+        let Some(task) = graph.node(&dispatch.node).and_then(|node| node.dispatchable()) else {
             return broken("dispatch-after-ready", format!("{} cannot be dispatched", dispatch.node));
         };
         let facts = after.node(&dispatch.node);
@@ -77,7 +77,7 @@ pub fn check(graph: &Graph, before: &Partition, after: &Partition, plan: &Plan) 
 /// A task that wants to run although nothing it waits for can come: no input, no clock, no operator.
 fn wedged<'a>(graph: &'a Graph, after: &Partition, plan: &'a Plan) -> Option<(&'a super::id::NodeId, ())> {
     plan.verdicts.iter().find_map(|(id, verdict)| {
-        let node = graph.node(id.as_str())?;
+        let node = graph.node(id)?;
         let live = after.node(id).state.is_live();
         let unwoken_run = live && plan.wake_at.is_none();
         let by_clock_alone =

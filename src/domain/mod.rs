@@ -29,6 +29,7 @@ pub mod silence;
 pub mod standstill;
 pub mod stop;
 pub mod time;
+pub mod timetable;
 pub mod trace;
 pub mod units;
 pub mod view;

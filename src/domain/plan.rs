@@ -21,7 +21,6 @@ use std::sync::Arc;
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 
-use super::calendar::overlong;
 use super::effect::{Cause, Dispatch, Effect, Manifest, Severity};
 use super::event::{RunWord, Upstream};
 use super::evidence::Extant;
@@ -36,6 +35,7 @@ use super::readiness::{self, Blocker, Readiness, Standing, Standings};
 use super::shadow::NOT_SENT;
 use super::silence::{self, Silent};
 use super::time::{Now, Wake, after};
+use super::timetable::Timetable;
 use super::units;
 use affected::Shortage;
 use budget::{bounds, charge, is_charged, spaced, tally, used_up};
@@ -71,8 +71,9 @@ pub fn plan(graph: &Graph, partition: &mut Partition, now: Now) -> Plan {
     if let Some(expires) = partition.lapse(now.at) {
         wake.at(expires);
     }
+    let times = Timetable::of(graph, partition);
     let mut walk = Walk {
-        graph,
+        times: &times,
         now,
         wake,
         effects: Vec::new(),
@@ -85,17 +86,17 @@ pub fn plan(graph: &Graph, partition: &mut Partition, now: Now) -> Plan {
         standings: BTreeMap::new(),
     };
     walk.lose(partition);
-    walk.silent = silence::phases(graph, partition, now, &mut walk.wake);
+    walk.silent = silence::phases(&times, partition, now, &mut walk.wake);
     walk.nodes(partition);
     // What people are told is as the walk has left it: whom it has asked for may end a silence.
-    walk.silent = silence::phases(graph, partition, now, &mut walk.wake);
+    walk.silent = silence::phases(&times, partition, now, &mut walk.wake);
     if walk.lets_another_try() {
         walk.conditions.clear();
         walk.closings.clear();
         walk.off_day.clear();
         walk.late.clear();
         walk.nodes(partition);
-        walk.silent = silence::phases(graph, partition, now, &mut walk.wake);
+        walk.silent = silence::phases(&times, partition, now, &mut walk.wake);
     }
     walk.not_begun(partition);
     walk.notify(partition);
@@ -112,7 +113,7 @@ pub fn plan(graph: &Graph, partition: &mut Partition, now: Now) -> Plan {
 }
 
 struct Walk<'a> {
-    graph: &'a Graph,
+    times: &'a Timetable<'a>,
     now: Now,
     wake: Wake,
     effects: Vec<Effect>,
@@ -132,13 +133,13 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// Every node after those it depends on.
     fn nodes(&mut self, partition: &mut Partition) {
-        let graph = self.graph;
+        let graph = self.times.graph;
         for id in &graph.order {
-            let Some(node) = graph.node(id.as_str()) else { continue };
+            let Some(node) = graph.node(id) else { continue };
             let standing = match &node.kind {
                 Kind::Source(road) => self.source(partition, node, road.as_ref()),
                 Kind::Gate(gate) => {
-                    let standing = readiness::join(graph, partition, node, gate, &self.standings, self.now);
+                    let standing = readiness::join(self.times, partition, node, gate, &self.standings, self.now);
                     self.gate(partition, node, &standing);
                     standing
                 }
@@ -173,24 +174,24 @@ impl Walk<'_> {
         }
         self.verify(partition, node);
         self.look_when_due(partition, node);
-        let readiness = readiness::dependencies(self.graph, partition, node, &self.standings, self.now);
+        let readiness = readiness::dependencies(self.times, partition, node, &self.standings, self.now);
         let mut blockers = readiness.blockers.clone();
         let mut want = None;
         if let Some(task) = road {
             let fingerprint = readiness.fingerprint();
             if known {
                 let facts = partition.node_mut(&node.id);
-                charge(self.graph, node, facts, fingerprint, readiness.newest);
+                charge(self.times.graph, node, facts, fingerprint, readiness.newest);
                 fulfil(facts);
             }
             want = self.lacks(partition, node, fingerprint);
             if let Some(cause) = want {
                 // Its producer waits for nobody; only what bounds our asking stands in the way.
-                blockers = readiness::circumstances(self.graph, partition, node, self.now);
+                blockers = readiness::circumstances(self.times, partition, node, self.now);
                 let facts = partition.node(&node.id);
                 blockers.extend(bounds(facts, task, &readiness, fingerprint, cause, self.now));
                 blockers.extend(spaced(facts, node, cause, self.now));
-                blockers.extend(used_up(self.graph, partition, node, cause, self.now));
+                blockers.extend(used_up(self.times.graph, partition, node, cause, self.now));
                 let units = self.lacking_units(partition, node);
                 self.attempt(partition, node, &readiness, (fingerprint, cause, units), &blockers);
             }
@@ -201,7 +202,7 @@ impl Walk<'_> {
         self.shortfall(partition, node);
         self.always_empty(partition, node);
         self.verdicts.insert(node.id.clone(), Verdict { blockers, readiness, want });
-        readiness::stand(self.graph, partition, node, false, false, self.now)
+        readiness::stand(self.times, partition, node, false, false, self.now)
     }
 
     /// Why the producer of a source should be asked, if it should: it has nothing, or not all, of what is due by now.
@@ -213,14 +214,14 @@ impl Walk<'_> {
         if let Some(wish) = &facts.wish {
             return Some(wish.cause());
         }
-        if self.graph.backfill.is_for_that_alone(&node.id) {
+        if self.times.graph.backfill.is_for_that_alone(&node.id) {
             return None;
         }
         let late = self.is_late(partition, node).is_some();
-        let is_schedule = self.graph.calendar.schedule.as_ref() == Some(&node.id);
+        let is_schedule = self.times.graph.calendar.schedule.as_ref() == Some(&node.id);
         let doubtful = is_schedule
             && (partition.schedule.as_ref().is_some_and(|schedule| schedule.emptied_at.is_some())
-                || !overlong(self.graph, partition, self.now.at).0.is_empty());
+                || !self.times.overlong(self.now.at).0.is_empty());
         let spent = facts.spent.get(&fingerprint).copied().unwrap_or_default();
         let seen = facts.evidence.observation.as_ref().filter(|_| facts.evidence.newest_claim().is_none());
         let short = !node.expects.due.is_empty()
@@ -246,11 +247,11 @@ impl Walk<'_> {
         let facts = partition.node(&node.id);
         match &facts.evidence.observation {
             Some(seen) if facts.evidence.newest_claim().is_none() => {
-                let playing = units::playing(&self.graph.calendar, partition, seen);
+                let playing = units::playing(self.times, seen);
                 if playing.is_empty() { units::short_units(seen).cloned().collect() } else { playing }
             }
             _ if node.expects.unit != Unit::Any && facts.evidence.extant() != Extant::Nothing => {
-                units::deficits(self.graph, partition, node, Timestamp::MIN).into_keys().collect()
+                units::deficits(self.times, partition, node, Timestamp::MIN).into_keys().collect()
             }
             _ => BTreeSet::new(),
         }
@@ -276,7 +277,7 @@ impl Walk<'_> {
                 self.wake.at(until);
             }
         }
-        if let Some((_, until)) = readiness::pass(self.graph, partition, node)
+        if let Some((_, until)) = self.times.pass(node)
             && !self.now.reached(until)
         {
             self.wake.at(until);
@@ -285,7 +286,7 @@ impl Walk<'_> {
 
     fn gate(&mut self, partition: &Partition, node: &Node, standing: &Standing) {
         let Some(join) = &standing.join else { return };
-        let readiness = readiness::dependencies(self.graph, partition, node, &self.standings, self.now);
+        let readiness = readiness::dependencies(self.times, partition, node, &self.standings, self.now);
         let mut blockers = Vec::new();
         if !join.open {
             if let Some((_, at)) = join.next.filter(|_| join.has_any()) {
@@ -300,8 +301,7 @@ impl Walk<'_> {
                 until: join.next.map(|(_, at)| at),
             });
         }
-        let over = partition.has_no_games(&self.graph.calendar)
-            || readiness::pass(self.graph, partition, node).is_some_and(|(_, until)| self.now.reached(until));
+        let over = self.times.has_no_games() || self.times.pass(node).is_some_and(|(_, until)| self.now.reached(until));
         if join.open && join.relaxed && !join.missing.is_empty() && !over {
             let text =
                 format!("{} goes on with {} of {}: {} missing", node.id, join.good, join.total, list(&join.missing));
@@ -334,23 +334,23 @@ impl Walk<'_> {
             self.inquire(partition, node);
         }
         // After `reconcile`, for what the output was built from decides whether its inputs are newer.
-        let readiness = readiness::dependencies(self.graph, partition, node, &self.standings, self.now);
+        let readiness = readiness::dependencies(self.times, partition, node, &self.standings, self.now);
         let fingerprint = readiness.fingerprint();
         if known {
             let facts = partition.node_mut(&node.id);
-            charge(self.graph, node, facts, fingerprint, readiness.newest);
+            charge(self.times.graph, node, facts, fingerprint, readiness.newest);
             fulfil(facts);
         }
         self.verify(partition, node);
         let shortage = self.shortage(partition, node);
-        let want = want(self.graph, partition.node(&node.id), task, &readiness, fingerprint, shortage.as_ref());
+        let want = want(self.times.graph, partition.node(&node.id), task, &readiness, fingerprint, shortage.as_ref());
         let mut blockers = Vec::new();
         if let Some(cause) = want {
             blockers = readiness.blockers.clone();
-            blockers.extend(readiness::circumstances(self.graph, partition, node, self.now));
+            blockers.extend(readiness::circumstances(self.times, partition, node, self.now));
             let facts = partition.node(&node.id);
             blockers.extend(bounds(facts, task, &readiness, fingerprint, cause, self.now));
-            blockers.extend(used_up(self.graph, partition, node, cause, self.now));
+            blockers.extend(used_up(self.times.graph, partition, node, cause, self.now));
             let is_free = blockers.is_empty();
             blockers.extend(self.untried(node, cause, is_free));
             if blockers.is_empty() {
@@ -379,7 +379,7 @@ impl Walk<'_> {
             && !blockers.is_empty()
             && blockers.iter().all(Blocker::is_a_matter_of_minutes);
         let stale = readiness.is_unusable() && task.rebuild != Rebuild::Never;
-        let standing = readiness::stand(self.graph, partition, node, renewing, stale, self.now);
+        let standing = readiness::stand(self.times, partition, node, renewing, stale, self.now);
         self.verdicts.insert(node.id.clone(), Verdict { readiness, want, blockers });
         standing
     }
@@ -409,7 +409,7 @@ impl Walk<'_> {
         let losing: Vec<NodeId> =
             partition.nodes.iter().filter(|(_, facts)| is_lost(facts)).map(|(id, _)| id.clone()).collect();
         for id in losing {
-            let Some(node) = self.graph.node(id.as_str()) else { continue };
+            let Some(node) = self.times.graph.node(&id) else { continue };
             let facts = partition.node_mut(&id);
             let lost = facts.runs.iter().filter(|(_, run)| run.is_said(RunWord::GiveUp)).map(|(run, _)| run.clone());
             let lost: Vec<RunId> = lost.collect();
@@ -519,7 +519,7 @@ impl Walk<'_> {
             // its pass is over it is not wanted any more.
             Some(Way::Refused { reason, .. }) => {
                 // What an operator or a plan of backfill asks for when that is over already is wanted all the same.
-                let end = self.graph.pass(node, date).map(|(_, until)| until).filter(|end| at < *end);
+                let end = self.times.graph.pass(node, date).map(|(_, until)| until).filter(|end| at < *end);
                 match end {
                     // Nobody was asked, so nobody has failed to begin.
                     Some(end) if self.now.reached(end) && &**reason == NOT_SENT => {
@@ -673,14 +673,14 @@ impl Walk<'_> {
                 };
                 let nothing = none && facts.failure.is_none();
                 // What came for it when its pass was over already, as by a backfill, was not missed then.
-                let pass = readiness::pass(self.graph, partition, node);
+                let pass = self.times.pass(node);
                 let in_time = pass.is_none_or(|(_, until)| {
                     readiness.newest.is_none_or(|newest| newest < until)
                         && readiness.engaged_since.is_some_and(|since| since < until)
                 });
-                let needed = readiness.engaged && in_time && !partition.has_no_games(&self.graph.calendar);
+                let needed = readiness.engaged && in_time && !self.times.has_no_games();
                 // While another pass of the same processor may still make up for it, it is no loss.
-                if nothing && needed && self.graph.family(&node.id).iter().all(is_over) {
+                if nothing && needed && self.times.graph.family(&node.id).iter().all(is_over) {
                     // It may have been done, and nobody have said so.
                     if pass.is_some_and(|(_, until)| self.answer_may_come(partition, node, until)) {
                         return;
@@ -702,10 +702,10 @@ impl Walk<'_> {
     /// Carries evidence to the next date for the nodes that another date looks back at.
     fn notify(&mut self, partition: &mut Partition) {
         let Ok(to) = partition.key.date.tomorrow() else { return };
-        let no_games = partition.has_no_games(&self.graph.calendar);
-        for id in &self.graph.order {
-            let looked_back_at = self.graph.dependents(id).iter().any(|(_, offset)| *offset != Offset::Same);
-            let counted = self.graph.node(id.as_str()).filter(|node| node.expects.empty_days_max.is_some());
+        let no_games = self.times.has_no_games();
+        for id in &self.times.graph.order {
+            let looked_back_at = self.times.graph.dependents(id).iter().any(|(_, offset)| *offset != Offset::Same);
+            let counted = self.times.graph.node(id).filter(|node| node.expects.empty_days_max.is_some());
             if !looked_back_at && counted.is_none() {
                 continue;
             }
@@ -755,9 +755,9 @@ impl Walk<'_> {
 
     /// Has the warehouse count an output at the time it is due: what its producer says is not all there is to know.
     fn look_when_due(&mut self, partition: &mut Partition, node: &Node) {
-        let due = super::calendar::anchored(self.graph, partition, &node.expects.due);
+        let due = self.times.anchored(&node.expects.due);
         let Some(due) = due.filter(|_| node.probed) else { return };
-        let over = readiness::pass(self.graph, partition, node).is_some_and(|(_, until)| self.now.reached(until));
+        let over = self.times.pass(node).is_some_and(|(_, until)| self.now.reached(until));
         if !over && self.now.reached(due) {
             self.observe_since(partition, node, due);
             let seen = partition.node(&node.id).evidence.observation.clone();

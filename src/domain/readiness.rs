@@ -3,6 +3,7 @@
 //! First runs, retries, rebuilds, recoveries and requests all pass through [`Readiness`]; `plan`, the API and `why`
 //! read the same blockers. Nothing here changes anything.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use jiff::Timestamp;
 use jiff::civil::{Date, Time};
 use serde::Serialize;
 
-use super::calendar::{Anchor, anchored};
+use super::calendar::Anchor;
 use super::coverage::{Coverage, PerMille};
 use super::effect::Input;
 use super::event::{CheckAnswer, EdgeRule};
@@ -19,6 +20,7 @@ use super::graph::{DayTime, Dependency, Gate, Graph, Kind, Node, Offset, Refresh
 use super::id::{CheckId, NodeId};
 use super::partition::{Fingerprint, Hold, Partition, State};
 use super::time::{Now, after};
+use super::timetable::Timetable;
 use super::trace::Traces;
 use super::units;
 
@@ -346,9 +348,16 @@ pub fn previous_date(date: Date) -> Date {
 }
 
 /// Evaluates the dependencies of `node`, whose upstreams of the same date are in `standings` already.
-pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings: &Standings, now: Now) -> Readiness {
+pub fn dependencies(
+    times: &Timetable<'_>,
+    partition: &Partition,
+    node: &Node,
+    standings: &Standings,
+    now: Now,
+) -> Readiness {
+    let graph = times.graph;
     let mut found = Readiness::default();
-    let latest = node.expects.start_before_tip.and_then(|by| anchored(graph, partition, &[Anchor::FirstTip(-by)]));
+    let latest = node.expects.start_before_tip.and_then(|by| times.anchored(&[Anchor::FirstTip(-by)]));
     let facts = partition.nodes.get(&node.id);
     let missed = facts.and_then(|facts| facts.last.as_ref()).map(|last| &last.missing);
     let built_from = facts.and_then(|facts| facts.built_from);
@@ -358,7 +367,7 @@ pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings
     };
     let mut firm_since: Option<Timestamp> = None;
     let mut newest_correlated: Option<Timestamp> = None;
-    let mut optional: Vec<(&Dependency, Date, Standing)> = Vec::new();
+    let mut optional: Vec<(&Dependency, Date, Cow<'_, Standing>)> = Vec::new();
     for need in &node.needs {
         let (date, standing) = look_up(graph, partition, need, standings);
         found.inputs.push(Input {
@@ -397,7 +406,7 @@ pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings
                 (Some(_) | None, _) => false,
             };
             found.any_newer |= newer;
-            let upstream_is_task = graph.node(need.node.as_str()).is_some_and(|upstream| upstream.task().is_some());
+            let upstream_is_task = graph.node(&need.node).is_some_and(|upstream| upstream.task().is_some());
             if need.strength == Strength::Hard && upstream_is_task && standing.join.is_none() {
                 found.hard_newer |= newer;
                 // Rows that a probe has counted are believed without their ancestors; a producer's word is not.
@@ -421,7 +430,8 @@ pub fn dependencies(graph: &Graph, partition: &Partition, node: &Node, standings
         let before = found.blockers.len();
         firm(graph, &mut found, need, (date, latest), &standing, now);
         if is_forced(need) && !found.blockers.split_off(before).is_empty() {
-            let absent = standing.join.map_or_else(|| BTreeSet::from([need.node.clone()]), |join| join.missing);
+            let alone = || BTreeSet::from([need.node.clone()]);
+            let absent = standing.join.as_ref().map_or_else(alone, |join| join.missing.clone());
             found.missing.extend(absent.iter().cloned());
             found.waived.extend(absent);
         }
@@ -530,13 +540,18 @@ fn firm(
 }
 
 fn ask(graph: &Graph, found: &mut Readiness, node: &NodeId, date: Date) {
-    if graph.node(node.as_str()).is_some_and(|node| node.probed) {
+    if graph.node(node).is_some_and(|node| node.probed) {
         found.askable.insert((date, node.clone()));
     }
 }
 
 /// The standing of one edge's upstream, and the date it is about.
-fn look_up(graph: &Graph, partition: &Partition, need: &Dependency, standings: &Standings) -> (Date, Standing) {
+fn look_up<'s>(
+    graph: &Graph,
+    partition: &Partition,
+    need: &Dependency,
+    standings: &'s Standings,
+) -> (Date, Cow<'s, Standing>) {
     let nothing = || Standing {
         extant: Extant::Nothing,
         version: Version::of(()),
@@ -551,7 +566,10 @@ fn look_up(graph: &Graph, partition: &Partition, need: &Dependency, standings: &
     };
     let opens = graph.calendar.opens(partition.key.date);
     match need.offset {
-        Offset::Same => (partition.key.date, standings.get(&need.node).cloned().unwrap_or_else(nothing)),
+        Offset::Same => {
+            let standing = standings.get(&need.node).map_or_else(|| Cow::Owned(nothing()), Cow::Borrowed);
+            (partition.key.date, standing)
+        }
         // Before the first day of a season nothing of it was played, so nothing is waited for.
         Offset::PreviousGameDay => match partition.upstream.get(&need.node).filter(|_| !opens) {
             Some(upstream) => {
@@ -563,12 +581,12 @@ fn look_up(graph: &Graph, partition: &Partition, need: &Dependency, standings: &
                     waived: Some(upstream.since).filter(|_| upstream.waived),
                     ..nothing()
                 };
-                (upstream.date, standing)
+                (upstream.date, Cow::Owned(standing))
             }
             None => {
                 let date = partition.key.date;
                 let waived = opens.then(|| DayTime { days: 0, time: Time::midnight() }.on(date, &graph.zone));
-                (previous_date(date), Standing { waived, ..nothing() })
+                (previous_date(date), Cow::Owned(Standing { waived, ..nothing() }))
             }
         },
     }
@@ -612,18 +630,25 @@ pub fn checks(partition: &Partition, node: &Node, newest: Option<Timestamp>, now
 }
 
 /// The standing of a source or task, given whether it is about to be made anew and whether its output is usable.
-pub fn stand(graph: &Graph, partition: &Partition, node: &Node, renewing: bool, stale: bool, now: Now) -> Standing {
+pub fn stand(
+    times: &Timetable<'_>,
+    partition: &Partition,
+    node: &Node,
+    renewing: bool,
+    stale: bool,
+    now: Now,
+) -> Standing {
     let facts = partition.node(&node.id);
     let live = facts.state.is_live() && node.task().is_some();
     Standing {
-        extant: units::extant(graph, partition, node),
+        extant: units::extant(times, partition, node),
         version: facts.evidence.version(),
         since: facts.evidence.since(),
         renewing: renewing || live,
         stale,
         // Where no game is played nothing is required of anybody; that is no operator's waiver.
         waived: match facts.state {
-            State::Skipped { at, .. } if !partition.has_no_games(&graph.calendar) => Some(at),
+            State::Skipped { at, .. } if !times.has_no_games() => Some(at),
             _ => None,
         },
         unverified: unverified(partition, node, now),
@@ -639,15 +664,16 @@ pub fn stand(graph: &Graph, partition: &Partition, node: &Node, renewing: bool, 
 
 /// The standing of a gate.
 pub fn join(
-    graph: &Graph,
+    times: &Timetable<'_>,
     partition: &Partition,
     node: &Node,
     gate: &Gate,
     standings: &Standings,
     now: Now,
 ) -> Standing {
+    let graph = times.graph;
     // A member of an earlier pass may have been done a day ago; the tiers count from this pass's own first.
-    let own = |member: &NodeId| graph.node(member.as_str()).is_some_and(|member| member.cycle == node.cycle);
+    let own = |member: &NodeId| graph.node(member).is_some_and(|member| member.cycle == node.cycle);
     let has_own = node.needs.iter().any(|need| own(&need.node));
     let facts = partition.nodes.get(&node.id);
     let mut begun = false;
@@ -679,7 +705,7 @@ pub fn join(
             traces.extend(&standing.traces);
             if standing.since >= newest {
                 newest = standing.since;
-                correlation = standing.correlation;
+                correlation.clone_from(&standing.correlation);
             }
         } else if standing.waived.is_some() || word(EdgeRule::Force) {
             waived.insert(need.node.clone());
@@ -753,14 +779,14 @@ fn held(scope: Scope, hold: &Hold) -> Blocker {
 }
 
 /// Holds, the calendar and the pass over the date: what stops a node whatever its dependencies.
-pub fn circumstances(graph: &Graph, partition: &Partition, node: &Node, now: Now) -> Vec<Blocker> {
+pub fn circumstances(times: &Timetable<'_>, partition: &Partition, node: &Node, now: Now) -> Vec<Blocker> {
     let mut blockers = holds(partition, &node.id, now);
     let facts = partition.node(&node.id);
     let wished = facts.wish.is_some();
-    if partition.has_no_games(&graph.calendar) && !wished {
+    if times.has_no_games() && !wished {
         blockers.push(Blocker::NoGames);
     }
-    if let Some((from, until)) = pass(graph, partition, node) {
+    if let Some((from, until)) = times.pass(node) {
         if !now.reached(from) && !wished {
             blockers.push(Blocker::NotYet { until: from });
         }
@@ -769,14 +795,6 @@ pub fn circumstances(graph: &Graph, partition: &Partition, node: &Node, now: Now
         }
     }
     blockers
-}
-
-/// When the node's pass over the partition's date begins and ends. What nobody needs after the last tip-off ends there.
-pub fn pass(graph: &Graph, partition: &Partition, node: &Node) -> Option<(Timestamp, Timestamp)> {
-    let (from, until) = graph.pass(node, partition.key.date)?;
-    let last_tip = || partition.games().values().map(|game| game.tip).collect::<Option<Vec<_>>>()?.into_iter().max();
-    let last_tip = if node.expects.before_tip { last_tip() } else { None };
-    Some((from, last_tip.unwrap_or(until)))
 }
 
 /// Whether the node is over for this date: nothing more will be done about it unless an operator asks.

@@ -40,7 +40,7 @@ fn holder(graph: &Graph, partition: &Partition, meant: &NodeId, run: &RunId, at:
 /// Takes one event in.
 pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Recorded {
     match event {
-        Event::Completed(completed) => match graph.node(completed.node.as_str()) {
+        Event::Completed(completed) => match graph.node(&completed.node) {
             Some(node) if matches!(node.kind, Kind::Gate(_)) => Recorded::Rejected,
             Some(_) => {
                 let node = holder(graph, partition, &completed.node, &completed.run, completed.published);
@@ -52,7 +52,7 @@ pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Record
             }
             None => Recorded::Rejected,
         },
-        Event::Heartbeat(heartbeat) => match graph.node(heartbeat.node.as_str()) {
+        Event::Heartbeat(heartbeat) => match graph.node(&heartbeat.node) {
             Some(node) if matches!(node.kind, Kind::Gate(_)) => Recorded::Rejected,
             Some(node) => {
                 let is_task = matches!(node.kind, Kind::Task(_));
@@ -63,7 +63,7 @@ pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Record
             None => Recorded::Rejected,
         },
         Event::Observed(observed) => {
-            if graph.node(observed.node.as_str()).is_none() {
+            if graph.node(&observed.node).is_none() {
                 return Recorded::Rejected;
             }
             let evidence = &mut partition.node_mut(&observed.node).evidence;
@@ -77,7 +77,7 @@ pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Record
         }
         Event::Checked(checked) => {
             let declared = graph
-                .node(checked.node.as_str())
+                .node(&checked.node)
                 .is_some_and(|node| node.expects.checks.iter().any(|check| check.id == checked.check));
             if !declared {
                 return Recorded::Rejected;
@@ -91,7 +91,7 @@ pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Record
         }
         Event::Scheduled(scheduled) => schedule(graph, partition, scheduled),
         Event::UpstreamSettled(settled) => {
-            if graph.node(settled.node.as_str()).is_none() {
+            if graph.node(&settled.node).is_none() {
                 return Recorded::Rejected;
             }
             match partition.upstream.get(&settled.node) {
@@ -106,21 +106,21 @@ pub fn record(graph: &Graph, partition: &mut Partition, event: &Event) -> Record
             }
         }
         Event::Requested(request) => self::request(graph, partition, request),
-        Event::Served(served) if graph.node(served.node.as_str()).is_none() => Recorded::Rejected,
+        Event::Served(served) if graph.node(&served.node).is_none() => Recorded::Rejected,
         Event::Served(served) => self::served(partition, served),
         Event::Noted(note) => {
             let room = partition.notes.len() < NOTES_MAX;
             applied(room && partition.notes.insert(note.clone()))
         }
-        Event::Delivery(delivery) => match graph.node(delivery.node.as_str()) {
+        Event::Delivery(delivery) => match graph.node(&delivery.node) {
             Some(_) => self::delivery(partition, delivery),
             None => Recorded::Rejected,
         },
-        Event::Withheld(told) => match graph.node(told.node.as_str()) {
+        Event::Withheld(told) => match graph.node(&told.node) {
             Some(_) => withheld(partition, told),
             None => Recorded::Rejected,
         },
-        Event::Foretold(told) => match (graph.node(told.node.as_str()), partition.forecast.get(&told.node)) {
+        Event::Foretold(told) => match (graph.node(&told.node), partition.forecast.get(&told.node)) {
             (None, _) => Recorded::Rejected,
             (Some(_), Some(held)) if held.at >= told.at => Recorded::Superseded,
             (Some(_), _) => {
@@ -227,7 +227,7 @@ fn completion(graph: &Graph, partition: &mut Partition, completed: &Completed) -
         (false, false) => None,
     };
     // A task that declines waits for better inputs; a source that does has loaded nothing.
-    let waits = graph.node(completed.node.as_str()).is_some_and(|node| node.task().is_some());
+    let waits = graph.node(&completed.node).is_some_and(|node| node.task().is_some());
     let node = partition.node_mut(&completed.node);
     let before = node.ended.get(&completed.run).map(|ended| ended.how);
     let outcome = judge(completed, games);
@@ -535,7 +535,7 @@ fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recor
         | Command::Skip { node } => Some(node),
         // A gate has inputs like any other node.
         Command::Edge { node, input, rule, .. } => {
-            let Some(node) = graph.node(node.as_str()) else { return Recorded::Rejected };
+            let Some(node) = graph.node(node) else { return Recorded::Rejected };
             let is_input = node.needs.iter().any(|need| need.node.as_str() == &**input);
             let is_check = node.expects.checks.iter().any(|check| check.id.as_str() == &**input);
             if !is_input && (!is_check || *rule == Some(EdgeRule::Hold)) {
@@ -546,18 +546,18 @@ fn request(graph: &Graph, partition: &mut Partition, request: &Request) -> Recor
         Command::Override { .. } => None,
     };
     if let Some(node) = named
-        && graph.node(node.as_str()).is_none_or(|node| matches!(node.kind, Kind::Gate(_)))
+        && graph.node(node).is_none_or(|node| matches!(node.kind, Kind::Gate(_)))
     {
         return Recorded::Rejected;
     }
     if let Command::Retry { node } | Command::Backfill { node, .. } = &request.command
-        && graph.node(node.as_str()).is_some_and(|node| node.dispatchable().is_none())
+        && graph.node(node).is_some_and(|node| node.dispatchable().is_none())
     {
         return Recorded::Rejected;
     }
     // Only a run whose progress is watched can be closed, or given more time.
     if let Command::Execution { node, word: RunWord::Finalize | RunWord::Continue, .. } = &request.command
-        && graph.node(node.as_str()).is_some_and(|node| node.liveness.stall.is_none())
+        && graph.node(node).is_some_and(|node| node.liveness.stall.is_none())
     {
         return Recorded::Rejected;
     }

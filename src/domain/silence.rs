@@ -12,11 +12,11 @@ use jiff::Timestamp;
 use super::coverage::PerMille;
 use super::effect::Cause;
 use super::evidence::Extant;
-use super::graph::{Graph, Heartbeats, Kind, Node};
+use super::graph::{Heartbeats, Kind, Node};
 use super::id::NodeId;
 use super::partition::{Partition, State, Way};
-use super::readiness;
 use super::time::{Now, Wake, after};
+use super::timetable::Timetable;
 
 /// Tasks that were asked for, of which none started: from this many on it is the phase and not the node.
 const TASKS_MIN: usize = 2;
@@ -60,15 +60,15 @@ enum Standing {
 }
 
 /// The silent phases of the date, by their names; `wake` learns when another may turn out to be one.
-pub fn phases(graph: &Graph, partition: &Partition, now: Now, wake: &mut Wake) -> BTreeMap<Arc<str>, Silent> {
+pub fn phases(times: &Timetable<'_>, partition: &Partition, now: Now, wake: &mut Wake) -> BTreeMap<Arc<str>, Silent> {
     let mut asked: BTreeMap<&str, Vec<Asked<'_>>> = BTreeMap::new();
     let mut signs: BTreeMap<&str, Timestamp> = BTreeMap::new();
-    for node in graph.order.iter().filter_map(|id| graph.node(id.as_str())) {
+    for node in times.graph.order.iter().filter_map(|id| times.graph.node(id)) {
         if let Some(sign) = partition.nodes.get(&node.id).and_then(|facts| facts.heard_at) {
             let last = signs.entry(&node.phase).or_insert(sign);
             *last = sign.max(*last);
         }
-        if let Some(found) = asked_of(graph, partition, node, now) {
+        if let Some(found) = asked_of(times, partition, node, now) {
             asked.entry(&node.phase).or_default().push(found);
         }
     }
@@ -96,12 +96,12 @@ pub fn phases(graph: &Graph, partition: &Partition, now: Now, wake: &mut Wake) -
     found
 }
 
-fn asked_of<'g>(graph: &Graph, partition: &Partition, node: &'g Node, now: Now) -> Option<Asked<'g>> {
+fn asked_of<'g>(times: &Timetable<'_>, partition: &Partition, node: &'g Node, now: Now) -> Option<Asked<'g>> {
     match &node.kind {
         Kind::Gate(_) => None,
         Kind::Task(_) => {
             let facts = partition.nodes.get(&node.id)?;
-            let over = readiness::pass(graph, partition, node).is_some_and(|(_, until)| now.reached(until));
+            let over = times.pass(node).is_some_and(|(_, until)| now.reached(until));
             let last = facts.last.as_ref().filter(|_| !over)?;
             let unstarted = facts.unstarted_since.filter(|since| facts.heard_at <= Some(*since));
             let overdue = if last.cause == Cause::NotStarted { Standing::TriedInVain } else { Standing::Overdue };
@@ -143,7 +143,7 @@ fn asked_of<'g>(graph: &Graph, partition: &Partition, node: &'g Node, now: Now) 
             let heard =
                 known.is_some_and(|facts| facts.heard_at.is_some() || facts.evidence.extant() != Extant::Nothing);
             let skipped = known.is_some_and(|facts| matches!(facts.state, State::Skipped { .. }));
-            if heard || skipped || graph.required_of(&node.id) == PerMille::NONE {
+            if heard || skipped || times.graph.required_of(&node.id) == PerMille::NONE {
                 return None;
             }
             let begun = |id: &NodeId| {

@@ -122,7 +122,7 @@ impl Signs {
             ends: Vec::new(),
         };
         for (id, node) in live.iter().flat_map(|partition| &partition.nodes) {
-            let liveness = graph.node(id.as_str()).map(|node| node.liveness);
+            let liveness = graph.node(id).map(|node| node.liveness);
             let beats = liveness.filter(|liveness| liveness.heartbeats == Heartbeats::Sent);
             // Whoever was fenced said nothing.
             for ended in node.ended.values().filter(|ended| ended.how != End::Fenced) {

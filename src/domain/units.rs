@@ -12,9 +12,10 @@ use super::calendar::{Calendar, has_begun, teams_of};
 use super::coverage::Coverage;
 use super::event::Game;
 use super::evidence::{Evidence, Extant, Extent, Observation};
-use super::graph::{Graph, Node, Unit};
+use super::graph::{Node, Unit};
 use super::id::UnitId;
 use super::partition::{End, Partition};
+use super::timetable::Timetable;
 
 /// How a game is short of an output.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
@@ -39,15 +40,15 @@ impl std::fmt::Display for Deficit {
 ///
 /// Where the node's coverage counts games or teams, and parts of it are known, the share is of the games that are played. A
 /// success with fewer rows than the games make at least is a part.
-pub fn extant(graph: &Graph, partition: &Partition, node: &Node) -> Extant {
+pub fn extant(times: &Timetable<'_>, partition: &Partition, node: &Node) -> Extant {
     let Some(facts) = partition.nodes.get(&node.id) else { return Extant::Nothing };
     let said = facts.evidence.extant();
     if partition.schedule.is_none() || (node.expects.unit == Unit::Any && node.expects.records_min == 0) {
         return said;
     }
-    let games = partition.games();
-    let Some(shares) = shares(&graph.calendar, &facts.evidence, node.expects.unit, &games) else {
-        let newest = facts.evidence.newest_claim().and_then(|_| by_records(&facts.evidence, node, &games));
+    let games = &times.games;
+    let Some(shares) = shares(&times.graph.calendar, &facts.evidence, node.expects.unit, games) else {
+        let newest = facts.evidence.newest_claim().and_then(|_| by_records(&facts.evidence, node, games));
         return newest.map_or(said, Extant::Known);
     };
     share_of(&shares).map_or(said, Extant::Known)
@@ -122,23 +123,23 @@ fn named(calendar: &Calendar, games: &BTreeMap<UnitId, Game>, given: &UnitId) ->
 /// more since, those that `node` is short of. Nothing where other games may have changed: a load that names no game, or
 /// loads one again.
 pub fn came_since(
-    graph: &Graph,
+    times: &Timetable<'_>,
     partition: &Partition,
     (source, node): (&Node, &Node),
     built: Timestamp,
 ) -> Option<BTreeSet<UnitId>> {
     let facts = partition.nodes.get(&source.id)?;
-    let (evidence, games) = (&facts.evidence, partition.games());
+    let (evidence, games) = (&facts.evidence, &times.games);
     let came = |at: &Timestamp| evidence.parts.values().any(|first| first == at);
     let loads = facts.ended.values().filter(|ended| ended.how == End::Done && ended.at > built);
     if !loads.map(|ended| ended.at).all(|at| came(&at)) {
         return None;
     }
     let told = evidence.parts.iter().filter(|(_, first)| **first > built);
-    let told = told.map(|(unit, _)| UnitId::from(&*named(&graph.calendar, &games, unit)));
+    let told = told.map(|(unit, _)| UnitId::from(&*named(&times.graph.calendar, games, unit)));
     let mut came: BTreeSet<UnitId> = told.filter(|unit| games.contains_key(unit)).collect();
     if evidence.observation.as_ref().is_some_and(|seen| seen.since > built) {
-        came.extend(deficits(graph, partition, node, Timestamp::MIN).into_keys());
+        came.extend(deficits(times, partition, node, Timestamp::MIN).into_keys());
     }
     Some(came)
 }
@@ -149,8 +150,8 @@ pub fn short_units(seen: &Observation) -> impl Iterator<Item = &UnitId> {
 }
 
 /// Of the units that are short, those of the date's games and of the teams that play in them, as they are called here.
-pub fn playing(calendar: &Calendar, partition: &Partition, seen: &Observation) -> BTreeSet<UnitId> {
-    let games = partition.games();
+pub fn playing(times: &Timetable<'_>, seen: &Observation) -> BTreeSet<UnitId> {
+    let (games, calendar) = (&times.games, &times.graph.calendar);
     let plays = |unit: &str| {
         games.keys().any(|game| {
             game.as_str() == unit || teams_of(game).is_some_and(|(away, home)| unit == away || unit == home)
@@ -160,21 +161,24 @@ pub fn playing(calendar: &Calendar, partition: &Partition, seen: &Observation) -
 }
 
 /// Whether `game` is short of the output of `node`, begun or not.
-pub fn is_short(graph: &Graph, partition: &Partition, node: &Node, game: &UnitId) -> bool {
-    deficits(graph, partition, node, Timestamp::MIN).contains_key(game)
+pub fn is_short(times: &Timetable<'_>, partition: &Partition, node: &Node, game: &UnitId) -> bool {
+    deficits(times, partition, node, Timestamp::MIN).contains_key(game)
 }
 
 /// The games that are short of the output of `node` and have not begun at `at`. A game is short where one of its teams is.
 ///
 /// Every game is short of an output of which nothing is known; none is of one that is known only in sum.
-pub fn deficits(graph: &Graph, partition: &Partition, node: &Node, at: Timestamp) -> BTreeMap<UnitId, Deficit> {
-    let games = partition.games();
+pub fn deficits(times: &Timetable<'_>, partition: &Partition, node: &Node, at: Timestamp) -> BTreeMap<UnitId, Deficit> {
+    let games = &times.games;
     let ahead = |game: &Game| at == Timestamp::MIN || !has_begun(game, at);
     let evidence = partition.nodes.get(&node.id).map(|facts| &facts.evidence);
     let Some(evidence) = evidence.filter(|evidence| evidence.extant() != Extant::Nothing) else {
-        return games.into_iter().filter(|(_, game)| ahead(game)).map(|(unit, _)| (unit, Deficit::Nothing)).collect();
+        let ahead = games.iter().filter(|(_, game)| ahead(game));
+        return ahead.map(|(unit, _)| (unit.clone(), Deficit::Nothing)).collect();
     };
-    let Some(shares) = shares(&graph.calendar, evidence, node.expects.unit, &games) else { return BTreeMap::new() };
+    let Some(shares) = shares(&times.graph.calendar, evidence, node.expects.unit, games) else {
+        return BTreeMap::new();
+    };
     let short = |unit: &UnitId| match node.expects.unit {
         Unit::Any => None,
         Unit::Game => shares.get(unit.as_str()).copied().flatten(),

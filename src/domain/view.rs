@@ -115,7 +115,7 @@ pub struct Reason {
 pub fn view(graph: &Graph, partition: &Partition, now: Now) -> PartitionView {
     let mut scratch = partition.clone();
     let found = plan(graph, &mut scratch, now);
-    let nodes = graph.order.iter().filter_map(|id| graph.node(id.as_str()));
+    let nodes = graph.order.iter().filter_map(|id| graph.node(id));
     let nodes: Vec<NodeView> = nodes.map(|node| node_view(graph, partition, node, &found, now)).collect();
     let no_games = partition.has_no_games(&graph.calendar);
     let mut tasks = nodes.iter().filter(|node| node.kind == "task");

@@ -27,6 +27,7 @@ use crate::domain::graph::{Graph, Kind};
 use crate::domain::id::{AlertKey, CheckId, NodeId, PartitionKey, PipelineId, PlanId, RequestId};
 use crate::domain::partition::Partition;
 use crate::domain::time::{Now, after};
+use crate::domain::timetable::Timetable;
 use crate::domain::view;
 use crate::port::{Answer, Reported, StoreError, Stored};
 use crate::wire::report;
@@ -187,7 +188,7 @@ impl Engine {
         if plan.items[index].state != ItemState::Waiting {
             return Ok(());
         }
-        let fills = item.fills.iter().filter(|node| graph.node(node.as_str()).is_some_and(|node| node.probed));
+        let fills = item.fills.iter().filter(|node| graph.node(node).is_some_and(|node| node.probed));
         self.observe(&key, &fills.cloned().collect::<Vec<_>>(), now).await?;
         partition = self.store.load(&key).await?.partition;
         if is_filled(graph, &partition, &plan.items[index]) {
@@ -543,11 +544,12 @@ impl Engine {
             survey.game_days.insert(*date);
             let wanted = |id: &NodeId| only.is_none_or(|only| only.contains(id));
             let nodes: Vec<_> = outputs(graph).filter(|node| wanted(&node.id)).collect();
-            let asked = nodes.iter().filter(|node| wants_answer(graph, &partition, node, now));
+            let times = Timetable::of(graph, &partition);
+            let asked = nodes.iter().filter(|node| wants_answer(&times, &partition, node, now));
             let asked: Vec<NodeId> = asked.map(|node| node.id.clone()).collect();
             let answers = self.answers(&key, version, &asked, now.at).await;
             for node in nodes {
-                if let Some(found) = judge(graph, &partition, node, answers.get(&node.id).copied(), now) {
+                if let Some(found) = judge(&times, &partition, node, answers.get(&node.id).copied(), now) {
                     survey.found.entry(node.id.clone()).or_default().insert(*date, found);
                 }
             }

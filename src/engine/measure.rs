@@ -48,7 +48,7 @@ impl Engine {
             metrics.deadlines_missed.add(0, [id.as_str()]);
             metrics.cap.set(pipeline.dispatches_per_hour.into(), [id.as_str()]);
             metrics.cap_used.set(0.0, [id.as_str()]);
-            let tasks = pipeline.graph.order.iter().filter_map(|id| pipeline.graph.node(id.as_str()));
+            let tasks = pipeline.graph.order.iter().filter_map(|id| pipeline.graph.node(id));
             for node in tasks.filter(|node| node.task().is_some()) {
                 for outcome in DISPATCHED {
                     metrics.dispatches.add(0, [id.as_str(), node.id.as_str(), outcome]);
@@ -207,7 +207,7 @@ impl Engine {
 fn runs_of(graph: &Graph, partition: &Partition, now: Timestamp) -> [usize; 3] {
     let mut found = [0; 3];
     for (id, facts) in &partition.nodes {
-        let stale_after = graph.node(id.as_str()).map(|node| node.liveness.stale_after);
+        let stale_after = graph.node(id).map(|node| node.liveness.stale_after);
         let is_stale = |last: Timestamp| stale_after.is_some_and(|limit| now >= after(last, limit));
         let stale = facts.runs.values().filter(|run| is_stale(run.last)).count();
         found[0] += facts.runs.len() - stale;

@@ -19,6 +19,7 @@ use crate::domain::evidence::Extant;
 use crate::domain::graph::Graph;
 use crate::domain::id::{NodeId, PartitionKey};
 use crate::domain::partition::Partition;
+use crate::domain::timetable::Timetable;
 use crate::domain::units::extant;
 
 /// Questions asked at once; the warehouse has work of its own.
@@ -68,7 +69,8 @@ pub struct Stands {
 
 impl Stands {
     fn of(graph: &Graph, partition: &Partition, id: &NodeId) -> Self {
-        let output = graph.node(id.as_str()).map_or(Extant::Nothing, |node| extant(graph, partition, node));
+        let output =
+            graph.node(id).map_or(Extant::Nothing, |node| extant(&Timetable::of(graph, partition), partition, node));
         Self { state: partition.node(id).state.name(), output }
     }
 }
@@ -82,7 +84,7 @@ impl Engine {
         let graph = self.graph(&key.pipeline).ok_or_else(|| StepError::NoPipeline(key.pipeline.to_string()))?;
         let now = self.now();
         let probed: Vec<&NodeId> =
-            graph.order.iter().filter(|id| graph.node(id.as_str()).is_some_and(|node| node.probed)).collect();
+            graph.order.iter().filter(|id| graph.node(id).is_some_and(|node| node.probed)).collect();
         let mut answers = Vec::new();
         for some in probed.chunks(AT_ONCE) {
             let mut asking = JoinSet::new();

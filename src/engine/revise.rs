@@ -146,9 +146,9 @@ impl Under {
 }
 
 fn revised(ours: &Graph, theirs: Option<&Graph>, partition: &Partition, now: Now) -> Result<Revised, StepError> {
-    let is_known = |(id, node): &(&NodeId, &Node)| **node != Node::default() && ours.node(id.as_str()).is_some();
+    let is_known = |(id, node): &(&NodeId, &Node)| **node != Node::default() && ours.node(id).is_some();
     let lost = partition.nodes.iter().filter(is_known);
-    let lost = lost.filter(|(id, _)| theirs.is_none_or(|theirs| theirs.node(id.as_str()).is_none()));
+    let lost = lost.filter(|(id, _)| theirs.is_none_or(|theirs| theirs.node(id).is_none()));
     let lost = lost.map(|(id, node)| Lost { node: id.clone(), state: node.state.name(), alive: node.runs.len() });
     let mut found = Revised {
         partition: partition.key.clone(),

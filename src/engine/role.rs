@@ -74,7 +74,7 @@ async fn is_used(store: &dyn Store, pipelines: impl Iterator<Item = &PipelineId>
 impl Engine {
     /// Whether what `node` is asked leaves. What is not declared any more is refused when it is rendered.
     pub(super) fn sends(&self, pipeline: &PipelineId, node: &NodeId) -> bool {
-        let phase = || Some(&self.graph(pipeline)?.node(node.as_str())?.phase);
+        let phase = || Some(&self.graph(pipeline)?.node(node)?.phase);
         let role = &self.settings.role;
         role.sends.is_none() || phase().is_some_and(|phase| role.sends(phase))
     }

@@ -228,7 +228,7 @@ pub async fn runs(State(app): State<App>, named: Named<String>, uri: Uri) -> Ans
 pub async fn graph(State(app): State<App>, named: Named<String>, uri: Uri) -> Answer {
     let (Path(name), Nothing {}) = (named?, parameters(&uri)?);
     let (pipeline, graph) = pipeline(&app, &name)?;
-    let nodes = graph.order.iter().filter_map(|id| graph.node(id.as_str())).map(|node| {
+    let nodes = graph.order.iter().filter_map(|id| graph.node(id)).map(|node| {
         let kind = match node.kind {
             Kind::Source(_) => "source",
             Kind::Task(_) => "task",

@@ -316,7 +316,7 @@ pub async fn coverage(State(app): State<App>, Extension(local): Extension<Local>
     let Some(coverage) = Coverage::new(body.observed, body.expected) else {
         return invalid("`expected` must be at least 1");
     };
-    let Some(node) = app.engine.graph(&body.pipeline).and_then(|graph| graph.node(body.node.as_str())) else {
+    let Some(node) = app.engine.graph(&body.pipeline).and_then(|graph| graph.node(&body.node)) else {
         return invalid(format!("{} has no node {}", body.pipeline, body.node));
     };
     let told = match &body.check {

@@ -62,7 +62,7 @@ impl Silence {
     /// dead only if the world has been heard for as long, as everything looks dead right after a start of ours.
     pub fn add(&mut self, graph: &Graph, partition: &Partition, now: Now, class: impl Fn(&NodeId) -> String) {
         for (id, known) in &partition.nodes {
-            let Some(node) = graph.node(id.as_str()).filter(|node| node.liveness.heartbeats == Heartbeats::Sent) else {
+            let Some(node) = graph.node(id).filter(|node| node.liveness.heartbeats == Heartbeats::Sent) else {
                 continue;
             };
             let name = class(id);

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use crate::domain::calendar::anchored;
 use crate::domain::effect::{Effect, Severity, Turn};
 use crate::domain::evidence::Extant;
 use crate::domain::graph::{Graph, Node};
 use crate::domain::id::{AlertKey, NodeId, PartitionKey, UnitId};
 use crate::domain::partition::Partition;
 use crate::domain::time::after;
+use crate::domain::timetable::Timetable;
 use crate::domain::units::{self, Deficit};
 use crate::pipeline::Declarations;
 use crate::scenario::file::Scenario;
@@ -190,7 +190,8 @@ pub fn outcome(graph: &Graph, record: &Record) -> Outcome {
     let promised = || graph.nodes.values().filter(|node| node.expects.alert_before_tip.is_some());
     // Every instant at which something is judged: (when, what).
     let mut looks: Vec<(Timestamp, Look<'_>)> = Vec::new();
-    for (unit, game) in last.games() {
+    let times = Timetable::of(graph, &last);
+    for (unit, game) in &times.games {
         let Some(tip) = game.tip else { continue };
         looks.push((tip, Look::Tip(unit.clone())));
         for node in promised() {
@@ -199,7 +200,7 @@ pub fn outcome(graph: &Graph, record: &Record) -> Outcome {
         }
     }
     for node in graph.nodes.values() {
-        if let Some(due) = anchored(graph, &last, &node.expects.due) {
+        if let Some(due) = times.anchored(&node.expects.due) {
             looks.push((due, Look::Deadline(node, None)));
         }
     }
@@ -277,7 +278,7 @@ impl Outcome {
                 self.games.extend(games);
             }
             Look::Deadline(node, Some(game)) => {
-                let family = graph.family(&node.id).iter().filter_map(|id| graph.node(id.as_str())).chain([*node]);
+                let family = graph.family(&node.id).iter().filter_map(|id| graph.node(id)).chain([*node]);
                 let there =
                     family.map(|node| standing(graph, &known, node, game)).any(|standing| standing == Standing::All);
                 if there {
@@ -294,7 +295,7 @@ impl Outcome {
                 }
             }
             Look::Deadline(node, None) => {
-                if units::extant(graph, &known, node) == Extant::Nothing {
+                if units::extant(&Timetable::of(graph, &known), &known, node) == Extant::Nothing {
                     self.missed.push(Missed { at, node: node.id.clone(), games: Vec::new() });
                 }
             }
@@ -313,10 +314,11 @@ impl Outcome {
 }
 
 fn standing(graph: &Graph, partition: &Partition, node: &Node, game: &UnitId) -> Standing {
-    if units::extant(graph, partition, node) == Extant::Nothing {
+    let times = Timetable::of(graph, partition);
+    if units::extant(&times, partition, node) == Extant::Nothing {
         return Standing::Nothing;
     }
-    match units::deficits(graph, partition, node, Timestamp::MIN).get(game) {
+    match units::deficits(&times, partition, node, Timestamp::MIN).get(game) {
         None => Standing::All,
         Some(Deficit::Part(_)) => Standing::Part,
         Some(Deficit::Nothing) => Standing::Nothing,

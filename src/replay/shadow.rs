@@ -190,7 +190,7 @@ pub fn compared(graph: &Graph, record: &Record) -> Compared {
         found.sort_by_key(|found| found.ran.began);
         let asked = decided.remove(&node).unwrap_or_default();
         // What others schedule is no decision of ours, unless we would have asked for it.
-        if graph.node(node.as_str()).is_some_and(|node| node.task().is_some()) || !asked.is_empty() {
+        if graph.node(&node).is_some_and(|node| node.task().is_some()) || !asked.is_empty() {
             rows.extend(pair(&walk.partition, &node, found, asked));
         }
     }

@@ -438,7 +438,7 @@ impl<'a> Teller<'a> {
 
     /// A topic of the pipeline that carries this, that of the node's phase if there is one.
     fn topic(&self, told: &Telling<'_>, carries: Carries, node: Option<&NodeId>) -> Option<String> {
-        let phase = node.and_then(|node| told.pipeline.graph.node(node.as_str())).map(|node| node.phase.as_str());
+        let phase = node.and_then(|node| told.pipeline.graph.node(node)).map(|node| node.phase.as_str());
         let carrying = || self.declarations.topology.topics().filter(|(_, topic)| topic.carries == carries);
         let own = || carrying().filter(|(_, topic)| topic.pipeline == told.record.key.pipeline.as_str());
         let of_phase = own().find(|(name, _)| phase.is_some_and(|phase| name.as_str().contains(phase)));
@@ -552,9 +552,8 @@ impl<'a> Teller<'a> {
     fn looks(&self, record: &Record, end: Timestamp) -> Vec<Value> {
         let key = &record.key;
         let graph = self.declarations.pipelines.get(&key.pipeline).map(|pipeline| &pipeline.graph);
-        let is_gate = |id: &NodeId| {
-            graph.and_then(|graph| graph.node(id.as_str())).is_none_or(|node| matches!(node.kind, Kind::Gate(_)))
-        };
+        let is_gate =
+            |id: &NodeId| graph.and_then(|graph| graph.node(id)).is_none_or(|node| matches!(node.kind, Kind::Gate(_)));
         let standing = record.partition.nodes.iter().filter(|(id, _)| !is_gate(id));
         let look = |(id, node): (&NodeId, &crate::domain::partition::Node)| json!({ "state": of(key, json!({ "node": id, "date": key.date, "is": node.state.name(), "at": end })) });
         standing.map(look).collect()
@@ -565,7 +564,7 @@ impl Telling<'_> {
     /// Which dispatch a run answers that is first heard of at `published`: the last one before, if nobody has yet and it is
     /// not too long ago.
     fn begins(&mut self, node: &NodeId, published: Timestamp, version: u64) -> Place {
-        let declared = self.pipeline.graph.node(node.as_str())?;
+        let declared = self.pipeline.graph.node(node)?;
         let within = match declared.liveness.heartbeats {
             Heartbeats::Sent => declared.liveness.start_within,
             Heartbeats::None => declared.liveness.duration_max,

@@ -53,8 +53,7 @@ fn unknown(scenario: &Scenario, declarations: &Declarations) -> Vec<String> {
     ];
     let mut found = Vec::new();
     let ids: BTreeSet<&str> = scenario.timeline.iter().filter_map(|step| step.value.id.as_deref()).collect();
-    let is_node =
-        |node: &NodeId| declarations.pipelines.values().any(|pipeline| pipeline.graph.node(node.as_str()).is_some());
+    let is_node = |node: &NodeId| declarations.pipelines.values().any(|pipeline| pipeline.graph.node(node).is_some());
     for node in scenario.history.iter().flat_map(|past| past.nodes.keys()).filter(|node| !is_node(node)) {
         found.push(format!("history: there is no node `{node}`"));
     }

@@ -1069,7 +1069,7 @@ impl<'a> World<'a> {
         };
         let Answer { processor, topic, records, .. } = answer.clone();
         let graph = self.declarations.pipelines.get(&key.pipeline).map(|pipeline| &pipeline.graph);
-        let liveness = graph.and_then(|graph| graph.node(asked.as_str())).map(|node| node.liveness.heartbeats);
+        let liveness = graph.and_then(|graph| graph.node(&asked)).map(|node| node.liveness.heartbeats);
         let beats = if liveness == Some(Heartbeats::None) { 0 } else { last_beat + 1 };
         for beat in 0..beats {
             let when = after(after(at, starts), SignedDuration::from_secs(60 * beat));

@@ -42,7 +42,7 @@ fn dispatches(effects: &[Effect]) -> impl Iterator<Item = &Dispatch> {
 /// Whether an input is there: an output was claimed and nobody is at work on it, or it is not required.
 fn is_there(graph: &Graph, partition: &Partition, id: &NodeId) -> bool {
     let facts = partition.node(id);
-    match graph.node(id.as_str()).map(|node| (&node.kind, &node.needs)) {
+    match graph.node(id).map(|node| (&node.kind, &node.needs)) {
         Some((Kind::Gate(gate), members)) => {
             let there = members.iter().filter(|member| is_there(graph, partition, &member.node)).count();
             let least = gate.quorum.iter().map(|tier| tier.count).min().unwrap_or(0);
@@ -51,7 +51,7 @@ fn is_there(graph: &Graph, partition: &Partition, id: &NodeId) -> bool {
         }
         _ => {
             // Nobody knows what a source works on; what it has delivered stands.
-            let again = facts.state.is_live() && graph.node(id.as_str()).is_some_and(|node| node.task().is_some());
+            let again = facts.state.is_live() && graph.node(id).is_some_and(|node| node.task().is_some());
             matches!(facts.state, State::Skipped { .. })
                 || facts.evidence.claim.is_some() && !again
                 || facts.evidence.observation.as_ref().is_some_and(|seen| seen.coverage.is_full())
@@ -66,7 +66,7 @@ pub(super) fn on_decision(world: &World<'_>, before: &Partition, decision: &Deci
         return Err(broken("time-forward", format!("{} before {}", next.decided_at, before.decided_at)));
     }
     for dispatch in dispatches(&decision.effects) {
-        let Some(node) = world.graph.node(dispatch.node.as_str()) else { continue };
+        let Some(node) = world.graph.node(&dispatch.node) else { continue };
         let lacks =
             node.needs.iter().find(|need| need.strength == Strength::Hard && !is_there(world.graph, next, &need.node));
         if let Some(need) = lacks {
@@ -84,7 +84,7 @@ pub(super) fn on_decision(world: &World<'_>, before: &Partition, decision: &Deci
         let given_up = is.ended.iter().filter(|(run, ended)| {
             ended.how == End::Fenced && was.ended.get(*run).is_none_or(|known| known.how != End::Fenced)
         });
-        let dead_after = world.graph.node(id.as_str()).map(|node| node.liveness.dead_after).unwrap_or_default();
+        let dead_after = world.graph.node(id).map(|node| node.liveness.dead_after).unwrap_or_default();
         let heard = world.heard.max(now.heard_until);
         for (run, _) in given_up {
             if let Some(last) = was.runs.get(run).map(|run| run.last)
@@ -153,7 +153,7 @@ pub(super) fn on_commit(world: &World<'_>, base: u64, decision: &Decision) -> Re
             decided += 1;
             alike += u32::from(versions(earlier).eq(versions(dispatch)));
         }
-        let Some(task) = world.graph.node(dispatch.node.as_str()).and_then(|node| node.task()) else { continue };
+        let Some(task) = world.graph.node(&dispatch.node).and_then(|node| node.task()) else { continue };
         // A phase that is silent has one node tried once more; what operators ask for comes on top.
         let more = 2 + world.retries.get(&dispatch.node).copied().unwrap_or(0);
         if alike >= task.attempts_max + task.not_started_max + more || decided >= task.dispatches_max + more {
@@ -236,7 +236,7 @@ pub(super) fn at_rest(world: &World<'_>) -> Result<(), Broken> {
 
 /// Whether a node has succeeded, as far as anybody can say, with all that it needs.
 fn stands(world: &World<'_>, id: &NodeId) -> bool {
-    let Some(node) = world.graph.node(id.as_str()) else { return false };
+    let Some(node) = world.graph.node(id) else { return false };
     let facts = world.store.partition.node(id);
     // An output that was to be made anew, and could not be, is a reason to wait.
     let last = world.said.iter().rev().find(|(of, ..)| of == id);

@@ -164,7 +164,7 @@ pub(super) fn play(
         story: tell.then(Vec::new),
         dice,
     };
-    for node in graph.order.iter().filter_map(|id| graph.node(id.as_str())) {
+    for node in graph.order.iter().filter_map(|id| graph.node(id)) {
         let needs: Vec<String> = node.needs.iter().map(|need| format!("{} ({:?})", need.node, need.strength)).collect();
         let kind = match &node.kind {
             Kind::Source(_) => "source".to_owned(),

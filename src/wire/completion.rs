@@ -253,7 +253,7 @@ fn unit_of(body: &Body, delivery: &Delivery, path: Option<&str>) -> Option<UnitI
 fn is_file_of(routes: &Routes<'_>, resolved: &Resolved, path: &str) -> bool {
     let Writer::Node(writer) = writer_of(routes, path) else { return false };
     let graph = routes.graphs.iter().find(|graph| graph.pipeline == resolved.key.pipeline);
-    let node = graph.and_then(|graph| graph.node(resolved.node.as_str()));
+    let node = graph.and_then(|graph| graph.node(&resolved.node));
     let loads = |node: &Node| node.needs.iter().any(|need| need.node.as_str() == writer);
     resolved.node.as_str() == writer || node.is_some_and(loads)
 }

@@ -78,7 +78,7 @@ struct Telling<'a> {
 
 impl Telling<'_> {
     fn phase(&self, node: &NodeId) -> &str {
-        let label = self.pipeline.graph.node(node.as_str()).map_or("", |node| node.phase.as_str());
+        let label = self.pipeline.graph.node(node).map_or("", |node| node.phase.as_str());
         phase_word(label)
     }
 

@@ -6,7 +6,7 @@ use jiff::civil::{Date, Time, date};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use proptest::prelude::*;
-use tipoff::domain::calendar::{Anchor, Calendar, Schedule, Span, anchored, has_begun, tips};
+use tipoff::domain::calendar::{Anchor, Calendar, Schedule, Span, has_begun, tips};
 use tipoff::domain::coverage::Coverage;
 use tipoff::domain::decide::decide;
 use tipoff::domain::event::{Command, Event, Game, GameStatus, Request};
@@ -14,6 +14,7 @@ use tipoff::domain::graph::{DayTime, Graph, Unit};
 use tipoff::domain::id::{PartitionKey, RequestId, UnitId};
 use tipoff::domain::partition::{Node as Facts, Partition};
 use tipoff::domain::time::Now;
+use tipoff::domain::timetable::Timetable;
 use tipoff::domain::units::deficits;
 
 use super::graphs::{graph, source};
@@ -97,8 +98,8 @@ proptest! {
         let noon = graph.zone.to_timestamp(date.at(12, 0, 0, 0)).unwrap();
         let at = noon.saturating_add(SignedDuration::from_hours(hours - 12)).unwrap();
         let node = &graph.nodes["p"];
-        prop_assert_eq!(anchored(&graph, &plain, &anchors), anchored(&graph, &noisy, &anchors));
-        prop_assert_eq!(deficits(&graph, &plain, node, at), deficits(&graph, &noisy, node, at));
+        prop_assert_eq!(Timetable::of(&graph, &plain).anchored(&anchors), Timetable::of(&graph, &noisy).anchored(&anchors));
+        prop_assert_eq!(deficits(&Timetable::of(&graph, &plain), &plain, node, at), deficits(&Timetable::of(&graph, &noisy), &noisy, node, at));
     }
 
     /// A clock deadline shows its own time on a clock in New York, on both sides of a clock change; one that is skipped comes
@@ -108,7 +109,7 @@ proptest! {
         let graph = counting();
         let partition = partition(date, &games(date, &[(480, 0)]), &[8]);
         let clock = DayTime { days, time: Time::constant(hour, 30, 0, 0) };
-        let due = anchored(&graph, &partition, &[Anchor::Clock(clock)]).unwrap();
+        let due = Timetable::of(&graph, &partition).anchored(&[Anchor::Clock(clock)]).unwrap();
         let shown = graph.zone.to_datetime(due);
         prop_assert_eq!(shown.date(), date.saturating_add(i64::from(days).days()));
         let skipped = shown.hour() == hour + 1 && hour == 2;
@@ -127,7 +128,7 @@ proptest! {
         partition.schedule = Some(Schedule { at: Timestamp::UNIX_EPOCH, games: new.clone(), emptied_at: None });
         let noon = graph.zone.to_timestamp(date.at(12, 0, 0, 0)).unwrap();
         let at = noon.saturating_add(SignedDuration::from_hours(hours - 12)).unwrap();
-        let found = deficits(&graph, &partition, &graph.nodes["p"], at);
+        let found = deficits(&Timetable::of(&graph, &partition), &partition, &graph.nodes["p"], at);
         for (index, (unit, game)) in new.iter().enumerate() {
             let players = if old.contains_key(unit) { seen[index] } else { 0 };
             let missing = game.status.is_played() && !has_begun(game, at) && players < 8;
@@ -208,7 +209,7 @@ fn a_day_is_idle_outside_of_every_season_and_in_a_break() {
 fn on_a_day_without_games_nothing_is_due() {
     let mut day = partition(date(2026, 1, 22), &BTreeMap::new(), &[]);
     let clock = Anchor::Clock(DayTime { days: 0, time: Time::midnight() });
-    assert_eq!(anchored(&counting(), &day, &[clock]), None);
+    assert_eq!(Timetable::of(&counting(), &day).anchored(&[clock]), None);
     day.schedule = None;
-    assert_eq!(anchored(&counting(), &day, &[clock]), None);
+    assert_eq!(Timetable::of(&counting(), &day).anchored(&[clock]), None);
 }

@@ -12,6 +12,7 @@ use tipoff::domain::graph::{DayTime, Dependency, Gate, Graph, Kind, Node, Offset
 use tipoff::domain::id::NodeId;
 use tipoff::domain::partition::{Failure, FailureKind, Partition, State, Wish};
 use tipoff::domain::time::Now;
+use tipoff::domain::timetable::Timetable;
 
 use crate::facts::{claim, facts, of_ten};
 use crate::graphs::{at, costs, empty, graph, hard, minutes, source, task};
@@ -64,9 +65,13 @@ fn with_passes(nodes: Vec<Node>, shared: &[&str]) -> Graph {
 /// What a look finds that the warehouse answers it cannot tell: nothing where the date itself still cares for it.
 fn is_cared_for(graph: &Graph, date: &Partition, id: &str, hour: i64) -> bool {
     let node = graph.node(id).unwrap();
-    let found = judge(graph, date, node, Some(CheckAnswer::Unknown), now(hour));
+    let found = judge(&Timetable::of(graph, date), date, node, Some(CheckAnswer::Unknown), now(hour));
     assert!(matches!(found, None | Some(Found::Unknown)));
-    assert_eq!(wants_answer(graph, date, node, now(hour)), node.probed && found.is_some(), "{id} at {hour}");
+    assert_eq!(
+        wants_answer(&Timetable::of(graph, date), date, node, now(hour)),
+        node.probed && found.is_some(),
+        "{id} at {hour}"
+    );
     found.is_none()
 }
 
@@ -148,7 +153,7 @@ fn the_warehouse_is_asked_about_what_it_has_not_found_whole() {
     let asks = |graph: &Graph, evidence: Evidence| {
         let mut date = empty();
         facts(&mut date, "s").evidence = evidence;
-        wants_answer(graph, &date, &graph.nodes["s"], now(OVER))
+        wants_answer(&Timetable::of(graph, &date), &date, &graph.nodes["s"], now(OVER))
     };
     let mut since = seen(0, 10);
     since.claim(claimed(5).claim.unwrap());
@@ -157,7 +162,7 @@ fn the_warehouse_is_asked_about_what_it_has_not_found_whole() {
     {
         assert_eq!(asks(&graph, evidence.clone()), wanted, "{evidence:?}");
     }
-    assert!(wants_answer(&graph, &empty(), &graph.nodes["s"], now(OVER)), "nothing is known");
+    assert!(wants_answer(&Timetable::of(&graph, &empty()), &empty(), &graph.nodes["s"], now(OVER)), "nothing is known");
     graph.nodes.get_mut("s").unwrap().probed = false;
     assert!(!asks(&graph, seen(0, 9)), "it cannot be");
 }
@@ -174,7 +179,8 @@ fn an_answer_is_measured_by_what_dependents_require() {
         [(800, 8, Some(Found::There)), (800, 7, short(7)), (0, 1, Some(Found::There)), (0, 0, short(0))]
     {
         let graph = requires(least);
-        let judged = |date: &Partition, answer| judge(&graph, date, &graph.nodes["s"], answer, now(OVER));
+        let judged =
+            |date: &Partition, answer| judge(&Timetable::of(&graph, date), date, &graph.nodes["s"], answer, now(OVER));
         let answer = Some(CheckAnswer::Share(of_ten(tenths)));
         assert_eq!(judged(&empty(), answer), found, "{tenths} of {least}");
         // The same where nobody was asked, and the date knows it.
@@ -199,12 +205,13 @@ fn silence_is_a_gap_where_something_was_to_be_heard() {
     let mut date = empty();
     let games = BTreeMap::from([("20260122_BOS_NYK".into(), game)]);
     date.schedule = Some(Schedule { at: at(0), games, emptied_at: None });
-    let judged = |date: &Partition, id: &str, answer| judge(&of, date, &of.nodes[id], answer, now(OVER));
+    let judged =
+        |date: &Partition, id: &str, answer| judge(&Timetable::of(&of, date), date, &of.nodes[id], answer, now(OVER));
     let missing = Some(Found::Missing(Extant::Nothing));
     assert_eq!(judged(&date, "t", None), None);
     assert_eq!(judged(&date, "r", None), missing, "it was due");
     let deaf = Now { heard_until: at(6 * 3_600 - 1), ..now(OVER) };
-    assert_eq!(judge(&of, &date, &of.nodes["r"], None, deaf), None, "it may have come");
+    assert_eq!(judge(&Timetable::of(&of, &date), &date, &of.nodes["r"], None, deaf), None, "it may have come");
     for state in [State::Failed { at: at(0) }, State::Exhausted { at: at(0) }] {
         facts(&mut date, "t").state = state;
         assert_eq!(judged(&date, "t", None), missing);
@@ -249,7 +256,11 @@ fn passes_share_their_output() {
             let mut date = empty();
             facts(&mut date, "s").evidence = first;
             facts(&mut date, "t").evidence = last;
-            assert_eq!(judge(&graph, &date, &graph.nodes["t"], None, now(OVER)), found, "{date:?}");
+            assert_eq!(
+                judge(&Timetable::of(&graph, &date), &date, &graph.nodes["t"], None, now(OVER)),
+                found,
+                "{date:?}"
+            );
         }
     }
 }

@@ -21,6 +21,7 @@ use tipoff::domain::plan::plan;
 use tipoff::domain::readiness::{self, Blocker};
 use tipoff::domain::record::record;
 use tipoff::domain::time::Now;
+use tipoff::domain::timetable::Timetable;
 use tipoff::domain::trace::{LINKS_MAX, TraceContext};
 use tipoff::domain::view::view;
 
@@ -795,7 +796,7 @@ proptest! {
             let standings = plan(&graph, &mut decision.next.clone(), now).standings;
             for dispatch in dispatches(decision) {
                 let node = &graph.nodes[&dispatch.node];
-                let readiness = readiness::dependencies(&graph, &decision.next, node, &standings, now);
+                let readiness = readiness::dependencies(&Timetable::of(&graph, &decision.next), &decision.next, node, &standings, now);
                 prop_assert_eq!(&readiness.blockers, &Vec::<Blocker>::new(), "{}", dispatch.id);
                 prop_assert_eq!(&readiness.inputs, &dispatch.manifest.inputs, "{}", dispatch.id);
                 // The same for the plainest case without the code under test.

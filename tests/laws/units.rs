@@ -10,6 +10,7 @@ use tipoff::domain::evidence::{Claim, Evidence, Extant, Extent};
 use tipoff::domain::graph::{Graph, Node, Unit};
 use tipoff::domain::id::UnitId;
 use tipoff::domain::partition::{End, Ended, Node as Facts, Partition};
+use tipoff::domain::timetable::Timetable;
 use tipoff::domain::units::{Deficit, came_since, deficits, extant, is_short};
 
 use crate::graphs::{at, empty, graph, hard, source, task};
@@ -61,7 +62,7 @@ fn a_success_with_fewer_rows_than_the_games_make_is_a_part() {
         let mut date = date(games);
         let claim = Claim { run: "r".into(), published: at(0), records, extent, correlation: None, trace: None };
         facts(&mut date, "s").evidence.claim(claim);
-        extant(&graph, &date, &graph.nodes["s"])
+        extant(&Timetable::of(&graph, &date), &date, &graph.nodes["s"])
     };
     let half = Extent::Share(coverage(1, 2));
     for (games, records, extent, there) in [
@@ -97,14 +98,18 @@ fn a_share_is_of_the_games_that_are_played() {
         let mut date = date(3);
         facts(&mut date, "s").evidence = seen(0, &units);
         let node = &graph.nodes["s"];
-        assert_eq!(extant(&graph, &date, node), Extant::Known(coverage(there.0, there.1)), "{units:?}");
+        assert_eq!(
+            extant(&Timetable::of(&graph, &date), &date, node),
+            Extant::Known(coverage(there.0, there.1)),
+            "{units:?}"
+        );
         let deficit = |observed, expected| match expected {
             0 => Deficit::Nothing,
             _ => Deficit::Part(coverage(observed, expected)),
         };
         let short: BTreeMap<UnitId, Deficit> =
             short.into_iter().map(|(nth, is, of): (usize, u32, u32)| (GAMES[nth].0.into(), deficit(is, of))).collect();
-        assert_eq!(deficits(&graph, &date, node, at(0)), short, "{units:?}");
+        assert_eq!(deficits(&Timetable::of(&graph, &date), &date, node, at(0)), short, "{units:?}");
         for (unit, _) in GAMES {
             assert_eq!(is_short(&graph, &date, node, &unit.into()), short.contains_key(unit));
         }
@@ -167,8 +172,8 @@ fn what_is_counted_in_sum_is_known_in_sum() {
     let node = &graph.nodes["s"];
     let mut summed = date(3);
     facts(&mut summed, "s").evidence = seen(0, &[]);
-    assert_eq!(extant(&graph, &summed, node), Extant::Known(coverage(1, 2)));
-    assert_eq!(deficits(&graph, &summed, node, at(0)), BTreeMap::new());
+    assert_eq!(extant(&Timetable::of(&graph, &summed), &summed, node), Extant::Known(coverage(1, 2)));
+    assert_eq!(deficits(&Timetable::of(&graph, &summed), &summed, node, at(0)), BTreeMap::new());
     // What messages told of since is the games that they named, beside those that were counted whole.
     let mut parts = date(3);
     let s = facts(&mut parts, "s");
@@ -182,7 +187,7 @@ fn what_is_counted_in_sum_is_known_in_sum() {
         trace: None,
     };
     s.evidence.claim(claim.clone());
-    assert_eq!(extant(&graph, &parts, node), Extant::Claimed, "no message named a game");
+    assert_eq!(extant(&Timetable::of(&graph, &parts), &parts, node), Extant::Claimed, "no message named a game");
     facts(&mut parts, "s").evidence.part(&GAMES[0].0.into(), at(5));
-    assert_eq!(extant(&graph, &parts, node), Extant::Known(coverage(2, 3)));
+    assert_eq!(extant(&Timetable::of(&graph, &parts), &parts, node), Extant::Known(coverage(2, 3)));
 }

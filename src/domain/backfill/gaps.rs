@@ -8,15 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::civil::{Date, Time};
 use serde::{Deserialize, Serialize};
 
-use super::super::calendar::anchored;
 use super::super::coverage::PerMille;
 use super::super::event::CheckAnswer;
 use super::super::evidence::Extant;
 use super::super::graph::{DayTime, Graph, Kind, Node, Offset};
 use super::super::id::NodeId;
 use super::super::partition::{Partition, State};
-use super::super::readiness;
 use super::super::time::Now;
+use super::super::timetable::Timetable;
 use super::super::units;
 use super::Limits;
 
@@ -63,35 +62,35 @@ pub struct Gap {
 /// The nodes that are looked at: for a processor of several passes its last, which is the one that a past date means.
 pub fn outputs(graph: &Graph) -> impl Iterator<Item = &Node> {
     let is_last = |node: &&Node| graph.family(&node.id).last().is_none_or(|last| *last == node.id);
-    let nodes = graph.order.iter().filter_map(|id| graph.node(id.as_str()));
+    let nodes = graph.order.iter().filter_map(|id| graph.node(id));
     nodes.filter(|node| !matches!(node.kind, Kind::Gate(_))).filter(is_last)
 }
 
 /// Whether the warehouse has to say how much of an output is there: it is asked about it, the date does not care for it any
 /// more, and the date does not know by the warehouse's own word that enough is there.
-pub fn wants_answer(graph: &Graph, partition: &Partition, node: &Node, now: Now) -> bool {
+pub fn wants_answer(times: &Timetable<'_>, partition: &Partition, node: &Node, now: Now) -> bool {
     let evidence = partition.nodes.get(&node.id).map(|facts| &facts.evidence);
     let seen = evidence.filter(|evidence| evidence.newest_claim().is_none() && evidence.observation.is_some());
-    let known = seen.is_some_and(|seen| suffices(seen.extant(), required(graph, node)) == Some(true));
-    node.probed && !known && !is_cared_for(graph, partition, node, now)
+    let known = seen.is_some_and(|seen| suffices(seen.extant(), required(times.graph, node)) == Some(true));
+    node.probed && !known && !is_cared_for(times, partition, node, now)
 }
 
 /// What is to be said of the output of `node`, given what the warehouse answered if it was asked. Nothing where nothing is to
 /// be expected: not yet, or not at all.
 pub fn judge(
-    graph: &Graph,
+    times: &Timetable<'_>,
     partition: &Partition,
     node: &Node,
     answer: Option<CheckAnswer>,
     now: Now,
 ) -> Option<Found> {
-    if is_cared_for(graph, partition, node, now) {
+    if is_cared_for(times, partition, node, now) {
         return None;
     }
     match answer {
         Some(CheckAnswer::Share(coverage)) => {
             let extant = Extant::Known(coverage);
-            let enough = suffices(extant, required(graph, node)) == Some(true);
+            let enough = suffices(extant, required(times.graph, node)) == Some(true);
             return Some(if enough { Found::There } else { Found::Missing(extant) });
         }
         Some(CheckAnswer::Unknown) => return Some(Found::Unknown),
@@ -101,15 +100,15 @@ pub fn judge(
     if matches!(facts.state, State::Skipped { .. }) {
         return Some(Found::There);
     }
-    match best(graph, partition, node) {
+    match best(times, partition, node) {
         (extant, Some(false)) if extant == Extant::Nothing => {
             // Silence alone proves nothing, unless something was to be heard by now.
             let failed =
                 facts.failure.is_some() || matches!(facts.state, State::Failed { .. } | State::Exhausted { .. });
-            let due = anchored(graph, partition, &node.expects.due).is_some_and(|due| now.silent_until(due));
+            let due = times.anchored(&node.expects.due).is_some_and(|due| now.silent_until(due));
             // Where the warehouse keeps nothing of it, nothing need be there.
             let not_made =
-                answer.is_none() && matches!(facts.state, State::Expired { .. }) && has_input(graph, partition, node);
+                answer.is_none() && matches!(facts.state, State::Expired { .. }) && has_input(times, partition, node);
             (failed || due || not_made).then_some(Found::Missing(extant))
         }
         (extant, Some(false)) => Some(Found::Missing(extant)),
@@ -119,33 +118,33 @@ pub fn judge(
 }
 
 /// Whether anything is there that the node is made of.
-fn has_input(graph: &Graph, partition: &Partition, node: &Node) -> bool {
+fn has_input(times: &Timetable<'_>, partition: &Partition, node: &Node) -> bool {
     node.needs.iter().filter(|need| need.offset == Offset::Same).any(|need| {
-        let Some(input) = graph.node(need.node.as_str()) else { return false };
+        let Some(input) = times.graph.node(&need.node) else { return false };
         match &input.kind {
-            Kind::Gate(_) => has_input(graph, partition, input),
-            Kind::Source(_) | Kind::Task(_) => units::extant(graph, partition, input) != Extant::Nothing,
+            Kind::Gate(_) => has_input(times, partition, input),
+            Kind::Source(_) | Kind::Task(_) => units::extant(times, partition, input) != Extant::Nothing,
         }
     })
 }
 
 /// Whether the date itself still does something about the output, or may be told of it.
-fn is_cared_for(graph: &Graph, partition: &Partition, node: &Node, now: Now) -> bool {
+fn is_cared_for(times: &Timetable<'_>, partition: &Partition, node: &Node, now: Now) -> bool {
     let facts = partition.node(&node.id);
     if facts.state.is_live() || facts.wish.is_some() {
         return true;
     }
-    let over = readiness::pass(graph, partition, node).is_none_or(|(_, until)| now.reached(until));
+    let over = times.pass(node).is_none_or(|(_, until)| now.reached(until));
     if over || matches!(facts.state, State::Exhausted { .. } | State::Expired { .. }) {
         return false;
     }
     // What nothing has come for is waited for no longer than what nobody can ask for.
-    let at_work = node.task().is_none() || facts.dispatches > 0 || has_input(graph, partition, node);
-    if at_work && node.dispatchable().is_some() && !graph.backfill.is_for_that_alone(&node.id) {
+    let at_work = node.task().is_none() || facts.dispatches > 0 || has_input(times, partition, node);
+    if at_work && node.dispatchable().is_some() && !times.graph.backfill.is_for_that_alone(&node.id) {
         return true;
     }
-    let due = anchored(graph, partition, &node.expects.due);
-    !now.reached(due.unwrap_or_else(|| AWAITED_UNTIL.on(partition.key.date, &graph.zone)))
+    let due = times.anchored(&node.expects.due);
+    !now.reached(due.unwrap_or_else(|| AWAITED_UNTIL.on(times.date, &times.graph.zone)))
 }
 
 /// The most that dependents of the output require, whichever pass they look at.
@@ -163,10 +162,11 @@ fn suffices(extant: Extant, required: PerMille) -> Option<bool> {
 }
 
 /// The most that any pass has of the output, which they share, and whether it is enough.
-fn best(graph: &Graph, partition: &Partition, node: &Node) -> (Extant, Option<bool>) {
-    let required = required(graph, node);
-    let family = graph.family(&node.id).iter().filter_map(|id| graph.node(id.as_str()));
-    let all = family.chain([node]).map(|node| units::extant(graph, partition, node));
+fn best(times: &Timetable<'_>, partition: &Partition, node: &Node) -> (Extant, Option<bool>) {
+    let required = required(times.graph, node);
+    let graph = times.graph;
+    let family = graph.family(&node.id).iter().filter_map(|id| graph.node(id));
+    let all = family.chain([node]).map(|node| units::extant(times, partition, node));
     let judged = all.map(|extant| (extant, suffices(extant, required)));
     judged
         .max_by_key(|(extant, enough)| (*enough == Some(true), enough.is_none(), *extant != Extant::Nothing))
@@ -174,8 +174,8 @@ fn best(graph: &Graph, partition: &Partition, node: &Node) -> (Extant, Option<bo
 }
 
 /// Whether enough of the output is there by what its date knows.
-pub(super) fn is_there(graph: &Graph, partition: &Partition, node: &Node) -> bool {
-    best(graph, partition, node).1 == Some(true)
+pub(super) fn is_there(times: &Timetable<'_>, partition: &Partition, node: &Node) -> bool {
+    best(times, partition, node).1 == Some(true)
         || partition.nodes.get(&node.id).is_some_and(|facts| matches!(facts.state, State::Skipped { .. }))
 }
 

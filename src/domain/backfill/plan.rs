@@ -238,7 +238,7 @@ pub fn draft(
                 if !seen.insert((date, dependent.clone())) {
                     continue;
                 }
-                let Some(found) = graph.node(dependent.as_str()) else { continue };
+                let Some(found) = graph.node(&dependent) else { continue };
                 if found.task().is_some() {
                     match graph.backfill.refusal(&dependent) {
                         // What is not made again changes nothing for others.
@@ -283,12 +283,12 @@ fn roads(graph: &Graph, node: &NodeId) -> Result<Vec<NodeId>, Arc<str>> {
     if let Some(why) = graph.backfill.refusal(node) {
         return Err(why.clone());
     }
-    let Some(found) = graph.node(node.as_str()) else { return Err("the pipeline has no such node any more".into()) };
+    let Some(found) = graph.node(node) else { return Err("the pipeline has no such node any more".into()) };
     if found.dispatchable().is_some() {
         return Ok(vec![node.clone()]);
     }
     let feeders = found.needs.iter().filter(|need| need.offset == Offset::Same).map(|need| &need.node);
-    let is_source = |id: &&NodeId| graph.node(id.as_str()).is_some_and(|node| matches!(node.kind, Kind::Source(_)));
+    let is_source = |id: &&NodeId| graph.node(id).is_some_and(|node| matches!(node.kind, Kind::Source(_)));
     let asked: BTreeSet<NodeId> = feeders.filter(is_source).filter_map(|id| roads(graph, id).ok()).flatten().collect();
     if asked.is_empty() {
         return Err("it has no road: neither its producer nor who feeds it can be asked".into());
@@ -297,7 +297,7 @@ fn roads(graph: &Graph, node: &NodeId) -> Result<Vec<NodeId>, Arc<str>> {
 }
 
 fn is_task(graph: &Graph, node: &NodeId) -> bool {
-    graph.node(node.as_str()).is_some_and(|node| node.task().is_some())
+    graph.node(node).is_some_and(|node| node.task().is_some())
 }
 
 fn rank(graph: &Graph, node: &NodeId) -> usize {
@@ -311,7 +311,7 @@ pub fn estimate(graph: &Graph, items: &[Item], history: &History) -> Estimate {
     for item in items.iter().filter(|item| !item.state.is_settled()) {
         let usual = history.duration(&item.node).map(|usual| usual.median);
         estimate.known += u32::from(usual.is_some());
-        let most = graph.node(item.node.as_str()).map(|node| node.liveness.duration_max);
+        let most = graph.node(&item.node).map(|node| node.liveness.duration_max);
         let takes = usual.or(most).unwrap_or(SignedDuration::ZERO);
         estimate.work = estimate.work.saturating_add(takes);
         longest = longest.max(takes);

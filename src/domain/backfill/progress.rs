@@ -12,6 +12,7 @@ use super::super::graph::{Graph, Offset};
 use super::super::id::{NodeId, RequestId};
 use super::super::partition::{Node as Facts, Partition, State};
 use super::super::time::after;
+use super::super::timetable::Timetable;
 use super::plan::{Item, ItemState, Plan, Status, latest_first};
 use super::{Draft, Limits, gaps};
 
@@ -37,7 +38,8 @@ pub fn request_id(plan: &Plan, item: &Item) -> RequestId {
 
 /// Whether what an item is to bring is there by what its date knows.
 pub fn is_filled(graph: &Graph, partition: &Partition, item: &Item) -> bool {
-    let is_there = |id: &NodeId| graph.node(id.as_str()).is_some_and(|node| gaps::is_there(graph, partition, node));
+    let times = Timetable::of(graph, partition);
+    let is_there = |id: &NodeId| graph.node(id).is_some_and(|node| gaps::is_there(&times, partition, node));
     !item.follows && item.fills.iter().all(is_there)
 }
 
@@ -115,7 +117,7 @@ pub fn next(graph: &Graph, plan: &Plan, now: Timestamp) -> Vec<usize> {
 fn inputs<'p>(graph: &Graph, plan: &'p Plan, index: usize) -> Vec<&'p Item> {
     let Some(item) = plan.items.get(index) else { return Vec::new() };
     // A producer waits for nobody.
-    if graph.node(item.node.as_str()).is_none_or(|node| node.task().is_none()) {
+    if graph.node(&item.node).is_none_or(|node| node.task().is_none()) {
         return Vec::new();
     }
     let (same, previous) = ancestors(graph, &item.node);
@@ -133,7 +135,7 @@ fn ancestors(graph: &Graph, node: &NodeId) -> (BTreeSet<NodeId>, BTreeSet<NodeId
     let (mut same, mut previous) = (BTreeSet::new(), BTreeSet::new());
     let mut open = vec![node.clone()];
     while let Some(id) = open.pop() {
-        for need in graph.node(id.as_str()).map(|node| node.needs.as_slice()).unwrap_or_default() {
+        for need in graph.node(&id).map(|node| node.needs.as_slice()).unwrap_or_default() {
             // For a date that is over, the last pass of a processor stands for all of them.
             let meant = graph.family(&need.node).last().unwrap_or(&need.node).clone();
             if need.offset == Offset::PreviousGameDay {

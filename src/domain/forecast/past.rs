@@ -18,6 +18,7 @@ use super::super::graph::Graph;
 use super::super::id::{NodeId, PartitionKey};
 use super::super::partition::{Partition, State};
 use super::super::record::record;
+use super::super::timetable::Timetable;
 use super::{is_good, share};
 
 /// Game days that must have shown the same for it to count as usual. Of fewer the median is a coincidence.
@@ -158,18 +159,19 @@ impl<'g> Reading<'g> {
     }
 
     fn look(&mut self, id: &NodeId, at: Timestamp) {
-        let Some(node) = self.graph.node(id.as_str()).filter(|node| self.partition.nodes.contains_key(&node.id)) else {
+        let Some(node) = self.graph.node(id).filter(|node| self.partition.nodes.contains_key(&node.id)) else {
             return;
         };
-        let clock = clock_of(at, self.partition.key.date, &self.graph.zone);
+        let times = Timetable::of(self.graph, &self.partition);
+        let clock = clock_of(at, times.date, &self.graph.zone);
         if node.expects.alert_before_tip.is_some() {
-            let stands = share(self.graph, &self.partition, node);
+            let stands = share(&times, &self.partition, node);
             let steps = self.day.covered.entry(id.clone()).or_default();
             if steps.last().is_none_or(|(_, last)| *last != stands) {
                 steps.push((clock, stands));
             }
         }
-        if !self.day.arrived.contains_key(id) && is_good(self.graph, &self.partition, node) {
+        if !self.day.arrived.contains_key(id) && is_good(&times, &self.partition, node) {
             self.day.arrived.insert(id.clone(), clock);
             if let Some(begun) = self.begun.get(id).filter(|begun| **begun <= at) {
                 self.day.took.insert(id.clone(), at.duration_since(*begun));

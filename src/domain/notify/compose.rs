@@ -192,7 +192,7 @@ impl<'a> Roots<'a> {
         let mut upstream: BTreeSet<&NodeId> = BTreeSet::new();
         let mut open = vec![node];
         while let Some(next) = open.pop() {
-            let needs = graph.node(next.as_str()).into_iter().flat_map(|node| &node.needs);
+            let needs = graph.node(next).into_iter().flat_map(|node| &node.needs);
             open.extend(needs.map(|need| &need.node).filter(|needed| upstream.insert(needed)));
         }
         let alerting = |id: &&NodeId| {
@@ -245,8 +245,7 @@ fn commands(
         (Some(PartitionKey { pipeline, date }), Some(node)) => {
             look.push(format!("tipoff why {node} {date} -p {pipeline}"));
             look.push(format!("tipoff timeline {date} {node} -p {pipeline}"));
-            let runs =
-                graph.and_then(|graph| graph.node(node.as_str())).is_some_and(|node| node.dispatchable().is_some());
+            let runs = graph.and_then(|graph| graph.node(node)).is_some_and(|node| node.dispatchable().is_some());
             if runs {
                 act.push(format!("tipoff retry {date} {node} --reason WHY -p {pipeline}"));
             }

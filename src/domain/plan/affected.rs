@@ -27,14 +27,14 @@ impl Walk<'_> {
     pub(super) fn shortage(&self, partition: &Partition, node: &Node) -> Option<Shortage> {
         let evidence = &partition.nodes.get(&node.id)?.evidence;
         if node.expects.before_tip && evidence.extant() != Extant::Nothing {
-            let short = units::deficits(self.graph, partition, node, self.now.at);
+            let short = units::deficits(self.times, partition, node, self.now.at);
             if !short.is_empty() {
                 return Some(Shortage::Of(short.into_keys().collect()));
             }
         }
-        let extant = units::extant(self.graph, partition, node);
+        let extant = units::extant(self.times, partition, node);
         let counted = evidence.observation.is_some() || extant != evidence.extant();
-        let short = counted && extant.reaches(self.graph.required_of(&node.id)) == Some(false);
+        let short = counted && extant.reaches(self.times.graph.required_of(&node.id)) == Some(false);
         short.then_some(Shortage::InSum)
     }
 
@@ -49,12 +49,12 @@ impl Walk<'_> {
         match (cause, shortage) {
             (Cause::CoverageShort, Some(Shortage::Of(games))) => games,
             (Cause::InputsNewer | Cause::CoverageShort, _) if node.expects.before_tip => {
-                let games = partition.games();
+                let games = &self.times.games;
                 let ahead = |game: &Game| !has_begun(game, self.now.at);
                 if games.values().all(ahead) {
                     return BTreeSet::new();
                 }
-                games.into_iter().filter(|(_, game)| ahead(game)).map(|(unit, _)| unit).collect()
+                games.iter().filter(|(_, game)| ahead(game)).map(|(unit, _)| unit.clone()).collect()
             }
             (Cause::InputsNewer, _) => self.renewed(partition, node).unwrap_or_default(),
             _ => BTreeSet::new(),
@@ -77,7 +77,7 @@ impl Walk<'_> {
     ) -> Option<BTreeSet<UnitId>> {
         let mut games = BTreeSet::new();
         for need in through.needs.iter().filter(|need| need.refresh == Refresh::Always) {
-            let upstream = self.graph.node(need.node.as_str())?;
+            let upstream = self.times.graph.node(&need.node)?;
             let is_newer = self.standings.get(&upstream.id).is_some_and(|standing| standing.since > Some(built));
             if need.offset != Offset::Same {
                 let newer = partition.upstream.get(&upstream.id).is_some_and(|upstream| upstream.since > built);
@@ -98,7 +98,7 @@ impl Walk<'_> {
                     let games = before.then(|| self.came_since(partition, node, upstream, built))??;
                     Some(games).filter(|games| !games.is_empty())?
                 }
-                Kind::Source(_) => units::came_since(self.graph, partition, (upstream, node), built)?,
+                Kind::Source(_) => units::came_since(self.times, partition, (upstream, node), built)?,
             });
         }
         Some(games)

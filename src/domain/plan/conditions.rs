@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::calendar::{Anchor, anchored, has_begun, has_placeholders, overlong};
+use super::super::calendar::{Anchor, has_begun, has_placeholders};
 use super::super::coverage::PerMille;
 use super::super::effect::{About, Alert, Effect, Severity, Turn};
 use super::super::event::{CheckAnswer, Note};
@@ -72,7 +72,8 @@ impl Walk<'_> {
     fn node_of(&self, key: &AlertKey) -> Option<NodeId> {
         let named = key.as_str().split(':').nth(1)?;
         // A check is called by its node and its own name.
-        let node = self.graph.node(named).or_else(|| self.graph.node(named.rsplit_once('.')?.0))?;
+        let node =
+            self.times.graph.nodes.get(named).or_else(|| self.times.graph.nodes.get(named.rsplit_once('.')?.0))?;
         Some(node.id.clone())
     }
 
@@ -124,7 +125,7 @@ impl Walk<'_> {
         if partition.named != named {
             partition.named = named;
         }
-        let is_over = self.last_pass_ends(partition).is_none_or(|ends| self.now.reached(ends));
+        let is_over = self.times.last_pass_ends().is_none_or(|ends| self.now.reached(ends));
         let stays = |key: &AlertKey| partition.told.get(key).is_some_and(|told| told.begun >= BEGUN_MAX) && !is_over;
         let over: Vec<(AlertKey, Severity)> = partition
             .alerts
@@ -133,7 +134,7 @@ impl Walk<'_> {
             .map(|(key, severity)| (key.clone(), *severity))
             .collect();
         if partition.alerts.keys().any(|key| !self.conditions.contains_key(key) && stays(key))
-            && let Some(ends) = self.last_pass_ends(partition)
+            && let Some(ends) = self.times.last_pass_ends()
         {
             self.wake.at(ends);
         }
@@ -145,15 +146,10 @@ impl Walk<'_> {
         }
     }
 
-    /// When the last pass over the date ends.
-    fn last_pass_ends(&self, partition: &Partition) -> Option<Timestamp> {
-        self.graph.cycles.iter().map(|cycle| cycle.until.on(partition.key.date, &self.graph.zone)).max()
-    }
-
     /// Conditions of one node that people should know of.
     pub(super) fn trouble(&mut self, partition: &Partition, node: &Node) {
         let Some(facts) = partition.nodes.get(&node.id) else { return };
-        if partition.has_no_games(&self.graph.calendar) && facts.failure.is_some() {
+        if self.times.has_no_games() && facts.failure.is_some() {
             self.off_day.insert(node.id.as_str().into());
             return;
         }
@@ -226,11 +222,11 @@ impl Walk<'_> {
 
     /// Dispatches that nobody began, once the walk is over: in a phase that is silent then, that says nothing of one node.
     pub(super) fn not_begun(&mut self, partition: &Partition) {
-        let graph = self.graph;
-        for node in graph.order.iter().filter_map(|id| graph.node(id.as_str())) {
+        let graph = self.times.graph;
+        for node in graph.order.iter().filter_map(|id| graph.node(id)) {
             let failure = partition.nodes.get(&node.id).and_then(|facts| facts.failure.as_ref());
             if failure.is_some_and(|failure| failure.kind == FailureKind::NotStarted)
-                && !partition.has_no_games(&graph.calendar)
+                && !self.times.has_no_games()
                 && !self.silent.contains_key(&*node.phase)
             {
                 self.failed(partition, node);
@@ -244,7 +240,7 @@ impl Walk<'_> {
         let attempt = facts.attempt;
         if let Some(failure) = &facts.failure
             && !matches!(facts.state, State::Skipped { .. })
-            && failure::ends_of_itself(self.graph, facts).is_none()
+            && failure::ends_of_itself(self.times.graph, facts).is_none()
             && !self.is_doubted(node, facts)
         {
             let run = failure.run.as_ref().map(|run| format!(" {run}")).unwrap_or_default();
@@ -375,7 +371,7 @@ impl Walk<'_> {
 
     /// One alert for whoever fails for the same reason; it names them, and is told again when there are more.
     pub(super) fn shared_failures(&mut self, partition: &Partition) {
-        for shared in failure::shared(self.graph, partition) {
+        for shared in failure::shared(self.times.graph, partition) {
             let key = AlertKey::new(format!("{}:{}", shared.class.name, partition.key));
             let until = shown(shared.until);
             let text = format!("{}: {} cannot work before {until}", shared.class.name, list(&shared.nodes));
@@ -398,7 +394,7 @@ impl Walk<'_> {
     /// What cannot be right about the schedule.
     pub(super) fn schedule(&mut self, partition: &Partition) {
         let Some(schedule) = &partition.schedule else { return };
-        let games = partition.games();
+        let games = &self.times.games;
         if let Some(emptied) = schedule.emptied_at.filter(|_| !games.is_empty()) {
             let key = AlertKey::new(format!("schedule-empty:{}", partition.key));
             let text = format!(
@@ -409,7 +405,7 @@ impl Walk<'_> {
             );
             self.holds_of(key, Severity::Warning, BTreeSet::new(), text);
         }
-        if has_placeholders(&games) && !games.values().all(|game| has_begun(game, self.now.at)) {
+        if has_placeholders(games) && !games.values().all(|game| has_begun(game, self.now.at)) {
             let key = AlertKey::new(format!("schedule-suspect:{}", partition.key));
             let text = format!(
                 "all {} games begin at the same instant by the schedule: coverage is also looked at before the earliest a \
@@ -418,13 +414,13 @@ impl Walk<'_> {
             );
             self.holds_of(key, Severity::Warning, BTreeSet::new(), text);
         }
-        let (overlong, next) = overlong(self.graph, partition, self.now.at);
+        let (overlong, next) = self.times.overlong(self.now.at);
         if let Some(next) = next {
             self.wake.at(next);
         }
         if !overlong.is_empty() {
             let key = AlertKey::new(format!("schedule-stale:{}", partition.key));
-            let games = overlong.iter().map(UnitId::as_str).collect::<Vec<_>>().join(", ");
+            let games = overlong.iter().map(|unit| unit.as_str()).collect::<Vec<_>>().join(", ");
             let text = format!("by the schedule these have not ended, and must have: {games}; they count as over");
             self.holds_of(key, Severity::Warning, overlong.iter().map(|game| game.as_str().into()).collect(), text);
         }
@@ -435,7 +431,7 @@ impl Walk<'_> {
         match self.is_late(partition, node) {
             Some(due) => self.late.entry(node.phase.as_str().into()).or_default().push((node.id.clone(), due)),
             None => {
-                if let Some(due) = anchored(self.graph, partition, &node.expects.due) {
+                if let Some(due) = self.times.anchored(&node.expects.due) {
                     let judged = judged_at(partition, node, due);
                     if let Some(next) = [due, judged].into_iter().find(|instant| !self.now.silent_until(*instant)) {
                         self.wake.at(next);
@@ -447,14 +443,14 @@ impl Walk<'_> {
 
     /// When the output of `node` was due, if that instant has passed, nobody has been heard since, and it can still come.
     pub(super) fn is_late(&self, partition: &Partition, node: &Node) -> Option<Timestamp> {
-        let due = anchored(self.graph, partition, &node.expects.due)?;
+        let due = self.times.anchored(&node.expects.due)?;
         if !self.now.silent_until(judged_at(partition, node, due)) {
             return None;
         }
         let facts = partition.node(&node.id);
         let skipped = matches!(facts.state, State::Skipped { .. } | State::Expired { .. });
-        let over = readiness::pass(self.graph, partition, node).is_some_and(|(_, until)| self.now.reached(until));
-        let there = match units::extant(self.graph, partition, node) {
+        let over = self.times.pass(node).is_some_and(|(_, until)| self.now.reached(until));
+        let there = match units::extant(self.times, partition, node) {
             Extant::Nothing => false,
             extant if node.expects.unit != Unit::Any => extant.reaches(PerMille::FULL) != Some(false),
             Extant::Unknown | Extant::Claimed | Extant::Known(_) => true,
@@ -466,10 +462,10 @@ impl Walk<'_> {
     pub(super) fn late_phases(&mut self, partition: &Partition) {
         for (phase, nodes) in std::mem::take(&mut self.late) {
             let key = AlertKey::new(format!("late:{phase}:{}", partition.key));
-            let severities = nodes.iter().filter_map(|(id, _)| self.graph.node(id.as_str())?.expects.late);
+            let severities = nodes.iter().filter_map(|(id, _)| self.times.graph.node(id)?.expects.late);
             let severity = severities.max().unwrap_or(Severity::Warning);
             let words = nodes.iter().take(SHOWN_MAX).map(|(id, due)| {
-                let extant = self.graph.node(id.as_str()).map(|node| units::extant(self.graph, partition, node));
+                let extant = self.times.graph.node(id).map(|node| units::extant(self.times, partition, node));
                 let extant = extant.unwrap_or(Extant::Nothing);
                 format!("{id} (due {}, {extant})", clock(*due))
             });
@@ -504,7 +500,7 @@ impl Walk<'_> {
     pub(super) fn revisions(&mut self, partition: &Partition) {
         let mut seen: BTreeMap<&str, BTreeMap<&Arc<str>, Timestamp>> = BTreeMap::new();
         for (id, revisions) in &partition.served {
-            let Some(node) = self.graph.node(id.as_str()) else { continue };
+            let Some(node) = self.times.graph.node(id) else { continue };
             let of_phase = seen.entry(&node.phase).or_default();
             for (revision, at) in revisions.iter().filter(|(_, at)| !self.now.reached(after(**at, REVISIONS_WITHIN))) {
                 let last = of_phase.entry(revision).or_insert(*at);
@@ -532,9 +528,9 @@ impl Walk<'_> {
     pub(super) fn contradictions(&mut self, partition: &Partition, node: &Node) {
         let Some(facts) = partition.nodes.get(&node.id) else { return };
         let Some(claim) = facts.evidence.claim.as_ref().filter(|claim| claim.extent == Extent::Whole) else { return };
-        let extant = units::extant(self.graph, partition, node);
-        let short = extant.reaches(self.graph.required_of(&node.id)) == Some(false);
-        let few = units::by_records(&facts.evidence, node, &partition.games()).filter(|_| short);
+        let extant = units::extant(self.times, partition, node);
+        let short = extant.reaches(self.times.graph.required_of(&node.id)) == Some(false);
+        let few = units::by_records(&facts.evidence, node, &self.times.games).filter(|_| short);
         if let Some(few) = few {
             let again = facts.last.as_ref().and_then(|last| facts.spent.get(&last.fingerprint));
             let severity = if again.is_some_and(|spent| spent.repairs > 0) && !facts.state.is_live() {
@@ -590,13 +586,13 @@ impl Walk<'_> {
     /// The games that are short of an output people wait for: told of once it is made, and before each tip-off.
     pub(super) fn game_coverage(&mut self, partition: &mut Partition, node: &Node) {
         let Some(lead) = node.expects.alert_before_tip else { return };
-        let games = partition.games();
-        let earliest = has_placeholders(&games).then(|| anchored(self.graph, partition, &[Anchor::FirstTip(-lead)]));
+        let games = &self.times.games;
+        let earliest = has_placeholders(games).then(|| self.times.anchored(&[Anchor::FirstTip(-lead)]));
         // By game whose deadline has come, and who has not begun: whether the warehouse has been heard since.
         let mut looked: BTreeMap<UnitId, bool> = BTreeMap::new();
         let mut latest: Option<Timestamp> = None;
         let looked_at = partition.node(&node.id).evidence.looked_at;
-        for (unit, game) in &games {
+        for (unit, game) in games {
             let Some(tip) = game.tip else { continue };
             let deadline = earliest.flatten().unwrap_or(after(tip, -lead));
             if !self.now.reached(deadline) {
@@ -619,7 +615,7 @@ impl Walk<'_> {
             self.observe_since(partition, node, latest);
         }
         let evidence = partition.node(&node.id).evidence.clone();
-        let short = units::deficits(self.graph, partition, node, self.now.at);
+        let short = units::deficits(self.times, partition, node, self.now.at);
         let told = |unit: &UnitId| looked.get(unit) == Some(&true);
         let due = short.keys().any(told);
         // What is being made for the first time is not short yet; what is made again is, until it is there.
@@ -661,7 +657,7 @@ impl Walk<'_> {
                 .iter()
                 .map(|unit| UnitId::from(&**unit))
                 .filter(|unit| games.get(unit).is_some_and(|game| has_begun(game, self.now.at)))
-                .filter(|unit| units::is_short(self.graph, partition, node, unit))
+                .filter(|unit| units::is_short(self.times, partition, node, unit))
                 .map(|unit| matchup(&unit))
                 .collect();
             if !missed.is_empty() {
@@ -674,13 +670,13 @@ impl Walk<'_> {
     pub(super) fn foreseen(&mut self, partition: &Partition, node: &Node) {
         let told = partition.forecast.get(&node.id).and_then(|told| told.shortfall.as_ref());
         let Some(short) = told.filter(|short| !self.now.reached(short.deadline)) else { return };
-        if units::extant(self.graph, partition, node).reaches(short.required) == Some(true) {
+        if units::extant(self.times, partition, node).reaches(short.required) == Some(true) {
             return;
         }
         self.wake.at(short.deadline);
         let key = AlertKey::new(format!("forecast:{}:{}", node.id, partition.key));
         let names = short.cause.iter().map(|late| late.node.as_str().into()).collect();
-        let text = short.words(&node.id, partition.key.date, &self.graph.zone);
+        let text = short.words(&node.id, partition.key.date, &self.times.graph.zone);
         self.holds_of(key, Severity::Warning, names, text);
     }
 
@@ -690,11 +686,11 @@ impl Walk<'_> {
         let Some(seen) = facts.evidence.observation.as_ref().filter(|_| !node.expects.due.is_empty()) else { return };
         let short: BTreeSet<Arc<str>> = units::short_units(seen).map(|unit| unit.as_str().into()).collect();
         // After its pass nothing can be mended, and the next date has its own.
-        let over = readiness::pass(self.graph, partition, node).is_some_and(|(_, until)| self.now.reached(until));
-        if short.is_empty() || over || partition.has_no_games(&self.graph.calendar) {
+        let over = self.times.pass(node).is_some_and(|(_, until)| self.now.reached(until));
+        if short.is_empty() || over || self.times.has_no_games() {
             return;
         }
-        let playing = units::playing(&self.graph.calendar, partition, seen);
+        let playing = units::playing(self.times, seen);
         let severity = if playing.is_empty() { Severity::Warning } else { Severity::Critical };
         let some = |units: &mut dyn Iterator<Item = &str>| units.take(SHOWN_MAX).collect::<Vec<_>>().join(", ");
         let mut text = format!("{}: {}; short are {}", node.id, seen.coverage, some(&mut short.iter().map(|u| &**u)));

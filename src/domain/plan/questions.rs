@@ -42,7 +42,7 @@ impl Walk<'_> {
 
     /// Asks about one output, once per interval.
     pub(super) fn observe(&mut self, partition: &mut Partition, date: Date, node: NodeId) {
-        self.observe_every(partition, date, node, self.graph.limits.observe_every);
+        self.observe_every(partition, date, node, self.times.graph.limits.observe_every);
     }
 
     fn observe_every(&mut self, partition: &mut Partition, date: Date, node: NodeId, every: SignedDuration) {
@@ -85,7 +85,7 @@ impl Walk<'_> {
     /// where the warehouse could not tell in time, for it may still say that nothing is there.
     pub(super) fn verify(&mut self, partition: &mut Partition, node: &Node) {
         let Some(until) = readiness::unverified(partition, node, self.now) else {
-            let over = readiness::pass(self.graph, partition, node).is_some_and(|(_, until)| self.now.reached(until));
+            let over = self.times.pass(node).is_some_and(|(_, until)| self.now.reached(until));
             if !node.expects.verify.is_zero() && !over && partition.node(&node.id).evidence.is_unanswered() {
                 self.observe(partition, partition.key.date, node.id.clone());
             }
@@ -133,7 +133,7 @@ impl Walk<'_> {
                 continue;
             };
             let asked = &mut partition.node_mut(&node.id).asked_checks;
-            let due = asked.get(check).map(|at| after(*at, self.graph.limits.observe_every));
+            let due = asked.get(check).map(|at| after(*at, self.times.graph.limits.observe_every));
             // An answer that is older than the inputs is no answer, however lately it was given.
             let outdated = matches!(blocker, Blocker::CheckPending { .. })
                 && partition.nodes.get(&node.id).is_some_and(|facts| {
@@ -143,7 +143,7 @@ impl Walk<'_> {
                 Some(due) if !self.now.reached(due) && !outdated => self.wake.at(due),
                 Some(_) | None => {
                     partition.node_mut(&node.id).asked_checks.insert(check.clone(), self.now.at);
-                    self.wake.at(after(self.now.at, self.graph.limits.observe_every));
+                    self.wake.at(after(self.now.at, self.times.graph.limits.observe_every));
                     self.effects.push(Effect::Check { node: node.id.clone(), check: check.clone() });
                 }
             }

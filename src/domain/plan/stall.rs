@@ -108,7 +108,7 @@ impl Walk<'_> {
     /// Ends a run that nobody has closed: with what it has done, where that is enough to go on with; else it is dead, and its
     /// node is tried again.
     fn end_stalled(&mut self, partition: &mut Partition, node: &Node, id: &RunId, run: &Run) {
-        let required = self.graph.required_of(&node.id);
+        let required = self.times.graph.required_of(&node.id);
         let facts = partition.node_mut(&node.id);
         facts.runs.remove(id);
         let units = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);

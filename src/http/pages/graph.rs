@@ -43,7 +43,7 @@ pub async fn page(State(app): State<App>, named: Named<(String, String)>, uri: U
     let chosen: Vec<&Node> = graph
         .order
         .iter()
-        .filter_map(|id| graph.node(id.as_str()))
+        .filter_map(|id| graph.node(id))
         .filter(|node| pass.as_ref().is_none_or(|pass| node.cycle.as_str() == pass))
         .collect();
     let drawing = Drawing::of(graph, &chosen);
@@ -162,7 +162,7 @@ impl<'a> Drawing<'a> {
         for (at, column) in columns.iter().enumerate() {
             let top = (height - column.len() * (HEIGHT + DOWN)) / 2;
             for (row, id) in column.iter().enumerate() {
-                if let Some(node) = graph.node(id.as_str()) {
+                if let Some(node) = graph.node(id) {
                     nodes.insert(*id, (node, MARGIN + at * (WIDTH + ACROSS), top + row * (HEIGHT + DOWN)));
                 }
             }
@@ -234,7 +234,7 @@ mod tests {
         let declarations = crate::pipeline::shipped().unwrap();
         for pipeline in declarations.pipelines.values() {
             let graph = &pipeline.graph;
-            let all: Vec<&Node> = graph.order.iter().filter_map(|id| graph.node(id.as_str())).collect();
+            let all: Vec<&Node> = graph.order.iter().filter_map(|id| graph.node(&id)).collect();
             let drawing = Drawing::of(graph, &all);
             assert!(!drawing.nodes.is_empty());
             for (from, to, _) in &drawing.edges {

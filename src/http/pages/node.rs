@@ -31,8 +31,7 @@ pub async fn page(State(app): State<App>, named: Named<(String, String, String)>
     let id = ask::node(graph, &node, date, app.engine.clock.now())?;
     let frame = Frame::open(&app, &name).await?;
     let day = frame.day(date).await?;
-    let (Some(found), Some(declared), Some(why)) = (day.node(&id), graph.node(id.as_str()), view::why(&day.view, &id))
-    else {
+    let (Some(found), Some(declared), Some(why)) = (day.node(&id), graph.node(&id), view::why(&day.view, &id)) else {
         return Err(Problem::unknown(format!("{id} is not in the graph")).into());
     };
     let remedies = view::remedies(&day.view, &why);

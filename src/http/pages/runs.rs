@@ -27,7 +27,7 @@ pub fn health(health: Health) -> Markup {
 
 /// What may be said of a run: requests, with the words for them.
 fn words_on(graph: &Graph, run: &RunView) -> Vec<(&'static str, &'static str)> {
-    let is_batch = run.total > 0 && graph.node(run.node.as_str()).is_some_and(|node| node.liveness.stall.is_some());
+    let is_batch = run.total > 0 && graph.node(&run.node).is_some_and(|node| node.liveness.stall.is_some());
     let of_batch = [("finalize", "close…"), ("continue", "give time…")];
     let of_batch = of_batch.into_iter().filter(|_| is_batch);
     [("give_up", "give up…")].into_iter().filter(|_| run.run.as_str().len() <= RUN_MAX).chain(of_batch).collect()
