@@ -159,13 +159,14 @@ async fn intake(Given { engine, decided, mut stop }: Given, receiver: Arc<Mutex<
     let mut deadline: Option<tokio::time::Instant> = None;
     loop {
         engine.beats.moves("intake");
-        let now = engine.clock.now();
         // A flood of poison waits here, and what comes after it in the inbox.
         while parking.len() < PARKING_MAX
             && let Some((delivery, settle)) = arrived.pop_front()
         {
             take_in(&engine, &mut intake, &mut parking, (delivery, settle));
         }
+        // After that: what was just taken in is due by now, and by no earlier clock.
+        let now = engine.clock.now();
         while applying.len() < APPLYING_MAX {
             let batches = intake.due(now, APPLYING_MAX - applying.len());
             if batches.is_empty() {

@@ -64,7 +64,7 @@ fn with_passes(nodes: Vec<Node>, shared: &[&str]) -> Graph {
 
 /// What a look finds that the warehouse answers it cannot tell: nothing where the date itself still cares for it.
 fn is_cared_for(graph: &Graph, date: &Partition, id: &str, hour: i64) -> bool {
-    let node = graph.node(id).unwrap();
+    let node = graph.nodes.get(id).unwrap();
     let found = judge(&Timetable::of(graph, date), date, node, Some(CheckAnswer::Unknown), now(hour));
     assert!(matches!(found, None | Some(Found::Unknown)));
     assert_eq!(

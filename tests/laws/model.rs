@@ -547,7 +547,7 @@ impl Model for Replicas {
             }),
             Property::always("budget-bounds", |model: &Self, world: &World| {
                 ["a", "b"].into_iter().all(|node| {
-                    let bounds = model.graph.node(node).and_then(|node| node.task()).expect("a and b are tasks");
+                    let bounds = model.graph.nodes.get(node).and_then(|node| node.task()).expect("a and b are tasks");
                     let count = world.store.0.outbox.keys().filter(|id| node_of(id).as_str() == node).count();
                     u32::try_from(count).is_ok_and(|count| count <= bounds.attempts_max + bounds.not_started_max)
                 })

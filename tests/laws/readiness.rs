@@ -17,6 +17,7 @@ use tipoff::domain::readiness::{
     unverified,
 };
 use tipoff::domain::time::Now;
+use tipoff::domain::timetable::Timetable;
 
 use crate::facts::{self, facts, of_ten};
 use crate::graphs::{DATE, at, empty, graph, hard, minutes, source, task};
@@ -43,12 +44,12 @@ fn seen(minute: i64, tenths: u32) -> Evidence {
 
 /// The standings of every node but the last, which nothing makes anew.
 fn standings(graph: &Graph, date: &Partition, now: Now) -> Standings {
-    let mut all = Standings::new();
+    let (times, mut all) = (Timetable::of(graph, date), Standings::new());
     for id in &graph.order[..graph.order.len() - 1] {
         let node = &graph.nodes[id];
         let standing = match &node.kind {
-            Kind::Gate(gate) => join(graph, date, node, gate, &all, now),
-            Kind::Source(_) | Kind::Task(_) => stand(graph, date, node, false, false, now),
+            Kind::Gate(gate) => join(&times, date, node, gate, &all, now),
+            Kind::Source(_) | Kind::Task(_) => stand(&times, date, node, false, false, now),
         };
         all.insert(id.clone(), standing);
     }
@@ -58,7 +59,7 @@ fn standings(graph: &Graph, date: &Partition, now: Now) -> Standings {
 /// The dependencies of the last node.
 fn found(graph: &Graph, date: &Partition, now: Now) -> Readiness {
     let last = graph.order.last().unwrap();
-    dependencies(graph, date, &graph.nodes[last], &standings(graph, date, now), now)
+    dependencies(&Timetable::of(graph, date), date, &graph.nodes[last], &standings(graph, date, now), now)
 }
 
 fn scheduled(tip: Option<Timestamp>, status: GameStatus) -> Schedule {
@@ -76,7 +77,8 @@ fn joined(critical: &[&str], quorum: &[(u32, i64)]) -> (Graph, Node, Gate) {
 }
 
 fn join_of((graph, node, gate): &(Graph, Node, Gate), date: &Partition, minute: i64) -> (Standing, Join) {
-    let standing = join(graph, date, node, gate, &standings(graph, date, now(minute)), now(minute));
+    let standing =
+        join(&Timetable::of(graph, date), date, node, gate, &standings(graph, date, now(minute)), now(minute));
     let join = standing.join.clone().unwrap();
     (standing, join)
 }
@@ -172,7 +174,7 @@ fn blockers(need: Dependency, change: impl FnOnce(&mut Standing), minute: i64) -
     let graph = graph(vec![source("s"), task("t", vec![need])]);
     let mut all = standings(&graph, &empty(), now(minute));
     change(all.get_mut("s").unwrap());
-    dependencies(&graph, &empty(), &graph.nodes["t"], &all, now(minute)).blockers
+    dependencies(&Timetable::of(&graph, &empty()), &empty(), &graph.nodes["t"], &all, now(minute)).blockers
 }
 
 /// What stands in the way is the first of these that does: that nothing or too little is there, that it is being made anew, that
@@ -450,7 +452,8 @@ fn a_wish_passes_by_the_calendar_and_the_pass() {
     graph.cycles[1].from.days = 0;
     graph.cycles[1].from.time = Time::constant(11, 0, 0, 0);
     let (from, until) = (at(-3_600), at(22 * 3_600));
-    let blockers = |date: &Partition, minute| circumstances(&graph, date, &graph.nodes["t"], now(minute));
+    let blockers =
+        |date: &Partition, minute| circumstances(&Timetable::of(&graph, date), date, &graph.nodes["t"], now(minute));
     for (played, minute, expected) in [
         (true, -61, vec![Blocker::NotYet { until: from }]),
         (true, -60, vec![]),

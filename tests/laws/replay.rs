@@ -145,7 +145,7 @@ proptest! {
             prop_assert_eq!(&critical.legs.last().expect("a way has an end").node, &critical.due.node);
             prop_assert_eq!(critical.due.at.duration_since(critical.ready_at), critical.slack);
             for pair in critical.legs.windows(2) {
-                let next = graph.node(pair[1].node.as_str()).expect("it is in the graph");
+                let next = graph.node(&pair[1].node).expect("it is in the graph");
                 prop_assert!(next.needs.iter().any(|need| need.node == pair[0].node), "{:?}", critical.legs);
             }
         }

@@ -6,6 +6,7 @@ use tipoff::domain::graph::{Dependency, Graph, Node};
 use tipoff::domain::partition::{Node as Facts, Partition, Spent, State, Way};
 use tipoff::domain::silence::{Silent, phases};
 use tipoff::domain::time::Wake;
+use tipoff::domain::timetable::Timetable;
 
 use crate::facts::facts;
 use crate::graphs::{at, graph, hard, source, task};
@@ -15,7 +16,7 @@ const END: i64 = 22 * 60;
 
 /// Who is silent in the one phase of the graph at that minute.
 fn silent(graph: &Graph, date: &Partition, minute: i64) -> Option<Silent> {
-    phases(graph, date, now(minute), &mut Wake::new(now(minute))).remove("law")
+    phases(&Timetable::of(graph, date), date, now(minute), &mut Wake::new(now(minute))).remove("law")
 }
 
 fn two() -> Graph {

@@ -111,7 +111,7 @@ fn a_share_is_of_the_games_that_are_played() {
             short.into_iter().map(|(nth, is, of): (usize, u32, u32)| (GAMES[nth].0.into(), deficit(is, of))).collect();
         assert_eq!(deficits(&Timetable::of(&graph, &date), &date, node, at(0)), short, "{units:?}");
         for (unit, _) in GAMES {
-            assert_eq!(is_short(&graph, &date, node, &unit.into()), short.contains_key(unit));
+            assert_eq!(is_short(&Timetable::of(&graph, &date), &date, node, &unit.into()), short.contains_key(unit));
         }
     }
 }
@@ -134,7 +134,7 @@ fn the_games_that_came_since_are_told_where_each_load_names_one_that_is_new() {
         date
     };
     let came = |date: &Partition| {
-        came_since(&graph, date, (&graph.nodes["s"], &graph.nodes["t"]), at(built))
+        came_since(&Timetable::of(&graph, date), date, (&graph.nodes["s"], &graph.nodes["t"]), at(built))
             .map(|units| units.iter().map(ToString::to_string).collect::<BTreeSet<_>>())
     };
     let games = |nths: &[usize]| Some(nths.iter().map(|nth| GAMES[*nth].0.to_owned()).collect::<BTreeSet<_>>());
