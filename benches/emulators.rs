@@ -5,7 +5,7 @@
 //!
 //! `cargo bench --bench emulators` prints a table and one line of JSON; with `-- --json` that line alone. Both run against the same emulator in the same run,
 //! so the ratio says what tipoff costs; the absolute figures are the emulator's, which hands out 100 messages per stream
-//! every 50 ms.
+//! every 50 ms. So both read over one stream, as a process does, and then over as many as several processes have.
 
 #[path = "../tests/support/cloud.rs"]
 mod cloud;
@@ -39,6 +39,8 @@ use tokio::task::JoinSet;
 
 /// Messages of the throughput run: a busy day has about five thousand.
 const MESSAGES: usize = 5_000;
+/// Streams of the second throughput run.
+const STREAMS: usize = 4;
 /// Round trips of the latency run.
 const TRIPS: usize = 40;
 /// Joins of the burst run, of so many completions each, which come at once.
@@ -116,21 +118,12 @@ async fn main() {
     let zone = jiff::tz::TimeZone::get("America/New_York").unwrap();
     let today = zone.to_datetime(Clock::System.now()).date();
     let date = today.saturating_sub(1.days()).to_string();
-    let messages = (0..MESSAGES).map(|index| completion(&format!("x{}", index % 4), &format!("run-{index}"), &date));
-    cloud.publish_all(TOPIC, messages.collect()).await;
-
+    let messages = |round: &str| {
+        (0..MESSAGES).map(|index| completion(&format!("x{}", index % 4), &format!("{round}-{index}"), &date)).collect()
+    };
+    cloud.publish_all(TOPIC, messages("one")).await;
     let mut tasks = JoinSet::new();
-    let seen = Arc::new(AtomicUsize::new(0));
-    let count = seen.clone();
-    let began = Instant::now();
-    cloud
-        .consume(&mut tasks, REFERENCE, move |_| {
-            count.fetch_add(1, Ordering::Relaxed);
-        })
-        .await;
-    until("the reference", || seen.load(Ordering::Relaxed) >= MESSAGES).await;
-    let nothing = began.elapsed();
-    tasks.shutdown().await;
+    let nothing = reference(&cloud, 1).await;
 
     let settings = Settings { emulator: Some(cloud.firestore.address.clone()), ..Settings::new(cloud.project.clone()) };
     let firestore = Arc::new(Firestore::connect(settings).await.unwrap());
@@ -146,14 +139,31 @@ async fn main() {
     let (stop, stopping) = watch::channel(false);
     let running = run::run(&engine, &stopping);
     let recipient: Arc<dyn Recipient> = Arc::new(Listening { engine: engine.clone(), inbox: running.inbox.clone() });
-    let began = Instant::now();
-    let subscribers =
-        Subscribers::start(&connection, &declared.topology, &recipient, &publisher, Default::default(), &stopping)
-            .await
-            .unwrap();
+    let read = async |streams: usize| {
+        let (end, ending) = watch::channel(false);
+        let mut subscribers = Vec::new();
+        for _ in 0..streams {
+            let (topology, patience) = (&declared.topology, Default::default());
+            let started = Subscribers::start(&connection, topology, &recipient, &publisher, patience, &ending);
+            subscribers.push(started.await.unwrap());
+        }
+        (end, subscribers)
+    };
     let acked = || usize::try_from(engine.counts.acked.load(Ordering::Relaxed)).unwrap();
+    let began = Instant::now();
+    let (end, subscribers) = read(1).await;
     until("tipoff", || acked() >= MESSAGES).await;
     let ours = began.elapsed();
+    stop_reading(end, subscribers).await;
+
+    cloud.publish_all(TOPIC, messages("many")).await;
+    let nothing_of_many = reference(&cloud, STREAMS).await;
+    let began = Instant::now();
+    let (end, subscribers) = read(STREAMS).await;
+    until("tipoff, over many streams", || acked() >= 2 * MESSAGES).await;
+    let ours_of_many = began.elapsed();
+    stop_reading(end, subscribers).await;
+    let (end, subscribers) = read(1).await;
 
     // From the completion that makes it ready to the dispatch at its consumer: two hops, beside two of the reference.
     let (hop, mut hopped) = mpsc::unbounded_channel();
@@ -188,7 +198,8 @@ async fn main() {
     trips.sort();
     bursts.sort();
     stop.send_replace(true);
-    tokio::join!(running.ended(), subscribers.ended());
+    stop_reading(end, subscribers).await;
+    running.ended().await;
     let replaced = replaced(&cloud, &date, &mut arrived).await;
 
     let rate = |elapsed: Duration| MESSAGES as f64 / elapsed.as_secs_f64();
@@ -201,6 +212,13 @@ async fn main() {
             rate(ours),
             rate(ours) / rate(nothing)
         );
+        println!("the same over {STREAMS} streams");
+        println!("  a subscriber that does nothing  {:>8.0} messages/s", rate(nothing_of_many));
+        println!(
+            "  tipoff                          {:>8.0} messages/s, {:.2} of it",
+            rate(ours_of_many),
+            rate(ours_of_many) / rate(nothing_of_many)
+        );
         println!("completion to dispatch at its consumer, two hops");
         println!("  two hops that do nothing        {:>8.1} ms", 2.0 * percentile(&hops, 50));
         println!("  tipoff                          {:>8.1} ms, {added:.1} ms added", percentile(&trips, 50));
@@ -212,9 +230,10 @@ async fn main() {
     {
         println!("the design that it replaces, a transaction for each message in Python");
         println!(
-            "  {REPLACED_MESSAGES} completions of one date     {:>8.0} messages/s; tipoff {:.0} times as many",
+            "  {REPLACED_MESSAGES} completions of one date     {:>8.0} messages/s; tipoff {:.0} times as many, {:.0} over {STREAMS} streams",
             replaced.rate,
-            rate(ours) / replaced.rate
+            rate(ours) / replaced.rate,
+            rate(ours_of_many) / replaced.rate
         );
         println!(
             "  {FAN_IN} completions to dispatch      {:>8.1} ms, {:.1} times tipoff's",
@@ -224,9 +243,36 @@ async fn main() {
     }
     let replaced = replaced.map(|of| json!({ "per_second": of.rate, "burst_ms": percentile(&of.bursts, 50) }));
     let json = json!({ "messages": MESSAGES, "nothing_per_second": rate(nothing), "tipoff_per_second": rate(ours),
-        "ratio": rate(ours) / rate(nothing), "two_hops_ms": 2.0 * percentile(&hops, 50),
+        "ratio": rate(ours) / rate(nothing), "streams": STREAMS, "nothing_per_second_of_streams": rate(nothing_of_many),
+        "tipoff_per_second_of_streams": rate(ours_of_many), "two_hops_ms": 2.0 * percentile(&hops, 50),
         "dispatch_ms": percentile(&trips, 50), "added_ms": added, "burst_ms": percentile(&bursts, 50), "replaced": replaced });
     println!("{json}");
+}
+
+/// How long a subscriber takes that does nothing, over so many streams.
+async fn reference(cloud: &Cloud, streams: usize) -> Duration {
+    let mut tasks = JoinSet::new();
+    let seen = Arc::new(AtomicUsize::new(0));
+    let began = Instant::now();
+    for _ in 0..streams {
+        let count = seen.clone();
+        cloud
+            .consume(&mut tasks, REFERENCE, move |_| {
+                count.fetch_add(1, Ordering::Relaxed);
+            })
+            .await;
+    }
+    until("the reference", || seen.load(Ordering::Relaxed) >= MESSAGES).await;
+    let took = began.elapsed();
+    tasks.shutdown().await;
+    took
+}
+
+async fn stop_reading(end: watch::Sender<bool>, subscribers: Vec<Subscribers>) {
+    end.send_replace(true);
+    for subscribers in subscribers {
+        subscribers.ended().await;
+    }
 }
 
 /// How the design does that tipoff replaces.

@@ -14,5 +14,6 @@ mod kills;
 mod network;
 mod panics;
 mod plant;
+mod power;
 mod processes;
 mod publisher;
