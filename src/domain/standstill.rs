@@ -207,37 +207,3 @@ impl Signs {
 fn played(schedule: &Schedule) -> usize {
     schedule.games.values().filter(|game| game.status != GameStatus::Postponed).count()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::event::Game;
-    use crate::domain::id::PartitionKey;
-
-    fn day(date: &str, tip: &str) -> Partition {
-        let key = PartitionKey::new("nba", date.parse().unwrap());
-        let game = Game { tip: Some(tip.parse().unwrap()), status: GameStatus::Scheduled, id: None };
-        let games = [("20260308_MIA_UTA".into(), game)].into();
-        let schedule = Some(Schedule { at: Timestamp::MIN, games, emptied_at: None });
-        Partition { schedule, ..Partition::new(key) }
-    }
-
-    #[test]
-    fn a_night_is_no_silence_and_the_day_begins_at_five_whatever_the_clocks_do() {
-        // 8 March 2026: the clocks go forward at two in the morning, and five o'clock is 09:00Z.
-        let shipped = crate::pipeline::shipped().unwrap();
-        let graph = &shipped.pipelines[&PipelineId::from("nba")].graph;
-        let at = |text: &str| -> Timestamp { text.parse().unwrap() };
-        let live = [Partition { decided_at: at("2026-03-08T03:00:00Z"), ..day("2026-03-08", "2026-03-09T00:00:00Z") }];
-        let heard = Heard { since: at("2026-03-01T00:00:00Z"), completion: None, heartbeat: None };
-        let judge = |now: Now| judge(Plane::Decisions, graph, &live, heard, now);
-        assert_eq!(judge(Now::caught_up(at("2026-03-08T10:59:00Z"))), Verdict::Open);
-        let silent = judge(Now::caught_up(at("2026-03-08T11:00:00Z")));
-        assert!(matches!(&silent, Verdict::Silent(text) if text.contains("since 2026-03-08 03:00:00Z")), "{silent:?}");
-        // What has not been heard yet may be no silence.
-        let deaf = Now { at: at("2026-03-08T15:00:00Z"), heard_until: at("2026-03-08T10:00:00Z") };
-        assert_eq!(judge(deaf), Verdict::Open);
-        // The date whose day it is decides, not the one with games.
-        assert_eq!(judge(Now::caught_up(at("2026-03-09T11:00:00Z"))), Verdict::Open);
-    }
-}

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+use tipoff::domain::calendar::Schedule;
 use tipoff::domain::decide::decide;
 use tipoff::domain::event::{Completed, Event, Game, GameStatus, Heartbeat, Outcome, Pulse, Scheduled};
 use tipoff::domain::evidence::Extent;
 use tipoff::domain::graph::{Graph, Heartbeats, Node};
-use tipoff::domain::id::PipelineId;
+use tipoff::domain::id::{PartitionKey, PipelineId};
 use tipoff::domain::partition::Partition;
 use tipoff::domain::standstill::{Heard, Plane, Verdict, judge};
 use tipoff::domain::time::Now;
@@ -149,4 +151,27 @@ fn silence_says_since_when_whose_and_of_what_else() {
     assert!(told.contains("and no completion has come in since 2026-01-22 12:10:00Z"), "{told}");
     let told = text(Plane::Messages, &[], minute(200));
     assert!(told.contains("since the service began to listen at 2026-01-22 12:00:00Z, on"), "{told}");
+}
+
+#[test]
+fn a_night_is_no_silence_and_the_day_begins_at_five_whatever_the_clocks_do() {
+    // 8 March 2026: the clocks go forward at two in the morning, and five o'clock is 09:00Z.
+    let mut graph = sources();
+    graph.zone = jiff::tz::TimeZone::get("America/New_York").unwrap();
+    let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+    let key = PartitionKey::new("nba", jiff::civil::date(2026, 3, 8));
+    let game = Game { tip: Some(at("2026-03-09T00:00:00Z")), status: GameStatus::Scheduled, id: None };
+    let games = [("20260308_MIA_UTA".into(), game)].into();
+    let schedule = Some(Schedule { at: Timestamp::MIN, games, emptied_at: None });
+    let live = [Partition { decided_at: at("2026-03-08T03:00:00Z"), schedule, ..Partition::new(key) }];
+    let heard = Heard { since: at("2026-03-01T00:00:00Z"), completion: None, heartbeat: None };
+    let judge = |now: Now| judge(Plane::Decisions, &graph, &live, heard, now);
+    assert_eq!(judge(Now::caught_up(at("2026-03-08T10:59:00Z"))), Verdict::Open);
+    let silent = judge(Now::caught_up(at("2026-03-08T11:00:00Z")));
+    assert!(matches!(&silent, Verdict::Silent(text) if text.contains("since 2026-03-08 03:00:00Z")), "{silent:?}");
+    // What has not been heard yet may be no silence.
+    let deaf = Now { at: at("2026-03-08T15:00:00Z"), heard_until: at("2026-03-08T10:00:00Z") };
+    assert_eq!(judge(deaf), Verdict::Open);
+    // The date whose day it is decides, not the one with games.
+    assert_eq!(judge(Now::caught_up(at("2026-03-09T11:00:00Z"))), Verdict::Open);
 }
