@@ -77,7 +77,7 @@ fn begun(graph: &Graph) -> Partition {
     decide(graph, &Partition::new(key), &[Event::Tick], now()).unwrap().next
 }
 
-/// The same evening with its games known and everything done once, which is when a decision has most to look at.
+/// The same evening with its games known and everything done once.
 fn under_way(graph: &Graph) -> Partition {
     let at = now().at;
     let game = |index: usize| {

@@ -20,10 +20,10 @@ cargo build --release --locked --bin tipoff --target "$target"
 mkdir -p "$out"
 install -m 0755 "target/$target/release/tipoff" "$out/tipoff"
 if command -v cargo-cyclonedx >/dev/null; then
-  # It writes beside the manifest, whatever one says.
+  # It writes beside each manifest, whatever one says.
   cargo cyclonedx --format json --target "$target" --override-filename tipoff.cdx >/dev/null
   sed "s|file://$PWD|file:///tipoff|g" tipoff.cdx.json > "$out/tipoff.cdx.json"
-  rm tipoff.cdx.json
+  rm tipoff.cdx.json src/domain/tipoff.cdx.json
 else
   echo "NO LIST OF MATERIALS: cargo install cargo-cyclonedx@0.5.9 --locked" >&2
   [ "${SBOM:-wanted}" = none ] || exit 1

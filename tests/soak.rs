@@ -239,7 +239,7 @@ async fn game_days_leave_nothing_behind() {
     let mut unpredicted = Vec::new();
     for day in whole {
         let stored = replicas[0].engine.store.load(&key(*day)).await.unwrap();
-        let passes = |id: &NodeId| graph.node(&id).and_then(|node| graph.pass(node, *day));
+        let passes = |id: &NodeId| graph.node(id).and_then(|node| graph.pass(node, *day));
         let is_still_on = |id: &NodeId| passes(id).is_some_and(|(_, until)| until > clock.now());
         let open = stored.partition.nodes.iter().filter(|(id, facts)| !is_over(&facts.state) && !is_still_on(id));
         let open: Vec<String> = open.map(|(id, facts)| format!("{id} is {}", facts.state.name())).collect();

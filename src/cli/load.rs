@@ -57,7 +57,7 @@ pub struct Load {
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     events: u64,
     /// End after so many seconds, though not all was sent
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     seconds: Option<u64>,
     /// Messages a second; each call is timed from when it was due [default: as fast as calls are answered]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -417,5 +417,7 @@ async fn trigger(State(seen): State<Arc<Seen>>, body: String) -> StatusCode {
 fn progress(seen: &Seen, began: Instant) {
     let accepted = seen.accepted.load(Ordering::Relaxed);
     let rate = accepted as f64 / began.elapsed().as_secs_f64().max(1.0);
-    eprintln!("tipoff: {accepted} accepted, {rate:.0} a second");
+    let why = lock(&seen.why).clone().filter(|_| accepted == 0);
+    let why = why.map(|why| format!("; {}", crate::domain::words::harmless(&why))).unwrap_or_default();
+    eprintln!("tipoff: {accepted} accepted, {rate:.0} a second{why}");
 }

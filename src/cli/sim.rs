@@ -30,7 +30,7 @@ pub struct Sim {
     /// Tell everything that happens in this one schedule
     #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "from"])]
     seed: Option<u64>,
-    /// Plant a bug and see after how many schedules it is found; `list` names them
+    /// Plant a bug and see after how many schedules it is found; `list` names them, and with --core those of the core
     #[arg(long, value_name = "BUG")]
     planted: Option<String>,
     /// Threads to play on [default: one for each processor]
@@ -62,7 +62,10 @@ impl Sim {
             let hint = crate::diagnostic::suggestion(name, known.iter().copied());
             let options = if self.core { " --core" } else { "" };
             let list = format!("tipoff sim{options} --planted list");
-            Fault::usage(anyhow::anyhow!("there is no bug `{name}` to plant here{hint}; `{list}` names them"))
+            let other = if self.core { "without" } else { "with" };
+            Fault::usage(anyhow::anyhow!(
+                "there is no bug `{name}` to plant here{hint}; `{list}` names them, and there are others {other} --core"
+            ))
         };
         let planted = self.planted.as_deref();
         if self.core {
@@ -113,6 +116,10 @@ fn tell(common: &Common, schedules: &dyn Schedules, seed: u64) -> Verdict {
         );
     } else {
         schedules.story(seed).iter().for_each(|line| say!("{line}"));
+        // What was broken, its story ends with.
+        if result.is_ok() {
+            say!("every law held");
+        }
     }
     if result.is_ok() { Verdict::Holds } else { Verdict::Fails }
 }

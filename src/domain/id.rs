@@ -242,6 +242,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn names_are_ordered_and_found_as_their_texts_are() {
+        let texts = ["", "a", "a\0", "a\0b", "ab", "abcdefgh", "abcdefgh\0", "abcdefghi", "abcdefgi", "zürich", "żółw"];
+        for one in texts {
+            for other in texts {
+                let (a, b) = (NodeId::from(one), NodeId::from(other));
+                assert_eq!(a.cmp(&b), one.cmp(other), "{one:?} {other:?}");
+                assert_eq!(a == b, one == other, "{one:?} {other:?}");
+            }
+        }
+        let map: std::collections::BTreeMap<NodeId, &str> = texts.map(|text| (text.into(), text)).into();
+        assert!(texts.iter().all(|text| map.get(*text) == Some(text)));
+    }
+
+    #[test]
     fn a_dispatch_id_names_the_decision_and_reads_back() {
         let key: PartitionKey = "nba/2026-01-22".parse().unwrap();
         let attempt = Attempt { run: 1, attempt: 2 };

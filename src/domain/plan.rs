@@ -738,7 +738,7 @@ impl Walk<'_> {
 
     /// How many game days in a row a source has had no data, carried to the next date.
     fn emptiness(&self, partition: &Partition, node: &Node) -> Option<Upstream> {
-        let days = empty_days(partition, node);
+        let days = empty_days(self.times, partition, node);
         let facts = partition.node(&node.id);
         let since = facts.failure.as_ref().map(|failure| failure.at).or(facts.evidence.since())?;
         Some(Upstream {

@@ -1,4 +1,5 @@
-//! The power fails: what was not synced may be lost, all of it or part. The service's own calls say what that is.
+//! The power fails: what was not synced may be lost, each sector by itself. The service's own calls say what that is. Files that
+//! were made or deleted count as made and deleted.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,10 +12,14 @@ use super::join::{TOPIC, name, recorded};
 use super::plant::{PATIENCE, Plant, SOURCES, dice, has};
 use super::publisher::completion;
 
-/// Calls that are answered one after another, each with one completion.
-const CALLS: usize = 60;
+/// Calls that are answered one after another, each with one completion: enough for the log to begin anew.
+const CALLS: usize = 150;
+/// Of so many of its calls the service is cut off after one.
+const CUT_EVERY: u64 = 50;
 /// What is written at once, or not.
 const SECTOR: usize = 512;
+/// The file in which SQLite has what was committed last.
+const LOG: &str = "tipoff.db-wal";
 /// What a publish call is answered with, and nothing else is.
 const ANSWER: &[u8] = b"messageIds";
 
@@ -30,8 +35,6 @@ enum Change {
 struct File {
     synced: Vec<u8>,
     pending: Vec<Change>,
-    /// What was pending when somebody began to sync it.
-    syncing: usize,
 }
 
 fn make(content: &mut Vec<u8>, change: &Change) {
@@ -48,9 +51,9 @@ fn make(content: &mut Vec<u8>, change: &Change) {
 #[derive(Default)]
 struct Disk {
     files: BTreeMap<String, File>,
-    /// Whom each thread's unended sync is for.
-    syncing: BTreeMap<String, String>,
-    /// Syncs are not believed: a disk on which nothing lasts.
+    /// Of each thread's unended sync the file, and how many changes it is of.
+    syncing: BTreeMap<String, (String, usize)>,
+    /// Syncs of the log do nothing.
     forgets: bool,
 }
 
@@ -60,14 +63,15 @@ impl Disk {
         let Some((thread, call)) = line.split_once(' ') else { return false };
         let call = call.trim_start();
         if call.starts_with("<... fsync resumed>") || call.starts_with("<... fdatasync resumed>") {
-            if let Some(file) = self.syncing.remove(thread) {
-                self.sync(&file);
+            if let Some((file, count)) = self.syncing.remove(thread) {
+                assert!(call.ends_with("= 0"), "{call}");
+                self.sync(&file, count);
             }
             return false;
         }
         let Some((function, arguments)) = call.split_once('(') else { return false };
-        if function == "unlink" {
-            let path = text(arguments.trim_start_matches('"').split('"').next().unwrap_or_default());
+        if function.starts_with("unlink") {
+            let path = text(arguments.split('"').nth(1).unwrap_or_default());
             self.files.remove(&named(&path));
             return false;
         }
@@ -100,12 +104,12 @@ impl Disk {
                 self.files.entry(file).or_default().pending.push(Change::Length(length));
             }
             "fsync" | "fdatasync" => {
-                let known = self.files.entry(file.clone()).or_default();
-                known.syncing = known.pending.len();
+                let count = self.files.entry(file.clone()).or_default().pending.len();
                 if rest.contains("unfinished") {
-                    self.syncing.insert(thread.to_owned(), file);
+                    self.syncing.insert(thread.to_owned(), (file, count));
                 } else {
-                    self.sync(&file);
+                    assert!(rest.ends_with("= 0"), "{rest}");
+                    self.sync(&file, count);
                 }
             }
             _ => {}
@@ -113,26 +117,33 @@ impl Disk {
         false
     }
 
-    fn sync(&mut self, file: &str) {
-        let Some(file) = self.files.get_mut(file).filter(|_| !self.forgets) else { return };
-        let synced: Vec<Change> = file.pending.drain(..file.syncing).collect();
+    fn sync(&mut self, name: &str, count: usize) {
+        let is_done = !(self.forgets && name == LOG);
+        let Some(file) = self.files.get_mut(name).filter(|_| is_done) else { return };
+        let synced: Vec<Change> = file.pending.drain(..count).collect();
         synced.iter().for_each(|change| make(&mut file.synced, change));
-        file.syncing = 0;
     }
 
-    /// What is there after the power has failed: what was synced, and of the rest whatever the dice say, in parts.
+    /// What is there after the power has failed: what was synced, and of the rest the sectors that the dice say.
     fn after_the_cut(&self, folder: &Path, dice: &mut Dice) {
         std::fs::create_dir_all(folder).unwrap();
         for (name, file) in &self.files {
             let mut content = file.synced.clone();
             for change in &file.pending {
-                match change {
-                    _ if dice.roll(2) == 0 => {}
-                    Change::Write(at, bytes) if dice.roll(2) == 0 => {
-                        let whole = bytes.len() / SECTOR * SECTOR;
-                        make(&mut content, &Change::Write(*at, bytes[..whole].to_vec()));
+                let Change::Write(at, bytes) = change else {
+                    if dice.roll(2) == 0 {
+                        make(&mut content, change);
                     }
-                    change => make(&mut content, change),
+                    continue;
+                };
+                // A sector lies where the file says, wherever the write began.
+                let mut from = 0;
+                while from < bytes.len() {
+                    let to = bytes.len().min(from + SECTOR - (at + from) % SECTOR);
+                    if dice.roll(2) == 0 {
+                        make(&mut content, &Change::Write(at + from, bytes[from..to].to_vec()));
+                    }
+                    from = to;
                 }
             }
             std::fs::write(folder.join(name), content).unwrap();
@@ -164,7 +175,7 @@ async fn what_was_promised_is_there_after_the_power_has_failed() {
     }
     let plant = Plant::new().await;
     let trace = plant.folder.path().join("calls");
-    let calls = "trace=pwrite64,fsync,fdatasync,ftruncate,unlink,writev,write,sendto";
+    let calls = "trace=pwrite64,fsync,fdatasync,ftruncate,?unlink,?unlinkat,writev,write,sendto";
     let before = ["strace", "-D", "-f", "-q", "-y", "-xx", "-s", "1048576", "-e", calls, "-o", trace.to_str().unwrap()];
     let mut service = plant.try_start(plant.command(&before, None)).unwrap();
     let mut runs = Vec::new();
@@ -186,35 +197,46 @@ async fn what_was_promised_is_there_after_the_power_has_failed() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     let (mut dice, folder) = (dice(), tempfile::tempdir().unwrap());
-    let (mut answered, mut lost) = (0, 0);
-    let [mut disk, mut forgetful] = [false, true].map(|forgets| Disk { forgets, ..Disk::default() });
+    // Whether what was answered is there after a cut, and the file is sound.
+    let mut keeps = |disk: &Disk, answered: &[String]| {
+        let at = folder.path().join("cut");
+        disk.after_the_cut(&at, &mut dice);
+        let file = Connection::open(at.join("tipoff.db")).unwrap();
+        let sound = file.query_row("PRAGMA quick_check", [], |row| row.get::<_, String>(0));
+        let found = sound.is_ok_and(|word| word == "ok").then(|| recorded(&file));
+        drop(file);
+        std::fs::remove_dir_all(&at).unwrap();
+        found.is_some_and(|found| answered.iter().all(|run| found.contains(run)))
+    };
+    let (mut answered, mut cuts, mut lost, mut has_begun_anew) = (0, 0, 0, false);
+    let mut drawn = super::plant::dice();
+    let [mut disk, mut forgetful] = [(); 2].map(|()| Disk::default());
     for line in calls.lines() {
         forgetful.take(line);
-        if !disk.take(line) {
-            continue;
+        let is_answer = disk.take(line);
+        if is_answer {
+            answered += 1;
+            assert!(answered <= CALLS, "an answer is in the trace twice");
+            // From the first on, so that there is a database.
+            forgetful.forgets = true;
+            lost += usize::from(!keeps(&forgetful, &runs[..answered]));
         }
-        answered += 1;
-        let found = |disk: &Disk, name: &str, dice: &mut Dice| {
-            let at = folder.path().join(format!("{name}-{answered}"));
-            disk.after_the_cut(&at, dice);
-            let file = Connection::open(at.join("tipoff.db")).unwrap();
-            // What is left of a disk that forgets may be no database.
-            let is_sound = file.query_row("SELECT count(*) FROM journal", [], |row| row.get::<_, i64>(0)).is_ok();
-            let found = if is_sound { recorded(&file) } else { Default::default() };
-            drop(file);
-            std::fs::remove_dir_all(&at).unwrap();
-            runs[..answered].iter().all(|run| found.contains(run))
-        };
-        assert!(found(&disk, "disk", &mut dice), "of {answered} answers some are lost");
-        lost += usize::from(!found(&forgetful, "forgetful", &mut dice));
+        has_begun_anew |= answered > 0 && disk.files["tipoff.db"].pending.len() > 1;
+        if is_answer || answered > 0 && drawn.roll(CUT_EVERY) == 0 {
+            cuts += 1;
+            assert!(keeps(&disk, &runs[..answered]), "after {answered} answers some of them are lost");
+        }
     }
     assert_eq!(answered, CALLS, "an answer is not in the trace");
-    // The syncs are what it is owed to.
-    assert!(lost > CALLS / 2, "without a sync {lost} of {CALLS} cuts lose something");
+    assert!(has_begun_anew, "nothing has gone from the log into the file");
+    // It is the syncs of the log that keep them.
+    assert!(lost > CALLS / 2, "without these {lost} of {CALLS} cuts lose something");
     // What is left is served again, and comes to its end.
     std::fs::remove_dir_all(&plant.data).unwrap();
     disk.after_the_cut(&plant.data, &mut dice);
     let service = plant.start();
     let (promised, dispatches, _) = plant.comes_to_rest(&service).await;
-    println!("the power failed at {CALLS} answers, and at the end: {promised} promised, {dispatches} dispatches");
+    println!(
+        "the power failed {cuts} times, {lost} of {CALLS} answers need the log's syncs; {promised} promised, {dispatches} dispatches"
+    );
 }

@@ -63,6 +63,8 @@ fn the_core_does_nothing() {
     let (dependencies, _) = rest.split_once("\n[").unwrap();
     let names = dependencies.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name);
     assert_eq!(names.collect::<Vec<_>>(), ["jiff", "serde", "thiserror"]);
+    let sections: Vec<&str> = manifest.lines().filter(|line| line.starts_with('[')).collect();
+    assert_eq!(sections, ["[package]", "[lib]", "[dependencies]", "[dev-dependencies]", "[lints.rust]"]);
     assert!(manifest.contains("unsafe_code = \"forbid\""), "unsafe code is not forbidden there");
 }
 

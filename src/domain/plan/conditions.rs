@@ -19,6 +19,7 @@ use super::super::partition::{FailureKind, Node as Facts, Partition, State};
 use super::super::readiness::{self, Blocker};
 use super::super::silence::Silent;
 use super::super::time::{after, shown};
+use super::super::timetable::Timetable;
 use super::super::units;
 use super::super::words::harmless;
 use super::{Walk, clock, list, minutes};
@@ -704,7 +705,7 @@ impl Walk<'_> {
     /// A source that has had nothing for several game days in a row.
     pub(super) fn always_empty(&mut self, partition: &Partition, node: &Node) {
         let Some(most) = node.expects.empty_days_max else { return };
-        let days = empty_days(partition, node);
+        let days = empty_days(self.times, partition, node);
         if days >= most {
             let text = format!("{} had no data on {days} of the last {days} game days", node.id);
             self.condition("always-empty", node, partition, Severity::Critical, text);
@@ -720,10 +721,10 @@ fn judged_at(partition: &Partition, node: &Node, due: Timestamp) -> Timestamp {
 }
 
 /// Game days in a row, this one included, on which `node` had no data.
-pub(super) fn empty_days(partition: &Partition, node: &Node) -> u32 {
+pub(super) fn empty_days(times: &Timetable<'_>, partition: &Partition, node: &Node) -> u32 {
     let facts = partition.node(&node.id);
     let empty = facts.failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Empty);
-    if !empty || !partition.has_games() {
+    if !empty || !times.has_games() {
         return 0;
     }
     partition.upstream.get(&node.id).map_or(0, |before| before.empty_days) + 1

@@ -234,7 +234,7 @@ mod tests {
         let declarations = crate::pipeline::shipped().unwrap();
         for pipeline in declarations.pipelines.values() {
             let graph = &pipeline.graph;
-            let all: Vec<&Node> = graph.order.iter().filter_map(|id| graph.node(&id)).collect();
+            let all: Vec<&Node> = graph.order.iter().filter_map(|id| graph.node(id)).collect();
             let drawing = Drawing::of(graph, &all);
             assert!(!drawing.nodes.is_empty());
             for (from, to, _) in &drawing.edges {
