@@ -49,6 +49,7 @@ const FAN_IN: usize = 21;
 /// Messages of the design that tipoff replaces, which takes its time.
 const REPLACED_MESSAGES: usize = 500;
 const TOPIC: &str = "nba-phase2-raw-complete";
+const TRIGGER: &str = "nba-grading-trigger";
 /// A reader of the same topic that acknowledges and does nothing.
 const REFERENCE: &str = "reference-sub";
 /// What the design that tipoff replaces reads.
@@ -65,7 +66,7 @@ fn pipeline() -> String {
     let body = json!({ "target_date": "{{ date }}", "correlation_id": "{{ correlation_id }}", "trigger_source": "t" });
     let task = |needs: Map<String, Value>| {
         json!({ "kind": "task", "phase": "grading", "cycle": "overnight", "needs": needs,
-            "messages": [{ "topic": "nba-grading-trigger", "body": body }] })
+            "messages": [{ "topic": TRIGGER, "body": body }] })
     };
     let hard = || json!({ "strength": "hard" });
     for trip in 0..TRIPS {
@@ -165,7 +166,7 @@ async fn main() {
     stop_reading(end, subscribers).await;
     let (end, subscribers) = read(1).await;
 
-    // From the completion that makes it ready to the dispatch at its consumer: two hops, beside two of the reference.
+    // From the completion that makes it ready to the dispatch at its consumer, beside a reader that sends at once what it reads.
     let (hop, mut hopped) = mpsc::unbounded_channel();
     cloud
         .consume(&mut tasks, REFERENCE, move |_| {
@@ -179,18 +180,28 @@ async fn main() {
         })
         .await;
     tokio::time::sleep(Duration::from_secs(1)).await;
+    let trigger = json!({ "target_date": date, "correlation_id": "c", "trigger_source": "t" }).to_string();
     let (mut hops, mut trips) = (Vec::new(), Vec::new());
     for trip in 0..TRIPS {
+        aside(trip).await;
         while hopped.try_recv().is_ok() {}
         let began = Instant::now();
-        cloud.publish(TOPIC, &completion(&format!("s{trip}"), &format!("trip-{trip}"), &date)).await;
+        cloud.publish(TOPIC, &completion("x0", &format!("hop-{trip}"), &date)).await;
         hopped.recv().await.unwrap();
+        cloud.publish(TRIGGER, &trigger).await;
+        tokio::time::timeout(PATIENCE, arrived.recv()).await.unwrap().unwrap();
         hops.push(began.elapsed());
+    }
+    for trip in 0..TRIPS {
+        aside(trip).await;
+        let began = Instant::now();
+        cloud.publish(TOPIC, &completion(&format!("s{trip}"), &format!("trip-{trip}"), &date)).await;
         tokio::time::timeout(PATIENCE, arrived.recv()).await.unwrap().unwrap();
         trips.push(began.elapsed());
     }
     let mut bursts = Vec::new();
     for burst in 0..BURSTS {
+        aside(burst).await;
         let members = (0..FAN_IN).map(|member| member_of(burst, member));
         let members = members.map(|name| completion(&name, &name, &date)).collect();
         bursts.push(burst_to_dispatch(&cloud, members, &mut arrived).await);
@@ -204,7 +215,7 @@ async fn main() {
     let replaced = replaced(&cloud, &date, &mut arrived).await;
 
     let rate = |elapsed: Duration| MESSAGES as f64 / elapsed.as_secs_f64();
-    let added = percentile(&trips, 50) - 2.0 * percentile(&hops, 50);
+    let added = percentile(&trips, 50) - percentile(&hops, 50);
     if !std::env::args().any(|argument| argument == "--json") {
         println!("{MESSAGES} completions of one date, all committed before they are acknowledged");
         println!("  a subscriber that does nothing  {:>8.0} messages/s", rate(nothing));
@@ -221,7 +232,7 @@ async fn main() {
             rate(ours_of_many) / rate(nothing_of_many)
         );
         println!("completion to dispatch at its consumer, two hops");
-        println!("  two hops that do nothing        {:>8.1} ms", 2.0 * percentile(&hops, 50));
+        println!("  one that sends what it reads    {:>8.1} ms", percentile(&hops, 50));
         println!("  tipoff                          {:>8.1} ms, {added:.1} ms added", percentile(&trips, 50));
         println!("{FAN_IN} completions at once to their dispatch at its consumer");
         println!("  tipoff                          {:>8.1} ms", percentile(&bursts, 50));
@@ -245,9 +256,14 @@ async fn main() {
     let replaced = replaced.map(|of| json!({ "per_second": of.rate, "burst_ms": percentile(&of.bursts, 50) }));
     let json = json!({ "messages": MESSAGES, "nothing_per_second": rate(nothing), "tipoff_per_second": rate(ours),
         "ratio": rate(ours) / rate(nothing), "streams": STREAMS, "nothing_per_second_of_streams": rate(nothing_of_many),
-        "tipoff_per_second_of_streams": rate(ours_of_many), "two_hops_ms": 2.0 * percentile(&hops, 50),
+        "tipoff_per_second_of_streams": rate(ours_of_many), "two_hops_ms": percentile(&hops, 50),
         "dispatch_ms": percentile(&trips, 50), "added_ms": added, "burst_ms": percentile(&bursts, 50), "replaced": replaced });
     println!("{json}");
+}
+
+/// The emulator looks for messages every 50 ms: what comes is not to be in step with that.
+async fn aside(trip: usize) {
+    tokio::time::sleep(Duration::from_millis(u64::try_from(trip).unwrap() * 7 % 50)).await;
 }
 
 /// How long a subscriber takes that does nothing, over so many streams.
@@ -299,7 +315,7 @@ async fn replaced(cloud: &Cloud, date: &str, arrived: &mut mpsc::UnboundedReceiv
     let script = |expected: &str, count: usize| {
         let mut command = Command::new(&python);
         command.arg(root.join("benches/transaction_per_message.py"));
-        command.args([&cloud.project, REPLACED, "nba-grading-trigger", expected, &count.to_string()]);
+        command.args([&cloud.project, REPLACED, TRIGGER, expected, &count.to_string()]);
         command.envs(cloud.environment()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -322,6 +338,7 @@ async fn replaced(cloud: &Cloud, date: &str, arrived: &mut mpsc::UnboundedReceiv
     while arrived.try_recv().is_ok() {}
     let mut bursts = Vec::new();
     for burst in 0..BURSTS {
+        aside(burst).await;
         // A date of its own each time.
         let completions = members.iter().map(|name| completion(name, name, &format!("burst-{burst}"))).collect();
         bursts.push(burst_to_dispatch(cloud, completions, arrived).await);
