@@ -11,8 +11,8 @@ use super::telemetry;
 use crate::fault::caught;
 use crate::http::reload::Why;
 
-/// How soon what was at work is begun again where that has failed.
-const AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// How soon what could not be begun is tried again.
+pub const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// What is at work.
 pub struct AtWork {
@@ -40,6 +40,11 @@ impl Entrance {
     fn lead_to(&self, open: &mut Router, router: &Router) {
         self.last().clone_from(router);
         open.clone_from(router);
+    }
+
+    /// From now on `router` answers.
+    pub async fn lead(&self, router: &Router) {
+        self.lead_to(&mut *self.open.write().await, router);
     }
 
     /// Who answers a call of `path`.

@@ -16,7 +16,8 @@ use super::effective::Effective;
 use super::{Fault, backend, topics};
 use crate::adapter::channel;
 use crate::adapter::embedded::{Embedded, EmbeddedBus, PushTargets, Pusher};
-use crate::adapter::firestore::heartbeats::Heartbeats;
+use crate::adapter::firestore::ConnectError;
+use crate::adapter::firestore::heartbeats::{self, Heartbeats};
 use crate::adapter::pubsub::subscriber::{Patience, Subscribers};
 use crate::clock::Clock;
 use crate::configuration::Configuration;
@@ -32,7 +33,7 @@ use crate::http::reload::Reload;
 use crate::http::{self, App, Local, Mode, ROOM_KB, Screen, guard::Guard};
 use crate::pipeline::Declarations;
 use crate::pipeline::in_force::Applied;
-use crate::port::{Recipient, Store};
+use crate::port::{Recipient, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::topology::Topology;
 use crate::wire::kept::Text;
@@ -236,7 +237,8 @@ fn heartbeats(
     let mut tasks = JoinSet::new();
     for (topic, declared) in topology.topics() {
         if let Some(collection) = &declared.collection {
-            let heartbeats = Heartbeats { collection: collection.clone(), topic: topic.to_string() };
+            let (collection, topic) = (collection.clone(), topic.to_string());
+            let heartbeats = Heartbeats { collection, topic, poll_every: heartbeats::POLL_EVERY };
             let (firestore, recipient) = (google.firestore.clone(), recipient.clone());
             tasks.spawn(heartbeats.read(firestore, recipient, || Clock::System.now(), stop.clone()));
         }
@@ -257,6 +259,13 @@ async fn assume(store: &dyn Store, prepared: &Prepared) -> Result<(), Fault> {
         RoleError::Shadows | RoleError::Real => Fault::usage(error),
         RoleError::Store(_) | RoleError::Contended => Fault::unusable(error),
     })
+}
+
+/// Whether a run could not be begun only because its store does not answer. Embedded that is a file of ours, which no waiting mends.
+pub fn is_away(standing: &Standing, fault: &Fault) -> bool {
+    let unanswered = fault.error.downcast_ref().is_some_and(ConnectError::is_unanswered);
+    let away = matches!(fault.error.downcast_ref(), Some(RoleError::Store(StoreError::Unavailable(_))));
+    (unanswered || away) && standing.embedded.is_none()
 }
 
 /// Who is told of alerts.

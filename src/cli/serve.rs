@@ -14,9 +14,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tower::ServiceExt as _;
 
-use super::at_work::{AtWork, Entrance, begun_anew, replaced};
+use super::at_work::{AGAIN_AFTER, AtWork, Entrance, begun_anew, replaced};
 use super::effective::Effective;
-use super::generation::{Generation, Prepared, Standing};
+use super::generation::{Generation, Prepared, Standing, is_away};
 use super::plan::{differences_of, settings_differences};
 use super::say::say;
 use super::{Common, Door, Fault, Verdict, backend, telemetry};
@@ -32,6 +32,7 @@ use crate::diagnostic::suggestion;
 use crate::domain::shadow::Role;
 use crate::http::caller::{Callers, Refusal};
 use crate::http::guard::Guard;
+use crate::http::probe::not_begun;
 use crate::http::reload::{Reload, Why};
 use crate::http::server::{self, Limits};
 use crate::pipeline::Declarations;
@@ -129,10 +130,41 @@ impl Serve {
         let ends = [signalled(SignalKind::terminate())?, signalled(SignalKind::interrupt())?];
         let (over, mut is_over) = watch::channel(false);
         tokio::spawn(end_when_told(ends, over));
-        let generation = Generation::begin(&standing, &prepared, ("serve", "it was started")).await?;
-        let entrance = Arc::new(Entrance::to(generation.router.clone()));
         let (end, ending) = watch::channel(false);
-        let server = listen(Arc::clone(&entrance), listener, ending, self.log_form())?;
+        let begin = async || Generation::begin(&standing, &prepared, ("serve", "it was started")).await;
+        let (generation, entrance, server) = match begin().await {
+            Err(fault) if is_away(&standing, &fault) => {
+                // To end would only have it started again, over and over, with nobody to ask.
+                let entrance = Arc::new(Entrance::to(not_begun()));
+                let server = listen(Arc::clone(&entrance), listener, ending, self.log_form())?;
+                let mut why = fault.error;
+                let generation = loop {
+                    tracing::error!("nothing can be served yet, and is tried again: {why:#}");
+                    tokio::select! {
+                        biased;
+                        _ = is_over.wait_for(|over| *over) => {
+                            end.send_replace(true);
+                            closed(server).await;
+                            return Ok(Verdict::Holds);
+                        }
+                        () = tokio::time::sleep(AGAIN_AFTER) => {}
+                    }
+                    match begin().await {
+                        Ok(generation) => break generation,
+                        Err(fault) if is_away(&standing, &fault) => why = fault.error,
+                        Err(fault) => return Err(fault),
+                    }
+                };
+                entrance.lead(&generation.router).await;
+                (generation, entrance, server)
+            }
+            begun => {
+                let generation = begun?;
+                let entrance = Arc::new(Entrance::to(generation.router.clone()));
+                let server = listen(Arc::clone(&entrance), listener, ending, self.log_form())?;
+                (generation, entrance, server)
+            }
+        };
         let mut at_work = AtWork { generation, prepared };
         loop {
             let asked = tokio::select! {

@@ -3,16 +3,18 @@
 //! The three probes are asked by a platform that knows no token, so they say a word and no name; whoever may read anything
 //! else is told by `/readyz` the reason.
 
-use axum::Extension;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use axum::{Extension, Router};
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::App;
 use super::caller::Caller;
+use super::problem::Problem;
 use crate::configuration::Role;
 
 /// Prometheus' text format.
@@ -58,6 +60,15 @@ pub async fn ready(State(app): State<App>, caller: Option<Extension<Caller>>) ->
         said["role"] = json!(notice);
     }
     (code, Json(said)).into_response()
+}
+
+/// What is answered as long as nothing can be served, since what it works on does not answer: alive, neither started nor ready.
+pub fn not_begun() -> Router {
+    Router::new()
+        .route("/healthz", get("ok\n"))
+        .route("/startupz", get((StatusCode::SERVICE_UNAVAILABLE, "starting\n")))
+        .route("/readyz", get((StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false })))))
+        .fallback(async || Problem::unavailable("what the service works on does not answer yet; its log says what"))
 }
 
 /// What has been counted and measured, as Prometheus reads it.

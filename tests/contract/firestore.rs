@@ -13,7 +13,7 @@ use super::store::{decide, key, next, waiting};
 use super::{emulator, second, store};
 
 /// The same database to us and to somebody who looks at its documents.
-async fn connect(emulator: &emulator::Emulator, project: &str) -> (Firestore, FirestoreDb) {
+pub async fn connect(emulator: &emulator::Emulator, project: &str) -> (Firestore, FirestoreDb) {
     let settings = Settings { emulator: Some(emulator.address.clone()), ..Settings::new(project) };
     let ours = Firestore::connect(settings).await.unwrap();
     let options = FirestoreDbOptions::new(project.to_owned());

@@ -5,12 +5,17 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use firestore::FirestoreDb;
+use gcloud_sdk::google::firestore::v1::value::ValueType;
+use gcloud_sdk::google::firestore::v1::{Document, UpdateDocumentRequest, Value};
+use gcloud_sdk::prost_types;
 use jiff::{SignedDuration, Timestamp};
 use tipoff::adapter::firestore::heartbeats::Heartbeats;
 use tipoff::adapter::firestore::{Firestore, Settings};
 use tipoff::adapter::google::bus::GoogleBus;
 use tipoff::adapter::google::services::Services;
 use tipoff::adapter::pubsub::{Connection, publisher::Publisher};
+use tipoff::clock::Clock;
 use tipoff::domain::time::after;
 use tipoff::port::{Bus as _, Handed, Recipient, Store};
 use tipoff::wire::dispatch::Target;
@@ -81,13 +86,14 @@ async fn a_lease_is_held_by_one_and_ends() {
     assert!(!one.lease("export", second(112), second(172)).await.unwrap());
 }
 
-/// Notes up to when it has heard, and what is at fault.
+/// Notes up to when it has heard, what is at fault, and what it was handed.
 #[derive(Default)]
-struct Ear(Mutex<(Option<Timestamp>, Option<String>)>);
+struct Ear(Mutex<(Option<Timestamp>, Option<String>, Vec<Delivery>)>);
 
 #[async_trait]
 impl Recipient for Ear {
-    async fn hand_over(&self, _delivery: Delivery) -> Handed {
+    async fn hand_over(&self, delivery: Delivery) -> Handed {
+        self.0.lock().unwrap().2.push(delivery);
         Handed::Settled
     }
     fn room(&self) -> usize {
@@ -105,12 +111,16 @@ impl Recipient for Ear {
     fn well(&self, _component: &str) {}
 }
 
+fn heartbeats(collection: &str) -> Heartbeats {
+    let poll_every = Duration::from_secs(1);
+    Heartbeats { collection: collection.to_owned(), topic: "heartbeats".to_owned(), poll_every }
+}
+
 /// Reads a collection until `done`, and tells up to when it has been heard.
 async fn listen(firestore: &Arc<Firestore>, collection: &str, done: impl Fn(&Ear) -> bool) -> Option<Timestamp> {
     let ear = Arc::new(Ear::default());
     let (stop, stopping) = watch::channel(false);
-    let heartbeats = Heartbeats { collection: collection.to_owned(), topic: "heartbeats".to_owned() };
-    let task = tokio::spawn(heartbeats.read(firestore.clone(), ear.clone(), || second(0), stopping));
+    let task = tokio::spawn(heartbeats(collection).read(firestore.clone(), ear.clone(), || second(0), stopping));
     let patience = Instant::now() + Duration::from_secs(20);
     while !done(&ear) {
         assert!(Instant::now() < patience, "{:?}", ear.0.lock().unwrap());
@@ -132,4 +142,47 @@ async fn silence_counts_where_somebody_reads_and_nowhere_else() {
     // Nobody may read this one: it is reserved.
     let at_fault = |ear: &Ear| ear.0.lock().unwrap().1.is_some();
     assert_eq!(listen(&one, "__reserved__", at_fault).await, Some(Timestamp::MIN));
+}
+
+/// A heartbeat of one run, written by a processor whose clock is behind.
+async fn beat(db: &FirestoreDb, progress: i64, behind: SignedDuration) {
+    let said = Clock::System.now() - behind;
+    let last_heartbeat = ValueType::TimestampValue(prost_types::Timestamp {
+        seconds: said.as_second(),
+        nanos: said.subsec_nanosecond(),
+    });
+    let fields = [
+        ("processor_name", ValueType::StringValue("PlayerGameSummaryProcessor".to_owned())),
+        ("progress", ValueType::IntegerValue(progress)),
+        ("last_heartbeat", last_heartbeat),
+    ];
+    let fields = fields.map(|(name, value)| (name.to_owned(), Value { value_type: Some(value) })).into();
+    let name = format!("{}/processor_heartbeats/PlayerGameSummaryProcessor", db.get_documents_path());
+    let document = Some(Document { name, fields, ..Document::default() });
+    let request = UpdateDocumentRequest { document, ..UpdateDocumentRequest::default() };
+    db.client().get().update_document(request).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_processor_whose_clock_is_behind_is_heard_as_soon_as_others() {
+    let Some(emulator) = emulator::firestore() else { return };
+    let (firestore, db) = super::firestore::connect(&emulator, "behind").await;
+    let (ear, (stop, stopping)) = (Arc::new(Ear::default()), watch::channel(false));
+    let behind = SignedDuration::from_hours(5);
+    beat(&db, 1, behind).await;
+    let read =
+        heartbeats("processor_heartbeats").read(Arc::new(firestore), ear.clone(), || Clock::System.now(), stopping);
+    let task = tokio::spawn(read);
+    for progress in 1..=3_usize {
+        if progress > 1 {
+            beat(&db, i64::try_from(progress).unwrap(), behind).await;
+        }
+        let patience = Instant::now() + Duration::from_secs(20);
+        while ear.0.lock().unwrap().2.len() < progress {
+            assert!(Instant::now() < patience, "beat {progress} is not heard: {:?}", ear.0.lock().unwrap().2);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    stop.send_replace(true);
+    task.await.unwrap();
 }

@@ -175,6 +175,32 @@ fn every_item_of_the_security_checklist_is_answered_by_tests_that_there_are() {
     }
 }
 
+/// What is said to show what becomes of a fault is there: tests, stories and files.
+#[test]
+fn every_fault_is_shown_by_tests_that_there_are() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/faults.md")).unwrap();
+    let code: String = ["src", "tests"].into_iter().flat_map(whole).collect();
+    for number in 1..=74 {
+        let begin = format!("| F-{number:02} |");
+        let row = page.lines().find(|line| line.starts_with(&begin)).unwrap_or_else(|| panic!("no row {begin}"));
+        for word in row.split('`').skip(1).step_by(2) {
+            let is_test =
+                word.matches('_').count() > 1 && word.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase());
+            if word.ends_with(".yaml") && !word.contains(['/', ' ']) {
+                let is_there = word == "tipoff.yaml"
+                    || root.join(word).exists()
+                    || root.join("tests/scenarios").join(word).exists();
+                assert!(is_there, "F-{number:02} names {word}, which is no story");
+            } else if word.contains('/') && word.ends_with(".rs") {
+                assert!(root.join(word).exists(), "F-{number:02} names {word}, which is not there");
+            } else if is_test {
+                assert!(code.contains(&format!("fn {word}(")), "F-{number:02} names {word}, which is no test");
+            }
+        }
+    }
+}
+
 /// Sources with their tests.
 fn whole(folder: &str) -> Vec<String> {
     sources(folder).into_iter().map(|(path, _)| fs::read_to_string(path).unwrap()).collect()

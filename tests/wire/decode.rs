@@ -455,6 +455,14 @@ fn golden() -> Vec<Row> {
             "nba/2026-01-22 nbac_gamebook_pdf done by 6f0c1c7e 1 rows <6f0c1c7e>",
         ),
         (PHASE1, day, unified(json!({"game_date":"TODAY","metadata":{"gcs_path":null}})), "parked no-date"),
+        // A day that there is every four years, and one that there is not.
+        (
+            PHASE1,
+            "2028-03-01T06:30:00Z",
+            unified(json!({"game_date":"2028-02-29"})),
+            "nba/2028-02-29 nbac_gamebook_pdf done by 6f0c1c7e 1 rows <6f0c1c7e>",
+        ),
+        (PHASE1, day, unified(json!({"game_date":"2026-02-29","metadata":{"gcs_path":null}})), "parked no-date"),
         (
             PHASE1,
             day,
@@ -570,7 +578,10 @@ fn every_dialect_ever_seen_means_one_thing() {
 fn what_is_no_json_object_is_parked_with_its_own_reason() {
     let day = "2026-01-23T17:00:00Z";
     let deep = format!("{{\"a\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
-    let table: [(&[u8], &str); 12] = [
+    let beat = |name: &str| format!("{{\"processor_name\":\"{name}\",\"run_id\":\"r\",\"progress\":1}}").into_bytes();
+    let with_mark = [b"\xef\xbb\xbf".as_slice(), b"5"].concat();
+    let (nul, half) = (beat("a\\u0000b"), beat("\\ud800"));
+    let table: [(&[u8], &str); 18] = [
         (b"", "probe"),
         (b"\xff\xfe\x00", "parked not-utf8"),
         (b"not json", "parked not-json"),
@@ -578,6 +589,13 @@ fn what_is_no_json_object_is_parked_with_its_own_reason() {
         (b"{} trailing", "parked not-json"),
         (b" ", "parked not-json"),
         (b"5", "parked not-an-object"),
+        // A byte-order mark says nothing.
+        (&with_mark, "parked not-an-object"),
+        (b"{\"progress\":NaN}", "parked not-json"),
+        (b"{\"progress\":1e999}", "parked no-name"),
+        (&half, "parked not-json"),
+        (&nul, "parked control-character"),
+        (b"\x1f\x8b\x08\x00gzip", "parked not-utf8"),
         (b"null", "parked not-an-object"),
         (b"[]", "parked not-an-object"),
         (b"{\"status\":\"success\",\"status\":\"failed\"}", "parked wrong-shape"),

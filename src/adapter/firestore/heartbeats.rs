@@ -28,13 +28,17 @@ use crate::domain::time::after;
 use crate::port::{Handed, Recipient, Store as _, StoreError};
 use crate::wire::inbound::Delivery;
 
-/// How often the collection is read. A run is flagged after five minutes of silence, so three readings may fail.
-const POLL_EVERY: Duration = Duration::from_secs(60);
+/// How often the collection is usually read. A run is flagged after five minutes of silence, so three readings may fail.
+pub const POLL_EVERY: Duration = Duration::from_secs(60);
 /// How long one process reads alone: a reading and a half.
 const LEASE: SignedDuration = SignedDuration::from_secs(90);
-/// How far back the first reading looks: runs that fell silent while nobody read.
-const FIRST_BACK: SignedDuration = SignedDuration::from_hours(24);
-/// How far further readings overlap: processors' clocks differ, and `last_heartbeat` is theirs.
+/// How far back the first reading looks, and from time to time another: runs that fell silent while nobody read, and processors
+/// whose clock is behind by more than readings overlap.
+const FAR_BACK: SignedDuration = SignedDuration::from_hours(24);
+/// Of so many readings one looks far back: sooner than a silent run is given up, and no dearer than the others together where
+/// each run has a document of its own.
+const FAR_BACK_EVERY: u32 = 5;
+/// How far the others overlap, beyond what clocks are known to be behind: `last_heartbeat` is the processors' own.
 const OVERLAP: SignedDuration = SignedDuration::from_mins(10);
 /// How long a reading proves that heartbeats are heard: two further ones, and a half. Well below the silence that counts.
 const GOOD_FOR: SignedDuration = SignedDuration::from_secs(150);
@@ -51,6 +55,8 @@ pub struct Heartbeats {
     pub collection: String,
     /// The topic on which the same heartbeats are published.
     pub topic: String,
+    /// How often it is read, [`POLL_EVERY`] but for tests.
+    pub poll_every: Duration,
 }
 
 /// When a document last changed.
@@ -84,15 +90,23 @@ impl Heartbeats {
         let mut desk = Desk::default();
         let road = format!("{} in Firestore", self.collection);
         recipient.heard(&road, Timestamp::MIN);
-        let mut read_until: Option<Timestamp> = None;
+        let (mut read_until, mut readings): (Option<Timestamp>, u32) = (None, 0);
+        // How far the clock of some processor was behind when that was last looked at, and when listening began.
+        let (mut behind, mut listened_behind) = (SignedDuration::ZERO, SignedDuration::ZERO);
         let mut listening: Option<(FirestoreListener<_, _>, mpsc::Receiver<Document>)> = None;
         loop {
             let at = now();
             match firestore.lease(&self.collection, at, after(at, LEASE)).await {
                 Ok(true) => {
-                    let since = read_until.map_or(after(at, -FIRST_BACK), |read| after(read, -OVERLAP));
+                    let is_far = readings.is_multiple_of(FAR_BACK_EVERY);
+                    let near = read_until.map(|read| after(read, -OVERLAP - behind));
+                    let since = near.filter(|_| !is_far).unwrap_or(after(at, -FAR_BACK)).min(near.unwrap_or(at));
                     match self.poll(&firestore, since).await {
                         Ok(found) => {
+                            readings = readings.wrapping_add(1);
+                            if is_far {
+                                behind = found.iter().filter_map(clock_behind).max().unwrap_or_default();
+                            }
                             for document in found {
                                 self.hand_over(&recipient, &mut desk, document).await;
                             }
@@ -111,8 +125,9 @@ impl Heartbeats {
                             }
                         }
                     }
-                    if listening.is_none() {
-                        listening = self.listen(&firestore, after(at, -OVERLAP)).await;
+                    if listening.is_none() || behind > listened_behind {
+                        listened_behind = behind;
+                        listening = self.listen(&firestore, after(at, -OVERLAP - behind)).await;
                     }
                 }
                 Ok(false) => {
@@ -126,7 +141,7 @@ impl Heartbeats {
                 }
                 Err(error) => tracing::debug!("{COMPONENT}: {error}"),
             }
-            let poll = tokio::time::Instant::now() + POLL_EVERY;
+            let poll = tokio::time::Instant::now() + self.poll_every;
             loop {
                 let change = async {
                     match &mut listening {
@@ -230,6 +245,15 @@ impl Heartbeats {
         let recipient = Arc::clone(recipient);
         desk.under_way.spawn(async move { (name, change, recipient.hand_over(delivery).await) });
     }
+}
+
+/// How far the clock of the processor that last wrote a document is behind the server's, as far as it matters. What somebody else
+/// changed later looks like that, too, and costs nothing but documents that are read again.
+fn clock_behind(document: &Document) -> Option<SignedDuration> {
+    let instant = |at: &prost_types::Timestamp| Timestamp::new(at.seconds, at.nanos).ok();
+    let Some(ValueType::TimestampValue(said)) = &document.fields.get("last_heartbeat")?.value_type else { return None };
+    let behind = instant(document.update_time.as_ref()?)?.duration_since(instant(said)?);
+    (behind > SignedDuration::ZERO).then(|| behind.min(FAR_BACK))
 }
 
 /// The document as the JSON that its processor publishes.

@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use firestore::errors::FirestoreError;
 use firestore::{FirestoreDb, FirestoreDbOptions};
 use gcloud_sdk::prost_types;
 use jiff::{SignedDuration, Timestamp};
@@ -73,7 +74,15 @@ impl Settings {
 #[error("connect to Firestore of project {project}: {error}")]
 pub struct ConnectError {
     project: String,
-    error: firestore::errors::FirestoreError,
+    error: FirestoreError,
+}
+
+impl ConnectError {
+    /// Whether nobody answered at the address, which may pass; nothing that was asked for is wrong.
+    pub fn is_unanswered(&self) -> bool {
+        // All that is left of what the transport said is its name.
+        matches!(&self.error, FirestoreError::SystemError(error) if error.public.code.starts_with("GrpcStatus("))
+    }
 }
 
 /// A store in one Firestore database. `FIRESTORE_EMULATOR_HOST` is honoured.

@@ -684,3 +684,17 @@ fn read_key(found: &Read) -> Result<PartitionKey, StoreError> {
     let date = found.text("date")?.parse().map_err(|error: jiff::Error| found.wrong("date", &error.to_string()))?;
     Ok(PartitionKey::new(found.text("pipeline")?, date))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_code_that_says_so_means_that_nothing_was_written() {
+        let refused = [Code::AlreadyExists, Code::FailedPrecondition, Code::NotFound, Code::Aborted];
+        for code in (0..=16).map(Code::from_i32) {
+            // What is unknown is neither: it is looked up again before it is tried again.
+            assert_eq!(is_refusal(&Status::new(code, "")), refused.contains(&code), "{code:?}");
+        }
+    }
+}

@@ -134,3 +134,22 @@ fn refusal(topic: &str, error: &PublishError) -> BusError {
         _ => BusError::Unavailable(text),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use google_cloud_gax::error::Error;
+    use google_cloud_gax::error::rpc::Status;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_wrong_with_the_message_itself_is_final() {
+        for code in (1..=16).map(Code::from) {
+            let error = PublishError::Rpc(Arc::new(Error::service(Status::default().set_code(code))));
+            let is_final = matches!(refusal("t", &error), BusError::Refused(_));
+            assert_eq!(is_final, code == Code::InvalidArgument, "{code:?}");
+        }
+    }
+}
