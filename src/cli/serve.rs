@@ -132,39 +132,32 @@ impl Serve {
         tokio::spawn(end_when_told(ends, over));
         let (end, ending) = watch::channel(false);
         let begin = async || Generation::begin(&standing, &prepared, ("serve", "it was started")).await;
-        let (generation, entrance, server) = match begin().await {
-            Err(fault) if is_away(&standing, &fault) => {
-                // To end would only have it started again, over and over, with nobody to ask.
-                let entrance = Arc::new(Entrance::to(not_begun()));
-                let server = listen(Arc::clone(&entrance), listener, ending, self.log_form())?;
-                let mut why = fault.error;
-                let generation = loop {
-                    tracing::error!("nothing can be served yet, and is tried again: {why:#}");
-                    tokio::select! {
-                        biased;
-                        _ = is_over.wait_for(|over| *over) => {
-                            end.send_replace(true);
-                            closed(server).await;
-                            return Ok(Verdict::Holds);
-                        }
-                        () = tokio::time::sleep(AGAIN_AFTER) => {}
-                    }
-                    match begin().await {
-                        Ok(generation) => break generation,
-                        Err(fault) if is_away(&standing, &fault) => why = fault.error,
-                        Err(fault) => return Err(fault),
-                    }
-                };
-                entrance.lead(&generation.router).await;
-                (generation, entrance, server)
+        let mut begun = begin().await;
+        let entrance = Arc::new(match &begun {
+            Ok(generation) => Entrance::to(generation.router.clone()),
+            // To end would only have it started again, over and over, with nobody to ask.
+            Err(fault) if is_away(&standing, fault) => Entrance::to(not_begun()),
+            Err(_) => return begun.map(|_| Verdict::Holds),
+        });
+        let server = listen(Arc::clone(&entrance), listener, ending, self.log_form())?;
+        while let Err(fault) = begun {
+            if !is_away(&standing, &fault) {
+                return Err(fault);
             }
-            begun => {
-                let generation = begun?;
-                let entrance = Arc::new(Entrance::to(generation.router.clone()));
-                let server = listen(Arc::clone(&entrance), listener, ending, self.log_form())?;
-                (generation, entrance, server)
+            tracing::error!("nothing can be served yet, and is tried again: {:#}", fault.error);
+            tokio::select! {
+                biased;
+                _ = is_over.wait_for(|over| *over) => {
+                    end.send_replace(true);
+                    closed(server).await;
+                    return Ok(Verdict::Holds);
+                }
+                () = tokio::time::sleep(AGAIN_AFTER) => {}
             }
-        };
+            begun = begin().await;
+        }
+        let generation = begun?;
+        entrance.lead(&generation.router).await;
         let mut at_work = AtWork { generation, prepared };
         loop {
             let asked = tokio::select! {
