@@ -82,6 +82,7 @@ pub fn plan(graph: &Graph, partition: &mut Partition, now: Now) -> Plan {
         off_day: BTreeSet::new(),
         late: BTreeMap::new(),
         silent: BTreeMap::new(),
+        may_try_others: true,
         verdicts: BTreeMap::new(),
         standings: BTreeMap::new(),
     };
@@ -90,7 +91,8 @@ pub fn plan(graph: &Graph, partition: &mut Partition, now: Now) -> Plan {
     walk.nodes(partition);
     // What people are told is as the walk has left it: whom it has asked for may end a silence.
     walk.silent = silence::phases(&times, partition, now, &mut walk.wake);
-    if walk.lets_another_try() {
+    if walk.has_silenced() {
+        walk.may_try_others = false;
         walk.conditions.clear();
         walk.closings.clear();
         walk.off_day.clear();
@@ -126,6 +128,8 @@ struct Walk<'a> {
     late: BTreeMap<Arc<str>, Vec<(NodeId, Timestamp)>>,
     /// Phases in which nobody shows a sign of life.
     silent: BTreeMap<Arc<str>, Silent>,
+    /// The walk may still end a silence, or give up who was tried in it, so that others that wait for that may go.
+    may_try_others: bool,
     verdicts: BTreeMap<NodeId, Verdict>,
     standings: Standings,
 }
@@ -149,12 +153,9 @@ impl Walk<'_> {
         }
     }
 
-    /// Whether the walk itself has ended a silence, or given up who was tried in it, so that others that wait for that may go.
-    fn lets_another_try(&self) -> bool {
-        let waits = |blocker: &Blocker| {
-            matches!(blocker, Blocker::PhaseSilent { phase, .. }
-                if self.silent.get(phase).is_none_or(|silent| silent.untried))
-        };
+    /// Whether anybody waits for the end of a silence: the walk itself may have ended it since.
+    fn has_silenced(&self) -> bool {
+        let waits = |blocker: &Blocker| matches!(blocker, Blocker::PhaseSilent { .. });
         self.verdicts.values().any(|verdict| verdict.blockers.iter().any(waits))
     }
 
@@ -377,7 +378,11 @@ impl Walk<'_> {
         let renewing = want.is_some()
             && partition.nodes.get(&node.id).is_some_and(|facts| facts.built_from.is_some())
             && !blockers.is_empty()
-            && blockers.iter().all(Blocker::is_a_matter_of_minutes);
+            && blockers.iter().all(|blocker| {
+                // Who may be made anew by the end of this very walk is not built on before.
+                let may_end = self.may_try_others && matches!(blocker, Blocker::PhaseSilent { .. });
+                may_end || blocker.is_a_matter_of_minutes()
+            });
         let stale = readiness.is_unusable() && task.rebuild != Rebuild::Never;
         let standing = readiness::stand(self.times, partition, node, renewing, stale, self.now);
         self.verdicts.insert(node.id.clone(), Verdict { readiness, want, blockers });
