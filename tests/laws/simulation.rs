@@ -61,12 +61,10 @@ fn every_planted_bug_is_found_by_the_law_that_it_breaks() {
 }
 
 #[test]
-fn schedules_that_once_broke_a_law_hold() {
-    // 2129862: what the end of a silence lets go was asked for anew in the decision that built on what it had made before.
-    for seed in [2_129_862] {
-        let (_, result) = Core::new(None).play(seed);
-        assert!(result.is_ok(), "seed {seed}: {}", result.unwrap_err().broken);
-    }
+fn a_schedule_that_once_broke_a_law_holds() {
+    // What the end of a silence let go was asked for anew in the decision that built on what it had made before.
+    let (_, result) = Core::new(None).play(2_129_862);
+    assert!(result.is_ok(), "{}", result.unwrap_err().broken);
 }
 
 #[test]
