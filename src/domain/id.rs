@@ -17,7 +17,7 @@ macro_rules! name {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq)]
         pub struct $name {
-            /// Its first bytes: most comparisons, of which a decision makes thousands, are over with them.
+            /// Its first bytes: most comparisons are over with them.
             head: u64,
             name: Arc<str>,
         }

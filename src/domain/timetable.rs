@@ -28,7 +28,7 @@ pub struct Timetable<'g> {
     /// When the last game begins, where that is known of all.
     last_tip: Option<Timestamp>,
     passes: Passes,
-    has_schedule: bool,
+    has_games: bool,
     has_no_games: bool,
 }
 
@@ -36,7 +36,6 @@ impl<'g> Timetable<'g> {
     /// What is known of the partition's date.
     pub fn of(graph: &'g Graph, partition: &Partition) -> Self {
         let (date, games) = (partition.key.date, partition.games());
-        let has_schedule = partition.schedule.is_some();
         let begin: Option<Vec<Timestamp>> = games.values().map(|game| game.tip).collect();
         Self {
             graph,
@@ -44,8 +43,8 @@ impl<'g> Timetable<'g> {
             tips: if games.is_empty() { Vec::new() } else { tips(&graph.calendar, &graph.zone, date, &games) },
             last_tip: begin.and_then(|tips| tips.into_iter().max()),
             passes: graph.passes(date),
-            has_schedule,
-            has_no_games: if has_schedule { games.is_empty() } else { graph.calendar.idle(date).is_some() },
+            has_games: partition.has_games(),
+            has_no_games: partition.has_no_games(&graph.calendar),
             games,
         }
     }
@@ -57,7 +56,7 @@ impl<'g> Timetable<'g> {
 
     /// Whether it is certain that games are played.
     pub fn has_games(&self) -> bool {
-        self.has_schedule && !self.games.is_empty()
+        self.has_games
     }
 
     /// When the node's pass over the date begins and ends. What nobody needs after the last tip-off ends there.

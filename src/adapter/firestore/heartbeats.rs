@@ -35,8 +35,8 @@ const LEASE: SignedDuration = SignedDuration::from_secs(90);
 /// How far back the first reading looks, and from time to time another: runs that fell silent while nobody read, and processors
 /// whose clock is behind by more than readings overlap.
 const FAR_BACK: SignedDuration = SignedDuration::from_hours(24);
-/// Of so many readings one looks far back: sooner than a silent run is given up, and no dearer than the others together where
-/// each run has a document of its own.
+/// Of so many readings one looks far back: often enough that a run is not given up meanwhile. Where each run has a document of its
+/// own, 900 a day, that is some 260,000 documents a day that are read, and paid for.
 const FAR_BACK_EVERY: u32 = 5;
 /// How far the others overlap, beyond what clocks are known to be behind: `last_heartbeat` is the processors' own.
 const OVERLAP: SignedDuration = SignedDuration::from_mins(10);
@@ -99,8 +99,9 @@ impl Heartbeats {
             match firestore.lease(&self.collection, at, after(at, LEASE)).await {
                 Ok(true) => {
                     let is_far = readings.is_multiple_of(FAR_BACK_EVERY);
-                    let near = read_until.map(|read| after(read, -OVERLAP - behind));
-                    let since = near.filter(|_| !is_far).unwrap_or(after(at, -FAR_BACK)).min(near.unwrap_or(at));
+                    let far = after(at, -FAR_BACK);
+                    let near = read_until.map_or(far, |read| after(read, -OVERLAP - behind));
+                    let since = if is_far { near.min(far) } else { near };
                     match self.poll(&firestore, since).await {
                         Ok(found) => {
                             readings = readings.wrapping_add(1);
