@@ -272,8 +272,7 @@ impl Walk<'_> {
             self.dispatch(partition, node, readiness, (fingerprint, cause, units));
             return;
         }
-        // No clock lifts what is blocked by its budget as well.
-        if !blockers.iter().any(|blocker| matches!(blocker, Blocker::Budget { .. })) {
+        if !readiness::is_spent(blockers) {
             for until in blockers.iter().filter_map(Blocker::until) {
                 self.wake.at(until);
             }
@@ -567,7 +566,7 @@ impl Walk<'_> {
 
     /// Moves a node whose budget or pass is over to the state that says so.
     fn settle(&self, partition: &mut Partition, node: &Node, blockers: &[Blocker]) {
-        let spent = blockers.iter().any(|blocker| matches!(blocker, Blocker::Budget { .. }));
+        let spent = readiness::is_spent(blockers);
         let over = blockers.iter().any(|blocker| matches!(blocker, Blocker::Over { .. }));
         let state = partition.node(&node.id).state.clone();
         match state {
@@ -696,7 +695,7 @@ impl Walk<'_> {
                     self.done("missed", node, partition, done);
                 }
             }
-            State::Succeeded { .. } if blockers.iter().any(|blocker| matches!(blocker, Blocker::Budget { .. })) => {
+            State::Succeeded { .. } if readiness::is_spent(blockers) => {
                 let text = format!("{} is not made again although its inputs are newer: its budget is spent", node.id);
                 self.condition("outdated", node, partition, Severity::Warning, text);
             }

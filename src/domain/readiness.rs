@@ -209,12 +209,16 @@ pub enum Blocker {
         /// Until when.
         until: Timestamp,
     },
-    /// The budget for these inputs is spent.
+    /// The budget for these inputs is spent, or that of the whole date.
     Budget {
-        /// Attempts made.
+        /// Attempts made on these inputs.
         attempts: u32,
-        /// Attempts allowed.
+        /// Attempts allowed on the same inputs.
         attempts_max: u32,
+        /// Dispatches made on the date, whatever the inputs.
+        dispatches: u32,
+        /// Dispatches allowed on one date.
+        dispatches_max: u32,
     },
     /// An operator stopped it.
     Held {
@@ -283,6 +287,11 @@ impl Blocker {
     pub fn is_a_matter_of_minutes(&self) -> bool {
         matches!(self, Self::Debounce { .. } | Self::Backoff { .. } | Self::Renewing { .. } | Self::Unverified { .. })
     }
+}
+
+/// Whether a budget is among what stands in the way: no clock lifts that, whatever else it lifts.
+pub fn is_spent(blockers: &[Blocker]) -> bool {
+    blockers.iter().any(|blocker| matches!(blocker, Blocker::Budget { .. }))
 }
 
 /// A node's dependencies as they stand.

@@ -70,7 +70,7 @@ pub struct NodeView {
     pub want: Option<Cause>,
     /// Why it does not.
     pub blockers: Vec<Blocker>,
-    /// When a blocker may fall away by itself.
+    /// When a blocker may fall away by itself; nothing where a budget is spent, which no clock gives back.
     pub until: Option<Timestamp>,
     /// Inputs and checks without which operators have it go, with who says so, why and how long.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -162,7 +162,7 @@ fn node_view(graph: &Graph, partition: &Partition, node: &Node, found: &Plan, no
         output: standing.map_or(Extant::Nothing, |standing| standing.extant),
         degraded: facts.last.as_ref().is_some_and(|last| last.degraded),
         want: verdict.and_then(|verdict| verdict.want),
-        until: blockers.iter().filter_map(Blocker::until).max(),
+        until: if readiness::is_spent(&blockers) { None } else { blockers.iter().filter_map(Blocker::until).max() },
         blockers,
         forced: facts
             .edges
@@ -293,8 +293,8 @@ fn sentence(found: &NodeView) -> String {
             format!("{node} was not done before its pass over the date ended; {by} made up for it")
         }
         ("expired", None, _) => format!("{node} was not done before its pass over the date ended"),
-        ("exhausted", None, _) => format!("{node} has spent its budget for these inputs"),
-        ("exhausted", _, _) => format!("{node} has spent its budget for these inputs, and is blocked besides"),
+        ("exhausted", None, _) => format!("{node} has spent its budget"),
+        ("exhausted", _, _) => format!("{node} has spent its budget, and is blocked besides"),
         (state, Some(cause), _) if found.blockers.is_empty() => {
             format!("{node} is {state} and about to be dispatched ({})", cause.as_str())
         }
@@ -349,7 +349,10 @@ pub fn words(blocker: &Blocker, date: Date) -> String {
         Blocker::UsedUp { what, until } => {
             format!("the last attempt failed ({what}), and no other makes sense before {}", shown(*until))
         }
-        Blocker::Budget { attempts, attempts_max } => {
+        Blocker::Budget { dispatches, dispatches_max, .. } if dispatches >= dispatches_max => {
+            format!("{dispatches} dispatches made on this date, {dispatches_max} allowed")
+        }
+        Blocker::Budget { attempts, attempts_max, .. } => {
             format!("{attempts} attempts made on these inputs, {attempts_max} allowed")
         }
         Blocker::Held { scope, actor, reason, until } => {

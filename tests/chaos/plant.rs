@@ -263,16 +263,26 @@ impl Plant {
         }
     }
 
-    /// What waits, for whoever reads a failure.
+    /// What waits, what was parked, and why a date without an arrival has none, for whoever reads a failure.
     fn waiting(&self) -> String {
         let database = self.database();
         let query = "SELECT 'effect ' || id || coalesce(': ' || error, '') FROM outbox WHERE sent_at IS NULL AND parked_reason IS NULL
+             UNION ALL SELECT 'parked ' || date || ' ' || id || ': ' || parked_reason FROM outbox WHERE parked_reason IS NOT NULL
              UNION ALL SELECT 'push ' || message || coalesce(': ' || error, '') FROM deliveries
                  WHERE settled_at IS NULL AND subscription <> 'nba-phase2-raw-complete-dlq-sub'
              UNION ALL SELECT name || ' ' || value FROM cursors";
         let Ok(mut statement) = database.prepare(query) else { return "what waits cannot be read".to_owned() };
         let rows = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
-        rows.map(Result::unwrap).take(40).collect::<Vec<_>>().join("\n")
+        let mut told: Vec<String> = rows.map(Result::unwrap).take(40).collect();
+        let seen: BTreeSet<String> = self.consumer.seen().into_keys().map(|(date, ..)| date).collect();
+        let mut dates = self.publisher.promised.lock().unwrap().dates.clone();
+        dates.retain(|date| !seen.contains(date));
+        for date in dates.iter().take(2) {
+            let why = self.tipoff(&["why", "join", date]);
+            told.push(format!("{date} never arrived:\n{}", String::from_utf8_lossy(&why.stdout)));
+            told.push(String::from_utf8_lossy(&why.stderr).into_owned());
+        }
+        told.join("\n")
     }
 
     fn holds(&self, dates: &[String]) -> (usize, usize, usize) {

@@ -206,7 +206,7 @@ fn what_a_producer_was_asked_for_is_there_once_it_is_counted() {
 fn attempts_are_spaced_and_counted() {
     let costs = Task { attempts_max: 5, not_started_max: 2, ..costs() };
     let of = graph(vec![Node { kind: Kind::Task(costs), ..task("t", vec![]) }]);
-    let budget = |attempts| Blocker::Budget { attempts, attempts_max: 5 };
+    let budget = |attempts| Blocker::Budget { attempts, attempts_max: 5, dispatches: 0, dispatches_max: 12 };
     for (spent, minute, blockers) in [
         (Spent { attempts: 1, ..Spent::default() }, 9, vec![Blocker::Backoff { until: at(600) }]),
         (Spent { attempts: 1, ..Spent::default() }, 10, vec![]),
@@ -224,14 +224,22 @@ fn attempts_are_spaced_and_counted() {
         let (_, plan) = walk(&of, &date, minute);
         assert_eq!(plan.verdicts["t"].blockers, blockers, "{spent:?} {minute}");
     }
-    // What is kept of other inputs has its bound: beyond it nothing new is begun.
-    for (others, blocked) in [(63, false), (64, true)] {
+}
+
+/// However many inputs others' runs failed on, the next set has attempts of its own; only so many such failures are counted.
+#[test]
+fn failures_of_others_on_many_inputs_leave_the_next_its_attempts() {
+    let of = graph(vec![Node { kind: Kind::Task(costs()), ..task("t", vec![]) }]);
+    for (others, kept) in [(63, 64), (64, 64), (200, 200)] {
         let mut date = games();
-        facts(&mut date, "t").spent = (0..others).map(|nth: u32| (Version::of(nth), Spent::default())).collect();
-        let (_, plan) = walk(&of, &date, 0);
-        assert_eq!(!plan.verdicts["t"].blockers.is_empty(), blocked, "{others}");
-        facts(&mut date, "t").spent.insert(no_inputs(), Spent::default());
-        assert_eq!(walk(&of, &date, 0).1.verdicts["t"].blockers, []);
+        let t = facts(&mut date, "t");
+        t.spent = (0..others).map(|nth: u32| (Version::of(nth), Spent { attempts: 3, ..Spent::default() })).collect();
+        let of_others = Failure { charged: false, ..failure(0, FailureKind::Reported) };
+        (t.state, t.failure) = (State::Failed { at: at(0) }, Some(of_others));
+        let (next, _) = walk(&of, &date, 0);
+        assert_eq!(next.nodes["t"].spent.len(), kept, "{others}");
+        let (_, plan) = walk(&of, &date, 60);
+        assert_eq!(plan.verdicts["t"].blockers, [], "{others}");
     }
 }
 

@@ -9,7 +9,7 @@ use super::super::partition::{Fingerprint, Node as Facts, Partition, State};
 use super::super::readiness::{Blocker, Readiness};
 use super::super::time::{Now, after};
 
-/// Input sets a node's budget is kept for; a node whose inputs change more often than this on one date is held back.
+/// Input sets on which others' failures are counted for a node; our own are few, since a date has so many dispatches.
 const FINGERPRINTS_MAX: usize = 64;
 
 /// A dispatch that was not started is not a used attempt; where it counts at all, it is counted by itself.
@@ -110,10 +110,13 @@ pub(super) fn bounds(
     let mut blockers = Vec::new();
     let spent = facts.spent.get(&fingerprint).copied().unwrap_or_default();
     let out_of_attempts = spent.attempts >= task.attempts_max || spent.not_started >= task.not_started_max;
-    let room = facts.spent.len() < FINGERPRINTS_MAX || facts.spent.contains_key(&fingerprint);
-    if (out_of_attempts && cause != Cause::CoverageShort) || facts.dispatches >= task.dispatches_max || !room {
-        blockers
-            .push(Blocker::Budget { attempts: spent.attempts + spent.not_started, attempts_max: task.attempts_max });
+    if (out_of_attempts && cause != Cause::CoverageShort) || facts.dispatches >= task.dispatches_max {
+        blockers.push(Blocker::Budget {
+            attempts: spent.attempts + spent.not_started,
+            attempts_max: task.attempts_max,
+            dispatches: facts.dispatches,
+            dispatches_max: task.dispatches_max,
+        });
     }
     if let (Cause::Failed, State::Failed { at }) = (cause, &facts.state) {
         let doublings = spent.attempts.saturating_sub(1).min(16);
