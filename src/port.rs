@@ -80,6 +80,9 @@ pub struct Commit {
     pub wake_at: Option<Timestamp>,
     /// Effects to deliver. An id that exists already is left as it is.
     pub outbox: Vec<OutboxEntry>,
+    /// Until when the effects are this process's to deliver, as if it had claimed them; from the start anybody's if nothing. Only
+    /// where [`Store::shares`].
+    pub claimed_until: Option<Timestamp>,
     /// The record of the decision; its `seq` is given by the store. None where only the waking time has moved.
     pub journal: Option<JournalEntry>,
 }
@@ -191,6 +194,12 @@ pub trait Store: Send + Sync {
 
     /// Effects that may be tried at `at`, the latest dates first, within a date in the order they were decided.
     async fn outbox(&self, at: Timestamp, limit: usize) -> Result<Vec<OutboxEntry>, StoreError>;
+
+    /// Whether several processes share the effects, so that what one claims the others do not get. [`Store::claim`] then
+    /// decides about what this process has committed without reading it back, too.
+    fn shares(&self) -> bool {
+        false
+    }
 
     /// Those of `entries` that are this process's to deliver until the instant beside each: no other process gets them
     /// before then. One that is not settled by then may be taken up again. A store that only one process opens gives

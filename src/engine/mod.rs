@@ -33,6 +33,7 @@ pub mod export;
 mod fault;
 pub mod forecast;
 pub mod foresee;
+mod fresh;
 pub mod health;
 pub mod hearing;
 pub mod in_force;
@@ -115,6 +116,7 @@ pub struct Engine {
     pasts: forecast::Pasts,
     answers: backfill::Answers,
     keeping: dead_letter::Keeping,
+    fresh: fresh::Fresh,
 }
 
 /// Bounds and intervals of the loops.
@@ -226,6 +228,7 @@ impl Engine {
             pasts: forecast::Pasts::default(),
             answers: backfill::Answers::default(),
             keeping: dead_letter::Keeping::default(),
+            fresh: fresh::Fresh::default(),
         }
     }
 

@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Engine;
+use super::fresh::in_order;
 use super::pace::jittered;
 use super::step::StepError;
 use crate::crash::{self, Place};
@@ -97,7 +98,17 @@ impl UnderWay {
     }
 }
 
+/// Until when what is committed at `now` is claimed with the commit.
+pub(super) fn claimed_until(now: Timestamp) -> Timestamp {
+    after(now, CLAIM)
+}
+
 impl Engine {
+    /// Says whether [`Engine::take_up`] is called from now on. While it is, what is committed here is kept for it.
+    pub fn relays(&self, relays: bool) {
+        self.fresh.open(relays && self.store.shares());
+    }
+
     /// One round to its end: tries every effect that is due, the latest dates first, one after the other. Returns how many
     /// were taken up. For the virtual clock, on which nothing takes time.
     ///
@@ -126,12 +137,28 @@ impl Engine {
             return Ok(Vec::new());
         }
         let now = self.clock.now();
+        let mut found = self.fresh.take();
+        let hints: BTreeSet<String> = found.iter().map(|entry| entry.id.clone()).collect();
+        if self.fresh.reads(now, self.settings.relay_every) {
+            match self.suspect(self.store.outbox(now, PAGE).await) {
+                Ok(others) => found.extend(others),
+                Err(error) => {
+                    self.fresh.put_back(found);
+                    self.fresh.look();
+                    return Err(error);
+                }
+            }
+        }
         let mut wanted = Vec::new();
-        for entry in self.suspect(self.store.outbox(now, PAGE).await)? {
+        for entry in in_order(found) {
             let lane = self.lane(&entry);
             if under_way.enter(&entry.id, &lane) {
                 let calls = self.first_target(&entry).is_some_and(|target| matches!(target, Target::Http { .. }));
                 wanted.push((entry, after(now, if calls { CLAIM_OF_CALL } else { CLAIM })));
+            } else if hints.contains(&entry.id) {
+                self.fresh.put_back([entry]);
+            } else {
+                self.fresh.look();
             }
         }
         let asked: Vec<OutboxEntry> = wanted.iter().map(|(entry, _)| entry.clone()).collect();
@@ -139,6 +166,8 @@ impl Engine {
             Ok(claimed) => claimed,
             Err(error) => {
                 asked.iter().for_each(|entry| self.delivered(under_way, entry));
+                self.fresh.put_back(asked.into_iter().filter(|entry| hints.contains(&entry.id)));
+                self.fresh.look();
                 return Err(error);
             }
         };
@@ -164,6 +193,9 @@ impl Engine {
     pub async fn deliver(&self, entry: &OutboxEntry) -> Result<(), StoreError> {
         let began = self.clock.now();
         let delivered = self.try_out(entry).await;
+        if matches!(delivered, Delivered::Deferred { .. }) {
+            self.fresh.look();
+        }
         self.told_of(entry, &delivered, began);
         crash::at(Place::BeforeMark);
         let settled = self.suspect(self.store.settle(&entry.id, delivered).await);
@@ -279,11 +311,11 @@ impl Engine {
         {
             return Err(Failure::Unwanted(why));
         }
-        self.not_stopped(dispatch, now).await?;
         let messages = render(pipeline, dispatch).map_err(|error| Failure::Never(error.to_string()))?;
         let targets: BTreeSet<&Target> = messages.iter().map(|message| &message.target).collect();
         for target in targets.iter().map(ToString::to_string) {
             if let Err(rest) = self.breakers.ask(&target, &entry.id, now) {
+                self.not_stopped(dispatch, now).await?;
                 if rest.dead || is_long(entry, now) {
                     self.target_fails(&target, dispatch, &rest.reason, now).await;
                     self.tell_of_way(dispatch, Some(format!("{target}: {}", rest.reason).into()), now).await;
@@ -294,12 +326,19 @@ impl Engine {
         for target in targets {
             let per_second = pipeline.dispatches_per_second(target);
             if !self.pace.take(&target.to_string(), &entry.id, per_second, now) {
+                self.not_stopped(dispatch, now).await?;
                 return Err(Failure::Later(format!("{target} has others first")));
             }
         }
-        if let Err(full) = self.within_cap(pipeline, dispatch, live, now).await {
+        // The store is asked both at once: on Firestore each takes as long as the commit.
+        let (goes, has_room) =
+            tokio::join!(self.not_stopped(dispatch, now), self.within_cap(pipeline, dispatch, live, now));
+        if goes.is_err() || has_room.is_err() {
             self.breakers.forgo(&entry.id);
-            return Err(full);
+            if has_room.is_ok() {
+                self.cap.give_back(&dispatch.key.pipeline, live, now).await;
+            }
+            return goes.and(has_room);
         }
         for (nth, message) in messages.iter().enumerate() {
             let target = message.target.to_string();

@@ -338,6 +338,7 @@ async fn relay(Given { engine, decided, mut stop }: Given) {
     let mut under_way = UnderWay::default();
     let mut deliveries = JoinSet::new();
     let mut stopping = false;
+    engine.relays(true);
     loop {
         let mut idle = true;
         engine.beats.moves("relay");
@@ -362,12 +363,16 @@ async fn relay(Given { engine, decided, mut stop }: Given) {
             }
             Err(error) => tracing::warn!("relay: {error}"),
         }
-        if stopping && idle && deliveries.is_empty() {
+        if stopping && idle && deliveries.is_empty() && engine.fresh.is_empty() {
             return;
         }
         tokio::select! {
             biased;
-            () = stopped(&mut stop), if !stopping => stopping = true,
+            () = stopped(&mut stop), if !stopping => {
+                stopping = true;
+                // What is committed from now on is left to whoever comes after us.
+                engine.relays(false);
+            }
             Some(done) = deliveries.join_next() => {
                 let mut done = Some(done);
                 while let Some(delivery) = done.take().or_else(|| deliveries.try_join_next()) {
@@ -379,6 +384,7 @@ async fn relay(Given { engine, decided, mut stop }: Given) {
                 }
             }
             Ok(()) = changes.changed() => {}
+            () = engine.fresh.handed.notified() => {}
             () = tokio::time::sleep(every) => {}
         }
     }

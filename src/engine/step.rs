@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Engine;
+use super::relay::claimed_until;
 use crate::crash::{self, Place};
 use crate::domain::decide::decide;
 use crate::domain::effect::{About, Alert, Effect, Severity, Turn};
@@ -111,7 +112,10 @@ impl Engine {
                 Effect::Dispatch(dispatch) => Some(dispatch.manifest.trace),
                 _ => None,
             });
-            let commit = commit(graph.revision, key, &stored, decision, events, now);
+            let mut commit = commit(graph.revision, key, &stored, decision, events, now);
+            let expected = self.fresh.expect(commit.outbox.len());
+            commit.claimed_until = expected.as_ref().map(|_| claimed_until(now.at));
+            let fresh = if expected.is_some() { commit.outbox.clone() } else { Vec::new() };
             let version = stored.version + 1;
             let next = Stored { partition: Arc::clone(&commit.partition), version, wake_at: commit.wake_at };
             crash::at(Place::Decided);
@@ -122,6 +126,9 @@ impl Engine {
             match self.suspect(committed) {
                 Ok(()) => {
                     *last = Some(next);
+                    if let Some(expected) = expected {
+                        expected.hand_over(fresh);
+                    }
                     self.counts.decisions.fetch_add(1, Ordering::Relaxed);
                     metrics.decisions.add(1, [key.pipeline.as_str()]);
                     metrics.deadlines_missed.add(missed, [key.pipeline.as_str()]);
@@ -228,6 +235,7 @@ fn commit(
         expected_version: stored.version,
         wake_at: decision.wake_at,
         outbox,
+        claimed_until: None,
         journal: decision.changed.then(|| JournalEntry {
             seq: 0,
             key: key.clone(),

@@ -39,7 +39,14 @@ pub(super) async fn remember(store: &dyn Store, graph: &Graph, past: &Past) -> R
             partition.decided_at = at;
             let (partition, journal) = (partition.clone().into(), Some(journal));
             store
-                .commit(Commit { expected_version: version, partition, wake_at: None, outbox: Vec::new(), journal })
+                .commit(Commit {
+                    expected_version: version,
+                    partition,
+                    wake_at: None,
+                    outbox: Vec::new(),
+                    claimed_until: None,
+                    journal,
+                })
                 .await?;
         }
     }

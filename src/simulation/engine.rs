@@ -364,6 +364,7 @@ impl World<'_> {
             clock.clone(),
             Settings::default(),
         );
+        engine.relays(true);
         self.tell(|| format!("replica {index} starts, {skew} s ahead"));
         self.replicas[index] = Some(Replica {
             engine: Arc::new(engine),

@@ -148,7 +148,17 @@ impl Store for ModelStore {
             }
         }
         self.trouble("before it was done").await?;
+        let claimed: Vec<String> = commit.outbox.iter().map(|entry| entry.id.clone()).collect();
+        let claimed = commit.claimed_until.map(|until| (claimed, until));
         let answer = self.inner.commit(commit).await;
+        if answer.is_ok()
+            && let Some((ids, until)) = claimed
+        {
+            let (now, claims) = (self.clock.now(), &mut locked(&self.ground).claims);
+            for id in ids {
+                takes(claims, &id, self.replica, now, until);
+            }
+        }
         if matches!(answer, Err(StoreError::Conflict(_))) {
             locked(&self.ground).conflicts += 1;
         }
@@ -166,6 +176,10 @@ impl Store for ModelStore {
 
     async fn outbox(&self, at: Timestamp, limit: usize) -> Result<Vec<OutboxEntry>, StoreError> {
         read!(self, self.inner.outbox(at, limit))
+    }
+
+    fn shares(&self) -> bool {
+        true
     }
 
     async fn claim(&self, entries: Vec<(OutboxEntry, Timestamp)>) -> Result<Vec<OutboxEntry>, StoreError> {

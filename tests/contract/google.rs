@@ -17,7 +17,7 @@ use tipoff::adapter::google::services::Services;
 use tipoff::adapter::pubsub::{Connection, publisher::Publisher};
 use tipoff::clock::Clock;
 use tipoff::domain::time::after;
-use tipoff::port::{Bus as _, Handed, Recipient, Store};
+use tipoff::port::{Bus as _, Commit, Handed, Recipient, Store};
 use tipoff::wire::dispatch::Target;
 use tipoff::wire::inbound::Delivery;
 use tokio::sync::watch;
@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use super::bus::message;
 use super::cloud::Cloud;
 use super::embedded::topics;
-use super::store::{decide, key, waiting};
+use super::store::{decide, effect, key, next, waiting};
 use super::{bus, emulator, second};
 
 async fn connect(emulator: &emulator::Emulator, project: &str) -> Arc<Firestore> {
@@ -70,6 +70,48 @@ async fn an_effect_is_one_processs_to_deliver() {
     assert_eq!(waiting(&*two, second(2)).await, Vec::<String>::new());
     // Whoever claimed them may have died.
     assert_eq!(claim(&two, second(31)).await.len(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_claimed_with_its_commit_is_the_committers_without_being_read() {
+    let Some(emulator) = emulator::firestore() else { return };
+    let (one, two) = (connect(&emulator, "fresh").await, connect(&emulator, "fresh").await);
+    assert!(one.shares());
+    let key = key("fresh", "2026-01-22");
+    let commit = next(one.load(&key).await.unwrap(), second(0));
+    let outbox: Vec<_> = ["a", "b", "c"].map(|id| effect(&key, id, second(0))).into();
+    one.commit(Commit { outbox: outbox.clone(), claimed_until: Some(second(30)), ..commit }).await.unwrap();
+    let claim = async |store: &Firestore, nth: usize, until| {
+        let claimed = store.claim(vec![(outbox[nth].clone(), second(until))]).await.unwrap();
+        claimed.into_iter().map(|entry| entry.id).collect::<Vec<_>>()
+    };
+    let nothing = Vec::<String>::new();
+    assert_eq!(waiting(&*two, second(29)).await, nothing, "it is the committer's until then");
+    assert_eq!(claim(&two, 0, 35).await, nothing, "nobody claims what it has not seen");
+    assert_eq!(claim(&one, 0, 31).await, ["a"], "it has it");
+    assert_eq!(claim(&one, 0, 32).await, nothing, "once");
+    // For longer than it came with; the other then waits as long.
+    assert_eq!(claim(&one, 1, 600).await, ["b"]);
+    // What the committer did not take up is anybody's after its time.
+    assert_eq!(waiting(&*two, second(31)).await, ["a", "c"]);
+    assert_eq!(claim(&two, 2, 60).await, ["c"]);
+    assert_eq!(claim(&one, 2, 61).await, nothing, "somebody has touched it since");
+}
+
+/// Two processes count together, each from what it left, whatever the other took meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_two_processes_take_in_turn_is_one_count() {
+    let Some(emulator) = emulator::firestore() else { return };
+    let (one, two) = (connect(&emulator, "count").await, connect(&emulator, "count").await);
+    let mut taken = 0;
+    for turn in 0..12 {
+        let process = if turn % 3 == 0 { &one } else { &two };
+        taken += process.take("dispatches", second(0), 1, 10).await.unwrap();
+        assert_eq!(taken, (turn + 1).min(10), "{turn}");
+    }
+    // Neither is told of the next window.
+    assert_eq!(two.take("dispatches", second(3_600), 8, 10).await.unwrap(), 8);
+    assert_eq!(one.take("dispatches", second(3_600), 8, 10).await.unwrap(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -58,7 +58,14 @@ pub fn next(stored: Stored, at: Timestamp) -> Commit {
         moved: Vec::new(),
     };
     let partition = Arc::new(Partition { decided_at: at, ..Arc::unwrap_or_clone(partition) });
-    Commit { expected_version: version, partition, wake_at: None, outbox: Vec::new(), journal: Some(journal) }
+    Commit {
+        expected_version: version,
+        partition,
+        wake_at: None,
+        outbox: Vec::new(),
+        claimed_until: None,
+        journal: Some(journal),
+    }
 }
 
 pub fn effect(key: &PartitionKey, id: &str, at: Timestamp) -> OutboxEntry {

@@ -111,6 +111,7 @@ async fn write() {
             partition: stored.partition.clone(),
             wake_at: stored.wake_at,
             outbox,
+            claimed_until: None,
             journal,
         };
         to.commit(commit(0, outbox, entries.next())).await.unwrap();

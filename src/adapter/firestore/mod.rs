@@ -85,6 +85,25 @@ impl ConnectError {
     }
 }
 
+/// An effect as it was when this process last had it before it.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// When it changed, which a claim compares.
+    updated: prost_types::Timestamp,
+    /// Until when it was claimed with the commit.
+    claimed_until: Option<Timestamp>,
+}
+
+/// A count as this process left it.
+#[derive(Clone, Copy)]
+struct Taken {
+    /// When it changed, which the next write compares.
+    updated: prost_types::Timestamp,
+    /// The beginning of the span that is counted.
+    window: Timestamp,
+    taken: u64,
+}
+
 /// A store in one Firestore database. `FIRESTORE_EMULATOR_HOST` is honoured.
 pub struct Firestore {
     db: FirestoreDb,
@@ -93,8 +112,10 @@ pub struct Firestore {
     settings: Settings,
     /// The change of each partition that was loaded last: its version, and what a conditional write compares.
     loaded: Mutex<BTreeMap<PartitionKey, (u64, prost_types::Timestamp)>>,
-    /// When each effect that was read last changed, until it is claimed.
-    seen: Mutex<BTreeMap<String, prost_types::Timestamp>>,
+    /// Each effect that was read or committed last, until it is claimed.
+    seen: Mutex<BTreeMap<String, Seen>>,
+    /// What this process last took of what is counted in the database.
+    taken: Mutex<BTreeMap<String, Taken>>,
     /// Until when this process has which work to itself.
     leases: Mutex<BTreeMap<String, Timestamp>>,
     /// The name of this process among those that share the database.
@@ -122,6 +143,7 @@ impl Firestore {
             settings,
             loaded: Mutex::default(),
             seen: Mutex::default(),
+            taken: Mutex::default(),
             leases: Mutex::default(),
             process,
         })

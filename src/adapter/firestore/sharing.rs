@@ -1,29 +1,33 @@
 //! Work that several processes on one database share: each effect is delivered, and the history written, by one of them.
 //!
 //! A claim is a write to the effect's own `due`, on condition that nobody has touched it since it was read. Whoever loses
-//! leaves it alone; if the winner dies, `due` comes again.
+//! leaves it alone; if the winner dies, `due` comes again. What a process decides for itself it claims with the commit.
 
 use gcloud_sdk::google::firestore::v1::{BatchWriteRequest, Write};
 use gcloud_sdk::prost_types;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Firestore;
 use super::document::{Only, Read, instant, integer, text, write};
-use super::store::{CURSORS, OUTBOX, document_id, unavailable};
+use super::store::{CURSORS, OUTBOX, document_id, is_refusal, unavailable};
+use super::{Seen, Taken};
+use crate::domain::time::after;
 use crate::port::{OutboxEntry, StoreError};
 
 /// Entries whose last change is remembered between reading and claiming: a page of the largest relay round, and more.
 const SEEN_MAX: usize = 4096;
+/// A claim that came with the commit will do although it ends so much earlier than what is asked for.
+const EARLIER_MAX: SignedDuration = SignedDuration::from_secs(5);
 
 impl Firestore {
-    /// Remembers what a claim will compare.
-    pub(super) fn saw(&self, id: &str, updated: Option<prost_types::Timestamp>) {
+    /// Remembers what a claim will compare, and until when it is claimed already.
+    pub(super) fn saw(&self, id: &str, updated: Option<prost_types::Timestamp>, claimed_until: Option<Timestamp>) {
         let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if seen.len() >= SEEN_MAX {
             seen.clear();
         }
         if let Some(updated) = updated {
-            seen.insert(id.to_owned(), updated);
+            seen.insert(id.to_owned(), Seen { updated, claimed_until });
         }
     }
 
@@ -31,20 +35,24 @@ impl Firestore {
         &self,
         entries: Vec<(OutboxEntry, Timestamp)>,
     ) -> Result<Vec<OutboxEntry>, StoreError> {
-        let mut wanted = Vec::new();
+        let (mut claimed, mut wanted) = (Vec::new(), Vec::new());
         let mut writes: Vec<Write> = Vec::new();
         {
             let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             for (entry, until) in entries {
                 // What was not read by us since it last changed is claimed after the next reading.
-                let Some(updated) = seen.remove(&entry.id) else { continue };
+                let Some(Seen { updated, claimed_until }) = seen.remove(&entry.id) else { continue };
+                if claimed_until.is_some_and(|claimed| after(claimed, EARLIER_MAX) >= until) {
+                    claimed.push(entry);
+                    continue;
+                }
                 let name = self.name(OUTBOX, &document_id(&entry.id));
                 writes.push(write(name, vec![("due", instant(until))], Only::IfUnchanged(updated)));
                 wanted.push(entry);
             }
         }
         if wanted.is_empty() {
-            return Ok(wanted);
+            return Ok(claimed);
         }
         // Each for itself: one that somebody else was faster with is not to cost us the others.
         let request =
@@ -52,7 +60,8 @@ impl Firestore {
         let mut client = self.db.client().get();
         let answer = self.in_time(client.batch_write(self.timed(request))).await.map_err(unavailable)?.into_inner();
         let ours = wanted.into_iter().zip(answer.status).filter(|(_, status)| status.code == 0);
-        Ok(ours.map(|(entry, _)| entry).collect())
+        claimed.extend(ours.map(|(entry, _)| entry));
+        Ok(claimed)
     }
 
     pub(super) async fn take_lease(&self, work: &str, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
@@ -86,20 +95,53 @@ impl Firestore {
     pub(super) async fn take_of(&self, what: &str, window: Timestamp, want: u32, most: u32) -> Result<u32, StoreError> {
         let id = format!("{what}-taken");
         let name = self.name(CURSORS, &id);
-        let mut ours = 0;
-        self.change(CURSORS, &id, |found| {
-            let same = found.map(|found| found.instant("window")).transpose()? == Some(window);
-            let taken = found.filter(|_| same).map(|found| found.integer("taken")).transpose()?.unwrap_or(0);
-            ours = want.min(most.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX)));
+        let fields = |taken: u64| vec![("window", instant(window)), ("taken", integer(taken))];
+        let ours_of = |taken: u64| want.min(most.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX)));
+        // As this process left it, for as long as nobody else has touched it.
+        if let Some(left) = self.left_of(what, None).filter(|left| left.window == window) {
+            let ours = ours_of(left.taken);
+            // It only grows within its window.
             if ours == 0 {
-                return Ok(None);
+                self.left_of(what, Some(left));
+                return Ok(0);
             }
-            let only = found.map_or(Only::IfNew, |found| found.updated().map_or(Only::IfThere, Only::IfUnchanged));
-            let fields = vec![("window", instant(window)), ("taken", integer(taken + u64::from(ours)))];
-            Ok(Some(write(name.clone(), fields, only)))
-        })
-        .await?;
+            let taken = left.taken + u64::from(ours);
+            match self.apply(vec![write(name.clone(), fields(taken), Only::IfUnchanged(left.updated))]).await {
+                Ok(done) => {
+                    let updated = done.write_results.first().and_then(|result| result.update_time);
+                    self.left_of(what, updated.map(|updated| Taken { updated, window, taken }));
+                    return Ok(ours);
+                }
+                Err(status) if is_refusal(&status) => {}
+                Err(status) => return Err(unavailable(status)),
+            }
+        }
+        let (mut ours, mut taken) = (0, 0);
+        let updated = self
+            .change(CURSORS, &id, |found| {
+                let same = found.map(|found| found.instant("window")).transpose()? == Some(window);
+                taken = found.filter(|_| same).map(|found| found.integer("taken")).transpose()?.unwrap_or(0);
+                ours = ours_of(taken);
+                if ours == 0 {
+                    return Ok(None);
+                }
+                let only = found.map_or(Only::IfNew, |found| found.updated().map_or(Only::IfThere, Only::IfUnchanged));
+                taken += u64::from(ours);
+                Ok(Some(write(name.clone(), fields(taken), only)))
+            })
+            .await?;
+        self.left_of(what, updated.map(|updated| Taken { updated, window, taken }));
         Ok(ours)
+    }
+
+    /// What this process last left of `what`, in whose place it leaves `next`.
+    fn left_of(&self, what: &str, next: Option<Taken>) -> Option<Taken> {
+        let mut taken = self.taken.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let left = taken.remove(what);
+        if let Some(next) = next {
+            taken.insert(what.to_owned(), next);
+        }
+        left
     }
 
     /// Tells the other processes that this one has read `what` up to `at`.

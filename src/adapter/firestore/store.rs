@@ -148,19 +148,20 @@ impl Firestore {
         }
     }
 
-    /// Reads a document, and writes what `change` makes of it unless somebody else was faster, else again.
+    /// Reads a document, and writes what `change` makes of it unless somebody else was faster, else again. When it was written, if
+    /// it was.
     pub(super) async fn change(
         &self,
         collection: &str,
         id: &str,
         mut change: impl FnMut(Option<&Read>) -> Result<Option<Write>, StoreError> + Send,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<prost_types::Timestamp>, StoreError> {
         let mut tries = 0;
         loop {
             let found = self.get(collection, id).await?;
-            let Some(write) = change(found.as_ref())? else { return Ok(()) };
+            let Some(write) = change(found.as_ref())? else { return Ok(None) };
             match self.apply(vec![write]).await {
-                Ok(_) => return Ok(()),
+                Ok(done) => return Ok(done.write_results.first().and_then(|result| result.update_time)),
                 Err(status) if is_refusal(&status) && tries < TRIES_MAX => {
                     tries += 1;
                     pause(tries).await;
@@ -225,14 +226,14 @@ impl Firestore {
         Ok(transformed(write, "at", commit_instant()))
     }
 
-    fn outbox_write(&self, entry: &OutboxEntry, number: u64) -> Result<Write, StoreError> {
+    fn outbox_write(&self, entry: &OutboxEntry, number: u64, due: Timestamp) -> Result<Write, StoreError> {
         let fields = vec![
             ("id", text(&entry.id)),
             ("state", text("waiting")),
             ("date", text(&entry.key.date.to_string())),
             ("decided_at", instant(entry.decided_at)),
             ("number", integer(number)),
-            ("due", instant(entry.decided_at)),
+            ("due", instant(due)),
             ("tries", integer(0)),
             ("entry", json(entry)?),
         ];
@@ -327,12 +328,21 @@ impl Store for Firestore {
             for (index, entry) in commit.outbox.iter().enumerate().filter(|(_, entry)| !known.contains(&entry.id)) {
                 // Effects of one decision in their order, and decisions in theirs.
                 let number = (commit.expected_version + 1).saturating_mul(10_000).saturating_add(index as u64);
-                writes.push(self.outbox_write(entry, number)?);
+                let due = commit.claimed_until.unwrap_or(entry.decided_at);
+                writes.push(self.outbox_write(entry, number, due)?);
             }
             match self.apply(writes).await {
                 Ok(done) => {
-                    let updated = done.write_results.first().and_then(|result| result.update_time);
+                    let mut written = done.write_results.iter().map(|result| result.update_time);
+                    let updated = written.next().flatten();
                     self.remember(key, commit.expected_version + 1, updated);
+                    if commit.claimed_until.is_some() {
+                        let written = written.skip(usize::from(commit.journal.is_some()));
+                        let entries = commit.outbox.iter().filter(|entry| !known.contains(&entry.id));
+                        for (entry, updated) in entries.zip(written) {
+                            self.saw(&entry.id, updated, commit.claimed_until);
+                        }
+                    }
                     return Ok(());
                 }
                 Err(status) if is_refusal(&status) => {
@@ -420,13 +430,17 @@ impl Store for Firestore {
             }
             match Self::read_outbox(&found) {
                 Ok(entry) => {
-                    self.saw(&entry.id, found.updated());
+                    self.saw(&entry.id, found.updated(), None);
                     entries.push(entry);
                 }
                 Err(error) => self.set_aside(&found, &error, at).await,
             }
         }
         Ok(entries)
+    }
+
+    fn shares(&self) -> bool {
+        true
     }
 
     async fn claim(&self, entries: Vec<(OutboxEntry, Timestamp)>) -> Result<Vec<OutboxEntry>, StoreError> {
@@ -471,6 +485,7 @@ impl Store for Firestore {
             Ok(Some(write(name.clone(), fields, only)))
         })
         .await
+        .map(|_| ())
     }
 
     async fn undeliverable(&self, limit: usize) -> Result<Vec<(OutboxEntry, String)>, StoreError> {
