@@ -36,24 +36,32 @@ impl Cap {
         (most, is_live): (u32, bool),
         now: Timestamp,
     ) -> Result<Result<(), Timestamp>, StoreError> {
-        let window = beginning(now);
         let mut held = self.held.lock().await;
         let names = names(pipeline, most, is_live);
-        for (name, most) in &names {
-            let left = held.entry(name.clone()).or_insert((window, 0));
-            if left.0 != window || left.1 == 0 {
-                *left = (window, store.take(name, window, 1, *most).await?);
-            }
-            if left.1 == 0 {
-                return Ok(Err(after(window, WINDOW)));
-            }
-        }
-        for (name, _) in &names {
-            if let Some((_, left)) = held.get_mut(name) {
-                *left -= 1;
+        let taken = hold(&mut held, store, &names, beginning(now)).await?;
+        if taken.is_ok() {
+            for (name, _) in &names {
+                if let Some((_, left)) = held.get_mut(name) {
+                    *left -= 1;
+                }
             }
         }
-        Ok(Ok(()))
+        Ok(taken)
+    }
+
+    /// Sees to it that the next dispatch that is taken need not be asked for.
+    ///
+    /// # Errors
+    /// If the store cannot tell.
+    pub async fn take_ahead(
+        &self,
+        store: &dyn Store,
+        pipeline: &PipelineId,
+        (most, is_live): (u32, bool),
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut held = self.held.lock().await;
+        hold(&mut held, store, &names(pipeline, most, is_live), beginning(now)).await.map(|_| ())
     }
 
     /// A dispatch of `pipeline` has left.
@@ -82,6 +90,25 @@ impl Cap {
             }
         }
     }
+}
+
+/// Holds one of each, taken in the store where none is left of before. Inside: until when there is none.
+async fn hold(
+    held: &mut BTreeMap<String, (Timestamp, u32)>,
+    store: &dyn Store,
+    names: &[(String, u32)],
+    window: Timestamp,
+) -> Result<Result<(), Timestamp>, StoreError> {
+    for (name, most) in names {
+        let left = held.entry(name.clone()).or_insert((window, 0));
+        if left.0 != window || left.1 == 0 {
+            *left = (window, store.take(name, window, 1, *most).await?);
+        }
+        if left.1 == 0 {
+            return Ok(Err(after(window, WINDOW)));
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// What is counted for a dispatch, each with the most there may be.

@@ -12,6 +12,8 @@ use crate::port::OutboxEntry;
 
 /// Effects that wait here at most; beyond that they are found in the store like those of others.
 const FRESH_MAX: usize = 256;
+/// The shortest wait for what is tried again.
+const NAP_MIN: SignedDuration = SignedDuration::from_millis(1);
 
 /// Effects that were committed here and are not taken up yet.
 #[derive(Debug, Default)]
@@ -28,8 +30,10 @@ struct Known {
     /// Effects of commits under way.
     expected: usize,
     waiting: Vec<OutboxEntry>,
-    /// Whether the store may have something that is not here.
+    /// Whether the store may have something that is not here,
     more: bool,
+    /// or will have then: what is tried again.
+    next: Option<Timestamp>,
     read_at: Option<Timestamp>,
 }
 
@@ -77,14 +81,27 @@ impl Fresh {
         self.known().more = true;
     }
 
+    /// Something is tried again at `next`.
+    pub(super) fn look_at(&self, next: Timestamp) {
+        let mut known = self.known();
+        known.next = Some(known.next.map_or(next, |known| known.min(next)));
+    }
+
+    /// How long after `now` the store may go unread, which is never longer than `every`.
+    pub(super) fn nap(&self, now: Timestamp, every: SignedDuration) -> SignedDuration {
+        self.known().next.map_or(every, |next| next.duration_since(now).clamp(NAP_MIN, every))
+    }
+
     /// Whether the store is to be read at `now`: it may have more, or was last read longer ago than `every`. It counts as read.
     pub(super) fn reads(&self, now: Timestamp, every: SignedDuration) -> bool {
         let mut known = self.known();
         let is_known = known.open
             && !known.more
+            && known.next.is_none_or(|next| now < next)
             && known.read_at.is_some_and(|read| now >= read && now.duration_since(read) < every);
         if !is_known {
             (known.more, known.read_at) = (false, Some(now));
+            known.next = known.next.filter(|next| now < *next);
         }
         !is_known
     }
@@ -116,4 +133,71 @@ pub(super) fn in_order(mut entries: Vec<OutboxEntry>) -> Vec<OutboxEntry> {
     entries.retain(|entry| ids.insert(entry.id.clone()));
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.key.date));
     entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::effect::Effect;
+    use crate::domain::id::PartitionKey;
+
+    const EVERY: SignedDuration = SignedDuration::from_millis(500);
+
+    fn at(milliseconds: i64) -> Timestamp {
+        Timestamp::from_millisecond(1_767_000_000_000 + milliseconds).unwrap()
+    }
+
+    fn entry(date: &str, id: &str) -> OutboxEntry {
+        let key = PartitionKey::new("nba", date.parse().unwrap());
+        let effect = Effect::Observe { date: key.date, node: "n".into() };
+        OutboxEntry { id: id.to_owned(), key, effect, decided_at: at(0), tries: 0 }
+    }
+
+    fn ids(entries: &[OutboxEntry]) -> Vec<&str> {
+        entries.iter().map(|entry| entry.id.as_str()).collect()
+    }
+
+    #[test]
+    fn the_store_is_read_now_and_then_and_when_it_may_have_more() {
+        let fresh = Fresh::default();
+        assert!(fresh.reads(at(0), EVERY) && fresh.reads(at(1), EVERY), "nobody is handed anything");
+        fresh.open(true);
+        assert!(!fresh.reads(at(2), EVERY), "it was just read");
+        assert!(fresh.reads(at(501), EVERY));
+        fresh.look();
+        assert!(fresh.reads(at(502), EVERY) && !fresh.reads(at(503), EVERY));
+        fresh.look_at(at(600));
+        fresh.look_at(at(700));
+        assert_eq!(fresh.nap(at(503), EVERY), SignedDuration::from_millis(97));
+        assert!(!fresh.reads(at(599), EVERY) && fresh.reads(at(600), EVERY));
+        assert_eq!(fresh.nap(at(600), EVERY), EVERY);
+        assert!(fresh.reads(at(400), EVERY), "the clock was set back");
+    }
+
+    #[test]
+    fn what_is_committed_is_handed_over_once_and_what_is_not_is_not() {
+        let fresh = Fresh::default();
+        assert!(fresh.expect(1).is_none(), "nobody takes it up");
+        fresh.open(true);
+        let (done, failed) = (fresh.expect(2).unwrap(), fresh.expect(1).unwrap());
+        assert!(!fresh.is_empty(), "commits are under way");
+        done.hand_over(vec![entry("2026-01-22", "a"), entry("2026-01-22", "b")]);
+        drop(failed);
+        assert_eq!(ids(&fresh.take()), ["a", "b"]);
+        assert!(fresh.is_empty());
+        fresh.reads(at(0), EVERY);
+        assert!(fresh.expect(FRESH_MAX + 1).is_none(), "there is no room");
+        assert!(fresh.reads(at(1), EVERY), "what had none is in the store");
+    }
+
+    #[test]
+    fn the_latest_dates_go_first_in_their_order_and_each_effect_once() {
+        let found = vec![
+            entry("2026-01-21", "a"),
+            entry("2026-01-22", "b"),
+            entry("2026-01-22", "c"),
+            entry("2026-01-22", "b"),
+        ];
+        assert_eq!(ids(&in_order(found)), ["b", "c", "a"]);
+    }
 }

@@ -117,6 +117,7 @@ pub struct Engine {
     answers: backfill::Answers,
     keeping: dead_letter::Keeping,
     fresh: fresh::Fresh,
+    asked: stop::Asked,
 }
 
 /// Bounds and intervals of the loops.
@@ -229,6 +230,7 @@ impl Engine {
             answers: backfill::Answers::default(),
             keeping: dead_letter::Keeping::default(),
             fresh: fresh::Fresh::default(),
+            asked: stop::Asked::default(),
         }
     }
 

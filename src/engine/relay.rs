@@ -193,8 +193,8 @@ impl Engine {
     pub async fn deliver(&self, entry: &OutboxEntry) -> Result<(), StoreError> {
         let began = self.clock.now();
         let delivered = self.try_out(entry).await;
-        if matches!(delivered, Delivered::Deferred { .. }) {
-            self.fresh.look();
+        if let Delivered::Deferred { until, .. } = &delivered {
+            self.fresh.look_at(*until);
         }
         self.told_of(entry, &delivered, began);
         crash::at(Place::BeforeMark);
@@ -315,7 +315,7 @@ impl Engine {
         let targets: BTreeSet<&Target> = messages.iter().map(|message| &message.target).collect();
         for target in targets.iter().map(ToString::to_string) {
             if let Err(rest) = self.breakers.ask(&target, &entry.id, now) {
-                self.not_stopped(dispatch, now).await?;
+                self.not_stopped(entry, dispatch, now).await?;
                 if rest.dead || is_long(entry, now) {
                     self.target_fails(&target, dispatch, &rest.reason, now).await;
                     self.tell_of_way(dispatch, Some(format!("{target}: {}", rest.reason).into()), now).await;
@@ -326,13 +326,13 @@ impl Engine {
         for target in targets {
             let per_second = pipeline.dispatches_per_second(target);
             if !self.pace.take(&target.to_string(), &entry.id, per_second, now) {
-                self.not_stopped(dispatch, now).await?;
+                self.not_stopped(entry, dispatch, now).await?;
                 return Err(Failure::Later(format!("{target} has others first")));
             }
         }
         // The store is asked both at once: on Firestore each takes as long as the commit.
         let (goes, has_room) =
-            tokio::join!(self.not_stopped(dispatch, now), self.within_cap(pipeline, dispatch, live, now));
+            tokio::join!(self.not_stopped(entry, dispatch, now), self.within_cap(pipeline, dispatch, live, now));
         if goes.is_err() || has_room.is_err() {
             self.breakers.forgo(&entry.id);
             if has_room.is_ok() {
@@ -386,10 +386,24 @@ impl Engine {
         Ok(())
     }
 
+    /// Asks, while a decision at `now` is committed, what its dispatch is about to be asked: whether operators let the pipeline
+    /// send, and for its place in the hour. What cannot be answered is asked again then.
+    pub(super) async fn ask_ahead(&self, key: &PartitionKey, now: Timestamp) {
+        let Some(pipeline) = self.pipeline(&key.pipeline) else { return };
+        let most = (pipeline.dispatches_per_hour, self.is_live(&pipeline.graph, key.date, now));
+        let (stopped, taken) =
+            tokio::join!(self.ask_stops(), self.cap.take_ahead(&*self.store, &key.pipeline, most, now));
+        if let Err(error) = stopped.and(taken) {
+            tracing::debug!(partition = %key, "not answered ahead: {error}");
+        }
+    }
+
     /// Whether operators let the pipeline send. What they hold back says so where it stands, and people are told.
-    async fn not_stopped(&self, dispatch: &Dispatch, now: Timestamp) -> Result<(), Failure> {
+    async fn not_stopped(&self, entry: &OutboxEntry, dispatch: &Dispatch, now: Timestamp) -> Result<(), Failure> {
         let id = &dispatch.key.pipeline;
-        let stopped = self.suspect(self.stopped(id).await).map_err(|error| Failure::Later(error.to_string()))?;
+        let stopped = self
+            .suspect(self.stopped_after(id, entry.decided_at).await)
+            .map_err(|error| Failure::Later(error.to_string()))?;
         let key = format!("stopped:{id}");
         let Some(stop) = stopped else {
             self.works(&key, format!("{id} is not held any more"), Severity::Warning, now).await;

@@ -334,7 +334,6 @@ async fn nap(engine: &Engine) -> Duration {
 
 async fn relay(Given { engine, decided, mut stop }: Given) {
     let mut changes = decided.subscribe();
-    let every = Duration::try_from(engine.settings.relay_every).unwrap_or(Duration::from_secs(1));
     let mut under_way = UnderWay::default();
     let mut deliveries = JoinSet::new();
     let mut stopping = false;
@@ -366,6 +365,8 @@ async fn relay(Given { engine, decided, mut stop }: Given) {
         if stopping && idle && deliveries.is_empty() && engine.fresh.is_empty() {
             return;
         }
+        let nap = engine.fresh.nap(engine.clock.now(), engine.settings.relay_every);
+        let nap = Duration::try_from(nap).unwrap_or(Duration::from_secs(1));
         tokio::select! {
             biased;
             () = stopped(&mut stop), if !stopping => {
@@ -385,7 +386,7 @@ async fn relay(Given { engine, decided, mut stop }: Given) {
             }
             Ok(()) = changes.changed() => {}
             () = engine.fresh.handed.notified() => {}
-            () = tokio::time::sleep(every) => {}
+            () = tokio::time::sleep(nap) => {}
         }
     }
 }

@@ -120,9 +120,18 @@ impl Engine {
             let next = Stored { partition: Arc::clone(&commit.partition), version, wake_at: commit.wake_at };
             crash::at(Place::Decided);
             let began = tokio::time::Instant::now();
-            let committed = self.store.commit(commit).await;
+            let committed = async {
+                let committed = self.store.commit(commit).await;
+                (committed, began.elapsed())
+            };
+            let ahead = async {
+                if expected.is_some() && dispatched.is_some() {
+                    self.ask_ahead(key, now.at).await;
+                }
+            };
+            let ((committed, took), ()) = tokio::join!(committed, ahead);
             let metrics = &self.telemetry.metrics;
-            metrics.commit_duration.record(began.elapsed().as_secs_f64(), []);
+            metrics.commit_duration.record(took.as_secs_f64(), []);
             match self.suspect(committed) {
                 Ok(()) => {
                     *last = Some(next);

@@ -1,5 +1,7 @@
 //! A pipeline that operators have stopped: nothing of it leaves. Its dates decide on, and what they decide waits.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::Engine;
@@ -12,6 +14,19 @@ use crate::port::StoreError;
 const LOOK_EVERY: SignedDuration = SignedDuration::from_mins(1);
 /// Tries to change the stops against others who do.
 const TRIES_MAX: usize = 8;
+
+/// An answer this old is asked for again: what is sent sooner after a stop than it may be on its way already.
+const ANSWER_MAX: SignedDuration = SignedDuration::from_millis(100);
+
+/// What holds which pipeline, as it was last asked ahead: when, and the answer.
+#[derive(Debug, Default)]
+pub(super) struct Asked(Mutex<Option<(Timestamp, Stops)>>);
+
+impl Asked {
+    fn lock(&self) -> MutexGuard<'_, Option<(Timestamp, Stops)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Why a stop was not set or ended.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +47,31 @@ impl Engine {
     pub async fn stopped(&self, pipeline: &PipelineId) -> Result<Option<Stop>, StoreError> {
         let (_, stops) = self.store.kept::<Stops>().await?;
         Ok(stops.of(pipeline, self.clock.now()).cloned())
+    }
+
+    /// Asks what holds which pipeline, for what is decided now and sent at once.
+    pub(super) async fn ask_stops(&self) -> Result<(), StoreError> {
+        let at = self.clock.now();
+        let (_, stops) = self.store.kept::<Stops>().await?;
+        *self.asked.lock() = Some((at, stops));
+        Ok(())
+    }
+
+    /// What holds `pipeline`, by an answer no older than `since` that was given a moment ago, or by a new one.
+    pub(super) async fn stopped_after(
+        &self,
+        pipeline: &PipelineId,
+        since: Timestamp,
+    ) -> Result<Option<Stop>, StoreError> {
+        let now = self.clock.now();
+        let known = self.asked.lock().as_ref().and_then(|(at, stops)| {
+            let is_new = since <= *at && *at <= now && now.duration_since(*at) <= ANSWER_MAX;
+            is_new.then(|| stops.of(pipeline, now).cloned())
+        });
+        match known {
+            Some(stop) => Ok(stop),
+            None => self.stopped(pipeline).await,
+        }
     }
 
     /// When what a stop holds back is looked at again.
