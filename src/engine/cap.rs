@@ -1,7 +1,7 @@
 //! How many dispatches may leave in an hour, whatever they are for: the last bound on a loop that nobody has thought of.
 //!
 //! Counted in the store, so that a restart does not begin anew and replicas share one count; one at a time, so that a process
-//! that is killed over and over takes none with it, and what was not sent is given back. History may have half, so that it
+//! that is killed over and over takes hardly any with it, and what was not sent is given back. History may have half, so that it
 //! never uses up what a live date needs.
 
 use std::collections::BTreeMap;
@@ -49,7 +49,7 @@ impl Cap {
         Ok(taken)
     }
 
-    /// Sees to it that the next dispatch that is taken need not be asked for.
+    /// Sees to it that the next dispatch that is taken need not be asked for, unless somebody is just asking.
     ///
     /// # Errors
     /// If the store cannot tell.
@@ -60,7 +60,7 @@ impl Cap {
         (most, is_live): (u32, bool),
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut held = self.held.lock().await;
+        let Ok(mut held) = self.held.try_lock() else { return Ok(()) };
         hold(&mut held, store, &names(pipeline, most, is_live), beginning(now)).await.map(|_| ())
     }
 

@@ -12,6 +12,8 @@ use crate::port::OutboxEntry;
 
 /// Effects that wait here at most; beyond that they are found in the store like those of others.
 const FRESH_MAX: usize = 256;
+/// Times at which something is tried again that are remembered, the next ones; the others are found when the store is read.
+const NEXT_MAX: usize = 256;
 /// The shortest wait for what is tried again.
 const NAP_MIN: SignedDuration = SignedDuration::from_millis(1);
 
@@ -33,7 +35,7 @@ struct Known {
     /// Whether the store may have something that is not here,
     more: bool,
     /// or will have then: what is tried again.
-    next: Option<Timestamp>,
+    next: BTreeSet<Timestamp>,
     read_at: Option<Timestamp>,
 }
 
@@ -84,24 +86,32 @@ impl Fresh {
     /// Something is tried again at `next`.
     pub(super) fn look_at(&self, next: Timestamp) {
         let mut known = self.known();
-        known.next = Some(known.next.map_or(next, |known| known.min(next)));
+        known.next.insert(next);
+        if known.next.len() > NEXT_MAX {
+            known.next.pop_last();
+        }
     }
 
-    /// How long after `now` the store may go unread, which is never longer than `every`.
+    /// How long after `now` the store may go unread, which is never longer than `every`. What has come is said once.
     pub(super) fn nap(&self, now: Timestamp, every: SignedDuration) -> SignedDuration {
-        self.known().next.map_or(every, |next| next.duration_since(now).clamp(NAP_MIN, every))
+        let mut known = self.known();
+        if known.come(now) {
+            known.more = true;
+            return NAP_MIN;
+        }
+        known.next.first().map_or(every, |next| next.duration_since(now).clamp(NAP_MIN, every))
     }
 
     /// Whether the store is to be read at `now`: it may have more, or was last read longer ago than `every`. It counts as read.
     pub(super) fn reads(&self, now: Timestamp, every: SignedDuration) -> bool {
         let mut known = self.known();
+        let come = known.come(now);
         let is_known = known.open
             && !known.more
-            && known.next.is_none_or(|next| now < next)
+            && !come
             && known.read_at.is_some_and(|read| now >= read && now.duration_since(read) < every);
         if !is_known {
             (known.more, known.read_at) = (false, Some(now));
-            known.next = known.next.filter(|next| now < *next);
         }
         !is_known
     }
@@ -110,6 +120,15 @@ impl Fresh {
     pub(super) fn is_empty(&self) -> bool {
         let known = self.known();
         known.waiting.is_empty() && known.expected == 0
+    }
+}
+
+impl Known {
+    /// Whether anything that is tried again has come by `now`; it is forgotten.
+    fn come(&mut self, now: Timestamp) -> bool {
+        let before = self.next.len();
+        self.next.retain(|next| now < *next);
+        self.next.len() < before
     }
 }
 
@@ -127,11 +146,11 @@ impl Drop for Expected<'_> {
     }
 }
 
-/// The latest dates first, each effect once.
+/// The latest dates first, within a date in the order they were decided, each effect once.
 pub(super) fn in_order(mut entries: Vec<OutboxEntry>) -> Vec<OutboxEntry> {
     let mut ids = BTreeSet::new();
     entries.retain(|entry| ids.insert(entry.id.clone()));
-    entries.sort_by_key(|entry| std::cmp::Reverse(entry.key.date));
+    entries.sort_by_key(|entry| (std::cmp::Reverse(entry.key.date), entry.decided_at));
     entries
 }
 
@@ -148,9 +167,13 @@ mod tests {
     }
 
     fn entry(date: &str, id: &str) -> OutboxEntry {
+        decided(date, id, 0)
+    }
+
+    fn decided(date: &str, id: &str, when: i64) -> OutboxEntry {
         let key = PartitionKey::new("nba", date.parse().unwrap());
         let effect = Effect::Observe { date: key.date, node: "n".into() };
-        OutboxEntry { id: id.to_owned(), key, effect, decided_at: at(0), tries: 0 }
+        OutboxEntry { id: id.to_owned(), key, effect, decided_at: at(when), tries: 0 }
     }
 
     fn ids(entries: &[OutboxEntry]) -> Vec<&str> {
@@ -170,7 +193,10 @@ mod tests {
         fresh.look_at(at(700));
         assert_eq!(fresh.nap(at(503), EVERY), SignedDuration::from_millis(97));
         assert!(!fresh.reads(at(599), EVERY) && fresh.reads(at(600), EVERY));
-        assert_eq!(fresh.nap(at(600), EVERY), EVERY);
+        assert_eq!(fresh.nap(at(600), EVERY), SignedDuration::from_millis(100));
+        // It has come, and nobody may read: that is no reason to ask again and again.
+        assert_eq!([0, 1, 2].map(|later| fresh.nap(at(700 + later), EVERY)), [NAP_MIN, EVERY, EVERY]);
+        assert!(fresh.reads(at(703), EVERY) && !fresh.reads(at(704), EVERY));
         assert!(fresh.reads(at(400), EVERY), "the clock was set back");
     }
 
@@ -199,5 +225,7 @@ mod tests {
             entry("2026-01-22", "b"),
         ];
         assert_eq!(ids(&in_order(found)), ["b", "c", "a"]);
+        let put_back = vec![decided("2026-01-22", "later", 7), decided("2026-01-22", "earlier", 5)];
+        assert_eq!(ids(&in_order(put_back)), ["earlier", "later"]);
     }
 }

@@ -193,13 +193,17 @@ impl Engine {
     pub async fn deliver(&self, entry: &OutboxEntry) -> Result<(), StoreError> {
         let began = self.clock.now();
         let delivered = self.try_out(entry).await;
-        if let Delivered::Deferred { until, .. } = &delivered {
-            self.fresh.look_at(*until);
-        }
+        let again = match &delivered {
+            Delivered::Deferred { until, .. } => Some(*until),
+            Delivered::Sent { .. } | Delivered::Parked { .. } => None,
+        };
         self.told_of(entry, &delivered, began);
         crash::at(Place::BeforeMark);
         let settled = self.suspect(self.store.settle(&entry.id, delivered).await);
         crash::at(Place::MarkUnanswered);
+        if let Some(again) = again {
+            self.fresh.look_at(again);
+        }
         settled
     }
 
@@ -311,11 +315,11 @@ impl Engine {
         {
             return Err(Failure::Unwanted(why));
         }
+        self.not_stopped(entry, dispatch, now).await?;
         let messages = render(pipeline, dispatch).map_err(|error| Failure::Never(error.to_string()))?;
         let targets: BTreeSet<&Target> = messages.iter().map(|message| &message.target).collect();
         for target in targets.iter().map(ToString::to_string) {
             if let Err(rest) = self.breakers.ask(&target, &entry.id, now) {
-                self.not_stopped(entry, dispatch, now).await?;
                 if rest.dead || is_long(entry, now) {
                     self.target_fails(&target, dispatch, &rest.reason, now).await;
                     self.tell_of_way(dispatch, Some(format!("{target}: {}", rest.reason).into()), now).await;
@@ -326,19 +330,12 @@ impl Engine {
         for target in targets {
             let per_second = pipeline.dispatches_per_second(target);
             if !self.pace.take(&target.to_string(), &entry.id, per_second, now) {
-                self.not_stopped(entry, dispatch, now).await?;
                 return Err(Failure::Later(format!("{target} has others first")));
             }
         }
-        // The store is asked both at once: on Firestore each takes as long as the commit.
-        let (goes, has_room) =
-            tokio::join!(self.not_stopped(entry, dispatch, now), self.within_cap(pipeline, dispatch, live, now));
-        if goes.is_err() || has_room.is_err() {
+        if let Err(full) = self.within_cap(pipeline, dispatch, live, now).await {
             self.breakers.forgo(&entry.id);
-            if has_room.is_ok() {
-                self.cap.give_back(&dispatch.key.pipeline, live, now).await;
-            }
-            return goes.and(has_room);
+            return Err(full);
         }
         for (nth, message) in messages.iter().enumerate() {
             let target = message.target.to_string();

@@ -340,6 +340,7 @@ async fn relay(Given { engine, decided, mut stop }: Given) {
     engine.relays(true);
     loop {
         let mut idle = true;
+        let mut refused = engine.watch.refusal().is_some();
         engine.beats.moves("relay");
         match engine.take_up(&mut under_way).await {
             Ok(entries) => {
@@ -360,9 +361,13 @@ async fn relay(Given { engine, decided, mut stop }: Given) {
                     });
                 }
             }
-            Err(error) => tracing::warn!("relay: {error}"),
+            Err(error) => {
+                refused = true;
+                tracing::warn!("relay: {error}");
+            }
         }
-        if stopping && idle && deliveries.is_empty() && engine.fresh.is_empty() {
+        // What was claimed with its commit and cannot be taken up now is anybody's before long.
+        if stopping && idle && deliveries.is_empty() && (refused || engine.fresh.is_empty()) {
             return;
         }
         let nap = engine.fresh.nap(engine.clock.now(), engine.settings.relay_every);

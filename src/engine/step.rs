@@ -112,6 +112,9 @@ impl Engine {
                 Effect::Dispatch(dispatch) => Some(dispatch.manifest.trace),
                 _ => None,
             });
+            let sends = decision.effects.iter().any(
+                |effect| matches!(effect, Effect::Dispatch(dispatch) if self.sends(&key.pipeline, &dispatch.node)),
+            );
             let mut commit = commit(graph.revision, key, &stored, decision, events, now);
             let expected = self.fresh.expect(commit.outbox.len());
             commit.claimed_until = expected.as_ref().map(|_| claimed_until(now.at));
@@ -125,7 +128,7 @@ impl Engine {
                 (committed, began.elapsed())
             };
             let ahead = async {
-                if expected.is_some() && dispatched.is_some() {
+                if expected.is_some() && sends {
                     self.ask_ahead(key, now.at).await;
                 }
             };

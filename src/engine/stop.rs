@@ -105,7 +105,9 @@ impl Engine {
         for _ in 0..TRIES_MAX {
             let (version, mut stops) = self.store.kept::<Stops>().await?;
             let answer = change(&mut stops);
-            if self.store.keep(version, &stops).await? {
+            let kept = self.store.keep(version, &stops).await;
+            *self.asked.lock() = None;
+            if kept? {
                 return Ok(answer);
             }
         }

@@ -79,7 +79,7 @@ async fn what_is_claimed_with_its_commit_is_the_committers_without_being_read() 
     assert!(one.shares());
     let key = key("fresh", "2026-01-22");
     let commit = next(one.load(&key).await.unwrap(), second(0));
-    let outbox: Vec<_> = ["a", "b", "c"].map(|id| effect(&key, id, second(0))).into();
+    let outbox: Vec<_> = ["a", "b", "c", "d"].map(|id| effect(&key, id, second(0))).into();
     one.commit(Commit { outbox: outbox.clone(), claimed_until: Some(second(30)), ..commit }).await.unwrap();
     let claim = async |store: &Firestore, nth: usize, until| {
         let claimed = store.claim(vec![(outbox[nth].clone(), second(until))]).await.unwrap();
@@ -93,9 +93,12 @@ async fn what_is_claimed_with_its_commit_is_the_committers_without_being_read() 
     // For longer than it came with; the other then waits as long.
     assert_eq!(claim(&one, 1, 600).await, ["b"]);
     // What the committer did not take up is anybody's after its time.
-    assert_eq!(waiting(&*two, second(31)).await, ["a", "c"]);
+    assert_eq!(waiting(&*two, second(31)).await, ["a", "c", "d"]);
     assert_eq!(claim(&two, 2, 60).await, ["c"]);
     assert_eq!(claim(&one, 2, 61).await, nothing, "somebody has touched it since");
+    assert_eq!(claim(&two, 3, 600).await, ["d"]);
+    assert!(waiting(&*one, second(7_200)).await.contains(&"d".to_owned()), "it looks at what is to come");
+    assert_eq!(claim(&one, 3, 661).await, nothing, "to have looked at it is not to have it");
 }
 
 /// Two processes count together, each from what it left, whatever the other took meanwhile.

@@ -26,7 +26,9 @@ impl Firestore {
         if seen.len() >= SEEN_MAX {
             seen.clear();
         }
-        if let Some(updated) = updated {
+        // What came with the commit compares with the commit until it is claimed: by then somebody else may have it.
+        let is_ours = claimed_until.is_none() && seen.get(id).is_some_and(|seen| seen.claimed_until.is_some());
+        if let Some(updated) = updated.filter(|_| !is_ours) {
             seen.insert(id.to_owned(), Seen { updated, claimed_until });
         }
     }
@@ -41,14 +43,15 @@ impl Firestore {
             let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             for (entry, until) in entries {
                 // What was not read by us since it last changed is claimed after the next reading.
-                let Some(Seen { updated, claimed_until }) = seen.remove(&entry.id) else { continue };
-                if claimed_until.is_some_and(|claimed| after(claimed, EARLIER_MAX) >= until) {
+                let Some(seen) = seen.remove(&entry.id) else { continue };
+                // A claim that ends later than what is asked for is of a clock that was set back since.
+                if seen.claimed_until.is_some_and(|claimed| claimed <= until && after(claimed, EARLIER_MAX) >= until) {
                     claimed.push(entry);
                     continue;
                 }
                 let name = self.name(OUTBOX, &document_id(&entry.id));
-                writes.push(write(name, vec![("due", instant(until))], Only::IfUnchanged(updated)));
-                wanted.push(entry);
+                writes.push(write(name, vec![("due", instant(until))], Only::IfUnchanged(seen.updated)));
+                wanted.push((entry, seen));
             }
         }
         if wanted.is_empty() {
@@ -58,10 +61,19 @@ impl Firestore {
         let request =
             BatchWriteRequest { database: self.db.get_database_path().clone(), writes, ..BatchWriteRequest::default() };
         let mut client = self.db.client().get();
-        let answer = self.in_time(client.batch_write(self.timed(request))).await.map_err(unavailable)?.into_inner();
-        let ours = wanted.into_iter().zip(answer.status).filter(|(_, status)| status.code == 0);
-        claimed.extend(ours.map(|(entry, _)| entry));
-        Ok(claimed)
+        match self.in_time(client.batch_write(self.timed(request))).await {
+            Ok(answer) => {
+                let ours = wanted.into_iter().zip(answer.into_inner().status).filter(|(_, status)| status.code == 0);
+                claimed.extend(ours.map(|((entry, _), _)| entry));
+                Ok(claimed)
+            }
+            Err(status) => {
+                // Asked for again, it compares the same: if it was claimed and not said so, it is free when its time is over.
+                let mut again = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                again.extend(wanted.into_iter().map(|(entry, seen)| (entry.id, seen)));
+                if claimed.is_empty() { Err(unavailable(status)) } else { Ok(claimed) }
+            }
+        }
     }
 
     pub(super) async fn take_lease(&self, work: &str, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
