@@ -1,6 +1,7 @@
 //! What this process has just decided, so that the relay need not read back from the store what it has had in its hands.
 //!
-//! It is a hint and no truth: whose an effect is, the claim says.
+//! It is a hint and no truth: whose an effect is, the claim says. What is not here is found by reading the store, and when that
+//! is to be read is known here as well.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
