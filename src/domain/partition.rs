@@ -409,6 +409,16 @@ pub struct Failure {
     pub text: Arc<str>,
     /// Whether it has been charged to the budget.
     pub charged: bool,
+    /// When its run was first heard of, where it was: inputs that came later have not failed with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Timestamp>,
+}
+
+impl Failure {
+    /// Whether it is a failure on inputs of which the newest came at that instant.
+    pub fn has_seen(&self, newest: Option<Timestamp>) -> bool {
+        newest <= Some(self.began.unwrap_or(self.at))
+    }
 }
 
 /// Kinds of failure.
@@ -631,7 +641,7 @@ mod tests {
         let node = NodeId::from("t");
         let attempt = Attempt { run: 1, attempt: 2 };
         let failed = |kind| {
-            let failure = Failure { at, run: None, kind, text: "".into(), charged: true };
+            let failure = Failure { at, run: None, kind, text: "".into(), charged: true, began: None };
             Node { state: State::Failed { at }, attempt, failure: Some(failure), ..Node::default() }
         };
         let partition = |facts: Node| {

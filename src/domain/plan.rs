@@ -404,6 +404,7 @@ impl Walk<'_> {
             phase: silent.phase.clone(),
             since: silent.since,
             probe: silent.probe.clone(),
+            until: silent.again_at,
         })
     }
 
@@ -471,12 +472,12 @@ impl Walk<'_> {
             } else {
                 format!("no heartbeat for {silence} minutes")
             };
-            self.fail(facts, Some(run.clone()), FailureKind::Silent, text);
+            self.fail(facts, Some((run.clone(), lost.first)), FailureKind::Silent, text);
         }
     }
 
     /// A failure that we noticed ourselves. A node with live runs goes on; one with an output keeps it.
-    fn fail(&self, facts: &mut Facts, run: Option<RunId>, kind: FailureKind, text: String) {
+    fn fail(&self, facts: &mut Facts, run: Option<(RunId, Timestamp)>, kind: FailureKind, text: String) {
         let charged = match facts.state {
             State::Running { starter, .. } => starter == Starter::Us,
             State::Dispatched { .. } => true,
@@ -487,7 +488,8 @@ impl Walk<'_> {
             | State::Skipped { .. }
             | State::Expired { .. } => false,
         };
-        facts.failure = Some(Failure { at: self.now.at, run, kind, text: text.into(), charged });
+        let (run, began) = run.unzip();
+        facts.failure = Some(Failure { at: self.now.at, run, kind, text: text.into(), charged, began });
         if matches!(facts.state, State::Running { starter: Starter::Them, .. })
             && facts.runs.is_empty()
             && facts.stands()

@@ -169,6 +169,8 @@ pub enum Blocker {
         since: Timestamp,
         /// The node that is tried, if one still is.
         probe: Option<NodeId>,
+        /// Where one was tried in vain: when one is tried again.
+        until: Option<Timestamp>,
     },
     /// Enough is there; the rest is given until then.
     Grace {
@@ -267,7 +269,7 @@ impl Blocker {
             | Self::UsedUp { until, .. }
             | Self::Unverified { until, .. }
             | Self::NotYet { until } => Some(*until),
-            Self::Quorum { until, .. } | Self::Held { until, .. } => *until,
+            Self::Quorum { until, .. } | Self::Held { until, .. } | Self::PhaseSilent { until, .. } => *until,
             Self::Unmet { .. }
             | Self::CoverageShort { .. }
             | Self::CoverageUnknown { .. }
@@ -276,7 +278,6 @@ impl Blocker {
             | Self::CheckPending { .. }
             | Self::CheckFailed { .. }
             | Self::CheckUnanswered { .. }
-            | Self::PhaseSilent { .. }
             | Self::Budget { .. }
             | Self::NoGames
             | Self::Over { .. } => None,

@@ -255,7 +255,8 @@ fn completion(graph: &Graph, partition: &mut Partition, completed: &Completed) -
         | (None, Verdict::Failure(..) | Verdict::NotRequired) => {}
     }
     // The last execution at work: its end is the end of the attempt, even if a later sign of its life came first.
-    let sole = node.runs.remove(&completed.run).is_some() && node.runs.is_empty();
+    let gone = node.runs.remove(&completed.run);
+    let sole = gone.is_some() && node.runs.is_empty();
     let ours = |asked: Timestamp| answers(completed.published, asked);
     match outcome {
         Verdict::Output(extent) => {
@@ -304,7 +305,8 @@ fn completion(graph: &Graph, partition: &mut Partition, completed: &Completed) -
         Verdict::Failure(kind, text) => {
             end(node, &completed.run, completed.published, End::Failed);
             let at = completed.published;
-            let failure = Failure { at, run: Some(completed.run.clone()), kind, text, charged: false };
+            let began = gone.map(|run| run.first);
+            let failure = Failure { at, run: Some(completed.run.clone()), kind, text, charged: false, began };
             let others_alive = !node.runs.is_empty();
             node.state = match std::mem::take(&mut node.state) {
                 State::Dispatched { at: since } if !ours(since) => State::Dispatched { at: since },

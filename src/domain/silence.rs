@@ -1,13 +1,13 @@
 //! Is anybody there? Tells a phase in which nobody shows a sign of life from a node that is late.
 //!
 //! A deploy that breaks a service, or a subscription that is refused at its door, silences every node of a phase at once.
-//! That is one trouble and one alert, and asking all of them again is a storm: one is tried, and a sign of life of any lets
-//! the others go.
+//! That is one trouble and one alert, and asking all of them again is a storm: one is tried, later and later,
+//! and a sign of life of any lets the others go.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::coverage::PerMille;
 use super::effect::Cause;
@@ -30,11 +30,13 @@ pub struct Silent {
     pub since: Timestamp,
     /// Who should have.
     pub unheard: Vec<NodeId>,
-    /// The one that is tried, or will be; nobody where one was tried in vain, where nobody may be asked any more, or where all
-    /// of them are sources.
+    /// The one that is tried, or will be; nobody where one was tried in vain a short while ago, where nobody may be asked any
+    /// more, or where all of them are sources.
     pub probe: Option<NodeId>,
     /// Nobody has been tried yet: the first that nothing else stands in the way of is.
     pub untried: bool,
+    /// When one is tried again, where one was in vain.
+    pub again_at: Option<Timestamp>,
     /// The last sign of life of anybody in the phase, for this date.
     pub last_sign: Option<Timestamp>,
 }
@@ -53,8 +55,8 @@ enum Standing {
     Overdue,
     /// It was asked again, and has time left.
     Tried,
-    /// It was asked again, and its time is over once more.
-    TriedInVain,
+    /// It was asked again, and its time is over once more; until then nobody is.
+    TriedInVain { until: Timestamp },
     /// It may not be asked again, or cannot.
     Spent,
 }
@@ -86,12 +88,18 @@ pub fn phases(times: &Timetable<'_>, partition: &Partition, now: Now, wake: &mut
             continue;
         }
         let first = |kind| asked.iter().find(|one| one.kind == kind && one.node.task().is_some());
-        let untried = first(Standing::Tried).is_none() && first(Standing::TriedInVain).is_none();
+        let in_vain = asked.iter().filter_map(|one| match one.kind {
+            Standing::TriedInVain { until } => Some(until),
+            Standing::Overdue | Standing::Tried | Standing::Spent => None,
+        });
+        let again_at = in_vain.max();
+        again_at.into_iter().for_each(|at| wake.at(at));
+        let untried = first(Standing::Tried).is_none() && again_at.is_none();
         let next = || first(Standing::Overdue).filter(|_| untried);
         let probe = first(Standing::Tried).or_else(next).map(|one| one.node.id.clone());
         let unheard = asked.iter().map(|one| one.node.id.clone()).collect();
         let phase: Arc<str> = phase.into();
-        found.insert(phase.clone(), Silent { phase, since, unheard, probe, untried, last_sign });
+        found.insert(phase.clone(), Silent { phase, since, unheard, probe, untried, again_at, last_sign });
     }
     found
 }
@@ -99,12 +107,16 @@ pub fn phases(times: &Timetable<'_>, partition: &Partition, now: Now, wake: &mut
 fn asked_of<'g>(times: &Timetable<'_>, partition: &Partition, node: &'g Node, now: Now) -> Option<Asked<'g>> {
     match &node.kind {
         Kind::Gate(_) => None,
-        Kind::Task(_) => {
+        Kind::Task(task) => {
             let facts = partition.nodes.get(&node.id)?;
             let over = times.pass(node).is_some_and(|(_, until)| now.reached(until));
             let last = facts.last.as_ref().filter(|_| !over)?;
             let unstarted = facts.unstarted_since.filter(|since| facts.heard_at <= Some(*since));
-            let overdue = if last.cause == Cause::NotStarted { Standing::TriedInVain } else { Standing::Overdue };
+            // As long again as the silence had lasted by then: of a day of it there are half a dozen trials.
+            let lasted = unstarted.map_or(SignedDuration::ZERO, |since| last.at.duration_since(since));
+            let until = after(last.at, lasted.max(task.backoff_max));
+            let in_vain = last.cause == Cause::NotStarted && !now.reached(until);
+            let overdue = if in_vain { Standing::TriedInVain { until } } else { Standing::Overdue };
             match (&facts.state, &facts.way) {
                 // Nobody can have begun what nobody has been handed.
                 (State::Dispatched { .. }, Some(Way::Refused { .. })) => None,

@@ -325,11 +325,12 @@ pub fn words(blocker: &Blocker, date: Date) -> String {
         Blocker::CheckUnanswered { check } => {
             format!("its check `{check}` cannot be answered by the warehouse; it is asked again by itself")
         }
-        Blocker::PhaseSilent { phase, since, probe } => {
+        Blocker::PhaseSilent { phase, since, probe, until } => {
             let since = shown(*since);
-            let first = match probe {
-                Some(probe) => format!("{probe} is tried first"),
-                None => "one was tried in vain, and the others wait for a sign of life".to_owned(),
+            let first = match (probe, until) {
+                (Some(probe), _) => format!("{probe} is tried first"),
+                (None, Some(until)) => format!("one was tried in vain, and one is again at {}", shown(*until)),
+                (None, None) => "nobody may be tried any more, and the others wait for a sign of life".to_owned(),
             };
             format!("nobody in {phase} has shown a sign of life since {since}; {first}")
         }

@@ -502,8 +502,8 @@ pub struct Answer {
     /// The completion comes this long after the dispatch. Never, where it is absent: it hangs after `beats` beats.
     #[serde(default)]
     pub completes: Option<String>,
-    /// Heartbeats before it hangs.
-    #[serde(default)]
+    /// Heartbeats before it hangs; with 0 nothing is ever heard of it. Defaults to 1.
+    #[serde(default = "one")]
     pub beats: u32,
     /// It completes as failed, with this reason.
     #[serde(default)]
@@ -849,6 +849,10 @@ pub struct Never {
 
 fn nba() -> PipelineId {
     PipelineId::from("nba")
+}
+
+const fn one() -> u32 {
+    1
 }
 
 impl Scenario {

@@ -1063,18 +1063,18 @@ impl<'a> World<'a> {
         };
         let starts = part(&answer.starts, 20)?;
         let completes = answer.completes.as_ref().map(|_| part(&answer.completes, 0)).transpose()?;
-        let last_beat = match completes {
-            Some(completes) => (completes.saturating_sub(starts).as_secs() / 60).max(0),
-            None => (i64::from(answer.beats) - 1).max(0),
+        let beats = match completes {
+            Some(completes) => (completes.saturating_sub(starts).as_secs() / 60).max(0) + 1,
+            None => i64::from(answer.beats),
         };
         let Answer { processor, topic, records, .. } = answer.clone();
         let graph = self.declarations.pipelines.get(&key.pipeline).map(|pipeline| &pipeline.graph);
         let liveness = graph.and_then(|graph| graph.node(&asked)).map(|node| node.liveness.heartbeats);
-        let beats = if liveness == Some(Heartbeats::None) { 0 } else { last_beat + 1 };
-        for beat in 0..beats {
+        let told = if liveness == Some(Heartbeats::None) { 0 } else { beats };
+        for beat in 0..told {
             let when = after(after(at, starts), SignedDuration::from_secs(60 * beat));
             let body = json!({ "processor_name": processor, "run_id": run, "data_date": key.date,
-                "status": "running", "progress": beat, "total": last_beat.max(1), "status_message": "" });
+                "status": "running", "progress": beat, "total": (beats - 1).max(1), "status_message": "" });
             let topic = long_name("hb");
             self.message(&run, &topic, body.to_string().into_bytes(), BTreeMap::new(), when, when, &[]);
         }

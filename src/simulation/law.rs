@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::schedule::{Body, Outgoing, World};
 use crate::domain::decide::{Decision, decide};
-use crate::domain::effect::{Dispatch, Effect};
+use crate::domain::effect::{Cause, Dispatch, Effect};
 use crate::domain::event::{Event, Outcome};
 use crate::domain::evidence::Version;
 use crate::domain::graph::{Graph, Kind, Strength};
@@ -139,6 +139,7 @@ pub(super) fn on_commit(world: &World<'_>, base: u64, decision: &Decision) -> Re
         return Err(broken("no-lost-update", text));
     }
     for dispatch in dispatches(&decision.effects) {
+        let Some(task) = world.graph.node(&dispatch.node).and_then(|node| node.task()) else { continue };
         let attempt = dispatch.manifest.attempt;
         let mut decided = 0;
         let mut alike = 0;
@@ -151,10 +152,12 @@ pub(super) fn on_commit(world: &World<'_>, base: u64, decision: &Decision) -> Re
                 return Err(broken("same-decision-same-id", format!("{} after {}", dispatch.id, earlier.id)));
             }
             decided += 1;
-            alike += u32::from(versions(earlier).eq(versions(dispatch)));
+            // One of a silent phase is tried again and again, so far apart, whatever its budget for the inputs is.
+            let trial = earlier.manifest.cause == Cause::NotStarted
+                && after(earlier.decided_at, task.backoff_max) <= dispatch.decided_at;
+            alike += u32::from(versions(earlier).eq(versions(dispatch)) && !trial);
         }
-        let Some(task) = world.graph.node(&dispatch.node).and_then(|node| node.task()) else { continue };
-        // A phase that is silent has one node tried once more; what operators ask for comes on top.
+        // What operators ask for comes on top.
         let more = 2 + world.retries.get(&dispatch.node).copied().unwrap_or(0);
         if alike >= task.attempts_max + task.not_started_max + more || decided >= task.dispatches_max + more {
             let text = format!("{} is the {}th on these inputs, the {}th of all", dispatch.id, alike + 1, decided + 1);

@@ -37,7 +37,7 @@ fn seen(second: i64, tenths: u32) -> Evidence {
 }
 
 fn failed() -> Failure {
-    Failure { at: at(0), run: None, kind: FailureKind::Reported, text: "no".into(), charged: true }
+    Failure { at: at(0), run: None, kind: FailureKind::Reported, text: "no".into(), charged: true, began: None }
 }
 
 /// A source that nobody can ask, one that can be asked, a join of the first, and tasks of it, of the join, and of the day

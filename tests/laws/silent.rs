@@ -115,6 +115,18 @@ fn one_of_a_silent_phase_is_tried() {
     assert_eq!(probe(exhausted), (of_u, true), "that may not be asked again");
     assert_eq!(probe(tried), (of_t, false), "it has time left");
     assert_eq!(probe(unstarted(Cause::NotStarted)), (None, false), "it was tried in vain");
+    // Tried at that minute, in a silence that has lasted since noon: after `backoff_max` at least, and after as long again.
+    for (tried, again) in [(10, 50), (30, 70), (60, 120), (240, 480)] {
+        let t = || Facts { last: Some(last(tried, Cause::NotStarted)), ..unstarted(Cause::NotStarted) };
+        let found = |minute| silent(&two(), &with(t()), minute).unwrap();
+        let (before, then) = (found(again - 1), found(again));
+        assert_eq!((before.untried, before.again_at, before.probe), (false, Some(at(again * 60)), None), "{tried}");
+        assert_eq!((then.untried, then.again_at, then.probe), (true, None, Some("t".into())), "{tried}");
+        let date = with(t());
+        let mut wake = Wake::new(now(again - 1));
+        phases(&Timetable::of(&two(), &date), &date, now(again - 1), &mut wake);
+        assert_eq!(wake.earliest(), Some(at(again * 60)), "{tried}");
+    }
     // A source is asked by nobody.
     let of = graph(vec![source("r"), Node { needs: vec![hard("r")], ..source("s") }, task("t", vec![hard("s")])]);
     let mut date = games();

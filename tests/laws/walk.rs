@@ -46,7 +46,7 @@ pub fn seen(minute: i64, tenths: u32, units: &[(&str, u32)]) -> Evidence {
 
 /// A failure that was paid for.
 pub fn failure(minute: i64, kind: FailureKind) -> Failure {
-    Failure { at: at(minute * 60), run: None, kind, text: "no".into(), charged: true }
+    Failure { at: at(minute * 60), run: None, kind, text: "no".into(), charged: true, began: None }
 }
 
 /// A date with one game.
@@ -223,6 +223,30 @@ fn attempts_are_spaced_and_counted() {
         t.spent = [(no_inputs(), spent)].into();
         let (_, plan) = walk(&of, &date, minute);
         assert_eq!(plan.verdicts["t"].blockers, blockers, "{spent:?} {minute}");
+    }
+}
+
+/// A run that began before the newest inputs came says nothing of them, however late it is known to have failed: they have all
+/// their attempts.
+#[test]
+fn a_failure_is_charged_to_inputs_that_its_run_may_have_read_alone() {
+    let of = graph(vec![
+        source("s"),
+        Node { kind: Kind::Task(Task { attempts_max: 1, ..costs() }), ..task("t", vec![hard("s")]) },
+    ]);
+    for (began, is_tried) in [(Some(4), true), (Some(5), false), (Some(6), false), (None, false)] {
+        let mut date = games();
+        let s = facts(&mut date, "s");
+        (s.state, s.evidence) = (State::Succeeded { at: at(5 * 60) }, claimed(5));
+        let began = began.map(|minute: i64| at(minute * 60));
+        let t = facts(&mut date, "t");
+        t.state = State::Failed { at: at(20 * 60) };
+        t.failure = Some(Failure { charged: false, began, ..failure(20, FailureKind::Silent) });
+        let (next, plan) = walk(&of, &date, 21);
+        let spent: Vec<u32> = next.nodes["t"].spent.values().map(|spent| spent.attempts).collect();
+        let dispatched = plan.effects.iter().any(|effect| matches!(effect, Effect::Dispatch(_)));
+        // What is tried at once has paid for that.
+        assert_eq!((spent, dispatched), (vec![1], is_tried), "{began:?}");
     }
 }
 

@@ -64,7 +64,7 @@ pub(super) fn charge(
         // began it, all that were known when it failed, whichever was heard of first.
         let paid = match &facts.last {
             Some(last) if failure.charged => Some(last.fingerprint),
-            _ => (newest <= Some(failure.at) && has_room).then_some(fingerprint),
+            _ => (failure.has_seen(newest) && has_room).then_some(fingerprint),
         };
         if let Some(paid) = paid {
             facts.spent.entry(paid).or_default().attempts = task.attempts_max;
@@ -84,7 +84,7 @@ pub(super) fn charge(
         if let Some(spent) = paid.and_then(|last| facts.spent.get_mut(&last.fingerprint)) {
             spent.attempts = spent.attempts.saturating_sub(1);
         }
-    } else if has_room && node.task().is_some() {
+    } else if failure.has_seen(newest) && has_room && node.task().is_some() {
         let spent = facts.spent.entry(fingerprint).or_default();
         spent.attempts = (spent.attempts + 1).min(task.attempts_max);
     }

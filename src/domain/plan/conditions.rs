@@ -478,7 +478,8 @@ impl Walk<'_> {
 
     /// A phase in which nobody shows a sign of life.
     pub(super) fn silent_phases(&mut self, partition: &Partition) {
-        for Silent { phase, since, unheard, last_sign, probe, .. } in self.silent.values().cloned().collect::<Vec<_>>()
+        for Silent { phase, since, unheard, last_sign, probe, again_at, .. } in
+            self.silent.values().cloned().collect::<Vec<_>>()
         {
             let key = AlertKey::new(format!("phase-silent:{phase}:{}", partition.key));
             let last = last_sign.map_or("none for this date".to_owned(), shown);
@@ -488,9 +489,15 @@ impl Walk<'_> {
                 clock(since),
                 unheard.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ")
             );
-            let done = probe.map_or("nobody of it is asked again until somebody is heard".to_owned(), |probe| {
-                format!("only {probe} is asked again, as a probe; the others wait until somebody is heard")
-            });
+            let done = match (probe, again_at) {
+                (Some(probe), _) => {
+                    format!("only {probe} is asked again, as a probe; the others wait until somebody is heard")
+                }
+                (None, Some(at)) => {
+                    format!("one is asked again at {}, and nobody before, unless somebody is heard", clock(at))
+                }
+                (None, None) => "nobody of it is asked again until somebody is heard".to_owned(),
+            };
             self.holds_of(key.clone(), Severity::Critical, BTreeSet::new(), text);
             self.done_about(&key, done);
         }
