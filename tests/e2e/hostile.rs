@@ -259,3 +259,46 @@ async fn a_store_that_refuses_writes_is_said_and_what_comes_is_handed_back() {
     let told = "SELECT count(*) FROM alerts WHERE key = 'self:store' AND resolved_at IS NOT NULL AND times > 0";
     assert_eq!(holder.query_row(told, [], |row| row.get::<_, i64>(0)).unwrap(), 1, "the alert was not kept afterwards");
 }
+
+/// Heartbeats that flood in are kept together, and what is no heartbeat does not wait with them.
+#[tokio::test]
+async fn hundreds_of_heartbeats_share_a_commit_and_hold_up_no_completion() {
+    const CALLS: usize = 60;
+    const BEATS: usize = 50;
+    let service = Service::start(&[]);
+    service.works().await;
+    let commits = || -> i64 {
+        let database = rusqlite::Connection::open(service.data.join("tipoff.db")).unwrap();
+        database.query_row("SELECT count(*) FROM journal", [], |row| row.get(0)).unwrap()
+    };
+    let today =
+        jiff::tz::TimeZone::get("America/New_York").unwrap().to_datetime(tipoff::clock::Clock::System.now()).date();
+    let names = ["p2_nbacom_boxscores", "p2_nbacom_team_boxscore", "p2_nbacom_play_by_play", "p2_odds_game_lines"];
+    let before = commits();
+    for wave in 0..2 {
+        let mut calls = tokio::task::JoinSet::new();
+        for call in 0..CALLS {
+            let beats = (0..BEATS).map(|nth| {
+                let nth = call * BEATS + nth;
+                let beat = json!({ "processor_name": names[nth % names.len()], "run_id": format!("run-{}", nth % 40),
+                    "data_date": today.to_string(), "status": "running", "progress": nth, "total": 10_000 });
+                json!({ "data": STANDARD.encode(beat.to_string()) })
+            });
+            let body = json!({ "messages": beats.collect::<Vec<_>>() }).to_string();
+            let url = format!("{}/v1/projects/p/topics/nba-processor-heartbeats:publish", service.url);
+            let client = service.client.clone();
+            calls.spawn(async move { client.post(url).body(body).send().await.unwrap().status() });
+        }
+        // They wait for company; what is published in the middle of it does not.
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let since = std::time::Instant::now();
+        service.works().await;
+        let took = since.elapsed();
+        assert!(took.as_secs() < 10, "wave {wave}: a completion took {took:?} beside heartbeats that wait for 15 s");
+        while let Some(status) = calls.join_next().await {
+            assert!(status.unwrap().is_success(), "wave {wave}");
+        }
+    }
+    let commits = commits() - before;
+    assert!((1..=60).contains(&commits), "{} heartbeats and 2 completions were {commits} commits", 2 * CALLS * BEATS);
+}

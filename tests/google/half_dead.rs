@@ -1,6 +1,6 @@
-//! A connection that dies without a word: nothing is closed, nothing answers. Both roads notice and take another.
+//! A connection that dies without a word: nothing is closed, nothing answers. Both roads notice and take another. And one that
+//! is refused again and again: it is tried later and later, and read again when it is well.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -8,55 +8,14 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tipoff::adapter::pubsub::Connection;
 use tipoff::adapter::pubsub::publisher::Publisher;
-use tipoff::adapter::pubsub::subscriber::{Patience, Subscribers};
+use tipoff::adapter::pubsub::subscriber::{OURSELVES, Patience, Subscribers};
 use tipoff::pipeline::{PIPELINE, TOPICS};
 use tipoff::port::{Handed, Recipient};
 use tipoff::wire::inbound::Delivery;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::cloud::Cloud;
-
-/// Between the client and the emulator. When it dies, the server sees every connection end; the client sees nothing, as
-/// behind a router that has lost the flow. What connects from then on is well.
-struct Wire {
-    address: String,
-    life: Arc<Mutex<watch::Sender<()>>>,
-    connections: Arc<AtomicUsize>,
-}
-
-impl Wire {
-    async fn to(server: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let life = Arc::new(Mutex::new(watch::Sender::new(())));
-        let connections = Arc::new(AtomicUsize::new(0));
-        let (server, of_now, count) = (server.to_owned(), life.clone(), connections.clone());
-        tokio::spawn(async move {
-            loop {
-                let (mut client, _) = listener.accept().await.unwrap();
-                count.fetch_add(1, Ordering::SeqCst);
-                let mut life = of_now.lock().unwrap().subscribe();
-                let mut server = TcpStream::connect(&server).await.unwrap();
-                tokio::spawn(async move {
-                    tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
-                        // Whoever holds its end has dropped it.
-                        _ = life.changed() => {
-                            drop(server);
-                            std::future::pending::<()>().await;
-                        }
-                    }
-                });
-            }
-        });
-        Self { address, life, connections }
-    }
-
-    fn die(&self) {
-        *self.life.lock().unwrap() = watch::Sender::new(());
-    }
-}
+use super::wire::Wire;
 
 #[derive(Default)]
 struct Heard {
@@ -112,12 +71,12 @@ async fn a_connection_that_dies_without_a_word_is_replaced() {
     until("a probe comes back", || heard.latest.lock().unwrap().is_some_and(|at| at > Timestamp::UNIX_EPOCH)).await;
 
     wire.die();
-    let connections = wire.connections.load(Ordering::SeqCst);
+    let connections = wire.connections();
     let at_death = heard.latest.lock().unwrap().unwrap();
     // Published by somebody whose own connection is well.
     cloud.publish(topic, "after").await;
     until("a message comes though the connection has died", || has("after")).await;
-    assert!(wire.connections.load(Ordering::SeqCst) > connections, "over another connection");
+    assert!(wire.connections() > connections, "over another connection");
     // The publisher's calls find out by themselves, and probes prove the road again.
     until("the publisher takes another connection", || heard.latest.lock().unwrap().unwrap() > at_death).await;
     // On a busy machine a call may still run out of its time; whoever makes it makes it again.
@@ -126,6 +85,43 @@ async fn a_connection_that_dies_without_a_word_is_replaced() {
         assert!(Instant::now() < patience, "{error}");
     }
     until("what we publish comes as well", || has("by us")).await;
+    stop.send_replace(true);
+    subscribers.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_refused_again_and_again_is_asked_for_later_and_later() {
+    let declared = tipoff::pipeline::load(("topics.yaml", TOPICS), ("pipeline.yaml", PIPELINE)).unwrap();
+    let Some(cloud) = Cloud::start(&declared.topology).await else { return };
+    let wire = Wire::to(&cloud.pubsub.address).await;
+    let connection = Connection { project: cloud.project.clone(), emulator: Some(wire.address.clone()) };
+    let apart = Connection { project: cloud.project.clone(), emulator: Some(cloud.pubsub.address.clone()) };
+    let publisher = Arc::new(Publisher::connect(apart).await.unwrap());
+    let heard = Arc::new(Heard::default());
+    let recipient: Arc<dyn Recipient> = heard.clone();
+    let (stop, stopping) = watch::channel(false);
+    let patience = Patience::default();
+    let subscribers =
+        Subscribers::start(&connection, &declared.topology, &recipient, &publisher, patience, &stopping).await.unwrap();
+    let topic = "nba-phase3-analytics-complete";
+    cloud.publish(topic, "before").await;
+    let has = |text: &str| heard.messages.lock().unwrap().iter().any(|message| message == text);
+    until("a message comes", || has("before")).await;
+
+    wire.refuse();
+    let streams = declared.topology.consumed_by(OURSELVES).count();
+    // The first tries follow each other quickly.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let (since, early) = (Instant::now(), wire.refused());
+    cloud.publish(topic, "after").await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let (tries, seconds) = (wire.refused() - early, since.elapsed().as_secs_f64());
+    let each = tries as f64 / streams as f64 / seconds;
+    assert!(tries > 0 && each <= 1.0, "{tries} tries of {streams} streams in {seconds:.1} s");
+    assert!(!has("after"));
+
+    wire.open();
+    until("what came meanwhile is read", || has("after")).await;
     stop.send_replace(true);
     subscribers.ended().await;
 }

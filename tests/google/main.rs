@@ -5,6 +5,7 @@ mod any_hour;
 mod clock;
 #[path = "../support/cloud.rs"]
 mod cloud;
+mod cut_off;
 mod dead_letters;
 #[path = "../support/emulator.rs"]
 mod emulator;
@@ -20,3 +21,4 @@ mod service;
 mod shadow;
 mod stories;
 mod topics;
+mod wire;

@@ -274,7 +274,7 @@ async fn a_game_day_survives_kills_zombies_and_hanging_emulators() {
 }
 
 /// Every completion that the journal tells of, by run.
-async fn journaled(store: &Firestore) -> BTreeSet<String> {
+pub async fn journaled(store: &Firestore) -> BTreeSet<String> {
     let mut runs = BTreeSet::new();
     let mut after = 0;
     loop {
