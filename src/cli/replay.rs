@@ -18,6 +18,7 @@ use super::{Common, Fault, Verdict, graph};
 use crate::diagnostic;
 use crate::domain::graph::Graph;
 use crate::domain::id::{NodeId, PartitionKey, PipelineId};
+use crate::domain::partition::{Node as Facts, Partition};
 use crate::domain::time::shown;
 use crate::pipeline::{self, Declarations};
 use crate::replay::capsule::{Capsule, Declared};
@@ -378,6 +379,16 @@ struct Verified<'r> {
     is_same: bool,
 }
 
+/// Leaves out what the version that stored the date did not keep: when a failed run had begun.
+fn as_stored(made: &mut Partition, stored: &Partition) {
+    let unknown = |facts: &Facts| facts.failure.as_ref().is_some_and(|failure| failure.began.is_none());
+    for (id, _) in stored.nodes.iter().filter(|(_, facts)| unknown(facts)) {
+        if let Some(failure) = made.nodes.get_mut(id).and_then(|facts| facts.failure.as_mut()) {
+            failure.began = None;
+        }
+    }
+}
+
 fn verify(subject: &Subject, common: &Common) -> Result<Verdict, Fault> {
     let paint = Paint::stdout();
     let mut failed = false;
@@ -386,6 +397,7 @@ fn verify(subject: &Subject, common: &Common) -> Result<Verdict, Fault> {
         whole(graph, record)?;
         let mut walk = Walk::new(graph, record.key.clone());
         let differences: Vec<Difference> = record.entries.iter().filter_map(|entry| walk.take(entry)).collect();
+        as_stored(&mut walk.partition, &record.partition);
         let found = Verified { record, differences, is_same: walk.partition == record.partition };
         // What follows another decision is another day: the first difference tells whose it is.
         let first = found.differences.first();

@@ -115,7 +115,8 @@ fn asked_of<'g>(times: &Timetable<'_>, partition: &Partition, node: &'g Node, no
             // As long again as the silence had lasted by then: of a day of it there are half a dozen trials.
             let lasted = unstarted.map_or(SignedDuration::ZERO, |since| last.at.duration_since(since));
             let until = after(last.at, lasted.max(task.backoff_max));
-            let in_vain = last.cause == Cause::NotStarted && !now.reached(until);
+            // Counted up to what has been heard: whoever begins meanwhile may have said so already.
+            let in_vain = last.cause == Cause::NotStarted && !now.silent_until(until);
             let overdue = if in_vain { Standing::TriedInVain { until } } else { Standing::Overdue };
             match (&facts.state, &facts.way) {
                 // Nobody can have begun what nobody has been handed.

@@ -300,5 +300,5 @@ async fn hundreds_of_heartbeats_share_a_commit_and_hold_up_no_completion() {
         }
     }
     let commits = commits() - before;
-    assert!((1..=60).contains(&commits), "{} heartbeats and 2 completions were {commits} commits", 2 * CALLS * BEATS);
+    assert!((1..=100).contains(&commits), "{} heartbeats and 2 completions were {commits} commits", 2 * CALLS * BEATS);
 }

@@ -195,7 +195,12 @@ async fn a_store_that_answers_more_and_more_slowly_loses_nothing_and_doubles_not
     let Some(two) = two("FIRESTORE_EMULATOR_HOST").await else { return };
     // All of it is the slow one's to do.
     two.second.signal("TERM");
-    for millis in [50, 500, 2_000] {
+    let patience = Instant::now() + PATIENCE;
+    while reqwest::get(format!("{}/healthz", two.second.url)).await.is_ok() {
+        assert!(Instant::now() < patience, "the second goes on");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    for millis in [50, 500, 1_000] {
         two.wire.slow(Duration::from_millis(millis));
         let runs = two.loaded(&format!("slow-{millis}")).await;
         two.until_journaled(&runs).await;

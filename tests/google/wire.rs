@@ -47,14 +47,9 @@ impl Wire {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
                 count.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(carry(
-                    client,
-                    server.clone(),
-                    refused.clone(),
-                    state.clone(),
-                    delay.clone(),
-                    life.clone(),
-                ));
+                let mut life = life.clone();
+                life.mark_unchanged();
+                tokio::spawn(carry(client, server.clone(), refused.clone(), state.clone(), delay.clone(), life));
             }
         });
         wire
@@ -104,7 +99,6 @@ async fn carry(
     delay: watch::Receiver<Duration>,
     mut life: watch::Receiver<u64>,
 ) {
-    life.mark_unchanged();
     if state.wait_for(|state| *state != State::Cut).await.is_ok_and(|state| *state == State::Refusing) {
         return refuse(client, &refused, state).await;
     }

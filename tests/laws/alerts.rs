@@ -426,7 +426,7 @@ fn a_silent_phase_is_told_of_as_one() {
     let text = "law: 2 expected, 0 started since 12:00:00Z: t, u; last sign of life: none for this date";
     assert_eq!(told(&found, "phase-silent"), says(Severity::Critical, text));
     let done = alert(&found, "phase-silent").unwrap().about.done.clone().unwrap();
-    assert_eq!(done, "only t is asked again, as a probe; the others wait until somebody is heard");
+    assert_eq!(done, "only t is asked again, later and later; the others wait until somebody is heard");
     let asked: Vec<_> = found.effects.iter().filter(|effect| matches!(effect, Effect::Dispatch(_))).collect();
     assert_eq!(asked.len(), 1);
     assert_eq!(told(&walk(&of, &after, 11).1, "phase-silent"), None, "once");

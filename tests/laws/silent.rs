@@ -5,7 +5,7 @@ use tipoff::domain::effect::{Cause, Effect};
 use tipoff::domain::graph::{Dependency, Graph, Node};
 use tipoff::domain::partition::{Node as Facts, Partition, Spent, State, Way};
 use tipoff::domain::silence::{Silent, phases};
-use tipoff::domain::time::Wake;
+use tipoff::domain::time::{Now, Wake};
 use tipoff::domain::timetable::Timetable;
 
 use crate::facts::facts;
@@ -123,6 +123,10 @@ fn one_of_a_silent_phase_is_tried() {
         assert_eq!((before.untried, before.again_at, before.probe), (false, Some(at(again * 60)), None), "{tried}");
         assert_eq!((then.untried, then.again_at, then.probe), (true, None, Some("t".into())), "{tried}");
         let date = with(t());
+        // By the clock it is time, but nothing has been heard since.
+        let deaf = Now { heard_until: at((again - 1) * 60), ..now(again + 60) };
+        let found = phases(&Timetable::of(&two(), &date), &date, deaf, &mut Wake::new(deaf)).remove("law").unwrap();
+        assert_eq!((found.untried, found.again_at), (false, Some(at(again * 60))), "{tried}");
         let mut wake = Wake::new(now(again - 1));
         phases(&Timetable::of(&two(), &date), &date, now(again - 1), &mut wake);
         assert_eq!(wake.earliest(), Some(at(again * 60)), "{tried}");

@@ -491,10 +491,10 @@ impl Walk<'_> {
             );
             let done = match (probe, again_at) {
                 (Some(probe), _) => {
-                    format!("only {probe} is asked again, as a probe; the others wait until somebody is heard")
+                    format!("only {probe} is asked again, later and later; the others wait until somebody is heard")
                 }
                 (None, Some(at)) => {
-                    format!("one is asked again at {}, and nobody before, unless somebody is heard", clock(at))
+                    format!("one is asked again at {}, and nobody before, unless somebody is heard", shown(at))
                 }
                 (None, None) => "nobody of it is asked again until somebody is heard".to_owned(),
             };
