@@ -102,7 +102,7 @@ async fn carry(
     if state.wait_for(|state| *state != State::Cut).await.is_ok_and(|state| *state == State::Refusing) {
         return refuse(client, &refused, state).await;
     }
-    let mut server = TcpStream::connect(&server).await.unwrap();
+    let Ok(mut server) = TcpStream::connect(&server).await else { return };
     let (there, back) = ((state.clone(), delay.clone()), (state.clone(), delay));
     {
         let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
