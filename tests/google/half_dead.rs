@@ -1,26 +1,32 @@
 //! A connection that dies without a word: nothing is closed, nothing answers. Both roads notice and take another. And one that
-//! is refused again and again: it is tried later and later, and read again when it is well.
+//! is refused again and again: it is tried no more than once a second, and read again when it is well.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tipoff::adapter::pubsub::Connection;
-use tipoff::adapter::pubsub::publisher::Publisher;
-use tipoff::adapter::pubsub::subscriber::{OURSELVES, Patience, Subscribers};
+use tipoff::adapter::pubsub::subscriber::{OURSELVES, Patience};
 use tipoff::pipeline::{PIPELINE, TOPICS};
 use tipoff::port::{Handed, Recipient};
 use tipoff::wire::inbound::Delivery;
-use tokio::sync::watch;
 
 use super::cloud::Cloud;
+use super::reading::{Reading, until};
 use super::wire::Wire;
+
+const TOPIC: &str = "nba-phase3-analytics-complete";
 
 #[derive(Default)]
 struct Heard {
     messages: Mutex<Vec<String>>,
     latest: Mutex<Option<Timestamp>>,
+}
+
+impl Heard {
+    fn has(&self, text: &str) -> bool {
+        self.messages.lock().unwrap().iter().any(|message| message == text)
+    }
 }
 
 #[async_trait]
@@ -43,85 +49,61 @@ impl Recipient for Heard {
     fn well(&self, _component: &str) {}
 }
 
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let patience = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        assert!(Instant::now() < patience, "{what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_dies_without_a_word_is_replaced() {
     let declared = tipoff::pipeline::load(("topics.yaml", TOPICS), ("pipeline.yaml", PIPELINE)).unwrap();
     let Some(cloud) = Cloud::start(&declared.topology).await else { return };
     let wire = Wire::to(&cloud.pubsub.address).await;
-    let connection = Connection { project: cloud.project.clone(), emulator: Some(wire.address.clone()) };
-    let publisher = Arc::new(Publisher::connect(connection.clone()).await.unwrap());
     let heard = Arc::new(Heard::default());
-    let recipient: Arc<dyn Recipient> = heard.clone();
-    let (stop, stopping) = watch::channel(false);
     let patience = Patience { idle_max: Duration::from_secs(4), probe_every: Duration::from_secs(1) };
-    let subscribers =
-        Subscribers::start(&connection, &declared.topology, &recipient, &publisher, patience, &stopping).await.unwrap();
-    let topic = "nba-phase3-analytics-complete";
-    cloud.publish(topic, "before").await;
-    let has = |text: &str| heard.messages.lock().unwrap().iter().any(|message| message == text);
-    until("a message comes", || has("before")).await;
+    let at = (&*wire.address, &*wire.address);
+    let reading = Reading::start(&cloud, &declared.topology, at, heard.clone(), patience).await;
+    cloud.publish(TOPIC, "before").await;
+    until("a message comes", || heard.has("before")).await;
     until("a probe comes back", || heard.latest.lock().unwrap().is_some_and(|at| at > Timestamp::UNIX_EPOCH)).await;
 
     wire.die();
     let connections = wire.connections();
     let at_death = heard.latest.lock().unwrap().unwrap();
     // Published by somebody whose own connection is well.
-    cloud.publish(topic, "after").await;
-    until("a message comes though the connection has died", || has("after")).await;
+    cloud.publish(TOPIC, "after").await;
+    until("a message comes though the connection has died", || heard.has("after")).await;
     assert!(wire.connections() > connections, "over another connection");
     // The publisher's calls find out by themselves, and probes prove the road again.
     until("the publisher takes another connection", || heard.latest.lock().unwrap().unwrap() > at_death).await;
     // On a busy machine a call may still run out of its time; whoever makes it makes it again.
     let patience = Instant::now() + Duration::from_secs(60);
-    while let Err(error) = publisher.publish(topic, b"by us".to_vec(), &Default::default()).await {
+    while let Err(error) = reading.publisher.publish(TOPIC, b"by us".to_vec(), &Default::default()).await {
         assert!(Instant::now() < patience, "{error}");
     }
-    until("what we publish comes as well", || has("by us")).await;
-    stop.send_replace(true);
-    subscribers.ended().await;
+    until("what we publish comes as well", || heard.has("by us")).await;
+    reading.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_is_refused_again_and_again_is_asked_for_later_and_later() {
+async fn a_stream_that_is_refused_again_and_again_is_asked_for_once_a_second_at_most() {
     let declared = tipoff::pipeline::load(("topics.yaml", TOPICS), ("pipeline.yaml", PIPELINE)).unwrap();
     let Some(cloud) = Cloud::start(&declared.topology).await else { return };
     let wire = Wire::to(&cloud.pubsub.address).await;
-    let connection = Connection { project: cloud.project.clone(), emulator: Some(wire.address.clone()) };
-    let apart = Connection { project: cloud.project.clone(), emulator: Some(cloud.pubsub.address.clone()) };
-    let publisher = Arc::new(Publisher::connect(apart).await.unwrap());
     let heard = Arc::new(Heard::default());
-    let recipient: Arc<dyn Recipient> = heard.clone();
-    let (stop, stopping) = watch::channel(false);
-    let patience = Patience::default();
-    let subscribers =
-        Subscribers::start(&connection, &declared.topology, &recipient, &publisher, patience, &stopping).await.unwrap();
-    let topic = "nba-phase3-analytics-complete";
-    cloud.publish(topic, "before").await;
-    let has = |text: &str| heard.messages.lock().unwrap().iter().any(|message| message == text);
-    until("a message comes", || has("before")).await;
+    let at = (&*wire.address, &*cloud.pubsub.address);
+    let reading = Reading::start(&cloud, &declared.topology, at, heard.clone(), Patience::default()).await;
+    cloud.publish(TOPIC, "before").await;
+    until("a message comes", || heard.has("before")).await;
 
     wire.refuse();
     let streams = declared.topology.consumed_by(OURSELVES).count();
     // The first tries follow each other quickly.
     tokio::time::sleep(Duration::from_secs(10)).await;
     let (since, early) = (Instant::now(), wire.refused());
-    cloud.publish(topic, "after").await;
+    cloud.publish(TOPIC, "after").await;
     tokio::time::sleep(Duration::from_secs(20)).await;
     let (tries, seconds) = (wire.refused() - early, since.elapsed().as_secs_f64());
     let each = tries as f64 / streams as f64 / seconds;
     assert!(tries > 0 && each <= 1.0, "{tries} tries of {streams} streams in {seconds:.1} s");
-    assert!(!has("after"));
+    assert!(!heard.has("after"));
 
     wire.open();
-    until("what came meanwhile is read", || has("after")).await;
-    stop.send_replace(true);
-    subscribers.ended().await;
+    until("what came meanwhile is read", || heard.has("after")).await;
+    reading.end().await;
 }

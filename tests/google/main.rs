@@ -16,6 +16,7 @@ mod identity;
 mod paused;
 mod producer;
 mod readiness;
+mod reading;
 mod replicas;
 mod service;
 mod shadow;

@@ -1,19 +1,18 @@
 //! While nothing can be taken in, nothing is asked for: a message that is handed back comes nearer to its dead letter.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use tipoff::adapter::pubsub::Connection;
-use tipoff::adapter::pubsub::publisher::Publisher;
-use tipoff::adapter::pubsub::subscriber::{Patience, Subscribers};
+use tipoff::adapter::pubsub::subscriber::Patience;
 use tipoff::pipeline::{PIPELINE, TOPICS};
 use tipoff::port::{Handed, Recipient};
 use tipoff::wire::inbound::Delivery;
 use tokio::sync::watch;
 
 use super::cloud::Cloud;
+use super::reading::{Reading, until};
 
 /// Takes things in while it is open, and hands them back at once while it is not.
 struct Door {
@@ -56,26 +55,13 @@ impl Recipient for Door {
     fn well(&self, _component: &str) {}
 }
 
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let patience = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        assert!(Instant::now() < patience, "{what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_taken_in_is_not_asked_for() {
     let declared = tipoff::pipeline::load(("topics.yaml", TOPICS), ("pipeline.yaml", PIPELINE)).unwrap();
     let Some(cloud) = Cloud::start(&declared.topology).await else { return };
-    let connection = Connection { project: cloud.project.clone(), emulator: Some(cloud.pubsub.address.clone()) };
-    let publisher = Arc::new(Publisher::connect(connection.clone()).await.unwrap());
     let door = Arc::new(Door { open: watch::Sender::new(true), seen: Mutex::default() });
-    let recipient: Arc<dyn Recipient> = door.clone();
-    let (stop, stopping) = watch::channel(false);
-    let patience = Patience::default();
-    let subscribers =
-        Subscribers::start(&connection, &declared.topology, &recipient, &publisher, patience, &stopping).await.unwrap();
+    let at = (&*cloud.pubsub.address, &*cloud.pubsub.address);
+    let reading = Reading::start(&cloud, &declared.topology, at, door.clone(), Patience::default()).await;
     let topic = "nba-phase3-analytics-complete";
     cloud.publish(topic, "before").await;
     until("it is taken in", || door.count("before", true) == 1).await;
@@ -91,6 +77,5 @@ async fn what_cannot_be_taken_in_is_not_asked_for() {
 
     door.open.send_replace(true);
     until("all of it is taken in", || door.count("first", true) > 0 && door.count("second", true) > 0).await;
-    stop.send_replace(true);
-    subscribers.ended().await;
+    reading.end().await;
 }
