@@ -567,3 +567,31 @@ fn table(before: &Outcome, then: &Outcome, clocks: &TimeZone, paint: Paint) {
 fn clock(at: Timestamp, zone: &TimeZone) -> String {
     zone.to_datetime(at).strftime("%a %H:%M:%S").to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::partition::{Failure, FailureKind};
+
+    #[test]
+    fn what_an_earlier_version_did_not_keep_is_no_difference_and_anything_else_is() {
+        let at = Timestamp::UNIX_EPOCH;
+        let date = |began, text: &str| {
+            let failure = Failure { at, run: None, kind: FailureKind::Silent, text: text.into(), charged: true, began };
+            let mut partition = Partition::new(PartitionKey::new("nba", jiff::civil::date(2026, 1, 22)));
+            partition.nodes.insert("t".into(), Facts { failure: Some(failure), ..Facts::default() });
+            partition
+        };
+        let later = at + jiff::SignedDuration::from_secs(1);
+        for (made, stored, is_same) in [
+            (date(Some(at), "no"), date(None, "no"), true),
+            (date(Some(at), "no"), date(None, "yes"), false),
+            (date(Some(at), "no"), date(Some(later), "no"), false),
+            (date(None, "no"), date(Some(at), "no"), false),
+        ] {
+            let mut replayed = made.clone();
+            as_stored(&mut replayed, &stored);
+            assert_eq!(replayed == stored, is_same, "{made:?} {stored:?}");
+        }
+    }
+}

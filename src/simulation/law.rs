@@ -141,20 +141,21 @@ pub(super) fn on_commit(world: &World<'_>, base: u64, decision: &Decision) -> Re
     for dispatch in dispatches(&decision.effects) {
         let Some(task) = world.graph.node(&dispatch.node).and_then(|node| node.task()) else { continue };
         let attempt = dispatch.manifest.attempt;
+        let of_node = world.store.outbox.iter().filter_map(|entry| match &entry.what {
+            Outgoing::Dispatch(earlier) if earlier.node == dispatch.node => Some(&**earlier),
+            _ => None,
+        });
         let mut decided = 0;
         let mut alike = 0;
-        for entry in &world.store.outbox {
-            let Outgoing::Dispatch(earlier) = &entry.what else { continue };
-            if earlier.node != dispatch.node {
-                continue;
-            }
+        let followed = of_node.clone().skip(1).chain([dispatch]);
+        for (earlier, next) in of_node.zip(followed) {
             if earlier.manifest.attempt >= attempt {
                 return Err(broken("same-decision-same-id", format!("{} after {}", dispatch.id, earlier.id)));
             }
             decided += 1;
             // One of a silent phase is tried again and again, so far apart, whatever its budget for the inputs is.
             let trial = earlier.manifest.cause == Cause::NotStarted
-                && after(earlier.decided_at, task.backoff_max) <= dispatch.decided_at;
+                && after(earlier.decided_at, task.backoff_max) <= next.decided_at;
             alike += u32::from(versions(earlier).eq(versions(dispatch)) && !trial);
         }
         // What operators ask for comes on top.

@@ -122,6 +122,15 @@ impl Two {
         }
     }
 
+    /// How often the first has handed a message back.
+    async fn handed_back(&self) -> u64 {
+        let metrics = reqwest::get(format!("{}/metrics", self.first.url)).await.unwrap().text().await.unwrap();
+        let lines = metrics
+            .lines()
+            .filter(|line| line.starts_with("tipoff_messages_total{") && line.contains("outcome=\"handed_back\""));
+        lines.filter_map(|line| line.rsplit(' ').next()).map(|count| count.parse::<f64>().unwrap() as u64).sum()
+    }
+
     async fn predicted(&self) {
         self.publish(
             "nba-phase5-predictions-complete",
@@ -142,6 +151,8 @@ async fn what_a_replica_that_is_cut_off_from_the_store_has_in_hand_goes_to_anoth
     two.predicted().await;
     two.until_exported(1).await;
     two.until_journaled(&runs).await;
+    // Some of it was the first one's, or this shows nothing.
+    assert!(two.handed_back().await > 0, "the one that is cut off had nothing in hand");
     two.until_ready(&two.first, false).await;
     two.until_ready(&two.second, true).await;
     two.wire.open();
