@@ -153,10 +153,16 @@ impl Walk<'_> {
         }
     }
 
-    /// Whether anybody waits for the end of a silence: the walk itself may have ended it since.
+    /// Whether anybody waits for the end of a silence: the walk itself may have ended it since. So does whoever stood back for
+    /// another reason before the one that is tried was found.
     fn has_silenced(&self) -> bool {
         let waits = |blocker: &Blocker| matches!(blocker, Blocker::PhaseSilent { .. });
-        self.verdicts.values().any(|verdict| verdict.blockers.iter().any(waits))
+        let is_silent =
+            |id: &NodeId| self.times.graph.node(id).is_some_and(|node| self.silent.contains_key(&*node.phase));
+        self.verdicts.iter().any(|(id, verdict)| {
+            let stood_back = verdict.want == Some(Cause::NotStarted) && !verdict.blockers.is_empty() && is_silent(id);
+            stood_back || verdict.blockers.iter().any(waits)
+        })
     }
 
     fn source(&mut self, partition: &mut Partition, node: &Node, road: Option<&Task>) -> Standing {

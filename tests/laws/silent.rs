@@ -4,6 +4,7 @@ use tipoff::domain::coverage::PerMille;
 use tipoff::domain::effect::{Cause, Effect};
 use tipoff::domain::graph::{Dependency, Graph, Node};
 use tipoff::domain::partition::{Node as Facts, Partition, Spent, State, Way};
+use tipoff::domain::plan::Plan;
 use tipoff::domain::silence::{Silent, phases};
 use tipoff::domain::time::{Now, Wake};
 use tipoff::domain::timetable::Timetable;
@@ -215,4 +216,37 @@ fn who_is_not_silent_goes_though_the_phase_is() {
     let (_, found) = walk(&of, &date, 20);
     assert!(found.verdicts["v"].blockers.is_empty(), "{:?}", found.verdicts["v"].blockers);
     assert_eq!(found.verdicts["u"].blockers.len(), 1);
+}
+
+/// Who stands back for another reason before the one that is tried is found waits for the end of the silence like all others:
+/// what needs its output goes by the one that is there, and at once.
+#[test]
+fn who_stood_back_before_the_one_that_is_tried_was_found_is_built_on_at_once() {
+    let of = graph(vec![
+        Node { phase: "other".into(), ..task("b", vec![]) },
+        task("c", vec![hard("b")]),
+        task("d", vec![]),
+        task("e", vec![hard("c")]),
+    ]);
+    let mut date = games();
+    let b = facts(&mut date, "b");
+    // It is being made anew.
+    (b.state, b.evidence, b.built_from) = (State::Dispatched { at: at(19 * 60) }, claimed(-60), Some(at(-3_600)));
+    b.last = Some(last(19, Cause::Requested));
+    for id in ["c", "d"] {
+        let asked = facts(&mut date, id);
+        (asked.state, asked.last) = (State::Dispatched { at: at(0) }, Some(last(0, Cause::DependenciesMet)));
+    }
+    let c = facts(&mut date, "c");
+    (c.evidence, c.built_from) = (claimed(-50), Some(at(-3_000)));
+    let dispatched = |plan: &Plan| {
+        let sent = plan.effects.iter().filter_map(|effect| match effect {
+            Effect::Dispatch(dispatch) => Some(dispatch.node.to_string()),
+            _ => None,
+        });
+        sent.collect::<Vec<_>>()
+    };
+    let (next, plan) = walk(&of, &date, 20);
+    assert_eq!(dispatched(&plan), ["d", "e"]);
+    assert_eq!(dispatched(&walk(&of, &next, 20).1), [""; 0], "decided again at once");
 }
