@@ -357,11 +357,17 @@ impl Walk<'_> {
             let facts = partition.node(&node.id);
             blockers.extend(bounds(facts, task, &readiness, fingerprint, cause, self.now));
             blockers.extend(used_up(self.times.graph, partition, node, cause, self.now));
-            let is_free = blockers.is_empty();
-            blockers.extend(self.untried(node, cause, is_free));
-            if blockers.is_empty() {
-                blockers = readiness::checks(partition, node, readiness.newest, self.now);
-                self.check(partition, node, &blockers);
+            let unchecked = match blockers.is_empty() {
+                true => readiness::checks(partition, node, readiness.newest, self.now),
+                false => Vec::new(),
+            };
+            let is_free = blockers.is_empty() && unchecked.is_empty();
+            match self.untried(node, cause, is_free) {
+                Some(silent) => blockers.push(silent),
+                None => {
+                    self.check(partition, node, &unchecked);
+                    blockers.extend(unchecked);
+                }
             }
             self.ask(partition, node, &readiness, &blockers);
             let units = self.affected(partition, node, cause, shortage);
@@ -394,16 +400,23 @@ impl Walk<'_> {
         standing
     }
 
-    /// In a phase where nobody shows a sign of life only one is asked again: the first that nothing else stands in the way of.
+    /// In a phase where nobody shows a sign of life only one is asked again: of those that nothing else stands in the way of
+    /// the one whose turn it is; where that may not, the first that may.
     fn untried(&mut self, node: &Node, cause: Cause, is_free: bool) -> Option<Blocker> {
         let silent =
             self.silent.get_mut(&*node.phase).filter(|_| cause == Cause::NotStarted && node.task().is_some())?;
         if silent.untried {
-            if is_free {
+            if !is_free {
+                return None;
+            }
+            // Whom the walk has passed may not, or it would have been tried.
+            let has_passed = |id: &&NodeId| self.verdicts.contains_key(*id);
+            let turn = silent.turns.iter().find(|id| !has_passed(id));
+            if !self.may_try_others || turn.is_none_or(|id| *id == node.id) {
                 silent.untried = false;
                 silent.probe = Some(node.id.clone());
+                return None;
             }
-            return None;
         }
         let waits = silent.probe.as_ref() != Some(&node.id);
         waits.then(|| Blocker::PhaseSilent {
@@ -450,7 +463,7 @@ impl Walk<'_> {
         {
             let deadline = after(since, node.liveness.dead_after);
             if self.now.silent_until(deadline) {
-                self.fail(facts, None, FailureKind::Silent, "its run is no longer heard of".to_owned());
+                self.fail(facts, (None, Some(since)), FailureKind::Silent, "its run is no longer heard of".to_owned());
             } else {
                 self.wake.at(deadline);
             }
@@ -478,12 +491,19 @@ impl Walk<'_> {
             } else {
                 format!("no heartbeat for {silence} minutes")
             };
-            self.fail(facts, Some((run.clone(), lost.first)), FailureKind::Silent, text);
+            self.fail(facts, (Some(run.clone()), Some(lost.first)), FailureKind::Silent, text);
         }
     }
 
-    /// A failure that we noticed ourselves. A node with live runs goes on; one with an output keeps it.
-    fn fail(&self, facts: &mut Facts, run: Option<(RunId, Timestamp)>, kind: FailureKind, text: String) {
+    /// A failure that we noticed ourselves, of which run, and when that began. A node with live runs goes on; one with an output
+    /// keeps it.
+    fn fail(
+        &self,
+        facts: &mut Facts,
+        (run, began): (Option<RunId>, Option<Timestamp>),
+        kind: FailureKind,
+        text: String,
+    ) {
         let charged = match facts.state {
             State::Running { starter, .. } => starter == Starter::Us,
             State::Dispatched { .. } => true,
@@ -494,7 +514,6 @@ impl Walk<'_> {
             | State::Skipped { .. }
             | State::Expired { .. } => false,
         };
-        let (run, began) = run.unzip();
         facts.failure = Some(Failure { at: self.now.at, run, kind, text: text.into(), charged, began });
         if matches!(facts.state, State::Running { starter: Starter::Them, .. })
             && facts.runs.is_empty()
@@ -547,7 +566,7 @@ impl Walk<'_> {
                         if let Some(backfilled) = &mut facts.backfilled {
                             backfilled.open = false;
                         }
-                        self.fail(facts, None, FailureKind::NotStarted, text);
+                        self.fail(facts, (None, None), FailureKind::NotStarted, text);
                     }
                     Some(end) => self.wake.at(end),
                     None => self.wake.at(after(self.now.at, within)),
@@ -566,7 +585,7 @@ impl Walk<'_> {
         let counts = node.task().is_none() || !self.silent.contains_key(&*node.phase);
         budget::give_back(facts, counts);
         let text = format!("no sign of life within {}", minutes(within));
-        self.fail(facts, None, FailureKind::NotStarted, text);
+        self.fail(facts, (None, None), FailureKind::NotStarted, text);
         if facts.unstarted_since.is_none_or(|since| facts.heard_at > Some(since)) {
             facts.unstarted_since = Some(from);
         }

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::coverage::PerMille;
-use super::effect::Cause;
 use super::evidence::Extant;
 use super::graph::{Heartbeats, Kind, Node};
 use super::id::NodeId;
@@ -33,8 +32,10 @@ pub struct Silent {
     /// The one that is tried, or will be; nobody where one was tried in vain a short while ago, where nobody may be asked any
     /// more, or where all of them are sources.
     pub probe: Option<NodeId>,
-    /// Nobody has been tried yet: the first that nothing else stands in the way of is.
+    /// Nobody has been tried yet: the first of `turns` that nothing else stands in the way of is.
     pub untried: bool,
+    /// Who may be tried: who was asked longest ago first.
+    pub turns: Vec<NodeId>,
     /// When one is tried again, where one was in vain.
     pub again_at: Option<Timestamp>,
     /// The last sign of life of anybody in the phase, for this date.
@@ -44,6 +45,8 @@ pub struct Silent {
 /// A node that should have begun.
 struct Asked<'a> {
     node: &'a Node,
+    /// When it was last asked for; nobody asks a source.
+    last: Option<Timestamp>,
     since: Timestamp,
     deadline: Timestamp,
     kind: Standing,
@@ -87,19 +90,22 @@ pub fn phases(times: &Timetable<'_>, partition: &Partition, now: Now, wake: &mut
         if last_sign.is_some_and(|sign| sign > since) || !enough {
             continue;
         }
-        let first = |kind| asked.iter().find(|one| one.kind == kind && one.node.task().is_some());
+        let tried = asked.iter().find(|one| one.kind == Standing::Tried && one.node.task().is_some());
         let in_vain = asked.iter().filter_map(|one| match one.kind {
             Standing::TriedInVain { until } => Some(until),
             Standing::Overdue | Standing::Tried | Standing::Spent => None,
         });
         let again_at = in_vain.max();
         again_at.into_iter().for_each(|at| wake.at(at));
-        let untried = first(Standing::Tried).is_none() && again_at.is_none();
-        let next = || first(Standing::Overdue).filter(|_| untried);
-        let probe = first(Standing::Tried).or_else(next).map(|one| one.node.id.clone());
+        let untried = tried.is_none() && again_at.is_none();
+        let overdue = |one: &&Asked<'_>| untried && one.kind == Standing::Overdue && one.node.task().is_some();
+        let mut turns: Vec<&Asked<'_>> = asked.iter().filter(overdue).collect();
+        turns.sort_by_key(|one| one.last);
+        let turns: Vec<NodeId> = turns.into_iter().map(|one| one.node.id.clone()).collect();
+        let probe = tried.map(|one| &one.node.id).or(turns.first()).cloned();
         let unheard = asked.iter().map(|one| one.node.id.clone()).collect();
         let phase: Arc<str> = phase.into();
-        found.insert(phase.clone(), Silent { phase, since, unheard, probe, untried, again_at, last_sign });
+        found.insert(phase.clone(), Silent { phase, since, unheard, probe, untried, turns, again_at, last_sign });
     }
     found
 }
@@ -112,40 +118,42 @@ fn asked_of<'g>(times: &Timetable<'_>, partition: &Partition, node: &'g Node, no
             let over = times.pass(node).is_some_and(|(_, until)| now.reached(until));
             let last = facts.last.as_ref().filter(|_| !over)?;
             let unstarted = facts.unstarted_since.filter(|since| facts.heard_at <= Some(*since));
+            let asked = match &facts.way {
+                Some(Way::Taken { at }) => last.at.max(*at),
+                Some(Way::Refused { .. }) | None => last.at,
+            };
             // As long again as the silence had lasted by then: of a day of it there are half a dozen trials.
-            let lasted = unstarted.map_or(SignedDuration::ZERO, |since| last.at.duration_since(since));
-            let until = after(last.at, lasted.max(task.backoff_max));
-            // Counted up to what has been heard: whoever begins meanwhile may have said so already.
-            let in_vain = last.cause == Cause::NotStarted && !now.silent_until(until);
+            let lasted = unstarted.map_or(SignedDuration::ZERO, |since| asked.duration_since(since));
+            let until = after(asked, lasted.max(task.backoff_max));
+            // Counted up to what has been heard: whoever begins meanwhile may have said so already. An operator's wish
+            // is a trial like any other.
+            let in_vain = unstarted.is_some_and(|since| since < last.at) && !now.silent_until(until);
             let overdue = if in_vain { Standing::TriedInVain { until } } else { Standing::Overdue };
+            let last = Some(asked);
             match (&facts.state, &facts.way) {
                 // Nobody can have begun what nobody has been handed.
                 (State::Dispatched { .. }, Some(Way::Refused { .. })) => None,
-                (State::Dispatched { at }, way) => {
-                    let from = match way {
-                        Some(Way::Taken { at: taken }) => *at.max(taken),
-                        _ => *at,
-                    };
+                (State::Dispatched { .. }, _) => {
                     let within = match node.liveness.heartbeats {
                         Heartbeats::Sent => node.liveness.start_within,
                         Heartbeats::None => node.liveness.duration_max,
                     };
-                    let deadline = after(from, within);
+                    let deadline = after(asked, within);
                     let kind = match unstarted {
                         _ if now.silent_until(deadline) => overdue,
                         Some(_) => Standing::Tried,
                         // It has been asked for the first time, and has time left.
                         None => return None,
                     };
-                    Some(Asked { node, since: unstarted.unwrap_or(from), deadline, kind })
+                    Some(Asked { node, last, since: unstarted.unwrap_or(asked), deadline, kind })
                 }
                 (State::Failed { .. }, _) => {
                     let since = unstarted?;
-                    Some(Asked { node, since, deadline: since, kind: overdue })
+                    Some(Asked { node, last, since, deadline: since, kind: overdue })
                 }
                 (State::Exhausted { .. }, _) => {
                     let since = unstarted?;
-                    Some(Asked { node, since, deadline: since, kind: Standing::Spent })
+                    Some(Asked { node, last, since, deadline: since, kind: Standing::Spent })
                 }
                 _ => None,
             }
@@ -165,7 +173,7 @@ fn asked_of<'g>(times: &Timetable<'_>, partition: &Partition, node: &'g Node, no
             };
             let since = node.needs.iter().filter_map(|need| begun(&need.node)).min()?;
             let deadline = after(since, node.liveness.start_within);
-            Some(Asked { node, since, deadline, kind: Standing::Spent })
+            Some(Asked { node, last: None, since, deadline, kind: Standing::Spent })
         }
     }
 }

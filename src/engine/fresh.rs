@@ -3,7 +3,7 @@
 //! It is a hint and no truth: whose an effect is, the claim says. What is not here is found by reading the store, and when that
 //! is to be read is known here as well.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
@@ -15,6 +15,8 @@ use crate::port::OutboxEntry;
 const FRESH_MAX: usize = 256;
 /// Times at which something is tried again that are remembered, the next ones; the others are found when the store is read.
 const NEXT_MAX: usize = 256;
+/// Effects that are remembered as left to others; what is forgotten is taken up as soon as it is due.
+const CEDED_MAX: usize = 1_024;
 /// The shortest wait for what is tried again.
 const NAP_MIN: SignedDuration = SignedDuration::from_millis(1);
 
@@ -38,6 +40,8 @@ struct Known {
     /// or will have then: what is tried again.
     next: BTreeSet<Timestamp>,
     read_at: Option<Timestamp>,
+    /// What others may have first, and until when.
+    ceded: BTreeMap<String, Timestamp>,
 }
 
 /// A commit under way, whose effects are handed over when it is done.
@@ -91,6 +95,24 @@ impl Fresh {
         if known.next.len() > NEXT_MAX {
             known.next.pop_last();
         }
+    }
+
+    /// The effect `id` is left to other processes until then.
+    pub(super) fn cede(&self, id: &str, until: Timestamp) {
+        let mut known = self.known();
+        known.ceded.insert(id.to_owned(), until);
+        if known.ceded.len() > CEDED_MAX
+            && let Some(next) = known.ceded.iter().min_by_key(|(_, until)| **until).map(|(id, _)| id.clone())
+        {
+            known.ceded.remove(&next);
+        }
+    }
+
+    /// Whether the effect `id` is left to other processes at `now`. What was is forgotten.
+    pub(super) fn is_ceded(&self, id: &str, now: Timestamp) -> bool {
+        let mut known = self.known();
+        known.ceded.retain(|_, until| now < *until);
+        known.ceded.contains_key(id)
     }
 
     /// How long after `now` the store may go unread, which is never longer than `every`. What has come is said once.
@@ -199,6 +221,17 @@ mod tests {
         assert_eq!([0, 1, 2].map(|later| fresh.nap(at(700 + later), EVERY)), [NAP_MIN, EVERY, EVERY]);
         assert!(fresh.reads(at(703), EVERY) && !fresh.reads(at(704), EVERY));
         assert!(fresh.reads(at(400), EVERY), "the clock was set back");
+    }
+
+    #[test]
+    fn what_failed_here_is_left_to_others_for_a_while() {
+        let fresh = Fresh::default();
+        fresh.cede("a", at(10));
+        fresh.cede("b", at(20));
+        assert!(fresh.is_ceded("a", at(9)) && !fresh.is_ceded("a", at(10)) && fresh.is_ceded("b", at(19)));
+        (0..CEDED_MAX).for_each(|nth| fresh.cede(&nth.to_string(), at(100)));
+        assert!(!fresh.is_ceded("b", at(19)), "what is next has made room");
+        assert!((0..CEDED_MAX).all(|nth| fresh.is_ceded(&nth.to_string(), at(99))));
     }
 
     #[test]

@@ -46,6 +46,9 @@ const BACKOFF_MAX: SignedDuration = SignedDuration::from_mins(5);
 const TRIES_BEFORE_ALERT: u32 = 3;
 /// but not before something has waited this long: a service that starts from nothing refuses for some minutes.
 const WAIT_BEFORE_ALERT: SignedDuration = SignedDuration::from_mins(5);
+/// What we could not bring on its way is left to others that share the store once it is due again, for so many of their
+/// looks at the outbox: the way that fails may be ours alone.
+const CEDED_LOOKS: i32 = 2;
 /// How the reason begins for which a dispatch that had to wait is not sent.
 pub(super) const UNWANTED: &str = "not wanted any more";
 
@@ -151,6 +154,9 @@ impl Engine {
         }
         let mut wanted = Vec::new();
         for entry in in_order(found) {
+            if self.fresh.is_ceded(&entry.id, now) {
+                continue;
+            }
             let lane = self.lane(&entry);
             if under_way.enter(&entry.id, &lane) {
                 let calls = self.first_target(&entry).is_some_and(|target| matches!(target, Target::Http { .. }));
@@ -192,8 +198,13 @@ impl Engine {
     /// If that cannot be recorded; the effect is then tried again, under the same id.
     pub async fn deliver(&self, entry: &OutboxEntry) -> Result<(), StoreError> {
         let began = self.clock.now();
-        let delivered = self.try_out(entry).await;
+        let (delivered, way) = self.try_out(entry).await;
         let again = match &delivered {
+            Delivered::Deferred { until, .. } if way == Way::Fails && self.store.shares() => {
+                let ours = after(*until, self.settings.relay_every * CEDED_LOOKS);
+                self.fresh.cede(&entry.id, ours);
+                Some(ours)
+            }
             Delivered::Deferred { until, .. } => Some(*until),
             Delivered::Sent { .. } | Delivered::Parked { .. } => None,
         };
@@ -226,7 +237,7 @@ impl Engine {
         }
     }
 
-    async fn try_out(&self, entry: &OutboxEntry) -> Delivered {
+    async fn try_out(&self, entry: &OutboxEntry) -> (Delivered, Way) {
         let now = self.clock.now();
         let result = match &entry.effect {
             Effect::Dispatch(dispatch) | Effect::Close(dispatch)
@@ -257,16 +268,25 @@ impl Engine {
                 released.map_err(|error| Failure::Later(error.to_string()))
             }
         };
-        match result {
+        let mut way = Way::Open;
+        let delivered = match result {
             Ok(()) => Delivered::Sent { at: now },
             Err(Failure::Later(error) | Failure::Dead(error)) => {
-                let doublings = entry.tries.min(16);
-                let backoff = BACKOFF.saturating_mul(1 << doublings).min(BACKOFF_MAX);
-                let wait = self.pace.wait(&entry.id, now).unwrap_or(jittered(backoff, &entry.id, entry.tries));
+                let wait = self.pace.wait(&entry.id, now).unwrap_or(backoff(entry));
                 tracing::warn!(effect = entry.id, tries = entry.tries + 1, "not delivered: {error}");
                 Delivered::Deferred { until: after(now, wait), error }
             }
-            Err(Failure::Until(until, error)) => {
+            Err(Failure::Unreached(error)) => {
+                way = Way::Fails;
+                tracing::warn!(effect = entry.id, tries = entry.tries + 1, "not delivered: {error}");
+                Delivered::Deferred { until: after(now, backoff(entry)), error }
+            }
+            Err(Failure::Rests(until, error)) if self.store.shares() => {
+                way = Way::Fails;
+                tracing::info!(effect = entry.id, "waits: {error}");
+                Delivered::Deferred { until: until.min(after(now, backoff(entry))), error }
+            }
+            Err(Failure::Until(until, error) | Failure::Rests(until, error)) => {
                 let wait = jittered(until.duration_since(now), &entry.id, entry.tries);
                 tracing::info!(effect = entry.id, "waits: {error}");
                 Delivered::Deferred { until: after(now, wait), error }
@@ -277,12 +297,14 @@ impl Engine {
             }
             Err(Failure::Never(reason)) => {
                 if let Err(error) = self.suspect(self.keep_undeliverable(entry, &reason).await) {
-                    return Delivered::Deferred { until: after(now, BACKOFF_MAX), error: error.to_string() };
+                    let until = after(now, BACKOFF_MAX);
+                    return (Delivered::Deferred { until, error: error.to_string() }, way);
                 }
                 self.report(entry, "undeliverable", &reason, now).await;
                 Delivered::Parked { reason }
             }
-        }
+        };
+        (delivered, way)
     }
 
     /// What the warehouse says to a check of a node.
@@ -324,7 +346,9 @@ impl Engine {
                     self.target_fails(&target, dispatch, &rest.reason, now).await;
                     self.tell_of_way(dispatch, Some(format!("{target}: {}", rest.reason).into()), now).await;
                 }
-                return Err(Failure::Until(rest.until, format!("{target} rests after it failed: {}", rest.reason)));
+                let why = format!("{target} rests after it failed: {}", rest.reason);
+                // Who is gone is gone for everybody; whom we cannot reach, others may.
+                return Err(if rest.dead { Failure::Until(rest.until, why) } else { Failure::Rests(rest.until, why) });
             }
         }
         for target in targets {
@@ -346,14 +370,14 @@ impl Engine {
                 }
                 match &failure {
                     Failure::Dead(reason) => self.breakers.failed(&target, &entry.id, (reason, true), now),
-                    Failure::Later(reason) => self.breakers.failed(&target, &entry.id, (reason, false), now),
+                    Failure::Unreached(reason) => self.breakers.failed(&target, &entry.id, (reason, false), now),
                     // It answered, and what it refused is ours to mend.
-                    Failure::Until(..) | Failure::Unwanted(_) | Failure::Never(_) => self.breakers.worked(&target),
+                    _ => self.breakers.worked(&target),
                 }
                 let reason = match &failure {
                     Failure::Dead(reason) => Some(reason),
-                    Failure::Later(reason) if is_long(entry, now) => Some(reason),
-                    Failure::Later(_) | Failure::Until(..) | Failure::Unwanted(_) | Failure::Never(_) => None,
+                    Failure::Unreached(reason) if is_long(entry, now) => Some(reason),
+                    _ => None,
                 };
                 if let Some(reason) = reason {
                     self.target_fails(&target, dispatch, reason, now).await;
@@ -475,6 +499,8 @@ impl Engine {
         if let Err(
             Failure::Later(error)
             | Failure::Until(_, error)
+            | Failure::Rests(_, error)
+            | Failure::Unreached(error)
             | Failure::Dead(error)
             | Failure::Unwanted(error)
             | Failure::Never(error),
@@ -563,9 +589,27 @@ fn is_long(entry: &OutboxEntry, now: Timestamp) -> bool {
     entry.tries + 1 >= TRIES_BEFORE_ALERT && now >= after(entry.decided_at, WAIT_BEFORE_ALERT)
 }
 
+/// The wait after an effect has failed as often as it has.
+fn backoff(entry: &OutboxEntry) -> SignedDuration {
+    let wait = BACKOFF.saturating_mul(1 << entry.tries.min(16)).min(BACKOFF_MAX);
+    jittered(wait, &entry.id, entry.tries)
+}
+
+/// Whether what was to be delivered could be brought to whom it is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Open,
+    /// Somebody else may have another one.
+    Fails,
+}
+
 /// Why an effect was not delivered.
 enum Failure {
     Later(String),
+    /// It did not get there, or no answer came back.
+    Unreached(String),
+    /// The same of late, so that it was not tried before then.
+    Rests(Timestamp, String),
     /// Not before then.
     Until(Timestamp, String),
     Dead(String),
@@ -576,7 +620,7 @@ enum Failure {
 impl From<BusError> for Failure {
     fn from(error: BusError) -> Self {
         match error {
-            BusError::Unavailable(why) => Self::Later(why),
+            BusError::Unavailable(why) => Self::Unreached(why),
             BusError::Dead(why) => Self::Dead(why),
             BusError::Refused(why) => Self::Never(why),
         }

@@ -1,7 +1,9 @@
-//! One replica of two is cut off from the store; the other goes on with what is the first one's. And a store that answers slowly.
+//! One replica of two is cut off, from the store or from the broker; the other goes on with what is the first one's. And a store
+//! that answers slowly.
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -22,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// Completions that are published while one is cut off, of which it has its share in hand.
 const MESSAGES: usize = 60;
 
-/// Two replicas on one project, of which the first reaches the store by a way that may fail.
+/// Two replicas on one project, the first by a way that may fail.
 struct Two {
     cloud: Cloud,
     first: Replica,
@@ -35,15 +37,16 @@ struct Two {
     _folder: tempfile::TempDir,
 }
 
-async fn two() -> Option<Two> {
+/// Begins with the first one's way, of which `through` names the variable that is to lead over the wire.
+async fn two(through: &'static str) -> Option<Two> {
     let cloud = Cloud::start(&tipoff::pipeline::shipped().unwrap().topology).await?;
     let folder = tempfile::tempdir().unwrap();
     let pipeline = folder.path().join("pipeline.yaml");
     std::fs::write(&pipeline, any_hour::pipeline()).unwrap();
-    let wire = Wire::to(&cloud.firestore.address).await;
-    let log = |name: &str| Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cut-off-{name}.log"));
-    let first =
-        Replica::start_in(&cloud, &pipeline, &log("first"), &[("FIRESTORE_EMULATOR_HOST", wire.address.clone())]);
+    let address = cloud.environment().into_iter().find(|(name, _)| *name == through).unwrap().1;
+    let wire = Wire::to(&address).await;
+    let log = |name: &str| Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{through}-{name}.log"));
+    let first = Replica::start_in(&cloud, &pipeline, &log("first"), &[(through, wire.address.clone())]);
     let second = Replica::start(&cloud, &pipeline, &log("second"));
     let exports: Arc<Mutex<Vec<String>>> = Arc::default();
     let mut consumers = JoinSet::new();
@@ -80,6 +83,21 @@ impl Two {
         let patience = Instant::now() + PATIENCE;
         while self.ids().len() < times {
             assert!(Instant::now() < patience, "{times} exports, not {:?}", self.ids());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    async fn until_succeeded(&self, node: &str) {
+        let date = format!("{}/v1/pipelines/nba/dates/{}", self.first.url, self.today);
+        let patience = Instant::now() + PATIENCE;
+        loop {
+            let said = reqwest::get(&date).await.unwrap().text().await.unwrap();
+            let said: Value = serde_json::from_str(&said).unwrap();
+            let nodes = said["nodes"].as_array().unwrap_or_else(|| panic!("{said}"));
+            if nodes.iter().any(|known| known["node"] == node && known["state"] == "succeeded") {
+                return;
+            }
+            assert!(Instant::now() < patience, "{said}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
@@ -145,7 +163,7 @@ impl Two {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_replica_that_is_cut_off_from_the_store_has_in_hand_goes_to_another() {
-    let Some(two) = two().await else { return };
+    let Some(two) = two("FIRESTORE_EMULATOR_HOST").await else { return };
     two.wire.cut();
     let runs = two.loaded("cut").await;
     two.predicted().await;
@@ -162,8 +180,30 @@ async fn what_a_replica_that_is_cut_off_from_the_store_has_in_hand_goes_to_anoth
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_replica_that_is_cut_off_from_the_broker_decides_is_sent_by_another() {
+    let Some(two) = two("PUBSUB_EMULATOR_HOST").await else { return };
+    two.predicted().await;
+    two.until_exported(1).await;
+    two.publish("nba-phase6-export-complete", "Phase6Export", "phase_6_export", "done", two.today).await;
+    two.until_succeeded("export").await;
+    two.wire.cut();
+    // Asked of the one that cannot send it, which decides it all the same.
+    let mut retry = Command::new(env!("CARGO_BIN_EXE_tipoff"));
+    retry.args(["retry", &two.today.to_string(), "export", "--reason", "once more", "--server", &two.first.url]);
+    let asked = retry.output().unwrap();
+    assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+    two.until_exported(2).await;
+    two.wire.open();
+    two.until_ready(&two.first, true).await;
+    // What was on its way when it was cut comes now, under the same id.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(two.ids().len(), 2, "{:?}", two.exports.lock().unwrap());
+    assert!(two.first.end() && two.second.end());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_answers_more_and_more_slowly_loses_nothing_and_doubles_nothing() {
-    let Some(two) = two().await else { return };
+    let Some(two) = two("FIRESTORE_EMULATOR_HOST").await else { return };
     // All of it is the slow one's to do.
     two.second.signal("TERM");
     let patience = Instant::now() + PATIENCE;

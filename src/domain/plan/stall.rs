@@ -119,7 +119,7 @@ impl Walk<'_> {
             self.effects.push(Effect::ReleaseLock { node: node.id.clone(), run: id.clone() });
             let text =
                 format!("it stood at {} of {} from {} on", run.progress.0, run.progress.1, clock(run.progressed_at));
-            self.fail(facts, Some((id.clone(), run.first)), FailureKind::Silent, text);
+            self.fail(facts, (Some(id.clone()), Some(run.first)), FailureKind::Silent, text);
             return;
         };
         end(facts, id, self.now.at, End::Done);
