@@ -2,9 +2,10 @@
 
 use tipoff::domain::coverage::PerMille;
 use tipoff::domain::effect::{Cause, Effect};
-use tipoff::domain::graph::{Dependency, Graph, Node};
-use tipoff::domain::partition::{Node as Facts, Partition, Spent, State, Way};
+use tipoff::domain::graph::{Check, Dependency, Graph, Node, Unanswered};
+use tipoff::domain::partition::{FailureKind, Hold, Node as Facts, Partition, Spent, State, Way};
 use tipoff::domain::plan::Plan;
+use tipoff::domain::readiness::Blocker;
 use tipoff::domain::silence::{Silent, phases};
 use tipoff::domain::time::{Now, Wake};
 use tipoff::domain::timetable::Timetable;
@@ -34,10 +35,24 @@ fn unstarted(cause: Cause) -> Facts {
     }
 }
 
+/// Asked for again at that minute, in vain so far.
+fn asked_again(minute: i64) -> Facts {
+    let state = State::Dispatched { at: at(minute * 60) };
+    Facts { state, last: Some(last(minute, Cause::NotStarted)), ..unstarted(Cause::NotStarted) }
+}
+
 fn with(t: Facts) -> Partition {
     let mut date = games();
     date.nodes = [("t".into(), t), ("u".into(), unstarted(Cause::DependenciesMet))].into();
     date
+}
+
+fn dispatched(plan: &Plan) -> Vec<String> {
+    let sent = plan.effects.iter().filter_map(|effect| match effect {
+        Effect::Dispatch(dispatch) => Some(dispatch.node.to_string()),
+        _ => None,
+    });
+    sent.collect()
 }
 
 fn unheard(found: Option<Silent>) -> Vec<String> {
@@ -111,18 +126,23 @@ fn one_of_a_silent_phase_is_tried() {
     };
     let (of_t, of_u) = (Some("t".to_owned()), Some("u".to_owned()));
     let exhausted = Facts { state: State::Exhausted { at: at(600) }, ..unstarted(Cause::DependenciesMet) };
-    let tried = Facts { state: State::Dispatched { at: at(15 * 60) }, ..unstarted(Cause::NotStarted) };
+    let tried = asked_again(15);
     assert_eq!(probe(unstarted(Cause::DependenciesMet)), (of_t.clone(), true));
     assert_eq!(probe(exhausted), (of_u, true), "that may not be asked again");
     assert_eq!(probe(tried), (of_t, false), "it has time left");
-    assert_eq!(probe(unstarted(Cause::NotStarted)), (None, false), "it was tried in vain");
+    for cause in [Cause::NotStarted, Cause::Requested, Cause::InputsNewer] {
+        let tried = Facts { last: Some(last(10, cause)), ..unstarted(cause) };
+        assert_eq!(probe(tried), (None, false), "it was tried in vain: {cause:?}");
+    }
+    let handed = Facts { way: Some(Way::Taken { at: at(0) }), ..unstarted(Cause::DependenciesMet) };
+    assert_eq!(probe(handed), (Some("t".to_owned()), true), "it was handed over, and asked for only once");
     // Tried at that minute, in a silence that has lasted since noon: after `backoff_max` at least, and after as long again.
     for (tried, again) in [(10, 50), (30, 70), (60, 120), (240, 480)] {
         let t = || Facts { last: Some(last(tried, Cause::NotStarted)), ..unstarted(Cause::NotStarted) };
         let found = |minute| silent(&two(), &with(t()), minute).unwrap();
         let (before, then) = (found(again - 1), found(again));
         assert_eq!((before.untried, before.again_at, before.probe), (false, Some(at(again * 60)), None), "{tried}");
-        assert_eq!((then.untried, then.again_at, then.probe), (true, None, Some("t".into())), "{tried}");
+        assert_eq!((then.untried, then.again_at, then.probe), (true, None, Some("u".into())), "{tried}");
         let date = with(t());
         // By the clock it is time, but nothing has been heard since.
         let deaf = Now { heard_until: at((again - 1) * 60), ..now(again + 60) };
@@ -139,6 +159,60 @@ fn one_of_a_silent_phase_is_tried() {
     read(&mut date);
     let found = silent(&of, &date, 20).unwrap();
     assert_eq!((unheard(Some(found.clone())), found.probe), (vec!["s".to_owned(), "t".to_owned()], Some("t".into())));
+}
+
+/// Who was asked longest ago is tried next; where that one may not, another is in the same decision.
+#[test]
+fn those_of_a_silent_phase_take_turns() {
+    let of = graph(vec![task("t", vec![]), task("u", vec![]), task("v", vec![])]);
+    let not_begun = Some(crate::walk::failure(10, FailureKind::NotStarted));
+    let asked = |minutes: [i64; 3]| {
+        let mut date = games();
+        for (id, minute) in ["t", "u", "v"].into_iter().zip(minutes) {
+            let last = Some(last(minute, Cause::NotStarted));
+            let facts = Facts { last, failure: not_begun.clone(), ..unstarted(Cause::NotStarted) };
+            date.nodes.insert(id.into(), facts);
+        }
+        date
+    };
+    let who = |date: &Partition| {
+        let (_, plan) = walk(&of, date, 300);
+        (dispatched(&plan), plan.verdicts["t"].blockers.clone())
+    };
+    for (minutes, expected) in [([0, 0, 0], "t"), ([10, 0, 0], "u"), ([10, 20, 0], "v"), ([20, 10, 30], "u")] {
+        let (dispatched, blockers) = who(&asked(minutes));
+        assert_eq!(dispatched, [expected], "{minutes:?}");
+        let told = |blocker: &Blocker| matches!(blocker, Blocker::PhaseSilent { probe, .. } if probe.as_ref().is_some_and(|id| id.as_str() == expected));
+        assert!(expected == "t" || blockers.iter().all(told), "{blockers:?}");
+    }
+    let held = |id: &str, minutes| {
+        let mut date = asked(minutes);
+        facts(&mut date, id).hold = Some(Hold { actor: "ann".into(), reason: "law".into(), at: at(0), until: None });
+        who(&date).0
+    };
+    assert_eq!(held("v", [10, 20, 0]), ["t"], "it comes after them in the graph");
+    assert_eq!(held("t", [0, 20, 10]), ["v"], "it comes before them, and then it is the turn of the next");
+}
+
+/// What a run is still checked for keeps the one whose turn it is, and nobody else.
+#[test]
+fn a_check_that_is_not_answered_does_not_take_the_turn_of_another() {
+    let least = |permille| PerMille::new(permille).unwrap();
+    let mut checked = task("t", vec![]);
+    checked.expects.checks = vec![Check {
+        id: "enough".into(),
+        warn_below: least(900),
+        block_below: least(500),
+        unanswered: Unanswered::Block,
+    }];
+    let of = graph(vec![checked, task("u", vec![])]);
+    let mut date = with(unstarted(Cause::DependenciesMet));
+    for id in ["t", "u"] {
+        facts(&mut date, id).failure = Some(crate::walk::failure(10, FailureKind::NotStarted));
+    }
+    let (_, plan) = walk(&of, &date, 20);
+    assert_eq!(dispatched(&plan), ["u"]);
+    assert!(plan.effects.iter().any(|effect| matches!(effect, Effect::Check { .. })), "it is asked for all the same");
 }
 
 /// What `s` reads came at noon.
@@ -192,27 +266,19 @@ fn another_is_tried_where_the_one_that_was_may_not_be_asked_again() {
     for id in ["t", "u"] {
         let node = facts(&mut date, id);
         node.spent = [(no_inputs(), Spent { attempts: 1, ..Spent::default() })].into();
-        node.failure = Some(crate::walk::failure(10, tipoff::domain::partition::FailureKind::NotStarted));
+        node.failure = Some(crate::walk::failure(10, FailureKind::NotStarted));
     }
     let (after, found) = walk(&of, &date, 20);
     assert!(matches!(after.nodes["t"].state, State::Exhausted { .. }), "{:?}", after.nodes["t"].state);
-    let asked: Vec<String> = found
-        .effects
-        .iter()
-        .filter_map(|effect| match effect {
-            Effect::Dispatch(dispatch) => Some(dispatch.node.to_string()),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(asked, ["u"]);
+    assert_eq!(dispatched(&found), ["u"]);
 }
 
 /// In a silent phase whoever has another reason to run than that nobody began it goes.
 #[test]
 fn who_is_not_silent_goes_though_the_phase_is() {
     let of = graph(vec![task("t", vec![]), task("u", vec![]), task("v", vec![])]);
-    let mut date = with(Facts { state: State::Dispatched { at: at(15 * 60) }, ..unstarted(Cause::NotStarted) });
-    facts(&mut date, "u").failure = Some(crate::walk::failure(10, tipoff::domain::partition::FailureKind::NotStarted));
+    let mut date = with(asked_again(15));
+    facts(&mut date, "u").failure = Some(crate::walk::failure(10, FailureKind::NotStarted));
     let (_, found) = walk(&of, &date, 20);
     assert!(found.verdicts["v"].blockers.is_empty(), "{:?}", found.verdicts["v"].blockers);
     assert_eq!(found.verdicts["u"].blockers.len(), 1);
@@ -239,13 +305,6 @@ fn who_stood_back_before_the_one_that_is_tried_was_found_is_built_on_at_once() {
     }
     let c = facts(&mut date, "c");
     (c.evidence, c.built_from) = (claimed(-50), Some(at(-3_000)));
-    let dispatched = |plan: &Plan| {
-        let sent = plan.effects.iter().filter_map(|effect| match effect {
-            Effect::Dispatch(dispatch) => Some(dispatch.node.to_string()),
-            _ => None,
-        });
-        sent.collect::<Vec<_>>()
-    };
     let (next, plan) = walk(&of, &date, 20);
     assert_eq!(dispatched(&plan), ["d", "e"]);
     assert_eq!(dispatched(&walk(&of, &next, 20).1), [""; 0], "decided again at once");
