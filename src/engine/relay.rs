@@ -109,7 +109,7 @@ pub(super) fn claimed_until(now: Timestamp) -> Timestamp {
 impl Engine {
     /// Says whether [`Engine::take_up`] is called from now on. While it is, what is committed here is kept for it.
     pub fn relays(&self, relays: bool) {
-        self.fresh.open(relays && self.store.shares());
+        self.fresh.open(relays);
     }
 
     /// One round to its end: tries every effect that is due, the latest dates first, one after the other. Returns how many
@@ -210,12 +210,32 @@ impl Engine {
         };
         self.told_of(entry, &delivered, began);
         crash::at(Place::BeforeMark);
-        let settled = self.suspect(self.store.settle(&entry.id, delivered).await);
+        let sent = matches!(delivered, Delivered::Sent { .. });
+        let (settled, ()) = tokio::join!(self.store.settle(&entry.id, delivered), async {
+            if sent {
+                self.take_next_ahead(entry, began).await;
+            }
+        });
+        let settled = self.suspect(settled);
         crash::at(Place::MarkUnanswered);
         if let Some(again) = again {
             self.fresh.look_at(again);
         }
         settled
+    }
+
+    /// Has the hour's next dispatch ready for the next decision, so that it need not wait for a commit. Where others share the
+    /// hour, none is kept from them.
+    async fn take_next_ahead(&self, entry: &OutboxEntry, now: Timestamp) {
+        if self.store.shares() || !matches!(entry.effect, Effect::Dispatch(_) | Effect::Close(_)) {
+            return;
+        }
+        let key = &entry.key;
+        let Some(pipeline) = self.pipeline(&key.pipeline) else { return };
+        let most = (pipeline.dispatches_per_hour, true);
+        if let Err(error) = self.cap.take_ahead(&*self.store, &key.pipeline, most, now).await {
+            tracing::debug!(partition = %key, "not taken ahead: {error}");
+        }
     }
 
     fn first_target(&self, entry: &OutboxEntry) -> Option<&Target> {
