@@ -1,6 +1,7 @@
 //! A connection that dies without a word: nothing is closed, nothing answers. Both roads notice and take another. And one that
-//! is refused again and again: it is tried no more than once a second, and read again when it is well.
+//! is refused again and again, or not allowed any more: it is tried no more than once a second, and read again when it is well.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use tipoff::wire::inbound::Delivery;
 
 use super::cloud::Cloud;
 use super::reading::{Reading, until};
-use super::wire::Wire;
+use super::wire::{Code, Wire};
 
 const TOPIC: &str = "nba-phase3-analytics-complete";
 
@@ -21,6 +22,7 @@ const TOPIC: &str = "nba-phase3-analytics-complete";
 struct Heard {
     messages: Mutex<Vec<String>>,
     latest: Mutex<Option<Timestamp>>,
+    faults: Mutex<BTreeMap<String, String>>,
 }
 
 impl Heard {
@@ -43,10 +45,16 @@ impl Recipient for Heard {
     }
     fn interrupted(&self) {}
     fn redelivered(&self) {}
-    fn fault(&self, _component: &str, _reason: &str) -> bool {
-        true
+    fn fault(&self, component: &str, reason: &str) -> bool {
+        self.faults
+            .lock()
+            .unwrap()
+            .insert(component.to_owned(), reason.to_owned())
+            .is_none_or(|before| before != reason)
     }
-    fn well(&self, _component: &str) {}
+    fn well(&self, component: &str) {
+        self.faults.lock().unwrap().remove(component);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -91,7 +99,7 @@ async fn a_stream_that_is_refused_again_and_again_is_asked_for_once_a_second_at_
     cloud.publish(TOPIC, "before").await;
     until("a message comes", || heard.has("before")).await;
 
-    wire.refuse();
+    wire.refuse(Code::Unavailable);
     let streams = declared.topology.consumed_by(OURSELVES).count();
     // The first tries follow each other quickly.
     tokio::time::sleep(Duration::from_secs(10)).await;
@@ -105,5 +113,34 @@ async fn a_stream_that_is_refused_again_and_again_is_asked_for_once_a_second_at_
 
     wire.open();
     until("what came meanwhile is read", || heard.has("after")).await;
+    reading.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_that_is_taken_away_is_named_until_it_is_back() {
+    let declared = tipoff::pipeline::load(("topics.yaml", TOPICS), ("pipeline.yaml", PIPELINE)).unwrap();
+    let Some(cloud) = Cloud::start(&declared.topology).await else { return };
+    let wire = Wire::to(&cloud.pubsub.address).await;
+    let heard = Arc::new(Heard::default());
+    let at = (&*wire.address, &*cloud.pubsub.address);
+    let reading = Reading::start(&cloud, &declared.topology, at, heard.clone(), Patience::default()).await;
+    let streams = declared.topology.consumed_by(OURSELVES).count();
+    until("every subscription is read", || heard.faults.lock().unwrap().is_empty()).await;
+    for (code, named) in [
+        (Code::PermissionDenied, "PermissionDenied: not allowed: grant roles/pubsub.subscriber"),
+        (Code::Unauthenticated, "Unauthenticated: no valid credentials"),
+    ] {
+        wire.refuse(code);
+        until("each subscription is named, with what to do", || {
+            let faults = heard.faults.lock().unwrap();
+            faults.len() == streams && faults.values().all(|reason| reason.starts_with(named))
+        })
+        .await;
+        let message = format!("{code:?}");
+        cloud.publish(TOPIC, &message).await;
+        wire.open();
+        until("it is read again without a start", || heard.faults.lock().unwrap().is_empty()).await;
+        until("what came meanwhile is read", || heard.has(&message)).await;
+    }
     reading.end().await;
 }

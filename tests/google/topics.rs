@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tipoff::pipeline::{PIPELINE, TOPICS};
 use tipoff::topology::Topology;
-use tipoff::topology::broker::{Broker, FoundPush, FoundSubscription, FoundTopic, Places, changes, findings};
+use tipoff::topology::broker::{Broker, FoundPush, FoundSubscription, FoundTopic, Places, Weight, changes, findings};
 
 use super::emulator::{self, Emulator};
 
@@ -115,6 +115,40 @@ fn the_twelfth_of_january_is_seen() {
     assert!(findings.is_sorted(), "the worst first");
 }
 
+/// What nobody can process leaves a subscription only where it has a policy, and the broker both rights that it takes.
+#[test]
+fn dead_letters_that_cannot_leave_are_seen() {
+    let topic = "nba-phase1-scrapers-complete";
+    let said = |policy: bool, off_it: Option<bool>, onto: Option<bool>| {
+        let letters = "nba-phase1-scrapers-complete-dlq";
+        let subscription = FoundSubscription {
+            topic: topic.to_owned(),
+            dead_letter: policy.then(|| (letters.to_owned(), 5)),
+            letters_allowed: off_it,
+            backoff: Some((10, 600)),
+            ..FoundSubscription::default()
+        };
+        let found = Broker {
+            topics: BTreeMap::from([(
+                letters.to_owned(),
+                FoundTopic { letters_allowed: onto, ..FoundTopic::default() },
+            )]),
+            subscriptions: BTreeMap::from([("nba-phase2-raw-sub".to_owned(), subscription)]),
+        };
+        let all = findings(&declared(), &found, &Places::default());
+        let about = ["dead letters", "retried until it is too old"];
+        let letters = all.into_iter().filter(|it| about.iter().any(|words| it.what.contains(words)));
+        letters.map(|it| (it.weight, it.name)).collect::<Vec<_>>()
+    };
+    let (subscription, letters) = ("nba-phase2-raw-sub".to_owned(), "nba-phase1-scrapers-complete-dlq".to_owned());
+    for rights in [None, Some(true)] {
+        assert_eq!(said(true, rights, rights), [], "{rights:?}");
+    }
+    assert_eq!(said(false, None, None), [(Weight::Warning, subscription.clone())]);
+    assert_eq!(said(true, Some(false), Some(true)), [(Weight::Error, subscription)]);
+    assert_eq!(said(true, Some(true), Some(false)), [(Weight::Error, letters)]);
+}
+
 fn topics(emulator: &Emulator, arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tipoff"));
     command.arg("topics").args(arguments).args(["--project", "topics-test"]);
@@ -165,6 +199,23 @@ fn a_broker_is_brought_in_line_and_kept_there() {
     assert!(said.contains("error: tipoff-nba-heartbeats-sub: tipoff does not read nba-processor-heartbeats"), "{said}");
     let (code, ..) = apply(&["--yes"]);
     assert_eq!(code, Some(0));
+
+    // Somebody makes it by hand, as nobody should: what cannot be processed would never leave it.
+    let name = "tipoff-nba-heartbeats-sub";
+    assert_eq!(apply(&["--yes", "--delete", name]).0, Some(0));
+    let place = format!("http://{}/v1/projects/topics-test", emulator.address);
+    let bare = json!({ "topic": "projects/topics-test/topics/nba-processor-heartbeats" });
+    let create = reqwest::Client::new().put(format!("{place}/subscriptions/{name}")).json(&bare).send();
+    let created = tokio::runtime::Runtime::new().unwrap().block_on(create).unwrap();
+    assert!(created.status().is_success(), "{created:?}");
+    let (_, said, _) = topics(&emulator, &["check", "--config", config]);
+    assert!(said.contains(&format!("warning: {name}: what its consumer cannot process is retried")), "{said}");
+    let (code, said, _) = plan(&[]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("dead_letter: none → nba-processor-heartbeats-dlq after"), "{said}");
+    assert_eq!(apply(&["--yes"]).0, Some(0));
+    let (code, said, _) = plan(&[]);
+    assert_eq!(code, Some(0), "{said}");
 
     // On a laptop, consumers are pulled from.
     let (code, said, errors) = apply(&["--yes", "--pull-instead"]);

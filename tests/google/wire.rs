@@ -14,8 +14,16 @@ enum State {
     Open,
     /// Nothing flows; whoever connects is not answered.
     Cut,
-    /// Every call is answered with UNAVAILABLE.
-    Refusing,
+    /// Every call is answered with this code.
+    Refusing(Code),
+}
+
+/// What a call is answered with; the number is gRPC's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Code {
+    PermissionDenied = 7,
+    Unavailable = 14,
+    Unauthenticated = 16,
 }
 
 /// Whether anything flows, and how slowly.
@@ -66,9 +74,9 @@ impl Wire {
         self.state.send_replace(State::Cut);
     }
 
-    /// Every connection ends, and on each new one every call is answered with UNAVAILABLE, at once.
-    pub fn refuse(&self) {
-        self.state.send_replace(State::Refusing);
+    /// Every connection ends, and on each new one every call is answered with that code, at once.
+    pub fn refuse(&self, code: Code) {
+        self.state.send_replace(State::Refusing(code));
     }
 
     /// What is sent is on its way so long, in either direction.
@@ -99,8 +107,9 @@ async fn carry(
     delay: watch::Receiver<Duration>,
     mut life: watch::Receiver<u64>,
 ) {
-    if state.wait_for(|state| *state != State::Cut).await.is_ok_and(|state| *state == State::Refusing) {
-        return refuse(client, &refused, state).await;
+    let first = state.wait_for(|state| *state != State::Cut).await.map(|state| *state);
+    if let Ok(State::Refusing(code)) = first {
+        return refuse(client, (&refused, code), state).await;
     }
     let Ok(mut server) = TcpStream::connect(&server).await else { return };
     let (there, back) = ((state.clone(), delay.clone()), (state.clone(), delay));
@@ -109,7 +118,7 @@ async fn carry(
         tokio::select! {
             () = pump(from_client, to_server, there) => return,
             () = pump(from_server, to_client, back) => return,
-            _ = state.wait_for(|state| *state == State::Refusing) => return,
+            _ = state.wait_for(|state| matches!(state, State::Refusing(_))) => return,
             _ = life.changed() => {}
         }
     }
@@ -118,20 +127,21 @@ async fn carry(
     std::future::pending::<()>().await;
 }
 
-/// Answers every call with UNAVAILABLE for as long as calls are refused.
-async fn refuse(client: TcpStream, refused: &AtomicUsize, mut state: watch::Receiver<State>) {
+/// Answers every call with that code for as long as calls are refused with it.
+async fn refuse(client: TcpStream, (refused, code): (&AtomicUsize, Code), mut state: watch::Receiver<State>) {
     let serve = async {
         let Ok(mut connection) = h2::server::handshake(client).await else { return };
         while let Some(Ok((_, mut answer))) = connection.accept().await {
             refused.fetch_add(1, Ordering::SeqCst);
-            let head = http::Response::builder().header("content-type", "application/grpc").header("grpc-status", "14");
+            let head = http::Response::builder().header("content-type", "application/grpc");
+            let head = head.header("grpc-status", code as u16);
             // Whoever has gone needs no answer.
             let _ = answer.send_response(head.body(()).unwrap(), true);
         }
     };
     tokio::select! {
         () = serve => {}
-        _ = state.wait_for(|state| *state != State::Refusing) => {}
+        _ = state.wait_for(|state| *state != State::Refusing(code)) => {}
     }
 }
 
