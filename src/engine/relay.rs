@@ -224,14 +224,13 @@ impl Engine {
         settled
     }
 
-    /// Has the hour's next dispatch ready for the next decision, so that it need not wait for a commit. Where others share the
-    /// hour, none is kept from them.
+    /// Has the hour's next dispatch ready for the next decision, so that it need not wait for a commit.
     async fn take_next_ahead(&self, entry: &OutboxEntry, now: Timestamp) {
-        if self.store.shares() || !matches!(entry.effect, Effect::Dispatch(_) | Effect::Close(_)) {
+        let (Effect::Dispatch(Dispatch { key, node, .. }) | Effect::Close(Dispatch { key, node, .. })) = &entry.effect
+        else {
             return;
-        }
-        let key = &entry.key;
-        let Some(pipeline) = self.pipeline(&key.pipeline) else { return };
+        };
+        let Some(pipeline) = self.pipeline(&key.pipeline).filter(|_| self.sends(&key.pipeline, node)) else { return };
         let most = (pipeline.dispatches_per_hour, true);
         if let Err(error) = self.cap.take_ahead(&*self.store, &key.pipeline, most, now).await {
             tracing::debug!(partition = %key, "not taken ahead: {error}");
