@@ -113,7 +113,7 @@ pub struct Local {
     pub embedded: Arc<Embedded>,
 }
 
-/// Bodies in memory at once, in kilobytes: 64 MiB.
+/// Bodies in memory at once, with what their parts take, in kilobytes: 64 MiB.
 pub const ROOM_KB: usize = 64 * 1024;
 
 /// What operators read.
