@@ -15,6 +15,8 @@ use std::fmt;
 use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Error as YamlError, MessageFormatter, Options, Spanned, UserMessageFormatter};
 
+use crate::domain::words::{harmless, harmless_lines};
+
 /// One mistake and where it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
@@ -28,7 +30,9 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}: {}", self.file, self.line, self.key, self.message)
+        // Keys are whoever's who wrote the file.
+        let (file, key, message) = (harmless(&self.file), harmless(&self.key), harmless_lines(&self.message));
+        write!(f, "{file}:{}: {key}: {message}", self.line)
     }
 }
 

@@ -157,6 +157,10 @@ impl Demo {
 impl Demo {
     /// Begins to show the days in a browser, where somebody may be looking.
     async fn pages(&self, common: &Common) -> Result<Option<Pages>, Fault> {
+        if self.listen.is_some() && self.fast && !self.stay {
+            let why = "--listen: with --fast the day is over before anybody looks; --stay keeps its pages";
+            return Err(Fault::usage(anyhow::anyhow!(why)));
+        }
         let usual = is_live(self, common).then_some(USUAL);
         let Some(address) = self.listen.or(usual).filter(|_| !self.fast || self.stay) else { return Ok(None) };
         if !address.ip().is_loopback() {

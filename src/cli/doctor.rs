@@ -19,6 +19,7 @@ use crate::configuration::{Backend, Configuration};
 use crate::domain::effect::Severity;
 use crate::domain::notify::Ledger;
 use crate::domain::time::{after, ahead_of, shown};
+use crate::domain::words::harmless_lines;
 use crate::engine::notify::QUIET_MAX;
 use crate::http::caller::{self, Callers};
 use crate::pipeline::Declarations;
@@ -170,7 +171,7 @@ fn tell(checked: &Checked) {
         Mark::Warning => paint.state("failed", "warning"),
         Mark::Failure => paint.bad("failure"),
     };
-    say!("{mark} {}: {}", checked.check, checked.found);
+    say!("{mark} {}: {}", checked.check, harmless_lines(&checked.found));
     if let Some(advice) = &checked.advice {
         say!("          {advice}");
     }

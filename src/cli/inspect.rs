@@ -93,7 +93,12 @@ impl Desk {
     }
 
     pub fn date(&self, word: &str) -> Result<Date, Fault> {
-        dates::resolve(word, self.graph(), self.now.at)
+        let date = dates::resolve(word, self.graph(), self.now.at)?;
+        // Whatever is asked of a day that nobody plans has an answer, and a script that mistypes a year would believe it.
+        if date > self.graph().date_at(self.now.at) {
+            ask::within_reach(self.graph(), date, self.now.at).map_err(Fault::usage)?;
+        }
+        Ok(date)
     }
 
     pub fn node(&self, name: &str, date: Date) -> Result<NodeId, Fault> {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ const CALL_MAX: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_millis(200);
 /// How long a service may refuse one call, or not answer, before it is given up.
 const GIVE_UP: Duration = Duration::from_secs(60);
+/// How long a service may take nothing at all from the start before the whole load is given up.
+const NOTHING_WITHIN: Duration = Duration::from_secs(10);
 /// The longest latency that is told apart, in microseconds.
 const LATENCY_MAX: u64 = 3_600_000_000;
 /// After the last acknowledgement, how long triggers are waited for.
@@ -50,14 +52,15 @@ const TRIGGERS_WITHIN: Duration = Duration::from_secs(2);
 #[command(
     after_help = "Sends to --server, as whom --token-file says. What it sends is believed: dates fill with runs that never were, \
     and what they make ready is dispatched. Use a deployment, or at least a pipeline, of its own; a service that is not on this \
-    machine is refused without --yes.\nExits with 1 where not everything was accepted, and with 3 where nothing was."
+    machine is refused without --yes.\nA refusal that another try does not mend ends it, and so do ten seconds in which nothing is taken from the start.\n\
+    Exits with 1 where not everything was accepted, and with 3 where nothing was."
 )]
 pub struct Load {
     /// Messages in all
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     events: u64,
     /// End after so many seconds, though not all was sent
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     seconds: Option<u64>,
     /// Messages a second; each call is timed from when it was due [default: as fast as calls are answered]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -145,6 +148,8 @@ struct Seen {
     refused: AtomicU64,
     unanswered: AtomicU64,
     given_up: AtomicU64,
+    /// Whether the service has said that it will never take this.
+    never: AtomicBool,
     /// Why a call was not taken, the last time.
     why: Mutex<Option<String>>,
     acknowledged: Mutex<Histogram<u64>>,
@@ -162,6 +167,7 @@ impl Seen {
             refused: AtomicU64::new(0),
             unanswered: AtomicU64::new(0),
             given_up: AtomicU64::new(0),
+            never: AtomicBool::new(false),
             why: Mutex::default(),
             acknowledged: Mutex::new(histogram()?),
             sent: Mutex::default(),
@@ -231,7 +237,16 @@ impl Load {
         loop {
             tokio::select! {
                 joined = senders.join_next() => if joined.is_none() { break },
-                _ = ticks.tick() => if !common.json { progress(&seen, began) },
+                _ = ticks.tick() => {
+                    if !common.json {
+                        progress(&seen, began);
+                    }
+                    let nothing = seen.accepted.load(Ordering::Relaxed) == 0 && began.elapsed() >= NOTHING_WITHIN;
+                    if nothing || seen.never.load(Ordering::Relaxed) {
+                        seen.given_up.fetch_add(1, Ordering::Relaxed);
+                        senders.abort_all();
+                    }
+                }
                 _ = tokio::signal::ctrl_c() => senders.abort_all(),
             }
         }
@@ -275,6 +290,14 @@ impl Load {
             Some(word) => dates::resolve(word, &declared.graph, now)?,
             None => today.saturating_sub(declared.graph.limits.behind_max.days()).saturating_add(self.dates.days()),
         };
+        let limits = &declared.graph.limits;
+        let (earliest, latest) =
+            (today.saturating_sub(limits.behind_max.days()), today.saturating_add(limits.ahead_max.days()));
+        if last.saturating_sub((self.dates - 1).days()) < earliest || last > latest {
+            return Err(Fault::usage(anyhow::anyhow!(
+                "--date, --dates: {id} takes {earliest} to {latest}, and parks what is for other dates"
+            )));
+        }
         let name = uuid::Uuid::new_v4().simple().to_string();
         Ok(Plan {
             nodes,
@@ -346,7 +369,7 @@ async fn send(
 ) {
     loop {
         let index = seen.next.fetch_add(1, Ordering::Relaxed);
-        if index >= plan.calls() {
+        if index >= plan.calls() || seen.never.load(Ordering::Relaxed) {
             return;
         }
         // Timed from when it was due, so that a service that is slow does not choose when it is measured.
@@ -373,7 +396,10 @@ async fn send(
             };
             counter.fetch_add(1, Ordering::Relaxed);
             *lock(&seen.why) = Some(why);
-            if started.elapsed() > GIVE_UP || end.is_some_and(|end| Instant::now() >= end) {
+            if seen.never.load(Ordering::Relaxed)
+                || started.elapsed() > GIVE_UP
+                || end.is_some_and(|end| Instant::now() >= end)
+            {
                 seen.given_up.fetch_add(1, Ordering::Relaxed);
                 break;
             }
@@ -398,6 +424,11 @@ impl Road {
             return Ok(());
         }
         let status = answer.status();
+        // Who may not, or says what is not understood, may not the next time either.
+        let again = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status);
+        if status.is_client_error() && !again {
+            seen.never.store(true, Ordering::Relaxed);
+        }
         Err((&seen.refused, format!("{status} {}", call::first_words(answer).await)))
     }
 }

@@ -246,12 +246,21 @@ impl Serve {
         for (name, _) in &self.targets {
             let is_service = declarations.pipelines.values().any(|pipeline| pipeline.services.contains_key(name));
             let why = match configuration.backend {
-                _ if configuration.shadow => "a shadow sends nothing to anybody",
+                _ if configuration.shadow => "a shadow sends nothing to anybody".to_owned(),
                 Backend::Google => {
                     "on Google Cloud the broker pushes; where services are called directly is said in tipoff.yaml"
+                        .to_owned()
                 }
                 Backend::Embedded if is_service || declarations.topology.subscription(name).is_some() => continue,
-                Backend::Embedded => "no such subscription or service",
+                Backend::Embedded => {
+                    let topics = declarations.topology.topics();
+                    let subscriptions =
+                        topics.flat_map(|(_, topic)| topic.subscriptions().map(|(name, _)| name.as_str()));
+                    let pipelines = declarations.pipelines.values();
+                    let services = pipelines.flat_map(|pipeline| pipeline.services.keys().map(|name| name.as_str()));
+                    let hint = crate::diagnostic::suggestion(name, subscriptions.chain(services));
+                    format!("no such subscription or service{hint}; topics.yaml and pipeline.yaml name them")
+                }
             };
             return Err(Fault::usage(anyhow::anyhow!("--push {name}: {why}")));
         }

@@ -34,8 +34,8 @@ pub struct Sim {
     #[arg(long, value_name = "BUG")]
     planted: Option<String>,
     /// Threads to play on [default: one for each processor]
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
 }
 
 impl Sim {
@@ -45,16 +45,21 @@ impl Sim {
         }
         let schedules = self.schedules()?;
         if let Some(seed) = self.seed {
-            return Ok(tell(common, &*schedules, seed));
+            let is_broken = tell(common, &*schedules, seed);
+            return Ok(self.verdict(is_broken));
         }
         let began = Instant::now();
-        let threads = self.threads.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+        let threads = self.threads.and_then(|threads| NonZeroUsize::new(threads.into()));
+        let threads = threads.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
         let seeds = self.seeds.map_or(if self.core { 100_000 } else { 1_000 }, std::num::NonZeroU64::get);
         let played = play(&*schedules, self.from, seeds, threads);
         report(common, &played, began.elapsed(), &self.options());
-        // What was planted should be found.
-        let is_as_it_should = played.failure.is_some() == self.planted.is_some();
-        Ok(if is_as_it_should { Verdict::Holds } else { Verdict::Fails })
+        Ok(self.verdict(played.failure.is_some()))
+    }
+
+    /// What was planted should be found, and nothing else.
+    fn verdict(&self, is_broken: bool) -> Verdict {
+        if is_broken == self.planted.is_some() { Verdict::Holds } else { Verdict::Fails }
     }
 
     fn schedules(&self) -> Result<Box<dyn Schedules>, Fault> {
@@ -107,7 +112,8 @@ impl Sim {
     }
 }
 
-fn tell(common: &Common, schedules: &dyn Schedules, seed: u64) -> Verdict {
+/// Tells a schedule. Whether it breaks a law.
+fn tell(common: &Common, schedules: &dyn Schedules, seed: u64) -> bool {
     let (seen, result) = schedules.play(seed);
     if common.json {
         say!(
@@ -121,7 +127,7 @@ fn tell(common: &Common, schedules: &dyn Schedules, seed: u64) -> Verdict {
             say!("every law held");
         }
     }
-    if result.is_ok() { Verdict::Holds } else { Verdict::Fails }
+    result.is_err()
 }
 
 fn words(failure: &Failure) -> String {

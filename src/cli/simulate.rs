@@ -13,7 +13,7 @@ use crate::scenario::file::Scenario;
 use crate::scenario::ground::{Ground, Kept};
 use crate::scenario::run::{declarations, embedding, run_on};
 use crate::scenario::seen::{Entry, What};
-use crate::scenario::world::Regime;
+use crate::scenario::world::{Regime, RunError};
 
 /// `tipoff simulate FILE…`
 #[derive(Args)]
@@ -66,9 +66,11 @@ impl Simulate {
                 Some(folder) => Box::new(Kept::new(folder, &declared.topology)),
                 None => embedding(&declared).map_err(Fault::unusable)?,
             };
-            let report = run_on(ground, &scenario, &declared, regime, |_| {})
-                .await
-                .map_err(|error| Fault::unusable(anyhow::anyhow!("{name}: {error}")))?;
+            let report = run_on(ground, &scenario, &declared, regime, |_| {}).await.map_err(|error| {
+                let wrong = matches!(error, RunError::File(_));
+                let error = anyhow::anyhow!("{name}: {error}");
+                if wrong { Fault::usage(error) } else { Fault::unusable(error) }
+            })?;
             if common.json {
                 for entry in &report.seen.entries {
                     say!("{}", json!(entry));

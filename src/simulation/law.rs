@@ -1,6 +1,7 @@
 //! What must hold in every schedule, looked at from outside: by what was published, stored, sent and acknowledged.
 //!
-//! The names are those of ARCHITECTURE.md. Nothing here asks the code under test whether it was right.
+//! The names are those of ARCHITECTURE.md. What they ask the code under test is whether a message says anything new, whether to
+//! decide once more changes anything, and whether the journal gives the state.
 
 use std::collections::BTreeMap;
 

@@ -193,6 +193,28 @@ impl Plant {
         (gathered(rows.iter().map(pair)), gathered(rows.iter().filter(|row| row.2).map(pair)))
     }
 
+    /// Nobody is asked twice for one thing: a run of a node is on other inputs than its other runs, and a further attempt of it
+    /// follows a failure. Names of attempts alone would not show that, for a second time would have a name of its own.
+    fn nothing_is_asked_for_twice(&self) {
+        let database = self.database();
+        let mut statement = database.prepare("SELECT date, effect FROM outbox WHERE kind = 'dispatch'").unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))).unwrap();
+        let mut asked = BTreeSet::new();
+        for (date, effect) in rows.map(Result::unwrap) {
+            let effect: Value = serde_json::from_str(&effect).unwrap();
+            let (manifest, node) = (&effect["manifest"], effect["node"].as_str().unwrap());
+            let cause = manifest["cause"].as_str().unwrap();
+            if manifest["attempt"] == 1 {
+                assert!(["dependencies_met", "inputs_newer"].contains(&cause), "{effect}");
+                let new = asked.insert((date, node.to_owned(), manifest["inputs"].to_string()));
+                assert!(new, "it was asked for on these inputs before: {effect}");
+            } else {
+                assert!(["failed", "heartbeat_dead", "not_started"].contains(&cause), "{effect}");
+            }
+        }
+        assert!(!asked.is_empty(), "nothing was asked for");
+    }
+
     /// What the letters of a kind say.
     pub fn letters(&self, kind: &str) -> Vec<Vec<u8>> {
         let database = self.database();
@@ -289,6 +311,7 @@ impl Plant {
         let promised = self.nothing_promised_is_lost();
         let (decided, leaves) = self.decided();
         let seen = self.consumer.seen();
+        self.nothing_is_asked_for_twice();
         for (attempt, ids) in decided.iter().chain(&seen) {
             assert_eq!(ids.len(), 1, "{attempt:?} was dispatched under {ids:?}");
         }

@@ -13,6 +13,7 @@ mod replay;
 #[path = "../support/running.rs"]
 mod running;
 mod shadow;
+mod slips;
 
 use std::process::{Command, Output, Stdio};
 

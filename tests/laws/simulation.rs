@@ -9,7 +9,7 @@ use tipoff::simulation::engine::{Below, Stage};
 use tipoff::simulation::planted::PLANTED;
 use tipoff::simulation::{Failure, Schedules};
 
-/// Schedules in every run. `tipoff sim --seeds 100000000` plays more.
+/// Schedules in every run. `tipoff sim --core --seeds 100000000` plays more.
 const SCHEDULES: u64 = 1_000_000;
 /// Within so many schedules a planted bug is found, by the law that it breaks.
 const FOUND_WITHIN: u64 = 20_000;
@@ -20,7 +20,7 @@ fn a_million_schedules_break_no_law() {
     let threads = available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let played = Core::new(None).play_all(1, SCHEDULES, threads, &|_| {});
     if let Some(Failure { seed, broken }) = played.failure {
-        panic!("seed {seed}: {broken}\nrepeat it with: cargo run -- sim --seed {seed}");
+        panic!("seed {seed}: {broken}\nrepeat it with: cargo run -- sim --core --seed {seed}");
     }
     let seen = played.seen;
     println!(
