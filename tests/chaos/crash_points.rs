@@ -1,7 +1,7 @@
 //! Every place of `tipoff::crash`, three passes each: the process dies there, and starts again on what it had stored.
 //!
-//! What holds after every fault is looked for in `plant`; here is what one place is about: that the process died where it is
-//! said to have, and what may, or must, come again.
+//! What holds after every fault is looked for in `plant`; here is what one place is about: what may, or must, come again,
+//! and, where the file tells it, that the process died where it is said to have.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
