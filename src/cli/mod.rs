@@ -1,7 +1,7 @@
 //! The command line: one file per family of commands. Only here and in `main` is `anyhow` used.
 //!
 //! Exit codes: 0 it holds; 1 it does not (a check failed, an expectation was missed, a date is not complete);
-//! 2 the call or a file was wrong; 3 the store or the service could not be used.
+//! 2 the call or a file was wrong; 3 the store or the service could not be used, or nobody keeps it up to date.
 
 mod alerts;
 mod at_work;
@@ -72,7 +72,7 @@ use crate::wire::kept;
     version,
     max_term_width = 100,
     after_help = "Exit codes: 0 it holds, 1 it does not, 2 the \
-    call or a file was wrong, 3 the store could not be used.\nDates: YYYY-MM-DD, today, yesterday, tomorrow, in the \
+    call or a file was wrong, 3 the store or the service could not be used, or nobody keeps it up to date.\nDates: YYYY-MM-DD, today, yesterday, tomorrow, in the \
     pipeline's zone."
 )]
 struct Cli {

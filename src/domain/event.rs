@@ -11,6 +11,7 @@ use super::coverage::Coverage;
 use super::evidence::{Extant, Extent, Version};
 use super::forecast::Shortfall;
 use super::id::{Attempt, CheckId, DispatchId, NodeId, PlanId, RequestId, RunId, UnitId};
+use super::time::shown;
 use super::trace::TraceContext;
 
 /// One fact about one partition.
@@ -470,7 +471,7 @@ impl std::fmt::Display for Command {
             Self::Execution { run, .. } => write!(f, " run {run}"),
             Self::Hold { until: Some(until), .. }
             | Self::Edge { until: Some(until), .. }
-            | Self::Override { until, .. } => write!(f, " until {until}"),
+            | Self::Override { until, .. } => write!(f, " until {}", shown(*until)),
             _ => Ok(()),
         }
     }
