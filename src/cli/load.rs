@@ -241,8 +241,9 @@ impl Load {
                     if !common.json {
                         progress(&seen, began);
                     }
-                    let nothing = seen.accepted.load(Ordering::Relaxed) == 0 && began.elapsed() >= NOTHING_WITHIN;
-                    if nothing || seen.never.load(Ordering::Relaxed) {
+                    let told = |count: &AtomicU64| count.load(Ordering::Relaxed) > 0;
+                    let in_vain = told(&seen.refused) || told(&seen.unanswered);
+                    if in_vain && !told(&seen.accepted) && began.elapsed() >= NOTHING_WITHIN {
                         seen.given_up.fetch_add(1, Ordering::Relaxed);
                         senders.abort_all();
                     }
@@ -389,13 +390,14 @@ async fn send(
         loop {
             let now = Instant::now();
             lock(&seen.sent).extend(dates.iter().map(|date| (date.to_string(), now)));
-            let Err((counter, why)) = road.publish(topic, &body, &seen).await else {
+            let Err(Untaken { counter, why, never }) = road.publish(topic, &body, &seen).await else {
                 note(&seen.acknowledged, due.unwrap_or(started).elapsed());
                 seen.accepted.fetch_add(count, Ordering::Relaxed);
                 break;
             };
             counter.fetch_add(1, Ordering::Relaxed);
             *lock(&seen.why) = Some(why);
+            seen.never.fetch_or(never, Ordering::Relaxed);
             if seen.never.load(Ordering::Relaxed)
                 || started.elapsed() > GIVE_UP
                 || end.is_some_and(|end| Instant::now() >= end)
@@ -408,15 +410,28 @@ async fn send(
     }
 }
 
+/// A call that was not taken.
+struct Untaken<'s> {
+    /// What counts it.
+    counter: &'s AtomicU64,
+    why: String,
+    /// Another try does not mend it.
+    never: bool,
+}
+
 impl Road {
-    /// One call; where it was not taken, what counts that, and why.
-    async fn publish<'s>(&self, topic: &str, body: &str, seen: &'s Seen) -> Result<(), (&'s AtomicU64, String)> {
+    /// One call.
+    async fn publish<'s>(&self, topic: &str, body: &str, seen: &'s Seen) -> Result<(), Untaken<'s>> {
         let url = call::at_path(&self.url, &format!("v1/projects/tipoff/topics/{topic}:publish"));
         let mut request = self.client.post(url).body(body.to_owned()).timeout(CALL_MAX);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
-        let unanswered = |error: reqwest::Error| (&seen.unanswered, call::chain(&error.without_url()));
+        let unanswered = |error: reqwest::Error| Untaken {
+            counter: &seen.unanswered,
+            why: call::chain(&error.without_url()),
+            never: false,
+        };
         let answer = request.send().await.map_err(unanswered)?;
         if answer.status().is_success() {
             // The connection is used again only once its answer has been read.
@@ -426,10 +441,8 @@ impl Road {
         let status = answer.status();
         // Who may not, or says what is not understood, may not the next time either.
         let again = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status);
-        if status.is_client_error() && !again {
-            seen.never.store(true, Ordering::Relaxed);
-        }
-        Err((&seen.refused, format!("{status} {}", call::first_words(answer).await)))
+        let why = format!("{status} {}", call::first_words(answer).await);
+        Err(Untaken { counter: &seen.refused, why, never: status.is_client_error() && !again })
     }
 }
 

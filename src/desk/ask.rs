@@ -328,7 +328,7 @@ pub fn matchup(text: &str) -> Result<(String, String), Refusal> {
 /// # Errors
 /// If none could.
 pub fn within_reach(graph: &Graph, date: Date, now: Timestamp) -> Result<(), Refusal> {
-    let days = graph.limits.behind_max.days();
+    let days = graph.limits.behind_max.max(graph.limits.ahead_max).days();
     let today = graph.date_at(now);
     let is_within = (today.saturating_sub(days)..=today.saturating_add(days)).contains(&date);
     if is_within { Ok(()) } else { Err(Refusal::Reach { date, today }) }

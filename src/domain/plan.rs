@@ -97,6 +97,7 @@ pub fn plan(graph: &Graph, partition: &mut Partition, now: Now) -> Plan {
         walk.closings.clear();
         walk.off_day.clear();
         walk.late.clear();
+        walk.choose();
         walk.nodes(partition);
         walk.silent = silence::phases(&times, partition, now, &mut walk.wake);
     }
@@ -163,6 +164,24 @@ impl Walk<'_> {
             let stood_back = verdict.want == Some(Cause::NotStarted) && !verdict.blockers.is_empty() && is_silent(id);
             stood_back || verdict.blockers.iter().any(waits)
         })
+    }
+
+    /// Says who is tried in a phase in which the first walk has not come to the one whose turn it is before others: of those that
+    /// only wait for it the one that was asked longest ago.
+    fn choose(&mut self) {
+        let verdicts = &self.verdicts;
+        let is_free = |id: &NodeId| {
+            let only_waits = |verdict: &Verdict| {
+                verdict.want == Some(Cause::NotStarted)
+                    && verdict.blockers.iter().all(|blocker| matches!(blocker, Blocker::PhaseSilent { .. }))
+            };
+            verdicts.get(id).is_some_and(only_waits)
+        };
+        for silent in self.silent.values_mut().filter(|silent| silent.untried) {
+            if let Some(next) = silent.turns.iter().find(|id| is_free(id)) {
+                (silent.probe, silent.untried) = (Some(next.clone()), false);
+            }
+        }
     }
 
     fn source(&mut self, partition: &mut Partition, node: &Node, road: Option<&Task>) -> Standing {
@@ -409,10 +428,9 @@ impl Walk<'_> {
             if !is_free {
                 return None;
             }
-            // Whom the walk has passed may not, or it would have been tried.
-            let has_passed = |id: &&NodeId| self.verdicts.contains_key(*id);
-            let turn = silent.turns.iter().find(|id| !has_passed(id));
-            if !self.may_try_others || turn.is_none_or(|id| *id == node.id) {
+            // Whom the walk has passed may not, or it would have been tried; the second walk has passed everybody.
+            let turn = silent.turns.iter().find(|id| !self.verdicts.contains_key(*id));
+            if turn.is_none_or(|id| *id == node.id) {
                 silent.untried = false;
                 silent.probe = Some(node.id.clone());
                 return None;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::coverage::PerMille;
+use super::effect::Cause;
 use super::evidence::Extant;
 use super::graph::{Heartbeats, Kind, Node};
 use super::id::NodeId;
@@ -127,7 +128,8 @@ fn asked_of<'g>(times: &Timetable<'_>, partition: &Partition, node: &'g Node, no
             let until = after(asked, lasted.max(task.backoff_max));
             // Counted up to what has been heard: whoever begins meanwhile may have said so already. An operator's wish
             // is a trial like any other.
-            let in_vain = unstarted.is_some_and(|since| since < last.at) && !now.silent_until(until);
+            let in_vain = unstarted.is_some_and(|since| since < last.at || last.cause == Cause::NotStarted)
+                && !now.silent_until(until);
             let overdue = if in_vain { Standing::TriedInVain { until } } else { Standing::Overdue };
             let last = Some(asked);
             match (&facts.state, &facts.way) {

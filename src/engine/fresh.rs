@@ -32,8 +32,8 @@ pub(super) struct Fresh {
 struct Known {
     /// Whether anybody takes up what is put here.
     open: bool,
-    /// Effects of commits under way.
-    expected: usize,
+    /// Effects of commits under way, by their ids.
+    expected: BTreeSet<String>,
     waiting: Vec<OutboxEntry>,
     /// Whether the store may have something that is not here,
     more: bool,
@@ -48,7 +48,8 @@ struct Known {
 #[derive(Debug)]
 pub(super) struct Expected<'a> {
     fresh: &'a Fresh,
-    count: usize,
+    ids: Vec<String>,
+    handed_over: bool,
 }
 
 impl Fresh {
@@ -61,21 +62,24 @@ impl Fresh {
         self.known().open = open;
     }
 
-    /// A commit of so many effects begins. Nothing where they are to be looked for in the store.
-    pub(super) fn expect(&self, count: usize) -> Option<Expected<'_>> {
+    /// A commit of these effects begins. Nothing where they are to be looked for in the store, when it is done.
+    pub(super) fn expect(&self, entries: &[OutboxEntry]) -> Option<Expected<'_>> {
         let mut known = self.known();
-        let has_room = known.open && known.waiting.len() + known.expected + count <= FRESH_MAX;
-        if count > 0 && has_room {
-            known.expected += count;
-            return Some(Expected { fresh: self, count });
+        let has_room = known.open && known.waiting.len() + known.expected.len() + entries.len() <= FRESH_MAX;
+        if entries.is_empty() || !has_room {
+            return None;
         }
-        known.more |= count > 0;
-        None
+        let ids: Vec<String> = entries.iter().map(|entry| entry.id.clone()).collect();
+        known.expected.extend(ids.iter().cloned());
+        Some(Expected { fresh: self, ids, handed_over: false })
     }
 
-    /// Takes what waits.
-    pub(super) fn take(&self) -> Vec<OutboxEntry> {
-        std::mem::take(&mut self.known().waiting)
+    /// Takes what waits. Out of what was read of the store goes what is about to be handed over: a store that does not hide what is
+    /// claimed shows it as soon as it is committed, and it would be taken up a second time.
+    pub(super) fn take(&self, read: &mut Vec<OutboxEntry>) -> Vec<OutboxEntry> {
+        let mut known = self.known();
+        read.retain(|entry| !known.expected.contains(&entry.id));
+        std::mem::take(&mut known.waiting)
     }
 
     /// Puts back what had no room.
@@ -142,7 +146,7 @@ impl Fresh {
     /// Whether nothing waits here and no commit is to put anything here.
     pub(super) fn is_empty(&self) -> bool {
         let known = self.known();
-        known.waiting.is_empty() && known.expected == 0
+        known.waiting.is_empty() && known.expected.is_empty()
     }
 }
 
@@ -157,15 +161,24 @@ impl Known {
 
 impl Expected<'_> {
     /// They are committed.
-    pub(super) fn hand_over(self, entries: Vec<OutboxEntry>) {
-        self.fresh.known().waiting.extend(entries);
+    pub(super) fn hand_over(mut self, entries: Vec<OutboxEntry>) {
+        let mut known = self.fresh.known();
+        self.ids.iter().for_each(|id| _ = known.expected.remove(id));
+        known.waiting.extend(entries);
+        drop(known);
+        self.handed_over = true;
         self.fresh.handed.notify_one();
     }
 }
 
 impl Drop for Expected<'_> {
+    /// Whether they are committed is not known, or they are not: the store says it.
     fn drop(&mut self) {
-        self.fresh.known().expected -= self.count;
+        if !self.handed_over {
+            let mut known = self.fresh.known();
+            self.ids.iter().for_each(|id| _ = known.expected.remove(id));
+            known.more = true;
+        }
     }
 }
 
@@ -237,17 +250,28 @@ mod tests {
     #[test]
     fn what_is_committed_is_handed_over_once_and_what_is_not_is_not() {
         let fresh = Fresh::default();
-        assert!(fresh.expect(1).is_none(), "nobody takes it up");
+        let [a, b, c] = ["a", "b", "c"].map(|id| entry("2026-01-22", id));
+        let mut none = Vec::new();
+        assert!(fresh.expect(std::slice::from_ref(&a)).is_none(), "nobody takes it up");
         fresh.open(true);
-        let (done, failed) = (fresh.expect(2).unwrap(), fresh.expect(1).unwrap());
-        assert!(!fresh.is_empty(), "commits are under way");
-        done.hand_over(vec![entry("2026-01-22", "a"), entry("2026-01-22", "b")]);
-        drop(failed);
-        assert_eq!(ids(&fresh.take()), ["a", "b"]);
-        assert!(fresh.is_empty());
+        assert!(fresh.expect(&[]).is_none(), "there is nothing to be taken up");
+        let both = [a.clone(), b.clone()];
+        let (done, failed) = (fresh.expect(&both).unwrap(), fresh.expect(std::slice::from_ref(&c)).unwrap());
+        // The store shows what is committed before it is handed over.
+        let mut read = vec![a, b, c.clone(), entry("2026-01-22", "of another")];
+        assert_eq!((fresh.take(&mut read).len(), ids(&read)), (0, vec!["of another"]));
         fresh.reads(at(0), EVERY);
-        assert!(fresh.expect(FRESH_MAX + 1).is_none(), "there is no room");
-        assert!(fresh.reads(at(1), EVERY), "what had none is in the store");
+        assert!(!fresh.is_empty(), "commits are under way");
+        done.hand_over(both.into());
+        assert!(!fresh.reads(at(1), EVERY), "all of it is known");
+        drop(failed);
+        assert!(fresh.reads(at(2), EVERY), "whether it is committed the store says");
+        let mut read = vec![c];
+        assert_eq!((ids(&fresh.take(&mut read)), read.len()), (vec!["a", "b"], 1));
+        assert!(fresh.is_empty());
+        let many: Vec<OutboxEntry> = (0..=FRESH_MAX).map(|nth| entry("2026-01-22", &nth.to_string())).collect();
+        assert!(fresh.expect(&many).is_none(), "there is no room");
+        assert_eq!(fresh.take(&mut none).len(), 0);
     }
 
     #[test]

@@ -140,18 +140,19 @@ impl Engine {
             return Ok(Vec::new());
         }
         let now = self.clock.now();
-        let mut found = self.fresh.take();
-        let hints: BTreeSet<String> = found.iter().map(|entry| entry.id.clone()).collect();
+        let mut read = Vec::new();
         if self.fresh.reads(now, self.settings.relay_every) {
             match self.suspect(self.store.outbox(now, PAGE).await) {
-                Ok(others) => found.extend(others),
+                Ok(others) => read = others,
                 Err(error) => {
-                    self.fresh.put_back(found);
                     self.fresh.look();
                     return Err(error);
                 }
             }
         }
+        let mut found = self.fresh.take(&mut read);
+        let hints: BTreeSet<String> = found.iter().map(|entry| entry.id.clone()).collect();
+        found.extend(read);
         let mut wanted = Vec::new();
         for entry in in_order(found) {
             if self.fresh.is_ceded(&entry.id, now) {
@@ -213,7 +214,7 @@ impl Engine {
         let sent = matches!(delivered, Delivered::Sent { .. });
         let (settled, ()) = tokio::join!(self.store.settle(&entry.id, delivered), async {
             if sent {
-                self.take_next_ahead(entry, began).await;
+                self.take_next_ahead(entry).await;
             }
         });
         let settled = self.suspect(settled);
@@ -225,13 +226,14 @@ impl Engine {
     }
 
     /// Has the hour's next dispatch ready for the next decision, so that it need not wait for a commit.
-    async fn take_next_ahead(&self, entry: &OutboxEntry, now: Timestamp) {
+    async fn take_next_ahead(&self, entry: &OutboxEntry) {
         let (Effect::Dispatch(Dispatch { key, node, .. }) | Effect::Close(Dispatch { key, node, .. })) = &entry.effect
         else {
             return;
         };
         let Some(pipeline) = self.pipeline(&key.pipeline).filter(|_| self.sends(&key.pipeline, node)) else { return };
-        let most = (pipeline.dispatches_per_hour, true);
+        // A call may have taken until another hour.
+        let (most, now) = ((pipeline.dispatches_per_hour, true), self.clock.now());
         if let Err(error) = self.cap.take_ahead(&*self.store, &key.pipeline, most, now).await {
             tracing::debug!(partition = %key, "not taken ahead: {error}");
         }

@@ -116,7 +116,7 @@ impl Engine {
                 |effect| matches!(effect, Effect::Dispatch(dispatch) if self.sends(&key.pipeline, &dispatch.node)),
             );
             let mut commit = commit(graph.revision, key, &stored, decision, events, now);
-            let expected = self.fresh.expect(commit.outbox.len());
+            let expected = self.fresh.expect(&commit.outbox);
             commit.claimed_until = expected.as_ref().map(|_| claimed_until(now.at));
             let fresh = if expected.is_some() { commit.outbox.clone() } else { Vec::new() };
             let version = stored.version + 1;
@@ -138,8 +138,10 @@ impl Engine {
             match self.suspect(committed) {
                 Ok(()) => {
                     *last = Some(next);
-                    if let Some(expected) = expected {
-                        expected.hand_over(fresh);
+                    match expected {
+                        Some(expected) => expected.hand_over(fresh),
+                        None if effects > 0 => self.fresh.look(),
+                        None => {}
                     }
                     self.counts.decisions.fetch_add(1, Ordering::Relaxed);
                     metrics.decisions.add(1, [key.pipeline.as_str()]);

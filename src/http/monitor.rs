@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::caller::{self, Caller};
 use super::problem::Problem;
-use super::{App, rest};
+use super::{App, requests, rest};
 use crate::configuration::Role;
 use crate::domain::id::{PartitionKey, PipelineId};
 use crate::engine::monitor::Error;
@@ -139,7 +139,9 @@ impl Asked {
         for (name, value) in given {
             query.entry(meant(name)).or_default().push(value);
         }
-        let (bytes, _room) = rest::read(app, body).await.map_err(|response| Refusal::Answered(Box::new(response)))?;
+        let (bytes, _room) = rest::read_within(app, body, requests::BODY_MAX)
+            .await
+            .map_err(|response| Refusal::Answered(Box::new(response)))?;
         if bytes.trim_ascii().is_empty() {
             return Ok(Self { query, body: Map::new() });
         }

@@ -41,12 +41,20 @@ fn a_story_that_names_what_there_is_not_is_a_file_that_is_wrong() {
 
 #[test]
 fn a_planted_bug_that_is_found_is_as_it_should_be_by_its_seed_as_well() {
-    for (more, code) in [(&["--planted", "unbounded"][..], 0), (&[], 0)] {
-        let said = tipoff(&[&["sim", "--core", "--seed", "1"], more].concat());
-        assert_eq!(said.status.code(), Some(code), "{said:?}");
+    let said = tipoff(&["sim", "--core", "--seed", "1"]);
+    assert_eq!(said.status.code(), Some(0), "{said:?}");
+    // Some of its schedules find it, and others do not.
+    let mut codes = std::collections::BTreeSet::new();
+    for seed in 1..100 {
+        let told = tipoff(&["sim", "--core", "--planted", "unbounded", "--seed", &seed.to_string()]);
+        let held = String::from_utf8_lossy(&told.stdout).contains("every law held");
+        assert_eq!(told.status.code(), Some(i32::from(held)), "{told:?}");
+        codes.insert(told.status.code());
+        if codes.len() == 2 {
+            break;
+        }
     }
-    let missed = tipoff(&["sim", "--core", "--planted", "unbounded", "--seed", "3"]);
-    assert_eq!(missed.status.code(), Some(1), "{missed:?}");
+    assert_eq!(codes, [Some(0), Some(1)].into());
     let threads = tipoff(&["sim", "--core", "--seeds", "2", "--threads", "1000000"]);
     assert_eq!(threads.status.code(), Some(2), "{threads:?}");
 }

@@ -176,7 +176,8 @@ fn those_of_a_silent_phase_take_turns() {
         date
     };
     let who = |date: &Partition| {
-        let (_, plan) = walk(&of, date, 300);
+        let (next, plan) = walk(&of, date, 300);
+        assert!(walk(&of, &next, 300).1.effects.is_empty(), "planned again at once");
         (dispatched(&plan), plan.verdicts["t"].blockers.clone())
     };
     for (minutes, expected) in [([0, 0, 0], "t"), ([10, 0, 0], "u"), ([10, 20, 0], "v"), ([20, 10, 30], "u")] {
@@ -191,6 +192,7 @@ fn those_of_a_silent_phase_take_turns() {
         who(&date).0
     };
     assert_eq!(held("v", [10, 20, 0]), ["t"], "it comes after them in the graph");
+    assert_eq!(held("v", [20, 10, 0]), ["u"], "and the next in turn is not the first in the graph");
     assert_eq!(held("t", [0, 20, 10]), ["v"], "it comes before them, and then it is the turn of the next");
 }
 
@@ -210,9 +212,41 @@ fn a_check_that_is_not_answered_does_not_take_the_turn_of_another() {
     for id in ["t", "u"] {
         facts(&mut date, id).failure = Some(crate::walk::failure(10, FailureKind::NotStarted));
     }
-    let (_, plan) = walk(&of, &date, 20);
+    let (next, plan) = walk(&of, &date, 20);
     assert_eq!(dispatched(&plan), ["u"]);
     assert!(plan.effects.iter().any(|effect| matches!(effect, Effect::Check { .. })), "it is asked for all the same");
+    assert!(walk(&of, &next, 20).1.effects.is_empty(), "planned again at once");
+}
+
+/// Where the one whose turn it is may not, another is chosen before anything is made of who waits: what needs an output that is
+/// not made anew before the silence is over goes at once, not one decision later.
+#[test]
+fn who_stands_back_while_nobody_is_chosen_is_built_on_at_once() {
+    let of = graph(vec![
+        Node { phase: "other".into(), ..task("b", vec![]) },
+        task("c", vec![hard("b")]),
+        task("d", vec![]),
+        task("z", vec![]),
+        Node { phase: "other".into(), ..task("e", vec![hard("c")]) },
+    ]);
+    let mut date = games();
+    let b = facts(&mut date, "b");
+    // It is being made anew.
+    (b.state, b.evidence, b.built_from) = (State::Dispatched { at: at(19 * 60) }, claimed(-60), Some(at(-3_600)));
+    b.last = Some(last(19, Cause::Requested));
+    for (id, minute) in [("c", 2), ("d", 2), ("z", 0)] {
+        let asked = facts(&mut date, id);
+        *asked = unstarted(Cause::DependenciesMet);
+        (asked.last, asked.failure) =
+            (Some(last(minute, Cause::DependenciesMet)), Some(crate::walk::failure(10, FailureKind::NotStarted)));
+        asked.unstarted_since = Some(at(minute * 60));
+    }
+    let c = facts(&mut date, "c");
+    (c.evidence, c.built_from) = (claimed(-50), Some(at(-3_000)));
+    facts(&mut date, "z").hold = Some(Hold { actor: "ann".into(), reason: "law".into(), at: at(0), until: None });
+    let (next, plan) = walk(&of, &date, 20);
+    assert_eq!(dispatched(&plan), ["d", "e"]);
+    assert!(walk(&of, &next, 20).1.effects.is_empty(), "planned again at once");
 }
 
 /// What `s` reads came at noon.
