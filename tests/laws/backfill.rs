@@ -348,6 +348,21 @@ fn only_active_hours_count() {
     }
 }
 
+/// Hours that would be over when they begin, since the clocks leave out their beginning, are none: what waits for them waits
+/// for those of the next day.
+#[test]
+fn hours_that_begin_when_they_are_over_are_none() {
+    let limits = Limits { from: Time::constant(2, 30, 0, 0), until: Time::constant(3, 15, 0, 0), ..Limits::default() };
+    let zone = TimeZone::get("America/New_York").unwrap();
+    let on = |day: i8, hour: i8, minute: i8| zone.to_timestamp(date(2026, 3, day).at(hour, minute, 0, 0)).unwrap();
+    let ends_at = |begins| limits.ends_at(&zone, begins, SignedDuration::from_mins(10));
+    assert_eq!(ends_at(on(7, 2, 30)), on(7, 2, 40));
+    // In the night to the eighth it is three o'clock after two, and half past three where it would be half past two.
+    for begins in [on(8, 1, 59), on(8, 3, 30), on(8, 4, 0)] {
+        assert_eq!(ends_at(begins), on(9, 2, 40), "{begins}");
+    }
+}
+
 /// What is in a plan is counted once each, taken in where it is recent, and tried again where it was done and is missing again.
 #[test]
 fn a_plan_takes_in_what_is_missing_and_counts_what_it_has() {

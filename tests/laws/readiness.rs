@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use jiff::civil::Time;
+use jiff::{SignedDuration, Timestamp};
 use tipoff::domain::calendar::{Schedule, Span};
 use tipoff::domain::coverage::PerMille;
 use tipoff::domain::effect::Cause;
 use tipoff::domain::event::{CheckAnswer, EdgeRule, Game, GameStatus, Upstream};
 use tipoff::domain::evidence::{Claim, Evidence, Extant, Version};
-use tipoff::domain::graph::{Check, Dependency, Gate, Graph, Kind, Node, Offset, Refresh, Strength, Tier, Unanswered};
+use tipoff::domain::graph::{
+    Check, Cycle, DayTime, Dependency, Gate, Graph, Kind, Node, Offset, Refresh, Strength, Tier, Unanswered,
+};
 use tipoff::domain::id::{Attempt, NodeId};
 use tipoff::domain::partition::{CheckTaken, EdgeWord, Hold, LastDispatch, Partition, State, Wish};
 use tipoff::domain::readiness::{
@@ -20,7 +22,7 @@ use tipoff::domain::time::Now;
 use tipoff::domain::timetable::Timetable;
 
 use crate::facts::{self, facts, of_ten};
-use crate::graphs::{DATE, at, empty, graph, hard, minutes, source, task};
+use crate::graphs::{DATE, at, empty, graph, hard, minutes, source, start, task};
 
 fn now(minute: i64) -> Now {
     Now::caught_up(at(minute * 60))
@@ -468,6 +470,36 @@ fn a_wish_passes_by_the_calendar_and_the_pass() {
         assert_eq!(blockers(&date, minute), expected, "{played} {minute}");
         facts(&mut date, "t").wish = Some(Wish { actor: "ann".into(), reason: "law".into(), at: at(0), plan: None });
         assert_eq!(blockers(&date, minute), [], "{played} {minute}");
+    }
+}
+
+/// A later pass of a processor begins once its producer's name means that pass and no earlier one: the second as the date
+/// begins, the third a day later. One that begins after that anyhow keeps its time.
+#[test]
+fn a_later_pass_begins_once_its_name_means_it() {
+    let ids = ["a", "b", "c"];
+    let passes = |is_one: bool, from: DayTime| {
+        let cycle = |id: &str| format!("of_{id}").as_str().into();
+        let of = graph(ids.iter().map(|id| Node { cycle: cycle(id), ..task(id, vec![]) }).collect());
+        let until = DayTime { days: 2, time: Time::midnight() };
+        let cycles = ids.iter().map(|id| Cycle { id: cycle(id), from, until }).collect();
+        let shared = ids.map(NodeId::from).to_vec();
+        let aliases = if is_one { BTreeMap::from([("producer".to_owned(), shared)]) } else { BTreeMap::new() };
+        let of = Graph::new(of.pipeline, 1, of.zone, of.nodes, of.order, cycles, aliases, of.limits);
+        ids.map(|id| {
+            of.pass(&of.nodes[id], DATE).map(|(from, until)| [from, until].map(|at| at.duration_since(start())))
+        })
+    };
+    let noon = |days| DayTime { days, time: Time::constant(12, 0, 0, 0) };
+    // Hours from noon on, where all laws begin.
+    for (is_one, from, begin) in [
+        (true, noon(-1), [-24, -12, 12]),
+        (true, noon(0), [0, 0, 12]),
+        (true, noon(1), [24, 24, 24]),
+        (false, noon(-1), [-24, -24, -24]),
+    ] {
+        let expected = begin.map(|hour| Some([hour, 36].map(SignedDuration::from_hours)));
+        assert_eq!(passes(is_one, from), expected, "{is_one} {from:?}");
     }
 }
 

@@ -3,7 +3,7 @@
 use tipoff::domain::coverage::PerMille;
 use tipoff::domain::effect::{Cause, Effect};
 use tipoff::domain::graph::{Check, Dependency, Graph, Node, Unanswered};
-use tipoff::domain::partition::{FailureKind, Hold, Node as Facts, Partition, Spent, State, Way};
+use tipoff::domain::partition::{FailureKind, Hold, Node as Facts, Partition, Spent, State, Way, Wish};
 use tipoff::domain::plan::Plan;
 use tipoff::domain::readiness::Blocker;
 use tipoff::domain::silence::{Silent, phases};
@@ -319,27 +319,52 @@ fn who_is_not_silent_goes_though_the_phase_is() {
 }
 
 /// Who stands back for another reason before the one that is tried is found waits for the end of the silence like all others:
-/// what needs its output goes by the one that is there, and at once.
+/// what needs its output goes by the one that is there, and at once. So it does where an operator has the one tried.
 #[test]
 fn who_stood_back_before_the_one_that_is_tried_was_found_is_built_on_at_once() {
-    let of = graph(vec![
-        Node { phase: "other".into(), ..task("b", vec![]) },
-        task("c", vec![hard("b")]),
-        task("d", vec![]),
-        task("e", vec![hard("c")]),
-    ]);
-    let mut date = games();
-    let b = facts(&mut date, "b");
-    // It is being made anew.
-    (b.state, b.evidence, b.built_from) = (State::Dispatched { at: at(19 * 60) }, claimed(-60), Some(at(-3_600)));
-    b.last = Some(last(19, Cause::Requested));
-    for id in ["c", "d"] {
-        let asked = facts(&mut date, id);
-        (asked.state, asked.last) = (State::Dispatched { at: at(0) }, Some(last(0, Cause::DependenciesMet)));
+    let elsewhere = |node: Node| Node { phase: "other".into(), ..node };
+    let wish = Wish { actor: "ann".into(), reason: "law".into(), at: at(19 * 60), plan: None };
+    for (e, wish) in [
+        (task("e", vec![hard("c")]), None),
+        (elsewhere(task("e", vec![hard("c")])), None),
+        (elsewhere(task("e", vec![hard("c")])), Some(wish)),
+    ] {
+        let of = graph(vec![elsewhere(task("b", vec![])), task("c", vec![hard("b")]), task("d", vec![]), e]);
+        let mut date = games();
+        let b = facts(&mut date, "b");
+        // It is being made anew.
+        (b.state, b.evidence, b.built_from) = (State::Dispatched { at: at(19 * 60) }, claimed(-60), Some(at(-3_600)));
+        b.last = Some(last(19, Cause::Requested));
+        for id in ["c", "d"] {
+            let asked = facts(&mut date, id);
+            (asked.state, asked.last) = (State::Dispatched { at: at(0) }, Some(last(0, Cause::DependenciesMet)));
+        }
+        let c = facts(&mut date, "c");
+        (c.evidence, c.built_from) = (claimed(-50), Some(at(-3_000)));
+        facts(&mut date, "d").wish = wish;
+        let (next, plan) = walk(&of, &date, 20);
+        assert_eq!(dispatched(&plan), ["d", "e"]);
+        assert_eq!(dispatched(&walk(&of, &next, 20).1), [""; 0], "decided again at once");
     }
-    let c = facts(&mut date, "c");
-    (c.evidence, c.built_from) = (claimed(-50), Some(at(-3_000)));
-    let (next, plan) = walk(&of, &date, 20);
-    assert_eq!(dispatched(&plan), ["d", "e"]);
-    assert_eq!(dispatched(&walk(&of, &next, 20).1), [""; 0], "decided again at once");
+}
+
+/// Why somebody is asked is told with it, as long as nobody waits for the end of a silence.
+#[test]
+fn why_somebody_is_asked_is_told_though_a_phase_is_silent() {
+    let of = graph(vec![task("t", vec![]), task("u", vec![]), Node { phase: "other".into(), ..task("v", vec![]) }]);
+    let spent = Facts { state: State::Exhausted { at: at(600) }, dispatches: 12, ..unstarted(Cause::DependenciesMet) };
+    let done = Facts { state: State::Succeeded { at: at(600) }, evidence: claimed(10), ..Facts::default() };
+    let not_begun =
+        Facts { failure: Some(crate::walk::failure(10, FailureKind::NotStarted)), ..unstarted(Cause::DependenciesMet) };
+    for (phase, is_silent, v, cause) in [
+        (&spent, true, Facts::default(), Cause::DependenciesMet),
+        (&spent, true, not_begun.clone(), Cause::NotStarted),
+        (&done, false, not_begun, Cause::NotStarted),
+    ] {
+        let mut date = games();
+        date.nodes = [("t".into(), phase.clone()), ("u".into(), phase.clone()), ("v".into(), v)].into();
+        assert_eq!(silent(&of, &date, 20).is_some(), is_silent);
+        let (_, plan) = walk(&of, &date, 20);
+        assert_eq!((dispatched(&plan), plan.verdicts["v"].want), (vec!["v".to_owned()], Some(cause)));
+    }
 }

@@ -123,6 +123,21 @@ fn a_node_of_another_date_is_named_with_it() {
     assert_eq!(brief(&quorum, DATE), "join: 1 of 3, 2 missing");
 }
 
+/// A budget that is spent is told by what it allows: so many runs of a date, or else so many tries with the same inputs.
+#[test]
+fn a_budget_that_is_spent_is_told_by_what_it_allows() {
+    let of_inputs = "3 attempts made on these inputs, 3 allowed";
+    for (dispatches, expected) in [
+        (3, of_inputs),
+        (11, of_inputs),
+        (12, "12 dispatches made on this date, 12 allowed"),
+        (13, "13 dispatches made on this date, 12 allowed"),
+    ] {
+        let spent = Blocker::Budget { attempts: 3, attempts_max: 3, dispatches, dispatches_max: 12 };
+        assert_eq!(words(&spent, DATE), expected);
+    }
+}
+
 /// What nothing more is done about can be run all the same, and what speaks against it is said.
 #[test]
 fn what_speaks_against_another_run_is_said() {

@@ -10,7 +10,7 @@ use tipoff::domain::effect::{Cause, Effect, Severity, Turn};
 use tipoff::domain::event::{CheckAnswer, Game, GameStatus, Upstream};
 use tipoff::domain::evidence::{Claim, Evidence, Extant, Version};
 use tipoff::domain::graph::{
-    Check, DayTime, Gate, Graph, Heartbeats, Kind, Node, Rebuild, Task, Tier, Unanswered, Unit,
+    Check, DayTime, Dependency, Gate, Graph, Heartbeats, Kind, Node, Rebuild, Task, Tier, Unanswered, Unit,
 };
 use tipoff::domain::id::{Attempt, NodeId};
 use tipoff::domain::partition::{
@@ -223,6 +223,41 @@ fn attempts_are_spaced_and_counted() {
         t.spent = [(no_inputs(), spent)].into();
         let (_, plan) = walk(&of, &date, minute);
         assert_eq!(plan.verdicts["t"].blockers, blockers, "{spent:?} {minute}");
+    }
+}
+
+/// What stands in the way until some clock is looked at again by it, unless a budget is spent as well, which no clock gives
+/// back.
+#[test]
+fn no_clock_is_waited_for_where_a_budget_is_spent() {
+    let of = graph(vec![source("s"), task("t", vec![Dependency { debounce: minutes(20), ..hard("s") }])]);
+    for (attempts, is_spent) in [(1, false), (2, false), (3, true)] {
+        let mut date = games();
+        facts(&mut date, "s").evidence = claimed(55);
+        let inputs = walk(&of, &date, 60).1.verdicts["t"].readiness.fingerprint();
+        let t = facts(&mut date, "t");
+        (t.state, t.failure) = (State::Failed { at: at(0) }, Some(failure(0, FailureKind::Reported)));
+        t.spent = [(inputs, Spent { attempts, ..Spent::default() })].into();
+        let (_, plan) = walk(&of, &date, 60);
+        let quiet = Blocker::Debounce { until: at(75 * 60) };
+        assert!(plan.verdicts["t"].blockers.contains(&quiet), "{:?}", plan.verdicts["t"].blockers);
+        assert_eq!(plan.wake_at == Some(at(75 * 60)), !is_spent, "{attempts} {:?}", plan.wake_at);
+    }
+}
+
+/// Who gives up is told of as that, and not as blocked by an input that falls short as well.
+#[test]
+fn who_gives_up_is_not_told_of_as_blocked() {
+    let of = graph(vec![source("s"), task("t", vec![hard("s")])]);
+    for (attempts, blocked, exhausted) in [(2, Some(Severity::Warning), None), (3, None, Some(Severity::Critical))] {
+        let mut date = games();
+        facts(&mut date, "s").evidence = seen(-10, 5, &[]);
+        let inputs = walk(&of, &date, 60).1.verdicts["t"].readiness.fingerprint();
+        let t = facts(&mut date, "t");
+        (t.state, t.failure) = (State::Failed { at: at(0) }, Some(failure(0, FailureKind::Reported)));
+        t.spent = [(inputs, Spent { attempts, ..Spent::default() })].into();
+        let (_, plan) = walk(&of, &date, 60);
+        assert_eq!((about(&plan, "blocked"), about(&plan, "exhausted")), (blocked, exhausted), "{attempts}");
     }
 }
 
