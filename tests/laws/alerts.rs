@@ -97,6 +97,51 @@ fn an_alert_says_whose_it_is_and_what_is_done_about_it() {
     assert_eq!((end.turn, &end.about), (Turn::Resolved, &of_node("t", None)));
 }
 
+/// Of what goes on by itself it is said so: of a run that is quiet, of a node that waits for more of an input.
+#[test]
+fn what_goes_on_by_itself_is_said_to() {
+    let of = graph(vec![source("s"), task("t", vec![hard("s")])]);
+    let mut date = games();
+    facts(&mut date, "s").evidence = seen(-10, 5, &[]);
+    let (_, found) = walk(&of, &date, 1);
+    let done = |plan: &Plan, topic| alert(plan, topic).unwrap().about.done.clone();
+    assert_eq!(done(&found, "blocked").as_deref(), Some("it goes by itself as soon as enough is there"));
+    for (id, expected) in [("s", None), ("t", Some("the run is given up and replaced at 12:25:00Z if it stays silent"))]
+    {
+        let mut date = games();
+        let node = facts(&mut date, id);
+        node.state = State::Running { since: at(60), inputs_at: at(60), starter: Starter::Them };
+        node.runs = [("x".into(), run(1, 10))].into();
+        let (_, found) = walk(&of, &date, 16);
+        assert_eq!(done(&found, "stale").as_deref(), expected, "{id}");
+    }
+}
+
+/// What is late is named once, though a walk that may end a silence is done again.
+#[test]
+fn what_is_late_is_named_once() {
+    let mut s = source("s");
+    s.expects.due = vec![Anchor::FirstTip(minutes(-60))];
+    let of = graph(vec![Node { phase: "other".into(), ..s }, task("t", vec![]), task("u", vec![])]);
+    let not_begun = Facts {
+        state: State::Failed { at: at(600) },
+        failure: Some(failure(10, FailureKind::NotStarted)),
+        last: Some(last(0, Cause::DependenciesMet)),
+        unstarted_since: Some(at(0)),
+        ..Facts::default()
+    };
+    for is_silent in [false, true] {
+        let mut date = games();
+        if is_silent {
+            date.nodes = ["t", "u"].map(|id| (id.into(), not_begun.clone())).into();
+        }
+        let (_, found) = walk(&of, &date, 7 * 60 + 30);
+        assert_eq!(alert(&found, "phase-silent").is_some(), is_silent);
+        let (_, text) = told(&found, "late").unwrap();
+        assert_eq!(text.matches("s (due").count(), 1, "{text}");
+    }
+}
+
 /// What is done about a failure follows from who may try again.
 #[test]
 fn what_is_done_about_a_failure_depends_on_who_tries_again() {

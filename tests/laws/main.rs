@@ -20,6 +20,7 @@ mod model;
 mod node_states;
 mod notices;
 mod past;
+mod producers;
 mod properties;
 mod questions;
 mod readiness;

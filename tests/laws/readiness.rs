@@ -1,6 +1,6 @@
 //! Whether what a node needs is there, and if not, what stands in its way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::civil::Time;
 use jiff::{SignedDuration, Timestamp};
@@ -20,6 +20,7 @@ use tipoff::domain::readiness::{
 };
 use tipoff::domain::time::Now;
 use tipoff::domain::timetable::Timetable;
+use tipoff::domain::trace::TraceContext;
 
 use crate::facts::{self, facts, of_ten};
 use crate::graphs::{DATE, at, empty, graph, hard, minutes, source, start, task};
@@ -470,6 +471,113 @@ fn a_wish_passes_by_the_calendar_and_the_pass() {
         assert_eq!(blockers(&date, minute), expected, "{played} {minute}");
         facts(&mut date, "t").wish = Some(Wish { actor: "ann".into(), reason: "law".into(), at: at(0), plan: None });
         assert_eq!(blockers(&date, minute), [], "{played} {minute}");
+    }
+}
+
+/// A join is another with each member that comes; it answers to what the newest of them answers to, and stands, as what is made
+/// of it does, on the messages of them all.
+#[test]
+fn a_join_stands_on_the_members_that_have_come() {
+    let (of, node, gate) = joined(&[], &[(1, 0)]);
+    let nodes = of.order.iter().map(|id| of.nodes[id].clone()).chain([task("t", vec![hard("join")])]).collect();
+    let of_task = graph(nodes);
+    let of = (of, node, gate);
+    let trace = |nth: u8| format!("00-{0:032x}-{0:016x}-01", nth).parse::<TraceContext>().unwrap();
+    let mut versions = Vec::new();
+    for (come, correlation) in [("a", "of_a"), ("ab", "of_b"), ("ac", "of_a"), ("bc", "of_b"), ("abc", "of_b")] {
+        let mut date = empty();
+        for id in come.chars() {
+            // The one in the middle is the newest.
+            let minute = match id {
+                'a' => 5,
+                'b' => 9,
+                _ => 1,
+            };
+            let trace = Some(trace(id as u8));
+            let claim = Claim { trace, ..claim(minute, Some(format!("of_{id}").as_str())) };
+            facts(&mut date, &id.to_string()).evidence.claim(claim);
+        }
+        let (standing, _) = join_of(&of, &date, 10);
+        assert_eq!(standing.correlation.as_deref(), Some(correlation), "{come}");
+        let (parent, links) = standing.traces.parent_and_links();
+        assert_eq!((parent.is_some(), 1 + links.len()), (true, come.len()), "{come}");
+        let found = found(&of_task, &date, now(10));
+        assert_eq!(found.traces.parent_and_links(), (parent, links), "{come}");
+        assert_eq!(found.correlation.as_deref(), Some(correlation), "{come}");
+        versions.push(standing.version);
+    }
+    let different: BTreeSet<_> = versions.iter().map(|version| format!("{version:?}")).collect();
+    assert_eq!(different.len(), versions.len());
+}
+
+/// What is not there is missing, and what a node goes without is waived as well: an input that operators have it go without,
+/// one that is optional once its grace is over, and members that an open join does without. The others can be asked about.
+#[test]
+fn what_is_missing_what_is_waived_and_what_can_be_asked_about() {
+    let optional = Dependency { strength: Strength::Optional, grace: minutes(20), ..hard("o") };
+    let gate = Gate { critical: [].into(), quorum: vec![Tier { count: 1, after: minutes(30) }] };
+    let join = Node { kind: Kind::Gate(gate), needs: ["a", "b"].map(hard).into(), probed: false, ..source("join") };
+    let of = |needs: Vec<Dependency>| {
+        graph(vec![source("s"), source("o"), source("a"), source("b"), join.clone(), task("t", needs)])
+    };
+    let force = || EdgeWord {
+        rule: Some(EdgeRule::Force),
+        by: Hold { actor: "ann".into(), reason: "law".into(), at: at(0), until: None },
+    };
+    let names = |ids: &[&str]| ids.iter().map(|id| NodeId::from(*id)).collect::<BTreeSet<_>>();
+    for (needs, come, forced, minute, missing, waived, askable) in [
+        (vec![hard("s")], &[][..], None, 10, &["s"][..], &[][..], &["s"][..]),
+        (vec![hard("s")], &[], Some("s"), 10, &["s"], &["s"], &["s"]),
+        (vec![hard("s"), optional.clone()], &["s"], None, 19, &["o"], &[], &["o"]),
+        (vec![hard("s"), optional.clone()], &["s"], None, 20, &["o"], &["o"], &[]),
+        (vec![hard("join")], &["a"], None, 29, &["b"], &[], &["b"]),
+        (vec![hard("join")], &["a"], None, 30, &["b"], &["b"], &[]),
+        (vec![hard("join")], &[], None, 10, &["a", "b"], &[], &["a", "b"]),
+    ] {
+        let of = of(needs);
+        let mut date = empty();
+        for id in come {
+            facts(&mut date, id).evidence = claimed(0);
+        }
+        if let Some(id) = forced {
+            facts(&mut date, "t").edges = [(id.into(), force())].into();
+        }
+        let found = found(&of, &date, now(minute));
+        let asked = found.askable.iter().map(|(_, id)| id.clone()).collect();
+        let expected = (names(missing), names(waived), names(askable));
+        assert_eq!((found.missing, found.waived, asked), expected, "{come:?} {forced:?} {minute}");
+    }
+}
+
+/// An input that is a reason for a new run only where the last one went without counts as whole or not at all.
+#[test]
+fn an_input_that_matters_where_it_was_missed_counts_as_whole_or_not_at_all() {
+    let of = graph(vec![source("s"), task("t", vec![Dependency { refresh: Refresh::IfMissed, ..hard("s") }])]);
+    let with = |evidence: Evidence, missed: bool| {
+        let mut date = empty();
+        facts(&mut date, "s").evidence = evidence;
+        let t = facts(&mut date, "t");
+        t.built_from = Some(at(0));
+        t.last = Some(LastDispatch {
+            id: Attempt { run: 1, attempt: 1 }.dispatch_id(&empty().key, &"t".into()),
+            at: at(0),
+            cause: Cause::DependenciesMet,
+            fingerprint: Readiness::default().fingerprint(),
+            degraded: missed,
+            missing: if missed { ["s".into()].into() } else { [].into() },
+        });
+        found(&of, &date, now(40))
+    };
+    let (none, some, whole) = (Evidence::default(), seen(20, 5), seen(30, 10));
+    let print = |evidence: &Evidence| with(evidence.clone(), true).fingerprint();
+    assert_eq!(print(&none), print(&some));
+    assert_ne!(print(&none), print(&whole));
+    assert_eq!(print(&whole), print(&claimed(35)), "whoever says so");
+    for (evidence, missed, newest) in
+        [(&whole, true, Some(at(30 * 60))), (&whole, false, None), (&some, true, None), (&none, true, None)]
+    {
+        let found = with(evidence.clone(), missed);
+        assert_eq!((found.newest, found.any_newer), (newest, newest.is_some()), "{evidence:?} {missed}");
     }
 }
 

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use tipoff::domain::coverage::PerMille;
 use tipoff::domain::event::{
-    Command, Completed, EdgeRule, Event, Foretold, Game, GameStatus, Heartbeat, Note, Observed, Outcome, Pulse,
-    Request, RunWord, Scheduled, Served, Upstream, UpstreamSettled, Withheld,
+    CheckAnswer, Checked, Command, Completed, Delivery, EdgeRule, Event, Foretold, Game, GameStatus, Heartbeat, Note,
+    Observed, Outcome, Pulse, Request, RunWord, Scheduled, Served, Upstream, UpstreamSettled, Withheld,
 };
 use tipoff::domain::evidence::{Evidence, Extant, Extent, Version};
 use tipoff::domain::graph::{Check, Graph, Node, Unanswered};
 use tipoff::domain::id::Attempt;
 use tipoff::domain::partition::{
-    ENDED_RUNS_MAX, LIVE_RUNS_MAX, NOTES_MAX, Node as Facts, OVERRIDES_MAX, Partition, REQUESTS_MAX, REVISIONS_MAX,
-    Recorded, Run, Starter, State,
+    ENDED_RUNS_MAX, End, LIVE_RUNS_MAX, NOTES_MAX, Node as Facts, OVERRIDES_MAX, Partition, REQUESTS_MAX,
+    REVISIONS_MAX, Recorded, Run, Starter, State, Way,
 };
 use tipoff::domain::record::record;
 use tipoff::domain::time::SKEW_MAX;
@@ -431,6 +431,143 @@ fn a_run_stays_of_the_pass_that_it_works_for() {
     both.nodes.insert("t".into(), alive);
     record(&graph, &mut both, &completed("r", 30, done()));
     assert_eq!(["t", "late"].map(|id| both.nodes[id].runs.len()), [0, 1], "it is of the one that is meant");
+}
+
+/// An operator has a node run, or has nobody wait for it: then nothing is wished for any more, and it has not failed.
+#[test]
+fn what_an_operator_says_of_a_node_stands_in_its_facts() {
+    let mut partition = empty();
+    let t = |partition: &Partition| partition.node(&"t".into()).clone();
+    assert_eq!(asked(&mut partition, 10, Command::Retry { node: "t".into() }), Recorded::Applied);
+    let wish = t(&partition).wish.unwrap();
+    assert_eq!((&*wish.actor, &*wish.reason, wish.at, wish.plan), ("ann", "law", at(10), None));
+    record(&small(), &mut partition, &completed("r", 20, failed()));
+    assert!(t(&partition).failure.is_some());
+    assert_eq!(asked(&mut partition, 30, Command::Skip { node: "t".into() }), Recorded::Applied);
+    let t = t(&partition);
+    assert_eq!((t.wish, t.failure), (None, None));
+    assert_eq!(t.state, State::Skipped { at: at(30), reason: "law, by ann".into() });
+}
+
+/// What is said of a node or of a check that there is not is not kept; of answers to a check the newest counts.
+#[test]
+fn what_is_said_of_nobody_is_not_kept() {
+    let (graph, mut partition) = (small(), empty());
+    let answer = |node: &str, check: &str, second, answer| {
+        Event::Checked(Checked { node: node.into(), check: check.into(), answer, at: at(second) })
+    };
+    let seen = Observed {
+        node: "nobody".into(),
+        coverage: None,
+        units: BTreeMap::new(),
+        not_kept: false,
+        actor: None,
+        at: at(0),
+    };
+    let upstream = Upstream {
+        date: partition.key.date,
+        extant: Extant::Claimed,
+        version: Version::of(()),
+        told_at: at(0),
+        since: at(0),
+        renewing: false,
+        waived: false,
+        empty_days: 0,
+    };
+    let settled = UpstreamSettled { date: partition.key.date, node: "nobody".into(), upstream };
+    let finalize = Command::Execution { node: "t".into(), run: "r".into(), word: RunWord::Finalize };
+    for event in [
+        Event::Observed(seen),
+        Event::UpstreamSettled(settled),
+        answer("nobody", "enough", 0, CheckAnswer::Unknown),
+        answer("t", "other", 0, CheckAnswer::Unknown),
+    ] {
+        assert_eq!(record(&graph, &mut partition, &event), Recorded::Rejected, "{event:?}");
+        assert_eq!(partition, empty());
+    }
+    record(&graph, &mut partition, &beat("r", 1, Pulse::Running));
+    assert_eq!(asked(&mut partition, 2, finalize), Recorded::Rejected, "nobody watches its progress");
+    for (second, said, recorded, held) in [
+        (10, CheckAnswer::Unknown, Recorded::Applied, CheckAnswer::Unknown),
+        (10, CheckAnswer::NotKept, Recorded::Superseded, CheckAnswer::Unknown),
+        (9, CheckAnswer::NotKept, Recorded::Superseded, CheckAnswer::Unknown),
+        (11, CheckAnswer::NotKept, Recorded::Applied, CheckAnswer::NotKept),
+    ] {
+        assert_eq!(record(&graph, &mut partition, &answer("t", "enough", second, said)), recorded, "{second}");
+        assert_eq!(partition.nodes["t"].checks["enough"].answer, held, "{second}");
+    }
+}
+
+/// Whether an attempt has been handed over is kept with it: that it was refused, and that it was taken after all.
+#[test]
+fn whether_an_attempt_has_been_handed_over_is_kept() {
+    let attempt = Attempt { run: 1, attempt: 1 };
+    let told = |way: Option<Way>, second, refused: Option<&str>| {
+        let facts = Facts { way, ..in_state(State::Dispatched { at: at(0) }, &[]) };
+        let refused = refused.map(Into::into);
+        let (recorded, facts) =
+            becomes(facts, &Event::Delivery(Delivery { node: "t".into(), attempt, at: at(second), refused }));
+        (recorded, facts.way)
+    };
+    let (refused, taken) = (|| Way::Refused { since: at(5), reason: "no".into() }, || Way::Taken { at: at(7) });
+    for (way, second, word, recorded, becomes) in [
+        (None, 5, Some("no"), Recorded::Applied, Some(refused())),
+        (Some(refused()), 6, Some("other"), Recorded::Duplicate, Some(refused())),
+        (Some(refused()), 7, None, Recorded::Applied, Some(taken())),
+        (Some(taken()), 5, Some("no"), Recorded::Applied, Some(refused())),
+        (Some(taken()), 8, None, Recorded::Duplicate, Some(taken())),
+        (None, 8, None, Recorded::Duplicate, None),
+    ] {
+        assert_eq!(told(way.clone(), second, word), (recorded, becomes), "{way:?} {word:?}");
+    }
+}
+
+/// A run that says goodbye without a word of its output is gone once that is reported under another name, and is remembered as
+/// one that did it; a later sign of its life takes the goodbye back.
+#[test]
+fn a_run_that_said_goodbye_is_gone_with_the_word_of_another() {
+    let begun = in_state(running(10, Starter::Us), &[("r", run(10))]);
+    let (_, left) = becomes(begun, &beat("r", 20, Pulse::Ended));
+    assert!(left.runs["r"].ended_unreported);
+    let (_, back) = becomes(left.clone(), &beat("r", 21, Pulse::Running));
+    assert!(!back.runs["r"].ended_unreported);
+    assert_eq!(back.heard_at, Some(at(21)));
+    let (_, done) = becomes(left, &completed("other", 30, done()));
+    assert!(done.runs.is_empty());
+    let ended: Vec<(&str, End)> = done.ended.iter().map(|(id, ended)| (id.as_str(), ended.how)).collect();
+    assert_eq!(ended, [("other", End::Done), ("r", End::Done)]);
+}
+
+/// A run that had nothing to do has ended, and with it what had failed before.
+#[test]
+fn a_run_that_had_nothing_to_do_has_ended() {
+    let mut partition = empty();
+    record(&small(), &mut partition, &Event::Scheduled(Scheduled { games: BTreeMap::new(), at: at(0) }));
+    record(&small(), &mut partition, &completed("x", 10, failed()));
+    assert!(partition.nodes["t"].failure.is_some());
+    record(&small(), &mut partition, &completed("r", 20, Outcome::NoData));
+    let t = &partition.nodes["t"];
+    assert_eq!((t.failure.is_none(), t.ended["r"].how), (true, End::Done));
+    assert!(matches!(t.state, State::Skipped { .. }), "{:?}", t.state);
+}
+
+/// When a revision was last at work, and since when a schedule is empty, is told by the latest word.
+#[test]
+fn when_something_last_was_is_told_by_the_latest_word() {
+    let (graph, mut partition) = (small(), empty());
+    for (second, held) in [(10, 10), (30, 30), (20, 30)] {
+        let served = Served { node: "s".into(), revision: "a".into(), at: at(second) };
+        record(&graph, &mut partition, &Event::Served(served));
+        assert_eq!(partition.served["s"]["a"], at(held), "{second}");
+    }
+    let game = Game { tip: Some(at(7_200)), status: GameStatus::Scheduled, id: None };
+    let some = BTreeMap::from([("a".into(), game)]);
+    for (games, second, emptied) in
+        [(some.clone(), 10, None), (BTreeMap::new(), 20, Some(20)), (some.clone(), 15, Some(20)), (some, 21, None)]
+    {
+        record(&graph, &mut partition, &Event::Scheduled(Scheduled { games, at: at(second) }));
+        assert_eq!(partition.schedule.as_ref().unwrap().emptied_at, emptied.map(at), "{second}");
+    }
 }
 
 /// So many oddities are kept of a date, each once.

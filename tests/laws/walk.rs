@@ -4,23 +4,25 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use jiff::civil::Time;
-use tipoff::domain::calendar::{Anchor, Schedule};
+use tipoff::domain::calendar::{Anchor, Override, Schedule};
 use tipoff::domain::coverage::PerMille;
+use tipoff::domain::decide::decide;
 use tipoff::domain::effect::{Cause, Effect, Severity, Turn};
-use tipoff::domain::event::{CheckAnswer, Game, GameStatus, Upstream};
+use tipoff::domain::event::{CheckAnswer, Event, Game, GameStatus, Upstream};
 use tipoff::domain::evidence::{Claim, Evidence, Extant, Version};
 use tipoff::domain::graph::{
     Check, DayTime, Dependency, Gate, Graph, Heartbeats, Kind, Node, Rebuild, Task, Tier, Unanswered, Unit,
 };
 use tipoff::domain::id::{Attempt, NodeId};
 use tipoff::domain::partition::{
-    CheckTaken, Failure, FailureKind, LastDispatch, Node as Facts, Partition, Run, Spent, Starter, State, Way,
+    Backfilled, CheckTaken, Failure, FailureKind, LastDispatch, Node as Facts, Partition, Run, Spent, Starter, State,
+    Way, Wish,
 };
 use tipoff::domain::plan::{Plan, plan};
 use tipoff::domain::readiness::{Blocker, Readiness};
 use tipoff::domain::time::Now;
 
-use crate::facts::{claim, facts, of_ten};
+use crate::facts::{came, claim, facts, of_ten};
 use crate::graphs::{DATE, at, costs, empty, graph, hard, minutes, source, task};
 
 /// A moment at which nothing is on its way.
@@ -261,6 +263,145 @@ fn who_gives_up_is_not_told_of_as_blocked() {
     }
 }
 
+/// Of a run that says nothing for some minutes, and of one that takes too long, people are told while it lasts.
+#[test]
+fn a_run_that_is_quiet_or_takes_long_is_told_of() {
+    let warning = Some(Severity::Warning);
+    for node in [task("t", vec![]), Node { id: "t".into(), ..source("t") }] {
+        let of = graph(vec![node]);
+        for (begun, heard, minute, stale, overdue, next) in [
+            (1, 50, 54, None, None, 55),
+            (1, 50, 55, warning, None, 61),
+            (1, 58, 60, None, None, 61),
+            (1, 60, 61, None, warning, 65),
+        ] {
+            let mut date = games();
+            let t = facts(&mut date, "t");
+            t.state = State::Running { since: at(60), inputs_at: at(60), starter: Starter::Them };
+            t.runs = [("x".into(), run(begun, heard))].into();
+            let (_, plan) = walk(&of, &date, minute);
+            assert_eq!((about(&plan, "stale"), about(&plan, "overdue")), (stale, overdue), "{begun} {heard} {minute}");
+            assert_eq!(plan.wake_at, Some(at(next * 60)), "{begun} {heard} {minute}");
+        }
+    }
+}
+
+/// Who is at work is not asked again, whoever wishes so; and what is asked for anew has been handed to nobody yet.
+#[test]
+fn who_is_at_work_is_not_asked_again() {
+    let of = graph(vec![task("t", vec![])]);
+    let running = State::Running { since: at(0), inputs_at: at(0), starter: Starter::Us };
+    for (state, is_asked) in [
+        (State::Waiting, true),
+        (State::Failed { at: at(0) }, true),
+        (State::Dispatched { at: at(0) }, false),
+        (running, false),
+    ] {
+        let mut date = games();
+        let t = facts(&mut date, "t");
+        (t.state, t.way, t.double_run) = (state.clone(), Some(Way::Taken { at: at(0) }), true);
+        if matches!(state, State::Running { .. }) {
+            t.runs = [("x".into(), run(0, 5))].into();
+        }
+        t.wish = Some(Wish { actor: "ann".into(), reason: "law".into(), at: at(60), plan: None });
+        let (after, plan) = walk(&of, &date, 6);
+        assert_eq!(plan.effects.iter().any(|effect| matches!(effect, Effect::Dispatch(_))), is_asked, "{state:?}");
+        let t = &after.nodes["t"];
+        assert_eq!((t.way.is_none(), t.double_run), (is_asked, !is_asked), "{state:?}");
+    }
+}
+
+/// A dispatch for a plan of backfill is counted once it has begun.
+#[test]
+fn a_dispatch_for_a_plan_is_counted_once_it_has_begun() {
+    let of = graph(vec![task("t", vec![])]);
+    let running = State::Running { since: at(0), inputs_at: at(0), starter: Starter::Us };
+    for (state, open, counted) in [
+        (State::Dispatched { at: at(0) }, true, (true, 0)),
+        (running.clone(), true, (false, 1)),
+        (running, false, (false, 0)),
+    ] {
+        let mut date = games();
+        let t = facts(&mut date, "t");
+        (t.state, t.runs) = (state.clone(), [("x".into(), run(0, 5))].into());
+        t.backfilled = Some(Backfilled { plan: "p".into(), at: at(0), attempts: 0, open });
+        let (after, _) = walk(&of, &date, 6);
+        let backfilled = after.nodes["t"].backfilled.as_ref().unwrap();
+        assert_eq!((backfilled.open, backfilled.attempts), counted, "{state:?} {open}");
+    }
+}
+
+/// Whether what a task reports is there is looked at, and told where nothing of it is when it must be.
+#[test]
+fn what_a_task_reports_is_looked_at() {
+    let mut node = task("t", vec![]);
+    node.expects.verify = minutes(30);
+    let of = graph(vec![node]);
+    for (tenths, minute, is_asked, told) in [
+        (None, 12, true, None),
+        (Some(10), 12, false, None),
+        (Some(0), 39, true, None),
+        (Some(0), 40, false, Some(Severity::Critical)),
+    ] {
+        let mut date = games();
+        let t = facts(&mut date, "t");
+        (t.state, t.evidence, t.built_from) = (State::Succeeded { at: at(600) }, claimed(10), Some(at(0)));
+        if let Some(tenths) = tenths {
+            t.evidence.look(at(660));
+            t.evidence.observe(at(660), of_ten(tenths), BTreeMap::new());
+        }
+        let (_, plan) = walk(&of, &date, minute);
+        let asked = plan.effects.iter().any(|effect| matches!(effect, Effect::Observe { .. }));
+        assert_eq!((asked, about(&plan, "phantom-success")), (is_asked, told), "{tenths:?} {minute}");
+    }
+}
+
+/// A date is looked at again when the next tier of a join may open it, when what an operator said of a game ends, and when an
+/// output is due.
+#[test]
+fn a_date_is_looked_at_again_when_a_clock_says_so() {
+    let gate = Gate {
+        critical: [].into(),
+        quorum: [(2, 0), (1, 30)].map(|(count, after)| Tier { count, after: minutes(after) }).into(),
+    };
+    let needs = ["a", "b"].map(hard).into();
+    let join = Node { kind: Kind::Gate(gate), needs, probed: false, ..source("join") };
+    let mut date = games();
+    facts(&mut date, "a").evidence = claimed(0);
+    let (_, plan) = walk(&graph(vec![source("a"), source("b"), join]), &date, 10);
+    assert_eq!(plan.wake_at, Some(at(30 * 60)));
+    let mut date = games();
+    let known = Override {
+        actor: "ann".into(),
+        reason: "law".into(),
+        at: at(0),
+        until: at(20 * 60),
+        status: None,
+        tip: Some(at(9 * 3_600)),
+    };
+    date.overrides.insert("20260122_BOS_NYK".into(), known);
+    assert_eq!(walk(&graph(vec![source("a")]), &date, 10).1.wake_at, Some(at(20 * 60)));
+    for is_task in [false, true] {
+        let mut node = if is_task { task("a", vec![]) } else { source("a") };
+        node.expects.due = due().expects.due;
+        let mut date = games();
+        let a = facts(&mut date, "a");
+        (a.state, a.evidence, a.built_from) = (State::Succeeded { at: at(0) }, claimed(0), Some(at(0)));
+        assert_eq!(walk(&graph(vec![node]), &date, 10).1.wake_at, Some(at(6 * 3_600)), "{is_task}");
+    }
+}
+
+/// Where there is nothing to send and nothing is known that was not before, a decision changes nothing.
+#[test]
+fn a_decision_that_finds_nothing_changes_nothing() {
+    let of = graph(vec![source("s")]);
+    for (event, is_news) in [(Event::Tick, false), (Event::Completed(came("s", "r")), true)] {
+        let decided = decide(&of, &games(), &[event], now(1)).unwrap();
+        assert_eq!((decided.changed, decided.next != games()), (is_news, is_news));
+        assert!(!decide(&of, &decided.next, &[Event::Tick], now(2)).unwrap().changed, "decided again");
+    }
+}
+
 /// A run that began before the newest inputs came says nothing of them, however late it is known to have failed: they have all
 /// their attempts.
 #[test]
@@ -380,8 +521,15 @@ fn what_could_not_be_handed_over_is_given_up_with_its_pass() {
         t.last = Some(LastDispatch { cause: Cause::DependenciesMet, ..last(asked, Cause::DependenciesMet) });
         t.spent = [(no_inputs(), Spent { attempts: 1, ..Spent::default() })].into();
         t.way = Some(Way::Refused { since: at(asked * 60), reason: reason.into() });
+        t.backfilled = Some(Backfilled { plan: "p".into(), at: at(asked * 60), attempts: 0, open: true });
         date
     };
+    // No plan of backfill pays for it either.
+    for reason in ["no such topic", tipoff::domain::shadow::NOT_SENT] {
+        let (after, _) = walk(&of, &refused(reason, 0), end);
+        let backfilled = after.nodes["t"].backfilled.as_ref().unwrap();
+        assert_eq!((backfilled.open, backfilled.attempts), (false, 0), "{reason}");
+    }
     let (after, plan) = walk(&of, &refused("no such topic", 0), end - 1);
     assert!(after.nodes["t"].state.is_live());
     assert_eq!(plan.wake_at, Some(at(end * 60)));
