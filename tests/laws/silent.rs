@@ -290,6 +290,26 @@ fn a_source_that_reads_what_has_come_and_says_nothing_is_silent() {
     assert!(silent(&of(1_000, false), &games(), 10).is_none(), "nothing has come that it could read");
 }
 
+/// When a source would be silent is looked at again then, and the last sign of life of a phase is that of whoever was heard last.
+#[test]
+fn a_phase_is_looked_at_again_when_it_may_be_silent() {
+    let of = graph(vec![source("r"), Node { needs: vec![hard("r")], ..source("s") }, task("t", vec![hard("s")])]);
+    let mut date = games();
+    read(&mut date);
+    let mut wake = Wake::new(now(9));
+    assert!(phases(&Timetable::of(&of, &date), &date, now(9), &mut wake).is_empty());
+    assert_eq!(wake.earliest(), Some(at(600)));
+    let of = graph(["t", "u", "v", "w"].map(|id| task(id, vec![])).to_vec());
+    for (v, w, last) in [(-20, -10, Some(-10)), (-10, -20, Some(-10)), (-10, 1, None), (1, -10, None)] {
+        let mut date = with(unstarted(Cause::DependenciesMet));
+        for (id, minute) in [("v", v), ("w", w)] {
+            facts(&mut date, id).heard_at = Some(at(minute * 60));
+        }
+        let found = silent(&of, &date, 20);
+        assert_eq!(found.and_then(|found| found.last_sign), last.map(|minute: i64| at(minute * 60)), "{v} {w}");
+    }
+}
+
 /// Where the one that was tried may not be asked again, another is tried in that same decision.
 #[test]
 fn another_is_tried_where_the_one_that_was_may_not_be_asked_again() {

@@ -15,8 +15,8 @@ use tipoff::domain::graph::{
 };
 use tipoff::domain::id::{Attempt, NodeId};
 use tipoff::domain::partition::{
-    Backfilled, CheckTaken, Failure, FailureKind, LastDispatch, Node as Facts, Partition, Run, Spent, Starter, State,
-    Way, Wish,
+    Backfilled, CheckTaken, End, Failure, FailureKind, LastDispatch, Node as Facts, Partition, Run, Spent, Starter,
+    State, Way, Wish,
 };
 use tipoff::domain::plan::{Plan, plan};
 use tipoff::domain::readiness::{Blocker, Readiness};
@@ -308,6 +308,40 @@ fn who_is_at_work_is_not_asked_again() {
         assert_eq!(plan.effects.iter().any(|effect| matches!(effect, Effect::Dispatch(_))), is_asked, "{state:?}");
         let t = &after.nodes["t"];
         assert_eq!((t.way.is_none(), t.double_run), (is_asked, !is_asked), "{state:?}");
+    }
+}
+
+/// What a person or a plan wishes is bounded by no budget.
+#[test]
+fn a_wish_is_bounded_by_no_budget() {
+    let of = graph(vec![task("t", vec![])]);
+    for (plan, cause) in [(None, Cause::Requested), (Some("p"), Cause::Backfill)] {
+        let mut date = games();
+        let t = facts(&mut date, "t");
+        (t.state, t.failure) = (State::Failed { at: at(0) }, Some(failure(0, FailureKind::Reported)));
+        (t.spent, t.dispatches) = ([(no_inputs(), Spent { attempts: 3, ..Spent::default() })].into(), 12);
+        let plan = plan.map(Into::into);
+        t.wish = Some(Wish { actor: "ann".into(), reason: "law".into(), at: at(0), plan });
+        let (_, plan) = walk(&of, &date, 1);
+        assert_eq!((plan.verdicts["t"].want, plan.verdicts["t"].blockers.as_slice()), (Some(cause), &[][..]));
+    }
+}
+
+/// A run that said goodbye without a word of its output has done its work once the rows are there, and has not failed.
+#[test]
+fn a_run_that_said_goodbye_has_done_its_work_once_the_rows_are_there() {
+    let of = graph(vec![task("t", vec![])]);
+    for (minute, tenths, is_done) in [(5, 10, true), (4, 10, false), (6, 9, false)] {
+        let mut date = games();
+        let t = facts(&mut date, "t");
+        t.state = State::Running { since: at(0), inputs_at: at(0), starter: Starter::Us };
+        t.runs = [("x".into(), Run { ended_unreported: true, ..run(0, 5) })].into();
+        (t.failure, t.evidence) = (Some(failure(-10, FailureKind::Reported)), seen(minute, tenths, &[]));
+        let (after, _) = walk(&of, &date, 7);
+        let t = &after.nodes["t"];
+        assert_eq!(t.state == State::Succeeded { at: at(minute * 60) }, is_done, "{minute} {tenths}");
+        assert_eq!((t.failure.is_none(), t.runs.is_empty()), (is_done, is_done), "{minute} {tenths}");
+        assert_eq!(t.ended.get("x").map(|ended| ended.how), is_done.then_some(End::Done), "{minute} {tenths}");
     }
 }
 
