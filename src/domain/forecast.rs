@@ -167,11 +167,8 @@ fn minutes(span: SignedDuration) -> i64 {
 
 /// The forecast for a date at `now`.
 pub fn forecast(graph: &Graph, partition: &Partition, history: &History, now: Timestamp) -> Forecast {
-    let untouched = Partition {
-        schedule: partition.schedule.clone(),
-        overrides: partition.overrides.clone(),
-        ..Partition::new(partition.key.clone())
-    };
+    // Of the date as it is are only its games, which are in `times`.
+    let untouched = Partition::new(partition.key.clone());
     let times = Timetable::of(graph, partition);
     let today = Walk::new(&times, partition, history, now).run();
     let usual = Walk::new(&times, &untouched, history, Timestamp::MIN).run();

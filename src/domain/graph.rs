@@ -446,11 +446,6 @@ impl Graph {
         self.required.get(id).copied().unwrap_or(PerMille::NONE)
     }
 
-    /// The pass called `id`.
-    pub fn cycle(&self, id: &CycleId) -> Option<&Cycle> {
-        self.cycles.iter().find(|cycle| cycle.id == *id)
-    }
-
     /// The calendar date in the pipeline's zone at `instant`.
     pub fn date_at(&self, instant: Timestamp) -> Date {
         self.zone.to_datetime(instant).date()

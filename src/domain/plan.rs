@@ -98,7 +98,12 @@ pub fn plan(graph: &Graph, partition: &mut Partition, now: Now) -> Plan {
         walk.off_day.clear();
         walk.late.clear();
         walk.choose();
+        let asked = |(_, verdict): &(&NodeId, &Verdict)| verdict.want.is_some() && verdict.blockers.is_empty();
+        let asked: Vec<(NodeId, Verdict)> =
+            walk.verdicts.iter().filter(asked).map(|(id, verdict)| (id.clone(), verdict.clone())).collect();
         walk.nodes(partition);
+        // To the second walk they are at work: why they were asked the first one knows.
+        walk.verdicts.extend(asked);
         walk.silent = silence::phases(&times, partition, now, &mut walk.wake);
     }
     walk.not_begun(partition);

@@ -196,6 +196,19 @@ fn those_of_a_silent_phase_take_turns() {
     assert_eq!(held("t", [0, 20, 10]), ["v"], "it comes before them, and then it is the turn of the next");
 }
 
+/// Why somebody of a silent phase is tried is told though the graph was walked a second time.
+#[test]
+fn why_the_one_that_is_tried_is_asked_is_told() {
+    let not_begun = || {
+        let failure = Some(crate::walk::failure(10, FailureKind::NotStarted));
+        Facts { failure, ..unstarted(Cause::DependenciesMet) }
+    };
+    let mut date = with(not_begun());
+    date.nodes.insert("u".into(), not_begun());
+    let (_, plan) = walk(&two(), &date, 20);
+    assert_eq!((dispatched(&plan), plan.verdicts["t"].want), (vec!["t".to_owned()], Some(Cause::NotStarted)));
+}
+
 /// What a run is still checked for keeps the one whose turn it is, and nobody else.
 #[test]
 fn a_check_that_is_not_answered_does_not_take_the_turn_of_another() {

@@ -175,7 +175,7 @@ fn every_blocker_that_a_person_can_lift_says_how() {
 #[test]
 fn what_was_asked_for_is_told_in_its_own_words() {
     let until = at(60);
-    let ends = format!("until {until}");
+    let ends = "until 2026-01-22 12:01:00Z".to_owned();
     let edge = |rule, until| Command::Edge { node: "t".into(), input: "s".into(), rule, until };
     let run = |word| Command::Execution { node: "t".into(), run: "r".into(), word };
     let game = "20260122_BOS_NYK";
