@@ -158,12 +158,14 @@ async fn a_service_without_file_descriptors_goes_on_when_there_are_some() {
     plant.comes_to_rest(&service).await;
 }
 
-/// Whether no connection of that port has bytes that were sent and not read.
-fn nothing_is_on_the_way(port: u16) -> bool {
+/// Whether everything that was sent from these ports has been read.
+fn nothing_is_on_the_way(ports: &[String]) -> bool {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let port = format!(":{port:04X}");
-    let of_port = |line: &&str| line.split_whitespace().skip(1).take(2).any(|end| end.ends_with(&port));
-    table.lines().filter(of_port).all(|line| line.split_whitespace().nth(4) == Some("00000000:00000000"))
+    let of_them = |line: &&str| {
+        let mut ends = line.split_whitespace().skip(1).take(2);
+        ends.any(|end| ports.iter().any(|port| end.ends_with(port)))
+    };
+    table.lines().filter(of_them).all(|line| line.split_whitespace().nth(4) == Some("00000000:00000000"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -193,7 +195,7 @@ async fn a_service_with_little_memory_takes_a_flood_of_long_messages_and_goes_on
     let host = service.url.trim_start_matches("http://").to_owned();
     let message = |length: usize| json!({ "data": "eHh4".repeat(length / 4) });
     let long = json!({ "messages": [message(7_800_000), message(7_800_000)] }).to_string();
-    let mut holders = Vec::new();
+    let mut holders: Vec<(usize, _)> = Vec::new();
     for holder in 0..4 {
         let length = long.len();
         let head = format!(
@@ -204,8 +206,9 @@ async fn a_service_with_little_memory_takes_a_flood_of_long_messages_and_goes_on
         stream.write_all(&long.as_bytes()[..length - 1]).await.unwrap();
         holders.push((holder, stream));
     }
-    let port = host.rsplit(':').next().unwrap().parse().unwrap();
-    plant.until("the service has read it", || nothing_is_on_the_way(port)).await;
+    let port = |(_, stream): &(_, tokio::net::TcpStream)| format!(":{:04X}", stream.local_addr().unwrap().port());
+    let ports: Vec<String> = holders.iter().map(port).collect();
+    plant.until("the service has read it", || nothing_is_on_the_way(&ports)).await;
     let another = json!({ "messages": [message(8_000_000)] }).to_string();
     assert_eq!(client.post(&call).body(another).send().await.unwrap().status(), 503);
     for (holder, mut stream) in holders {
