@@ -186,7 +186,8 @@ async fn a_service_with_little_memory_takes_a_flood_of_long_messages_and_goes_on
     let messages = format!("{{\"messages\":[{}{{}}]}}", "{},".repeat(5_300_000));
     let attributes: String = (0..1_200_000).map(|nth| format!("\"{nth}\":\"\",")).collect();
     let attributes = format!("{{\"messages\":[{{\"attributes\":{{{attributes}\"x\":\"\"}}}}]}}");
-    for body in [messages, attributes] {
+    let brackets = "[".repeat(1_000_000);
+    for body in [messages, attributes, brackets] {
         assert!(body.len() < 16 * 1024 * 1024, "{}", body.len());
         let answer = client.post(&call).body(body).send().await.unwrap();
         assert_eq!(answer.status(), 413, "{}", answer.text().await.unwrap());

@@ -21,6 +21,9 @@ pub const LETTERS: &str = "nba-phase2-raw-complete-dlq";
 const TOPICS: [&str; 4] =
     [TOPIC, "nba-phase3-analytics-complete", "nba-phase4-precompute-complete", "nba-phase5-predictions-complete"];
 
+/// Garbage comes in so many rounds, and no more: of ten thousand different pieces each is kept, and beyond that they are counted.
+const GARBAGE_MAX: usize = tipoff::port::PARKED_MAX as usize * 9 / 10;
+
 /// What publishers were promised.
 #[derive(Default)]
 pub struct Promised {
@@ -69,7 +72,9 @@ impl Publisher {
         self.tell(url, TOPIC, rest).await;
         // It is tried again after a second.
         self.tell(url, TOPIC, &[completion("join", &date, &format!("{round}/join"), false)]).await;
-        self.hand(url, TOPICS[round % TOPICS.len()], format!("garbage {round}").into_bytes()).await;
+        if round < GARBAGE_MAX {
+            self.hand(url, TOPICS[round % TOPICS.len()], format!("garbage {round}").into_bytes()).await;
+        }
         let letter = completion(&name(0), &date, &format!("{round}/letter"), true);
         self.hand(url, LETTERS, letter.to_string().into_bytes()).await;
     }
