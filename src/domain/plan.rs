@@ -5,7 +5,7 @@
 //! attempt is a reason to run. Only this module makes a `Dispatch`.
 //!
 //! What people should know of it is in `conditions`, what the warehouse is asked in `questions`, what a run may cost in
-//! `budget`, and which games it is about in `affected`.
+//! `budget`, which games it is about in `affected`, and who of a silent phase is tried in `trial`.
 //!
 //! Keeps `dispatch-after-ready`, `held-is-still`, `budget-bounds`, `quiescent`: planning again at once changes nothing.
 
@@ -14,6 +14,7 @@ mod budget;
 mod conditions;
 mod questions;
 mod stall;
+mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -92,19 +93,7 @@ pub fn plan(graph: &Graph, partition: &mut Partition, now: Now) -> Plan {
     // What people are told is as the walk has left it: whom it has asked for may end a silence.
     walk.silent = silence::phases(&times, partition, now, &mut walk.wake);
     if walk.has_silenced() {
-        walk.may_try_others = false;
-        walk.conditions.clear();
-        walk.closings.clear();
-        walk.off_day.clear();
-        walk.late.clear();
-        walk.choose();
-        let asked = |(_, verdict): &(&NodeId, &Verdict)| verdict.want.is_some() && verdict.blockers.is_empty();
-        let asked: Vec<(NodeId, Verdict)> =
-            walk.verdicts.iter().filter(asked).map(|(id, verdict)| (id.clone(), verdict.clone())).collect();
-        walk.nodes(partition);
-        // To the second walk they are at work: why they were asked the first one knows.
-        walk.verdicts.extend(asked);
-        walk.silent = silence::phases(&times, partition, now, &mut walk.wake);
+        walk.once_more(partition);
     }
     walk.not_begun(partition);
     walk.notify(partition);
@@ -156,36 +145,6 @@ impl Walk<'_> {
                 Kind::Task(task) => self.task(partition, node, task),
             };
             self.standings.insert(id.clone(), standing);
-        }
-    }
-
-    /// Whether anybody waits for the end of a silence: the walk itself may have ended it since. So does whoever stood back for
-    /// another reason before the one that is tried was found.
-    fn has_silenced(&self) -> bool {
-        let waits = |blocker: &Blocker| matches!(blocker, Blocker::PhaseSilent { .. });
-        let is_silent =
-            |id: &NodeId| self.times.graph.node(id).is_some_and(|node| self.silent.contains_key(&*node.phase));
-        self.verdicts.iter().any(|(id, verdict)| {
-            let stood_back = verdict.want == Some(Cause::NotStarted) && !verdict.blockers.is_empty() && is_silent(id);
-            stood_back || verdict.blockers.iter().any(waits)
-        })
-    }
-
-    /// Says who is tried in a phase in which the first walk has not come to the one whose turn it is before others: of those that
-    /// only wait for it the one that was asked longest ago.
-    fn choose(&mut self) {
-        let verdicts = &self.verdicts;
-        let is_free = |id: &NodeId| {
-            let only_waits = |verdict: &Verdict| {
-                verdict.want == Some(Cause::NotStarted)
-                    && verdict.blockers.iter().all(|blocker| matches!(blocker, Blocker::PhaseSilent { .. }))
-            };
-            verdicts.get(id).is_some_and(only_waits)
-        };
-        for silent in self.silent.values_mut().filter(|silent| silent.untried) {
-            if let Some(next) = silent.turns.iter().find(|id| is_free(id)) {
-                (silent.probe, silent.untried) = (Some(next.clone()), false);
-            }
         }
     }
 
@@ -422,32 +381,6 @@ impl Walk<'_> {
         let standing = readiness::stand(self.times, partition, node, renewing, stale, self.now);
         self.verdicts.insert(node.id.clone(), Verdict { readiness, want, blockers });
         standing
-    }
-
-    /// In a phase where nobody shows a sign of life only one is asked again: of those that nothing else stands in the way of
-    /// the one whose turn it is; where that may not, the first that may.
-    fn untried(&mut self, node: &Node, cause: Cause, is_free: bool) -> Option<Blocker> {
-        let silent =
-            self.silent.get_mut(&*node.phase).filter(|_| cause == Cause::NotStarted && node.task().is_some())?;
-        if silent.untried {
-            if !is_free {
-                return None;
-            }
-            // Whom the walk has passed may not, or it would have been tried; the second walk has passed everybody.
-            let turn = silent.turns.iter().find(|id| !self.verdicts.contains_key(*id));
-            if turn.is_none_or(|id| *id == node.id) {
-                silent.untried = false;
-                silent.probe = Some(node.id.clone());
-                return None;
-            }
-        }
-        let waits = silent.probe.as_ref() != Some(&node.id);
-        waits.then(|| Blocker::PhaseSilent {
-            phase: silent.phase.clone(),
-            since: silent.since,
-            probe: silent.probe.clone(),
-            until: silent.again_at,
-        })
     }
 
     /// Fences the runs that an operator gives up, before anything is made of who is alive.

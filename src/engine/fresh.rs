@@ -48,8 +48,8 @@ struct Known {
 #[derive(Debug)]
 pub(super) struct Expected<'a> {
     fresh: &'a Fresh,
+    /// None are left once they are handed over.
     ids: Vec<String>,
-    handed_over: bool,
 }
 
 impl Fresh {
@@ -71,7 +71,7 @@ impl Fresh {
         }
         let ids: Vec<String> = entries.iter().map(|entry| entry.id.clone()).collect();
         known.expected.extend(ids.iter().cloned());
-        Some(Expected { fresh: self, ids, handed_over: false })
+        Some(Expected { fresh: self, ids })
     }
 
     /// Takes what waits. Out of what was read of the store goes what is about to be handed over: a store that does not hide what is
@@ -151,6 +151,10 @@ impl Fresh {
 }
 
 impl Known {
+    fn expects_no_more(&mut self, ids: &[String]) {
+        ids.iter().for_each(|id| _ = self.expected.remove(id));
+    }
+
     /// Whether anything that is tried again has come by `now`; it is forgotten.
     fn come(&mut self, now: Timestamp) -> bool {
         let before = self.next.len();
@@ -163,10 +167,9 @@ impl Expected<'_> {
     /// They are committed.
     pub(super) fn hand_over(mut self, entries: Vec<OutboxEntry>) {
         let mut known = self.fresh.known();
-        self.ids.iter().for_each(|id| _ = known.expected.remove(id));
+        known.expects_no_more(&std::mem::take(&mut self.ids));
         known.waiting.extend(entries);
         drop(known);
-        self.handed_over = true;
         self.fresh.handed.notify_one();
     }
 }
@@ -174,9 +177,9 @@ impl Expected<'_> {
 impl Drop for Expected<'_> {
     /// Whether they are committed is not known, or they are not: the store says it.
     fn drop(&mut self) {
-        if !self.handed_over {
+        if !self.ids.is_empty() {
             let mut known = self.fresh.known();
-            self.ids.iter().for_each(|id| _ = known.expected.remove(id));
+            known.expects_no_more(&self.ids);
             known.more = true;
         }
     }

@@ -199,9 +199,12 @@ impl Engine {
     /// If that cannot be recorded; the effect is then tried again, under the same id.
     pub async fn deliver(&self, entry: &OutboxEntry) -> Result<(), StoreError> {
         let began = self.clock.now();
-        let (delivered, way) = self.try_out(entry).await;
+        let tried = self.try_out(entry).await;
+        // It may be our way alone that fails.
+        let cedes = self.store.shares() && matches!(tried, Err(Failure::Unreached(_) | Failure::Rests(..)));
+        let delivered = self.outcome(entry, tried, began).await;
         let again = match &delivered {
-            Delivered::Deferred { until, .. } if way == Way::Fails && self.store.shares() => {
+            Delivered::Deferred { until, .. } if cedes => {
                 let ours = after(*until, self.settings.relay_every * CEDED_LOOKS);
                 self.fresh.cede(&entry.id, ours);
                 Some(ours)
@@ -258,9 +261,9 @@ impl Engine {
         }
     }
 
-    async fn try_out(&self, entry: &OutboxEntry) -> (Delivered, Way) {
+    async fn try_out(&self, entry: &OutboxEntry) -> Result<(), Failure> {
         let now = self.clock.now();
-        let result = match &entry.effect {
+        match &entry.effect {
             Effect::Dispatch(dispatch) | Effect::Close(dispatch)
                 if !self.sends(&dispatch.key.pipeline, &dispatch.node) =>
             {
@@ -288,9 +291,12 @@ impl Engine {
                 let released = self.store.release_lock(&entry.key, node, run).await;
                 released.map_err(|error| Failure::Later(error.to_string()))
             }
-        };
-        let mut way = Way::Open;
-        let delivered = match result {
+        }
+    }
+
+    /// What becomes of an effect that was tried at `now`.
+    async fn outcome(&self, entry: &OutboxEntry, tried: Result<(), Failure>, now: Timestamp) -> Delivered {
+        match tried {
             Ok(()) => Delivered::Sent { at: now },
             Err(Failure::Later(error) | Failure::Dead(error)) => {
                 let wait = self.pace.wait(&entry.id, now).unwrap_or(backoff(entry));
@@ -298,12 +304,11 @@ impl Engine {
                 Delivered::Deferred { until: after(now, wait), error }
             }
             Err(Failure::Unreached(error)) => {
-                way = Way::Fails;
                 tracing::warn!(effect = entry.id, tries = entry.tries + 1, "not delivered: {error}");
                 Delivered::Deferred { until: after(now, backoff(entry)), error }
             }
+            // It rests for us, and is anybody's to try meanwhile.
             Err(Failure::Rests(until, error)) if self.store.shares() => {
-                way = Way::Fails;
                 tracing::info!(effect = entry.id, "waits: {error}");
                 Delivered::Deferred { until: until.min(after(now, backoff(entry))), error }
             }
@@ -318,14 +323,12 @@ impl Engine {
             }
             Err(Failure::Never(reason)) => {
                 if let Err(error) = self.suspect(self.keep_undeliverable(entry, &reason).await) {
-                    let until = after(now, BACKOFF_MAX);
-                    return (Delivered::Deferred { until, error: error.to_string() }, way);
+                    return Delivered::Deferred { until: after(now, BACKOFF_MAX), error: error.to_string() };
                 }
                 self.report(entry, "undeliverable", &reason, now).await;
                 Delivered::Parked { reason }
             }
-        };
-        (delivered, way)
+        }
     }
 
     /// What the warehouse says to a check of a node.
@@ -393,12 +396,21 @@ impl Engine {
                     Failure::Dead(reason) => self.breakers.failed(&target, &entry.id, (reason, true), now),
                     Failure::Unreached(reason) => self.breakers.failed(&target, &entry.id, (reason, false), now),
                     // It answered, and what it refused is ours to mend.
-                    _ => self.breakers.worked(&target),
+                    Failure::Later(_)
+                    | Failure::Rests(..)
+                    | Failure::Until(..)
+                    | Failure::Unwanted(_)
+                    | Failure::Never(_) => self.breakers.worked(&target),
                 }
                 let reason = match &failure {
                     Failure::Dead(reason) => Some(reason),
                     Failure::Unreached(reason) if is_long(entry, now) => Some(reason),
-                    _ => None,
+                    Failure::Unreached(_)
+                    | Failure::Later(_)
+                    | Failure::Rests(..)
+                    | Failure::Until(..)
+                    | Failure::Unwanted(_)
+                    | Failure::Never(_) => None,
                 };
                 if let Some(reason) = reason {
                     self.target_fails(&target, dispatch, reason, now).await;
@@ -614,14 +626,6 @@ fn is_long(entry: &OutboxEntry, now: Timestamp) -> bool {
 fn backoff(entry: &OutboxEntry) -> SignedDuration {
     let wait = BACKOFF.saturating_mul(1 << entry.tries.min(16)).min(BACKOFF_MAX);
     jittered(wait, &entry.id, entry.tries)
-}
-
-/// Whether what was to be delivered could be brought to whom it is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Open,
-    /// Somebody else may have another one.
-    Fails,
 }
 
 /// Why an effect was not delivered.

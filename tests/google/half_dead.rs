@@ -57,15 +57,34 @@ impl Recipient for Heard {
     }
 }
 
+/// The shipped subscriptions, read over a wire.
+struct Road {
+    cloud: Cloud,
+    wire: Wire,
+    heard: Arc<Heard>,
+    reading: Reading,
+    /// How many they are.
+    streams: usize,
+}
+
+impl Road {
+    /// Where `both`, what we publish goes over the wire as well.
+    async fn over_a_wire(both: bool, patience: Patience) -> Option<Self> {
+        let topology = tipoff::pipeline::load(("topics.yaml", TOPICS), ("pipeline.yaml", PIPELINE)).unwrap().topology;
+        let cloud = Cloud::start(&topology).await?;
+        let wire = Wire::to(&cloud.pubsub.address).await;
+        let heard = Arc::new(Heard::default());
+        let at = (&*wire.address, if both { &*wire.address } else { &*cloud.pubsub.address });
+        let reading = Reading::start(&cloud, &topology, at, heard.clone(), patience).await;
+        let streams = topology.consumed_by(OURSELVES).count();
+        Some(Self { cloud, wire, heard, reading, streams })
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_dies_without_a_word_is_replaced() {
-    let declared = tipoff::pipeline::load(("topics.yaml", TOPICS), ("pipeline.yaml", PIPELINE)).unwrap();
-    let Some(cloud) = Cloud::start(&declared.topology).await else { return };
-    let wire = Wire::to(&cloud.pubsub.address).await;
-    let heard = Arc::new(Heard::default());
     let patience = Patience { idle_max: Duration::from_secs(4), probe_every: Duration::from_secs(1) };
-    let at = (&*wire.address, &*wire.address);
-    let reading = Reading::start(&cloud, &declared.topology, at, heard.clone(), patience).await;
+    let Some(Road { cloud, wire, heard, reading, .. }) = Road::over_a_wire(true, patience).await else { return };
     cloud.publish(TOPIC, "before").await;
     until("a message comes", || heard.has("before")).await;
     until("a probe comes back", || heard.latest.lock().unwrap().is_some_and(|at| at > Timestamp::UNIX_EPOCH)).await;
@@ -90,17 +109,14 @@ async fn a_connection_that_dies_without_a_word_is_replaced() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_is_refused_again_and_again_is_asked_for_once_a_second_at_most() {
-    let declared = tipoff::pipeline::load(("topics.yaml", TOPICS), ("pipeline.yaml", PIPELINE)).unwrap();
-    let Some(cloud) = Cloud::start(&declared.topology).await else { return };
-    let wire = Wire::to(&cloud.pubsub.address).await;
-    let heard = Arc::new(Heard::default());
-    let at = (&*wire.address, &*cloud.pubsub.address);
-    let reading = Reading::start(&cloud, &declared.topology, at, heard.clone(), Patience::default()).await;
+    let Some(Road { cloud, wire, heard, reading, streams }) = Road::over_a_wire(false, Patience::default()).await
+    else {
+        return;
+    };
     cloud.publish(TOPIC, "before").await;
     until("a message comes", || heard.has("before")).await;
 
     wire.refuse(Code::Unavailable);
-    let streams = declared.topology.consumed_by(OURSELVES).count();
     // The first tries follow each other quickly.
     tokio::time::sleep(Duration::from_secs(10)).await;
     let (since, early) = (Instant::now(), wire.refused());
@@ -118,13 +134,10 @@ async fn a_stream_that_is_refused_again_and_again_is_asked_for_once_a_second_at_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_right_that_is_taken_away_is_named_until_it_is_back() {
-    let declared = tipoff::pipeline::load(("topics.yaml", TOPICS), ("pipeline.yaml", PIPELINE)).unwrap();
-    let Some(cloud) = Cloud::start(&declared.topology).await else { return };
-    let wire = Wire::to(&cloud.pubsub.address).await;
-    let heard = Arc::new(Heard::default());
-    let at = (&*wire.address, &*cloud.pubsub.address);
-    let reading = Reading::start(&cloud, &declared.topology, at, heard.clone(), Patience::default()).await;
-    let streams = declared.topology.consumed_by(OURSELVES).count();
+    let Some(Road { cloud, wire, heard, reading, streams }) = Road::over_a_wire(false, Patience::default()).await
+    else {
+        return;
+    };
     until("every subscription is read", || heard.faults.lock().unwrap().is_empty()).await;
     for (code, named) in [
         (Code::PermissionDenied, "PermissionDenied: not allowed: grant roles/pubsub.subscriber"),
