@@ -22,6 +22,7 @@ pub mod rest;
 pub mod retold;
 pub mod routes;
 pub mod server;
+pub mod unread;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,8 +114,8 @@ pub struct Local {
     pub embedded: Arc<Embedded>,
 }
 
-/// Bodies in memory at once, with what their parts take, in kilobytes: 64 MiB.
-pub const ROOM_KB: usize = 64 * 1024;
+/// Bodies in memory at once, with what is read of them, in kilobytes: 96 MiB, which is three of the longest.
+pub const ROOM_KB: usize = 96 * 1024;
 
 /// What operators read.
 fn reading() -> Routes {

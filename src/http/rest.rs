@@ -12,12 +12,13 @@ use axum::response::{IntoResponse, Json, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::civil::Date;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_stream::StreamExt as _;
 
+use super::retold::Identity;
 use super::{App, BODY_MAX, BODY_WITHIN, Local, ROOM_KB};
 use crate::adapter::embedded::question;
 use crate::crash::{self, Place};
@@ -84,9 +85,14 @@ pub(super) async fn read_within(
             if bytes.len() + chunk.len() > most {
                 return Err(large());
             }
+            if bytes.capacity() < bytes.len() + chunk.len() {
+                // By little: doubled, a long one takes twice what it has.
+                bytes.reserve_exact(chunk.len() + bytes.len() / 8);
+            }
             bytes.extend_from_slice(&chunk);
             parts += chunk.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
-            let wanted = (bytes.len() + parts * PART) / 1024 + 1;
+            // For a while it is there beside what is decoded of it.
+            let wanted = (2 * bytes.len() + parts * PART) / 1024 + 1;
             if wanted > ROOM_KB {
                 let why = format!("the body has more than {parts} parts: send it in several calls");
                 return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "INVALID_ARGUMENT", why));
@@ -186,16 +192,19 @@ pub async fn topic(
     let now = app.engine.clock.now();
     if ours {
         // By what was sent: a call that is made again may be in another trace.
-        let identities: Vec<(String, Timestamp)> =
+        let identities: Vec<Identity> =
             messages.iter().map(|(data, attributes)| app.retold.identity(topic, data, attributes, now)).collect();
-        let sent = messages.clone();
-        messages.iter_mut().for_each(|(_, attributes)| traced(&headers, attributes));
-        let deliveries = messages.iter().zip(&identities).map(|((data, attributes), (id, published))| Delivery {
-            topic: topic.to_owned(),
-            message_id: id.clone(),
-            published: *published,
-            attributes: attributes.clone(),
-            data: data.clone(),
+        let others = local.bus.has_readers(declared);
+        let deliveries = messages.iter_mut().zip(&identities).map(|((data, attributes), identity)| {
+            traced(&headers, attributes);
+            Delivery {
+                topic: topic.to_owned(),
+                message_id: identity.id.clone(),
+                published: identity.published,
+                attributes: attributes.clone(),
+                // Long ones are not kept twice for nobody.
+                data: if others { data.clone() } else { std::mem::take(data) },
+            }
         });
         let settlements = app.inbox.deliver_all(deliveries.collect()).await;
         crash::at(Place::AckUnsent);
@@ -203,13 +212,11 @@ pub async fn topic(
         if let Some(Settlement::Nack { reason, .. }) =
             settlements.into_iter().find(|settlement| matches!(settlement, Settlement::Nack { .. }))
         {
-            for ((data, attributes), identity) in sent.iter().zip(identities) {
-                app.retold.failed(topic, data, attributes, identity);
-            }
+            identities.into_iter().for_each(|identity| app.retold.failed(identity));
             return refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", reason);
         }
-        if !local.bus.has_readers(declared) {
-            let ids: Vec<String> = identities.into_iter().map(|(id, _)| id).collect();
+        if !others {
+            let ids: Vec<String> = identities.into_iter().map(|identity| identity.id).collect();
             return Json(json!({ "messageIds": ids })).into_response();
         }
     }

@@ -10,37 +10,44 @@ use sha2::{Digest, Sha256};
 /// Messages remembered; the contents of ten full calls.
 const REMEMBERED_MAX: usize = 10_000;
 
+/// The digest of a topic and of what was sent to it.
 type Content = [u8; 32];
+
+/// A message as it was first told.
+#[derive(Debug)]
+pub struct Identity {
+    /// The broker's name for it.
+    pub id: String,
+    /// When it was first told.
+    pub published: Timestamp,
+    content: Content,
+}
 
 /// Messages of failed calls, by topic and content.
 #[derive(Debug, Default)]
 pub struct Retold(Mutex<BTreeMap<Content, (String, Timestamp)>>);
 
 impl Retold {
-    /// The id of a message and the instant it was first told, `now` unless a call with it has failed.
+    /// What a message is known by: a new id, told `now`, unless a call with it has failed.
     pub fn identity(
         &self,
         topic: &str,
         data: &[u8],
         attributes: &BTreeMap<String, String>,
         now: Timestamp,
-    ) -> (String, Timestamp) {
+    ) -> Identity {
+        let content = content(topic, data, attributes);
         let mut known = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // Taken out, so that the same content published later is another message.
-        known.remove(&content(topic, data, attributes)).unwrap_or_else(|| (uuid::Uuid::new_v4().to_string(), now))
+        let (id, published) = known.remove(&content).unwrap_or_else(|| (uuid::Uuid::new_v4().to_string(), now));
+        Identity { id, published, content }
     }
 
     /// The call with this message has failed.
-    pub fn failed(
-        &self,
-        topic: &str,
-        data: &[u8],
-        attributes: &BTreeMap<String, String>,
-        identity: (String, Timestamp),
-    ) {
+    pub fn failed(&self, Identity { id, published, content }: Identity) {
         let mut known = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if known.len() < REMEMBERED_MAX {
-            known.insert(content(topic, data, attributes), identity);
+            known.insert(content, (id, published));
         }
     }
 }

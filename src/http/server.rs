@@ -31,6 +31,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep};
 use tower::ServiceExt as _;
 
+use super::unread::Asked;
+
 /// Bytes of a request's first line and headers.
 const HEAD_MAX: usize = 16 * 1024;
 /// Headers of a request.
@@ -148,7 +150,8 @@ async fn connection(stream: TcpStream, peer: Peer, router: Router, mut end: Ends
         let turns = Arc::clone(&turns);
         service_fn(move |request: Request<Incoming>| {
             let turn = Turn::begin(&turns);
-            let mut request = request.map(Body::new);
+            let waits = request.headers().contains_key(header::EXPECT);
+            let mut request = request.map(|body| Body::new(Asked::new(body, waits)));
             request.extensions_mut().insert(peer);
             let answered = router.clone().oneshot(request);
             async move {

@@ -2,6 +2,7 @@
 //!
 //! It says nothing about what the data mean; that is [`super::inbound`]'s.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
@@ -73,9 +74,14 @@ pub enum NotAnEnvelope {
     NotBase64(usize),
 }
 
+/// Text that is read where it stands: data are long, and a copy of them is as long.
 #[derive(Deserialize)]
-struct Push {
-    message: Option<Object<Wrapped>>,
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[derive(Deserialize)]
+struct Push<'a> {
+    #[serde(borrow)]
+    message: Option<Object<Wrapped<'a>>>,
     subscription: Option<String>,
     #[serde(rename = "deliveryAttempt")]
     delivery_attempt: Option<u32>,
@@ -84,8 +90,9 @@ struct Push {
 /// Google sends both spellings of the id and of the instant in one message, so they cannot be aliases of one field.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Wrapped {
-    data: Option<String>,
+struct Wrapped<'a> {
+    #[serde(borrow)]
+    data: Option<Text<'a>>,
     attributes: Option<BTreeMap<String, String>>,
     #[serde(rename = "messageId")]
     id: Option<String>,
@@ -107,8 +114,8 @@ pub fn unwrap_push(body: &[u8]) -> Result<Pushed, NotAnEnvelope> {
     let message_id = message.id.or(message.id_snake).filter(|id| !id.is_empty()).ok_or(NotAnEnvelope::NoId)?;
     let published =
         message.time.or(message.time_snake).and_then(|time| time.parse().ok()).ok_or(NotAnEnvelope::NoTime)?;
-    let data = message.data.unwrap_or_default();
-    let data = decode(&data).unwrap_or_else(|| data.into_bytes());
+    let data = message.data.map_or(Cow::Borrowed(""), |Text(data)| data);
+    let data = decode(&data).unwrap_or_else(|| data.into_owned().into_bytes());
     let message = Message { message_id, published, attributes: message.attributes.unwrap_or_default(), data };
     let subscription = push.subscription.unwrap_or_default();
     Ok(Pushed { subscription, message, delivery_attempt: push.delivery_attempt })
@@ -156,15 +163,17 @@ pub fn wrap_push(subscription: &str, message: &Message, delivery_attempt: Option
 pub type Content = (Vec<u8>, BTreeMap<String, String>);
 
 #[derive(Deserialize)]
-struct Publish {
-    messages: Vec<Object<Published>>,
+struct Publish<'a> {
+    #[serde(borrow)]
+    messages: Vec<Object<Published<'a>>>,
 }
 
 /// An ordering key is left aside: the order of messages decides nothing here.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Published {
-    data: Option<String>,
+struct Published<'a> {
+    #[serde(borrow)]
+    data: Option<Text<'a>>,
     attributes: Option<BTreeMap<String, String>>,
 }
 
@@ -172,7 +181,8 @@ struct Published {
 pub fn unwrap_publish(body: &[u8]) -> Result<Vec<Content>, NotAnEnvelope> {
     let Object(publish) = serde_json::from_slice::<Object<Publish>>(body).map_err(NotAnEnvelope::Json)?;
     let read = |(index, Object(message)): (usize, Object<Published>)| {
-        let data = decode(&message.data.unwrap_or_default()).ok_or(NotAnEnvelope::NotBase64(index))?;
+        let data = message.data.map_or(Cow::Borrowed(""), |Text(data)| data);
+        let data = decode(&data).ok_or(NotAnEnvelope::NotBase64(index))?;
         Ok((data, message.attributes.unwrap_or_default()))
     };
     publish.messages.into_iter().enumerate().map(read).collect()
@@ -180,6 +190,9 @@ pub fn unwrap_publish(body: &[u8]) -> Result<Vec<Content>, NotAnEnvelope> {
 
 /// The bytes that either alphabet of base64 stands for.
 fn decode(text: &str) -> Option<Vec<u8>> {
+    if !text.contains(['\r', '\n', '-', '_']) {
+        return BASE64.decode(text).ok();
+    }
     let standard: String = text
         .chars()
         .filter(|c| !matches!(c, '\r' | '\n'))

@@ -216,6 +216,31 @@ async fn what_is_too_long_is_refused_by_its_length() {
     assert_eq!(status(client.get(format!("{url}/v1/stops")).bearer_auth(token("viewer"))).await, 200);
 }
 
+/// Whoever still sends when they are refused hears why, and may ask again on the same connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_refused_while_they_still_send_is_told_why() {
+    let guarded = guarded("127.0.0.1:0", oidc()).await;
+    let (client, url) = (reqwest::Client::new(), &guarded.service.url);
+    let longer = |megabytes: usize| "x".repeat(megabytes * 1024 * 1024);
+    for _ in 0..5 {
+        // Nobody is known by no token; and what is announced is too much.
+        for (body, code) in [(longer(15), 401), (longer(40), 413)] {
+            let call = client.post(format!("{url}{ASK}")).header("content-type", "application/json").body(body);
+            assert_eq!(call.send().await.unwrap().status(), code);
+        }
+    }
+    // Who asks before they send has no reason to.
+    let address = url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head =
+        format!("POST {ASK} HTTP/1.1\r\nhost: {address}\r\nexpect: 100-continue\r\ncontent-length: 2000000\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let ended = stream.read_to_string(&mut answer);
+    tokio::time::timeout(Duration::from_secs(4), ended).await.expect("its body is waited for").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_asks_for_so_much_a_second_and_reads_as_much_as_they_like() {
     let guarded = guarded("127.0.0.1:0", oidc()).await;
