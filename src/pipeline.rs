@@ -258,6 +258,40 @@ pipelines:
       work: { kind: task, phase: p, cycle: late, needs: { games: { strength: soft } }, messages: [{ topic: grade, body: { target_date: \"{{ date }}\", correlation_id: \"{{ correlation_id }}\", trigger_source: t } }] }
 ";
 
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 128, ..Default::default() })]
+        /// Nodes that need one another at random are taken exactly where one after the other can be done, by another rule than
+        /// ours: whoever needs nothing that is left is done, until nobody is.
+        #[test]
+        fn who_waits_for_themselves_is_refused_and_nobody_else(
+            edges in proptest::collection::btree_set((0_usize..7, 0_usize..7), 0..14),
+        ) {
+            let message = "messages: [{ topic: grade, body: { target_date: \"{{ date }}\", correlation_id: \"{{ correlation_id }}\", trigger_source: t } }]";
+            let mut nodes = String::new();
+            for node in 0..7 {
+                let of = edges.iter().filter(|(from, _)| *from == node);
+                let needs: String = of.map(|(_, to)| format!(", n{to}: {{ strength: hard }}")).collect();
+                nodes += &format!(
+                    "      n{node}: {{ kind: task, phase: p, cycle: late, needs: {{ games: {{ strength: soft }}{needs} }}, {message} }}\n"
+                );
+            }
+            let mut left: std::collections::BTreeSet<usize> = (0..7).collect();
+            while let Some(next) =
+                left.iter().copied().find(|node| !edges.iter().any(|(from, to)| from == node && left.contains(to)))
+            {
+                left.remove(&next);
+            }
+            match checked(&format!("{HEAD}{SOUND}{nodes}")) {
+                Ok(_) => proptest::prop_assert!(left.is_empty(), "{edges:?}"),
+                Err(problems) => {
+                    proptest::prop_assert!(!left.is_empty(), "{edges:?}: {problems}");
+                    let told = problems.to_string();
+                    proptest::prop_assert!(told.lines().all(|line| line.contains(" waits for itself")), "{told}");
+                }
+            }
+        }
+    }
+
     fn checked(text: &str) -> Result<Declarations, Problems> {
         load(("t.yaml", TOPICS_OF_TESTS), ("p.yaml", text))
     }

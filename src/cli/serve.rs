@@ -159,6 +159,7 @@ impl Serve {
         let generation = begun?;
         entrance.lead(&generation.router).await;
         let mut at_work = AtWork { generation, prepared };
+        at_work.generation.engine.tell_of_reload(None).await;
         loop {
             let asked = tokio::select! {
                 biased;
@@ -190,6 +191,14 @@ impl Serve {
                     tracing::info!(actor, reason, "the files were read again, and say the same; secrets may be others")
                 }
                 Err(why) => tracing::error!(actor, reason, "the declarations stay as they are: {why}"),
+            }
+            // Whoever asks is answered; to a signal there is no answer.
+            match &answer {
+                Ok(_) => at_work.generation.engine.tell_of_reload(None).await,
+                Err(why) if asked.is_none() => {
+                    at_work.generation.engine.tell_of_reload(Some(&why.to_string())).await;
+                }
+                Err(_) => {}
             }
             if let Some(asked) = asked {
                 // Whoever has asked may have gone.

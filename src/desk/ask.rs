@@ -45,6 +45,11 @@ pub enum Refusal {
     /// A gate does nothing.
     #[error("{0} is a gate: it does nothing that could be stopped or run")]
     Gate(NodeId),
+    /// Nobody can be told to begin, or not to.
+    #[error(
+        "{0} begins by itself, tipoff never asks for it: what it delivers is held back with `hold NODE --input {0}`"
+    )]
+    Unasked(NodeId),
     /// The node does not wait for that.
     #[error("{node} does not wait for `{input}`{hint}; it waits for {known}")]
     NoInput {
@@ -398,6 +403,12 @@ impl Asked<'_> {
         if let Some(node) = found.as_ref().filter(|node| is_gate(graph, node)) {
             return Err(Refusal::Gate(node.clone()));
         }
+        // One that was held before it was known by that name can still be let go.
+        if let (Verb::Hold | Verb::Retry, Some(node)) = (self.verb, &found)
+            && graph.node(node).is_some_and(|node| node.dispatchable().is_none())
+        {
+            return Err(Refusal::Unasked(node.clone()));
+        }
         Ok(match self.verb {
             Verb::Hold => Command::Hold { node: found, until: self.until },
             Verb::Resume => Command::Resume { node: found },
@@ -496,6 +507,8 @@ mod tests {
             (asked(Verb::Retry, Some("predictoins"), None), "did you mean"),
             (asked(Verb::Retry, None, None), "say which node"),
             (asked(Verb::Hold, Some("phase4_quorum"), None), "is a gate"),
+            (asked(Verb::Hold, Some("bdl_standings"), None), "begins by itself"),
+            (asked(Verb::Retry, Some("bdl_standings"), None), "hold NODE --input bdl_standings"),
             (asked(Verb::Force, Some("predictions"), None), "go past"),
             (asked(Verb::Force, Some("predictions"), Some("phase4_qorum")), "did you mean `phase4_quorum`"),
             (asked(Verb::Skip, Some("predictions"), Some("phase4_quorum")), "takes no input"),

@@ -143,7 +143,7 @@ fn node_view(graph: &Graph, partition: &Partition, node: &Node, found: &Plan, no
     };
     let mut blockers = verdict.map(|verdict| verdict.blockers.clone()).unwrap_or_default();
     // A hold is shown where nothing is wanted, too: it will stop what comes.
-    if node.task().is_some() && !blockers.iter().any(|blocker| matches!(blocker, Blocker::Held { .. })) {
+    if node.dispatchable().is_some() && !blockers.iter().any(|blocker| matches!(blocker, Blocker::Held { .. })) {
         blockers.extend(readiness::holds(partition, &node.id, now));
     }
     NodeView {

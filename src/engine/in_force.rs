@@ -11,6 +11,8 @@ use crate::wire::kept::Text;
 
 /// The alert about replicas that differ.
 const MIXED: &str = "self:revision-mix";
+/// The alert about files that were to be put to work and were not.
+const RELOAD: &str = "self:reload";
 /// Tries to change what is kept against others who do.
 const TRIES_MAX: usize = 8;
 
@@ -70,6 +72,26 @@ impl Engine {
             About::default().done("each decision is sound by its own declaration, and its journal names the revision");
         self.alert(Alert::new(AlertKey::new(MIXED), Severity::Warning, turn, text, seen).about(about)).await;
         Ok(())
+    }
+
+    /// Tells that the files were read again on nobody's behalf and stay without effect, and why; or that what they say is at work.
+    pub async fn tell_of_reload(&self, refused: Option<&str>) {
+        let (turn, text) = match refused {
+            Some(why) => {
+                let first = why.lines().next().unwrap_or_default();
+                let more = why.lines().skip(1).filter(|line| !line.trim().is_empty()).count();
+                let more =
+                    if more > 0 { format!(" (and {more} lines more: `tipoff check` says all)") } else { String::new() };
+                let text = format!(
+                    "the files were read again and stay without effect: {first}{more}; mend them and send SIGHUP again"
+                );
+                (Turn::Raised, text)
+            }
+            None => (Turn::Resolved, "what the files say is at work".to_owned()),
+        };
+        let about = About::default().done("what was at work before goes on");
+        self.alert(Alert::new(AlertKey::new(RELOAD), Severity::Warning, turn, text, self.clock.now()).about(about))
+            .await;
     }
 
     /// Says that this process ends. Where it cannot, the others forget it by themselves.

@@ -172,6 +172,9 @@ async fn admitted(
         let why = format!("the body may have at most {BODY_MAX} bytes");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", why).into());
     }
+    if headers.get_all(header::HOST).iter().count() > 1 {
+        return Err(Problem::invalid("a request names one host").into());
+    }
     if let Some(why) = foreign(guard, method, uri, headers) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "refused", why).into());
     }

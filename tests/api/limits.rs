@@ -216,6 +216,21 @@ async fn what_is_too_long_is_refused_by_its_length() {
     assert_eq!(status(client.get(format!("{url}/v1/stops")).bearer_auth(token("viewer"))).await, 200);
 }
 
+/// Which of two would be believed is no question to be left open.
+#[tokio::test]
+async fn a_request_names_one_host() {
+    let service = Running::serve(&[]);
+    let address = service.url.trim_start_matches("http://");
+    for (more, code) in [("", "200"), ("host: localhost\r\n", "400"), ("host: evil.example\r\n", "400")] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!("GET /v1/stops HTTP/1.1\r\nhost: {address}\r\n{more}connection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{more}: {answer}");
+    }
+}
+
 /// Whoever still sends when they are refused hears why, and may ask again on the same connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_refused_while_they_still_send_is_told_why() {

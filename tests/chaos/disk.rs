@@ -60,6 +60,31 @@ async fn a_full_disk_is_refused_work_and_goes_on_when_there_is_room() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_for_which_there_is_no_room_ends_nothing() {
+    if !has("unshare", &OWN) {
+        return;
+    }
+    let mut plant = Plant::new().await;
+    plant.log = "debug";
+    let logs = plant.folder.path().join("logs");
+    std::fs::create_dir(&logs).unwrap();
+    let mount = "mount -t tmpfs -o size=16k none logs && exec \"$@\" 2> logs/log";
+    let own = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh"];
+    let service = plant.try_start(plant.command(&own, None)).unwrap();
+    let log = inside(&service, &logs).join("log");
+    let full = || std::fs::metadata(&log).unwrap().len() >= 16 << 10;
+    while !full() {
+        plant.round(&service.url).await;
+    }
+    for _ in 0..5 {
+        plant.round(&service.url).await;
+    }
+    assert!(plant.publisher.promised.lock().unwrap().refused.is_empty(), "it takes what comes");
+    plant.comes_to_rest(&service).await;
+    assert!(full(), "somebody has made room");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_that_cannot_be_written_is_named_and_nothing_is_served() {
     if !has("unshare", &OWN) {
         return;

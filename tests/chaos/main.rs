@@ -17,3 +17,4 @@ mod plant;
 mod power;
 mod processes;
 mod publisher;
+mod restored;

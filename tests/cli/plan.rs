@@ -92,6 +92,24 @@ async fn declarations_are_changed_under_way_and_no_message_is_refused_for_it() {
     let (code, _, errors) = reload(&[]);
     assert_eq!((code, errors.contains("tipoff plan")), (Some(2), true), "{errors}");
     assert_eq!(digest(&service).await, first, "the old one goes on");
+    // To a signal nobody is answered, so that people are told.
+    let alert = async |on: bool| {
+        let told = || run(&["alerts", "--server", &service.url]).1;
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while told().contains("self:reload") != on {
+            assert!(std::time::Instant::now() < until, "{}", told());
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        told()
+    };
+    written(&folder, &tipoff::pipeline::PIPELINE.replace("    zone:", "    zoned:"));
+    service.signal("HUP");
+    let told = alert(true).await;
+    assert!(told.contains("zoned") && told.contains("send SIGHUP again"), "{told}");
+    written(&folder, tipoff::pipeline::PIPELINE);
+    service.signal("HUP");
+    alert(false).await;
+    assert_eq!(digest(&service).await, first, "the old one goes on");
 
     // While it is changed, and changed back by a signal, producers are answered.
     let publishing = async {

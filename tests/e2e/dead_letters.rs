@@ -227,6 +227,15 @@ async fn of_three_who_insist_on_the_same_letters_one_replays_each() {
         }
     }
     assert_eq!(seen, replays, "what the ledger tells of has left, and nothing else");
+    // So many a second, and no more.
+    let more: Vec<Value> = (FEW..FEW + 100).map(|number| scraped(&format!("run-{number}"))).collect();
+    publish(&service, TOPIC, &more).await;
+    refuse(&service, CONSUMER).await;
+    collected(&service, FEW + 100).await;
+    let paced = ["dlq", "replay", "--topic", TOPIC, "--apply", "--reason", "slowly", "--per-second", "50"];
+    let began = std::time::Instant::now();
+    assert!(tipoff(&service, topics.path()).args(paced).stdout(Stdio::null()).status().unwrap().success());
+    assert!(began.elapsed() >= std::time::Duration::from_secs(2), "100 letters in {:?}", began.elapsed());
 }
 
 /// A bus that takes no dispatch for what it says, until it is mended.

@@ -1,11 +1,18 @@
 //! Bad input is normal: it gets a clear reason, is kept where an operator sees it, and never stops the rest.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+
+/// The date in the pipeline's zone.
+fn today() -> jiff::civil::Date {
+    let zone = jiff::tz::TimeZone::get("America/New_York").unwrap();
+    zone.to_datetime(tipoff::clock::Clock::System.now()).date()
+}
 
 /// The service on an empty directory; it ends with this.
 pub struct Service {
@@ -63,8 +70,7 @@ impl Service {
     }
 
     async fn works(&self) {
-        let today =
-            jiff::tz::TimeZone::get("America/New_York").unwrap().to_datetime(tipoff::clock::Clock::System.now()).date();
+        let today = today();
         let done = json!({ "processor_name": "PlayerGameSummaryProcessor", "phase": "phase_3_analytics",
             "execution_id": uuid::Uuid::new_v4().to_string(), "game_date": today.to_string(), "status": "success",
             "record_count": 282 });
@@ -120,6 +126,56 @@ async fn a_body_beyond_the_brokers_bound_is_refused_and_an_unknown_topic_named()
     let message = error["error"]["message"].as_str().unwrap();
     assert!(message.contains("nba-phase3-analytics-complete"), "no suggestion: {message}");
     service.works().await;
+}
+
+/// Names, runs, dates and units are anybody's to choose, and a series of metrics that is begun is kept for ever.
+#[tokio::test]
+async fn no_message_begins_a_series_of_its_own() {
+    let service = Service::start(&[]);
+    let series = async || {
+        let text = service.client.get(format!("{}/metrics", service.url)).send().await.unwrap().text().await.unwrap();
+        let named = text.lines().filter(|line| !line.starts_with('#'));
+        named.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect::<BTreeSet<String>>()
+    };
+    let topic = "nba-phase3-analytics-complete";
+    let send = async |nth: usize| {
+        // No more dates than are opened in a minute.
+        let date = today().saturating_sub(jiff::ToSpan::days(i64::try_from(nth % 40).unwrap() + 1));
+        let of = |name: &str, status: &str| {
+            json!({ "processor_name": name, "phase": "phase_3_analytics", "execution_id": format!("run-{nth}"),
+                "correlation_id": format!("c-{nth}"), "game_date": date, "output_table": "", "status": status,
+                "error_message": format!("{nth} went wrong"), "record_count": nth })
+        };
+        let bodies = [
+            of("PlayerGameSummaryProcessor", "success").to_string().into_bytes(),
+            of("PlayerGameSummaryProcessor", "failed").to_string().into_bytes(),
+            of(&format!("NobodyKnows{nth}Processor"), "success").to_string().into_bytes(),
+            format!("garbage {nth}").into_bytes(),
+            completion(&format!("no-date-{nth}"), "PlayerGameSummaryProcessor"),
+        ];
+        for body in bodies {
+            assert!(service.publish(topic, &body).await.status().is_success(), "{}", String::from_utf8_lossy(&body));
+        }
+        let unknown = service.publish(&format!("no-topic-{nth}"), b"{}").await;
+        assert_eq!(unknown.status(), 404);
+    };
+    for nth in 0..3 {
+        send(nth).await;
+    }
+    service.works().await;
+    let before = series().await;
+    assert!(before.len() > 50, "{before:?}");
+    for nth in 3..120 {
+        send(nth).await;
+    }
+    service.works().await;
+    let begun: Vec<String> = series().await.difference(&before).cloned().collect();
+    // What the first three of a kind have not met is of declarations, or of a list in the code.
+    let chosen = |line: &&String| {
+        ["run-", "NobodyKnows", "garbage", "no-", "202", "went wrong"].iter().any(|word| line.contains(word))
+    };
+    assert_eq!(begun.iter().find(chosen), None);
+    assert!(begun.len() < 50, "{} series: {begun:?}", begun.len());
 }
 
 #[tokio::test]
@@ -192,8 +248,7 @@ async fn bodies_that_are_announced_and_never_sent_hold_up_nobody() {
 async fn a_call_that_failed_and_is_told_again_is_told_once() {
     // The first has no execution id; the second answers an attempt nobody has decided, so the call fails each time.
     let service = Service::start(&[]);
-    let date =
-        jiff::tz::TimeZone::get("America/New_York").unwrap().to_datetime(tipoff::clock::Clock::System.now()).date();
+    let date = today();
     let failed = json!({ "processor_name": "PlayerGameSummaryProcessor", "game_date": date, "status": "failed" });
     let early = json!({ "processor_name": "PlayerGameSummaryProcessor", "execution_id": "e", "game_date": date,
         "status": "success", "tipoff": { "dispatch_id": format!("nba/{date}/player_game_summary/1/9") } });
@@ -271,8 +326,7 @@ async fn dozens_of_heartbeats_share_a_commit_and_hold_up_no_completion() {
         let database = rusqlite::Connection::open(service.data.join("tipoff.db")).unwrap();
         database.query_row("SELECT count(*) FROM journal", [], |row| row.get(0)).unwrap()
     };
-    let today =
-        jiff::tz::TimeZone::get("America/New_York").unwrap().to_datetime(tipoff::clock::Clock::System.now()).date();
+    let today = today();
     let names = ["p2_nbacom_boxscores", "p2_nbacom_team_boxscore", "p2_nbacom_play_by_play", "p2_odds_game_lines"];
     let before = commits();
     for wave in 0..2 {

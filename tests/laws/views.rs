@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 
 use tipoff::domain::event::EdgeRule;
-use tipoff::domain::graph::{Graph, Node};
+use tipoff::domain::graph::{Graph, Kind, Node};
 use tipoff::domain::partition::{EdgeWord, Hold, Partition, State, Way};
 use tipoff::domain::time::Now;
 use tipoff::domain::view::{Blocker, NodeView, brief, remedies, view, why, words};
 
 use crate::facts::facts;
-use crate::graphs::{DATE, at, empty, graph, hard, source, task};
+use crate::graphs::{DATE, at, costs, empty, graph, hard, source, task};
 use crate::walk::{claimed, games};
 
 /// A source and what is made of it, in two passes of one processor.
 fn passes() -> Graph {
-    let of = graph(vec![source("s"), task("late", vec![hard("s")]), task("t", vec![hard("s")])]);
+    let asked = Node { kind: Kind::Source(Some(costs())), ..source("r") };
+    let of = graph(vec![source("s"), asked, task("late", vec![hard("s")]), task("t", vec![hard("s")])]);
     let mut nodes = of.nodes.clone();
     nodes.insert("late".into(), Node { cycle: "same_day".into(), ..nodes["late"].clone() });
     let aliases = BTreeMap::from([("producer".to_owned(), vec!["late".into(), "t".into()])]);
@@ -30,11 +31,11 @@ fn by_ann(until: Option<i64>) -> Hold {
     Hold { actor: "ann".into(), reason: "law".into(), at: at(0), until: until.map(at) }
 }
 
-/// A hold is shown once, also of a task of which nothing is wanted.
+/// A hold is shown once, also where nothing is wanted; not of what is never asked for.
 #[test]
 fn a_hold_is_shown_where_nothing_is_wanted_too() {
     let held = |blockers: &[Blocker]| blockers.iter().filter(|blocker| matches!(blocker, Blocker::Held { .. })).count();
-    for (id, is_done, expected) in [("t", true, 1), ("t", false, 1), ("s", false, 0)] {
+    for (id, is_done, expected) in [("t", true, 1), ("t", false, 1), ("r", false, 1), ("s", false, 0)] {
         let mut date = games();
         facts(&mut date, "s").evidence = claimed(0);
         let node = facts(&mut date, id);

@@ -150,7 +150,7 @@ fn actions(frame: &Frame<'_>, date: Date, found: &NodeView, declared: &Node) -> 
     html! {
         p class="actions" {
             @if is_held { a class="button" href=(link(Verb::Resume)) { "Lift the hold…" } " " }
-            @else { a class="button" href=(link(Verb::Hold)) { "Hold…" } " " }
+            @else if declared.dispatchable().is_some() { a class="button" href=(link(Verb::Hold)) { "Hold…" } " " }
             @if declared.dispatchable().is_some() { a class="button" href=(link(Verb::Retry)) { "Run again…" } " " }
             a class="button" href=(link(Verb::Skip)) { "Skip…" }
         }
