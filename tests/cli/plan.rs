@@ -105,7 +105,7 @@ async fn declarations_are_changed_under_way_and_no_message_is_refused_for_it() {
     written(&folder, &tipoff::pipeline::PIPELINE.replace("    zone:", "    zoned:"));
     service.signal("HUP");
     let told = alert(true).await;
-    assert!(told.contains("zoned") && told.contains("send SIGHUP again"), "{told}");
+    assert!(told.contains("nba.zone: missing") && told.contains("send SIGHUP again"), "{told}");
     written(&folder, tipoff::pipeline::PIPELINE);
     service.signal("HUP");
     alert(false).await;
