@@ -112,6 +112,7 @@ async fn declarations_are_changed_under_way_and_no_message_is_refused_for_it() {
     assert_eq!(digest(&service).await, first, "the old one goes on");
 
     // While it is changed, and changed back by a signal, producers are answered.
+    written(&folder, &tipoff::pipeline::PIPELINE.replace("player_daily_cache", "player_cache"));
     let publishing = async {
         for nth in 0..40 {
             let done = completion("PlayerGameSummaryProcessor", "phase_3_analytics", &format!("run-{nth}"), "success");
