@@ -8,6 +8,7 @@
 //! - every message has a live topic with a consumer, or a declared service, and satisfies its receiver's contract.
 
 pub mod difference;
+mod draft;
 pub mod in_force;
 mod link;
 mod monitors;

@@ -15,8 +15,8 @@ use crate::topology::{Carries, Delivery, PushBody, Standing, Topology, show};
 use crate::wire::dispatch::{Contract, MANIFEST_KEY, Message, Purpose, Target, Template, rehearse};
 use crate::wire::inbound::Naming;
 
+use super::draft::{Draft, DraftCheck, DraftGate, DraftKind, DraftMessage, DraftNeed, DraftNode, Size};
 use super::probe::{self, DraftAsk, Probe};
-use super::read::{Draft, DraftCheck, DraftGate, DraftKind, DraftMessage, DraftNeed, DraftNode, Size};
 use super::{Pipeline, ScheduleReading};
 
 /// Links one pipeline; every mistake is noted, and the result is of use only where none was.

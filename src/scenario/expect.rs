@@ -3,11 +3,11 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::file::{
-    Crowd, Expectation, Never, Scenario, WantedAlert, WantedDispatch, WantedSettlement, WantedState, WantedTelling,
-    span,
-};
+use super::file::{Scenario, span};
 use super::seen::{Seen, Sent, What};
+use super::wanted::{
+    Crowd, Expectation, Never, WantedAlert, WantedDispatch, WantedSettlement, WantedState, WantedTelling,
+};
 use super::world::{Regime, SHUFFLE_WITHIN};
 use crate::domain::effect::{Severity, Turn};
 use crate::domain::notify::{Item, Notice};

@@ -3,50 +3,45 @@
 //! It jumps from event to event; nothing sleeps. What it may do to the engine is what the real world may: deliver late,
 //! twice and out of order, kill it between any two of its steps, and be away for a while.
 
+mod broker;
+mod consumers;
+mod looks;
+mod operators;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
+use self::broker::{Message, long_name};
 use super::faults::{Faults, FaultyBus, FaultyStore, Outage, RecordedChannel, locked};
-use super::file::{Answer, Backfilling, Break, Denied, Follow, LettersStep, Scenario, Step, instant, span};
+use super::file::{Break, Denied, Scenario, Step, instant, span};
 use super::ground::Ground;
 use super::past::remember;
-use super::seen::{Entry, Seen, Sent, What};
+use super::seen::{Entry, Seen, What};
 use crate::adapter::embedded::{Durability, Embedded, question};
 use crate::clock::Clock;
-use crate::domain::backfill::{Item, ItemState, Plan, Said, Status};
 use crate::domain::coverage::Coverage;
-use crate::domain::effect::{Severity, Turn};
+use crate::domain::effect::Severity;
 use crate::domain::event::{Event, Game, Request, Scheduled};
-use crate::domain::graph::Heartbeats;
-use crate::domain::id::{AlertKey, Attempt, ChannelId, DispatchId, NodeId, PartitionKey, PipelineId, RequestId, RunId};
+use crate::domain::id::{AlertKey, ChannelId, DispatchId, NodeId, PartitionKey, RequestId};
 use crate::domain::notify::{self, Mute, Route};
 use crate::domain::shadow::Role;
 use crate::domain::stop::Stop;
-use crate::domain::time::{Now, after};
-use crate::domain::view::{PartitionView, view};
-use crate::engine::backfill::Turned;
-use crate::engine::dead_letter::{self, Order, Selection};
+use crate::domain::time::after;
+use crate::domain::view::PartitionView;
 use crate::engine::forecast::FORECAST_EVERY;
-use crate::engine::intake::{Intake, Offer, Settlement};
+use crate::engine::intake::Intake;
 use crate::engine::notify::Notifier;
 use crate::engine::role;
 use crate::engine::{Engine, Settings};
 use crate::pipeline::Declarations;
-use crate::port::{Bus, Channel, LETTERS_MAX, Store, StoreError};
+use crate::port::{Bus, Channel, Store, StoreError};
 use crate::simulation::dice::Dice;
-use crate::wire::inbound::Delivery;
 
 /// Rounds of relaying at one instant before the world gives up: effects that beget effects must come to an end.
 const RELAY_ROUNDS_MAX: usize = 200;
-/// A message that is handed back comes again after this, as Pub/Sub's retry policy has it here.
-const REDELIVER_AFTER: SignedDuration = SignedDuration::from_secs(10);
-
-/// Deliveries of one message at which the process may be killed.
-const STRUCK_MAX: u32 = 4;
 
 /// How the world treats the engine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,14 +70,6 @@ enum Input {
     Mend(String),
     Up,
     Check(usize),
-}
-
-struct Message {
-    id: String,
-    delivery: Delivery,
-    settled: bool,
-    /// How often it was delivered.
-    deliveries: u32,
 }
 
 /// The world of one run.
@@ -426,36 +413,6 @@ impl<'a> World<'a> {
         self.next += 1;
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a message has this many parts")]
-    fn message(
-        &mut self,
-        id: &str,
-        topic: &str,
-        data: Vec<u8>,
-        attributes: BTreeMap<String, String>,
-        published: Timestamp,
-        at: Timestamp,
-        redeliver: &[SignedDuration],
-    ) {
-        let copies = if self.regime == Regime::Twice { 2 } else { 1 };
-        for copy in 0..copies {
-            let index = self.messages.len();
-            let delivery = Delivery {
-                topic: topic.to_owned(),
-                message_id: format!("m{index}"),
-                published,
-                attributes: attributes.clone(),
-                data: data.clone(),
-            };
-            self.messages.push(Message { id: id.to_owned(), delivery, settled: false, deliveries: 0 });
-            let at = after(at, SignedDuration::from_millis(500 * copy));
-            self.enqueue(at, Input::Message(index));
-            for delay in redeliver {
-                self.enqueue(after(at, *delay), Input::Message(index));
-            }
-        }
-    }
-
     fn start(&mut self) {
         let store = FaultyStore { inner: Arc::clone(&self.store), faults: Arc::clone(&self.faults) };
         let bus =
@@ -600,104 +557,6 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// The messages that have been sent to us, are not settled, and are not on their way again already.
-    fn arrived(&self) -> Vec<usize> {
-        let coming = self.queue.values().filter_map(|input| match input {
-            Input::Message(index) => Some(*index),
-            _ => None,
-        });
-        let coming: BTreeSet<usize> = coming.collect();
-        let unsettled = self.messages.iter().enumerate().filter(|(_, message)| !message.settled);
-        unsettled.map(|(index, _)| index).filter(|index| !coming.contains(index)).collect()
-    }
-
-    /// Takes the messages up to the next deadline and brings their order into another.
-    async fn shuffle(&mut self, at: Timestamp) -> Result<(), RunError> {
-        let (wake, _) = self.store.next_wake().await?;
-        let mut barrier = after(at, SHUFFLE_WITHIN);
-        barrier = wake.map_or(barrier, |wake| if wake > at { barrier.min(wake) } else { barrier });
-        let mut group = Vec::new();
-        for ((when, nth), input) in &self.queue {
-            match input {
-                Input::Message(index) if *when < barrier => group.push(((*when, *nth), *index)),
-                _ => break,
-            }
-        }
-        if group.len() < 2 {
-            return Ok(());
-        }
-        let last = group.iter().map(|((when, _), _)| *when).max().unwrap_or(at);
-        for (key, _) in &group {
-            self.queue.remove(key);
-        }
-        let mut order: Vec<usize> = group.into_iter().map(|(_, index)| index).collect();
-        for from in (1..order.len()).rev() {
-            let to = usize::try_from(self.dice.roll(from as u64 + 1)).unwrap_or(0);
-            order.swap(from, to);
-        }
-        self.clock.set(last);
-        for index in order {
-            self.deliver(index, last).await?;
-            self.round(last).await?;
-        }
-        Ok(())
-    }
-
-    async fn deliver(&mut self, index: usize, at: Timestamp) -> Result<(), RunError> {
-        let message = &self.messages[index];
-        let (id, delivery) = (message.id.clone(), message.delivery.clone());
-        let Some(engine) = &self.engine else {
-            // Nobody listens: the broker keeps it and delivers it when somebody does.
-            self.messages[index].settled = false;
-            return Ok(());
-        };
-        if engine.watch.refusal().is_some() {
-            self.held.push(index);
-            return Ok(());
-        }
-        let topic = delivery.topic.clone();
-        let offer = self.intake.offer(engine, delivery, index);
-        self.seen.entries.push(Entry { at, what: What::Received { message: id, topic } });
-        match offer {
-            Offer::Taken => {}
-            Offer::Settled(index, settlement) => self.settle(index, settlement, at),
-            Offer::ToPark(index, parked) => {
-                let (parked, delivery) = *parked;
-                let settlement = engine.park(parked, &delivery).await;
-                self.settle(index, settlement, at);
-            }
-            Offer::ToKeep(index, letter) => {
-                let settlement = engine.keep_dead(&letter).await;
-                self.settle(index, settlement, at);
-            }
-        }
-        self.messages[index].deliveries += 1;
-        // Else a burst of hundreds would hardly ever be got through.
-        if self.messages[index].deliveries <= STRUCK_MAX && self.strikes(40) {
-            self.kill(at, SignedDuration::ZERO).await?;
-        }
-        Ok(())
-    }
-
-    fn settle(&mut self, index: usize, settlement: Settlement, at: Timestamp) {
-        let words = match &settlement {
-            Settlement::Ack => "ack".to_owned(),
-            Settlement::Park { slug, reason } => format!("park:{slug}: {reason}"),
-            Settlement::Nack { reason, .. } => format!("nack: {reason}"),
-        };
-        let message = &mut self.messages[index];
-        let id = message.id.clone();
-        match &settlement {
-            Settlement::Nack { after: wait, .. } => {
-                let wait = (*wait).max(REDELIVER_AFTER);
-                self.enqueue(after(at, wait), Input::Message(index));
-            }
-            Settlement::Ack | Settlement::Park { .. } => message.settled = true,
-        }
-        self.seen.entries.push(Entry { at, what: What::Settled { message: id.clone(), settlement: words } });
-        self.seen.settlements.entry(id).or_default().push(settlement);
-    }
-
     /// Whether a kill falls here, in a world where they fall.
     fn strikes(&mut self, odds: u64) -> bool {
         matches!(self.regime, Regime::RestartAnywhere(_)) && self.engine.is_some() && {
@@ -705,42 +564,6 @@ impl<'a> World<'a> {
             self.seen.kills += u32::from(hit);
             hit
         }
-    }
-
-    /// The ledger, at the end.
-    async fn letters(&self) -> Result<Vec<dead_letter::Seen>, RunError> {
-        let Some(engine) = &self.engine else { return Ok(Vec::new()) };
-        let all = Selection { all: true, ..Selection::default() };
-        let board = engine.dead_letters(&all, (None, LETTERS_MAX), 0).await;
-        Ok(board.map_err(|error| RunError::File(error.to_string()))?.letters)
-    }
-
-    /// An operator replays letters, or discards them.
-    async fn with_letters(&mut self, asked: LettersStep, at: Timestamp) -> Result<(), RunError> {
-        let Some(engine) = &self.engine else { return Ok(()) };
-        let order = Order {
-            selection: Selection { topic: asked.topic, ..Selection::default() },
-            force: asked.force,
-            actor: asked.actor.unwrap_or_else(|| "operator".to_owned()),
-            reason: Some(asked.reason.clone()),
-            with: asked.with.map(|body| body.to_string().into_bytes()),
-            ..Order::default()
-        };
-        let done = match asked.discard {
-            true => engine.discard(&order, &asked.reason, true).await,
-            false => engine.replay(&order, &mut |_| {}).await,
-        };
-        match done {
-            Ok(outcomes) => {
-                for outcome in outcomes {
-                    let words =
-                        format!("letter {}: {} {}", outcome.id, outcome.verdict.as_str(), outcome.verdict.why());
-                    self.world(at, words);
-                }
-            }
-            Err(error) => self.world(at, format!("refused: {error}")),
-        }
-        Ok(())
     }
 
     async fn step(&mut self, step: Step, at: Timestamp) -> Result<(), RunError> {
@@ -858,57 +681,6 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// An operator plans backfill, or decides on a plan.
-    async fn operate(&mut self, asked: &Backfilling, at: Timestamp) -> Result<(), RunError> {
-        let id = &asked.pipeline;
-        let (Some(engine), Some(declared)) = (&self.engine, self.declarations.pipelines.get(id)) else {
-            return Ok(());
-        };
-        let said = Said { at, actor: "operator".into(), text: asked.reason.as_str().into() };
-        let done: Result<String, StoreError> = async {
-            if let Some(wanted) = &asked.plan {
-                let only = (!wanted.nodes.is_empty()).then_some(wanted.nodes.as_slice());
-                let span = (wanted.from, wanted.until);
-                let survey = engine.survey(id, &declared.graph, span, only, &|_, _| {}).await?;
-                let plan = engine.plan_backfill(id, &declared.graph, &survey, wanted.cascade, said.clone()).await?;
-                return Ok(format!("{} of {} items", plan.id, plan.items.len()));
-            }
-            let (name, status) = match (&asked.run, &asked.cancel) {
-                (Some(name), _) => (name, Status::Running),
-                (None, name) => (name.as_ref().unwrap_or(&asked.reason), Status::Cancelled),
-            };
-            let Some(plan) = self.plan(id, name).await? else { return Ok(format!("there is no plan {name}")) };
-            let turned = engine.turn_plan(id, &plan.id, status, said.clone()).await?;
-            let words = if matches!(turned, Turned::Done(_)) { "is now" } else { "cannot be" };
-            Ok(format!("{} {words} {status:?}", plan.id))
-        }
-        .await;
-        let words = done.unwrap_or_else(|error| format!("refused: {error}"));
-        self.world(at, format!("operator: backfill: {words}"));
-        Ok(())
-    }
-
-    async fn plan(&self, pipeline: &PipelineId, name: &str) -> Result<Option<Plan>, StoreError> {
-        let plans = self.store.plans(pipeline).await?.into_iter().map(|(plan, _)| plan);
-        let is_meant = |plan: &Plan| plan.id.as_str() == name || name == "latest" && !plan.automatic;
-        Ok(plans.into_iter().find(is_meant))
-    }
-
-    async fn tell(&mut self, key: &PartitionKey, event: Event, at: Timestamp) -> Result<(), RunError> {
-        let words = match &event {
-            Event::Requested(request) => format!("{} asks: {:?}", request.actor, request.command),
-            Event::Scheduled(_) => format!("the schedule of {key} is known"),
-            _ => format!("{key} is told what its journal says"),
-        };
-        self.world(at, words);
-        if let Some(engine) = &self.engine
-            && let Err(error) = engine.step(key, &[event]).await
-        {
-            self.world(at, format!("refused: {error}"));
-        }
-        Ok(())
-    }
-
     /// What the engine does at one instant: applies what is due, sweeps, relays, until there is nothing left to do.
     async fn round(&mut self, at: Timestamp) -> Result<(), RunError> {
         for _ in 0..RELAY_ROUNDS_MAX {
@@ -970,185 +742,6 @@ impl<'a> World<'a> {
         }
         Ok(())
     }
-
-    /// Notes what has happened since the last look, and answers new dispatches.
-    async fn look(&mut self, at: Timestamp) -> Result<(), RunError> {
-        loop {
-            let entries = self.store.journal(None, self.journaled, 500).await?;
-            let Some(last) = entries.last() else { break };
-            self.journaled = last.seq;
-            for entry in entries {
-                self.watched.insert(entry.key.clone());
-                for (node, from, to) in entry.moved {
-                    let what = What::Moved { partition: entry.key.clone(), node, from, to };
-                    self.seen.entries.push(Entry { at, what });
-                }
-            }
-        }
-        let alerts: Vec<_> = std::mem::take(&mut *locked(&self.faults.alerts));
-        if let Some(engine) = self.engine.as_ref().filter(|_| !alerts.is_empty()) {
-            engine.notifier.wake();
-        }
-        let told: Vec<_> = std::mem::take(&mut *locked(&self.faults.told));
-        for (at, channel, notice) in told {
-            self.seen.entries.push(Entry { at, what: What::Told { channel, notice } });
-        }
-        for (at, alert) in alerts {
-            // An end without a beginning is nobody's news.
-            match alert.turn {
-                Turn::Resolved if !self.on.remove(&alert.key) => continue,
-                Turn::Resolved => {}
-                Turn::Raised => {
-                    self.on.insert(alert.key.clone());
-                }
-            }
-            let what = What::Alert { key: alert.key, severity: alert.severity, turn: alert.turn, text: alert.text };
-            self.seen.entries.push(Entry { at, what });
-        }
-        let sent: Vec<_> = std::mem::take(&mut *locked(&self.faults.sent));
-        for (at, sent) in sent {
-            if self.answered.insert(sent.dispatch.clone()) {
-                self.answer(&sent, at)?;
-            }
-            self.seen.entries.push(Entry { at, what: What::Sent(sent) });
-        }
-        Ok(())
-    }
-
-    /// Does what followed this dispatch, or the last one like it, when it was recorded.
-    fn follow(
-        &mut self,
-        key: &PartitionKey,
-        node: &NodeId,
-        (id, attempt): (&DispatchId, Attempt),
-        at: Timestamp,
-    ) -> Result<(), RunError> {
-        let nth = self.dispatched.entry((key.clone(), node.clone())).or_default();
-        *nth += 1;
-        let nth = *nth;
-        let is_of =
-            |follow: &&Follow| follow.pipeline == key.pipeline && follow.date == key.date && follow.node == *node;
-        let described = || self.scenario.follows.iter().map(|follow| &follow.value).filter(is_of);
-        let found = described().find(|follow| follow.nth == nth);
-        let like = || described().filter(|follow| !follow.steps.is_empty()).max_by_key(|follow| follow.nth);
-        let Some(found) = found.or_else(like) else { return Ok(()) };
-        let again = (found.nth != nth).then(|| format!("~{nth}"));
-        for (index, step) in found.steps.iter().enumerate() {
-            let step = answering(step.clone(), id, attempt, again.as_deref());
-            self.lay(&step, at, &format!("after {id}, {}", index + 1))?;
-        }
-        Ok(())
-    }
-
-    /// Does what the consumer of a dispatch would.
-    fn answer(&mut self, sent: &Sent, at: Timestamp) -> Result<(), RunError> {
-        let Some((key, node, attempt)) = sent.dispatch.parts() else { return Ok(()) };
-        if !self.scenario.follows.is_empty() {
-            self.follow(&key, &node, (&sent.dispatch, attempt), at)?;
-        }
-        let Some(mut answer) = self.scenario.answers.get(&node) else { return Ok(()) };
-        let asked = node.clone();
-        let nth = self.answers.entry(node).or_default();
-        *nth += 1;
-        while let (Some(times), Some(then)) = (answer.times, &answer.then) {
-            if *nth <= times {
-                break;
-            }
-            answer = then;
-        }
-        let run = format!("{}-{}-{}", answer.processor, attempt.run, attempt.attempt);
-        let part = |text: &Option<String>, otherwise: i64| match text {
-            Some(text) => span(text).map_err(RunError::File),
-            None => Ok(SignedDuration::from_secs(otherwise)),
-        };
-        let starts = part(&answer.starts, 20)?;
-        let completes = answer.completes.as_ref().map(|_| part(&answer.completes, 0)).transpose()?;
-        let beats = match completes {
-            Some(completes) => (completes.saturating_sub(starts).as_secs() / 60).max(0) + 1,
-            None => i64::from(answer.beats),
-        };
-        let Answer { processor, topic, records, .. } = answer.clone();
-        let graph = self.declarations.pipelines.get(&key.pipeline).map(|pipeline| &pipeline.graph);
-        let liveness = graph.and_then(|graph| graph.node(&asked)).map(|node| node.liveness.heartbeats);
-        let told = if liveness == Some(Heartbeats::None) { 0 } else { beats };
-        for beat in 0..told {
-            let when = after(after(at, starts), SignedDuration::from_secs(60 * beat));
-            let body = json!({ "processor_name": processor, "run_id": run, "data_date": key.date,
-                "status": "running", "progress": beat, "total": (beats - 1).max(1), "status_message": "" });
-            let topic = long_name("hb");
-            self.message(&run, &topic, body.to_string().into_bytes(), BTreeMap::new(), when, when, &[]);
-        }
-        if let Some(completes) = completes {
-            let when = after(at, completes);
-            let mut body = json!({ "processor_name": processor, "execution_id": run, "correlation_id": run,
-                "game_date": key.date, "status": "success", "record_count": records, "timestamp": when,
-                "target_date": key.date });
-            if let Some(reason) = &answer.fails {
-                body["status"] = json!("failed");
-                body["error_message"] = json!(reason);
-            }
-            let topic = long_name(&topic);
-            self.message(&run, &topic, body.to_string().into_bytes(), BTreeMap::new(), when, when, &[]);
-        }
-        Ok(())
-    }
-
-    async fn check(&mut self, index: usize, at: Timestamp) -> Result<(), RunError> {
-        let wanted = self.scenario.expect.get(index).map(|wanted| &wanted.value);
-        if let Some(wanted) = wanted.and_then(|wanted| wanted.gaps.as_ref()) {
-            if let (Some(engine), Some(declared)) = (&self.engine, self.declarations.pipelines.get(&wanted.pipeline)) {
-                let (span, only) = ((wanted.from, wanted.until), [wanted.node.clone()]);
-                let survey = engine.survey(&wanted.pipeline, &declared.graph, span, Some(&only), &|_, _| {}).await?;
-                let gaps: Vec<String> =
-                    survey.gaps().iter().map(|gap| format!("{}..{}", gap.from, gap.until)).collect();
-                self.seen.checks.insert(index, gaps.join(", "));
-            }
-            return Ok(());
-        }
-        if let Some(wanted) = wanted.and_then(|wanted| wanted.plan.as_ref()) {
-            let found = self.plan(&wanted.pipeline, &wanted.id).await?.map_or("not there".to_owned(), |plan| {
-                let (tally, status) = (plan.tally(), format!("{:?}", plan.status).to_lowercase());
-                let left = tally.waiting + tally.asked;
-                let rests = |item: &Item| match &item.state {
-                    ItemState::Resting { why: Some(why), .. } => Some(format!("{}@{}: {why}", item.node, item.date)),
-                    _ => None,
-                };
-                let why: Vec<String> = plan.items.iter().filter_map(rests).collect();
-                let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join("; ")) };
-                format!("{status}: {} done, {} failed, {left} left{why}", tally.done, tally.failed)
-            });
-            self.seen.checks.insert(index, found);
-            return Ok(());
-        }
-        let Some(wanted) = self.scenario.expect.get(index).and_then(|wanted| wanted.value.state.clone()) else {
-            return Ok(());
-        };
-        let state = self.state(&wanted.pipeline, wanted.date, &wanted.node, at).await?;
-        self.seen.checks.insert(index, state);
-        Ok(())
-    }
-
-    async fn state(&self, pipeline: &PipelineId, date: Date, node: &NodeId, at: Timestamp) -> Result<String, RunError> {
-        let Some(declared) = self.declarations.pipelines.get(pipeline) else {
-            return Ok(format!("no pipeline {pipeline}"));
-        };
-        let key = PartitionKey { pipeline: pipeline.clone(), date };
-        let stored = self.store.load(&key).await?;
-        let view = view(&declared.graph, &stored.partition, Now::caught_up(at));
-        let found = view.nodes.iter().find(|found| found.node == *node);
-        Ok(found.map_or_else(|| format!("no node {node}"), |found| found.state.to_owned()))
-    }
-
-    async fn views(&self, at: Timestamp) -> Result<Vec<PartitionView>, RunError> {
-        let mut views = Vec::new();
-        for key in &self.watched {
-            if let Some(declared) = self.declarations.pipelines.get(&key.pipeline) {
-                let stored = self.store.load(key).await?;
-                views.push(view(&declared.graph, &stored.partition, Now::caught_up(at)));
-            }
-        }
-        Ok(views)
-    }
 }
 
 /// Everything from a warning on is told, by the usual settings.
@@ -1162,57 +755,7 @@ fn on_grid(at: Timestamp, every: SignedDuration) -> bool {
     at.as_second().rem_euclid(every.as_secs().max(1)) == 0 && at.subsec_nanosecond() == 0
 }
 
-/// A recorded step as the answer to a dispatch: it names that dispatch, and where it is played more than once its run is
-/// another each time.
-fn answering(mut step: Step, id: &DispatchId, attempt: Attempt, again: Option<&str>) -> Step {
-    let renamed = |run: &str| format!("{run}{}", again.unwrap_or_default());
-    if let Some(beats) = &mut step.heartbeats {
-        beats.run = renamed(&beats.run);
-    }
-    if let Some(body) = step.publish.as_mut().and_then(|publish| publish.body.as_mut()) {
-        for member in ["execution_id", "run_id", "batch_id"] {
-            if let Some(run) = body.get_mut(member)
-                && let Some(text) = run.as_str()
-            {
-                *run = json!(renamed(text));
-            }
-        }
-        if let Some(echo) = body.pointer_mut("/tipoff/dispatch_id")
-            && echo == "{dispatch}"
-        {
-            *echo = json!(id);
-        }
-    }
-    match step.event.as_mut().map(|told| &mut told.is) {
-        Some(Event::Completed(done)) => {
-            done.run = RunId::from(renamed(done.run.as_str()).as_str());
-            done.dispatch = done.dispatch.take().map(|_| id.clone());
-        }
-        Some(Event::Heartbeat(beat)) => beat.run = RunId::from(renamed(beat.run.as_str()).as_str()),
-        Some(Event::Delivery(delivery)) => delivery.attempt = attempt,
-        Some(Event::Withheld(told)) => told.attempt = attempt,
-        Some(_) | None => {}
-    }
-    step
-}
-
 /// Whether what is decided is sent: where no phase is named, it is a shadow.
 fn role_of(scenario: &Scenario) -> Role {
     Role { shadow: scenario.sends.as_ref().is_some_and(BTreeSet::is_empty), sends: scenario.sends.clone() }
-}
-
-/// The short names of the incident notes.
-fn long_name(topic: &str) -> String {
-    match topic {
-        "phase1" => "nba-phase1-scrapers-complete",
-        "phase2" => "nba-phase2-raw-complete",
-        "phase3" => "nba-phase3-analytics-complete",
-        "phase4" => "nba-phase4-precompute-complete",
-        "phase5" => "nba-phase5-predictions-complete",
-        "phase6" => "nba-phase6-export-complete",
-        "grade" => "nba-grading-complete",
-        "hb" => "nba-processor-heartbeats",
-        other => other,
-    }
-    .to_owned()
 }

@@ -9,6 +9,7 @@
 //!
 //! It reads no clock: whatever needs the time is given it.
 
+mod alerts;
 mod backup;
 mod bus;
 mod collect;

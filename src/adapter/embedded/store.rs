@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::text::{checksum, corrupt, get, instant, json, read_instant, read_json};
-use super::{Embedded, bus, documents, letters, plans, warehouse};
+use super::{Embedded, alerts, bus, documents, letters, plans, warehouse};
 use crate::crash::{self, Place};
 use crate::domain::backfill::Plan;
 use crate::domain::dead_letter::Letter;
@@ -603,7 +603,7 @@ fn set_aside(db: &Connection, spoilt: &[Spoilt], at: Timestamp) -> Result<(), St
     for Spoilt { seq, id, why } in spoilt {
         db.prepare_cached("UPDATE outbox SET parked_reason = ?2 WHERE seq = ?1")?.execute(params![seq, why])?;
         let text = format!("{why}; it is not delivered, and a person has to decide what it was");
-        bus::raise(db, &format!("store/outbox/{id}"), Severity::Critical, &text, at)?;
+        alerts::raise(db, &format!("store/outbox/{id}"), Severity::Critical, &text, at)?;
     }
     Ok(())
 }
