@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::diagnostic::Problems;
+pub use self::read::check;
 
 /// Every declared topic.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -275,16 +275,12 @@ pub fn show(duration: Duration) -> String {
     fits.map_or_else(|| format!("{seconds}s"), |(each, unit)| format!("{}{unit}", seconds / each))
 }
 
-/// The topology that a text declares, or every mistake in it.
-pub fn check(text: &str, file: &str) -> Result<Topology, Problems> {
-    read::read(text, file)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::diagnostic::Problems;
 
     const SHIPPED: &str = include_str!("../topics.yaml");
 

@@ -159,7 +159,6 @@ impl Serve {
         let generation = begun?;
         entrance.lead(&generation.router).await;
         let mut at_work = AtWork { generation, prepared };
-        at_work.generation.engine.tell_of_reload(None).await;
         loop {
             let asked = tokio::select! {
                 biased;
@@ -194,10 +193,8 @@ impl Serve {
             }
             // Whoever asks is answered; to a signal there is no answer.
             match &answer {
-                Ok(_) => at_work.generation.engine.tell_of_reload(None).await,
-                Err(why) if asked.is_none() => {
-                    at_work.generation.engine.tell_of_reload(Some(&why.to_string())).await;
-                }
+                Ok(_) => at_work.generation.engine.reloaded(None),
+                Err(why) if asked.is_none() => at_work.generation.engine.reloaded(Some(in_short(why))),
                 Err(_) => {}
             }
             if let Some(asked) = asked {
@@ -344,6 +341,19 @@ impl Serve {
 }
 
 /// Whether what is decided is sent.
+/// Why the files are not at work, in a line, and what to do about it.
+fn in_short(why: &Why) -> String {
+    let text = why.to_string();
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    let first = lines.next().unwrap_or_default();
+    let more = match lines.count() {
+        0 => String::new(),
+        more => format!(" (and {more} lines more: `tipoff check` says all)"),
+    };
+    let mend = if matches!(why, Why::Wrong(_)) { "; mend them and send SIGHUP again" } else { "" };
+    format!("{first}{more}{mend}")
+}
+
 fn role_of(configuration: &Configuration, declarations: &Declarations) -> Result<Role, Fault> {
     let declared: BTreeSet<&str> =
         declarations.pipelines.values().flat_map(|pipeline| day::phases(&pipeline.graph)).collect();

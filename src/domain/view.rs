@@ -47,6 +47,9 @@ pub struct NodeView {
     pub node: NodeId,
     /// `source`, `task` or `gate`.
     pub kind: &'static str,
+    /// Whether it can be asked for; a source that begins by itself cannot.
+    #[serde(skip)]
+    pub dispatchable: bool,
     /// Label.
     pub phase: String,
     /// Pass over the date.
@@ -149,6 +152,7 @@ fn node_view(graph: &Graph, partition: &Partition, node: &Node, found: &Plan, no
     NodeView {
         node: node.id.clone(),
         kind,
+        dispatchable: node.dispatchable().is_some(),
         phase: node.phase.clone(),
         cycle: node.cycle.clone(),
         state,
@@ -404,13 +408,14 @@ fn gather(view: &PartitionView, why: &Why, found: &mut Vec<Remedy>) {
     }
     let Some(node) = view.nodes.iter().find(|candidate| candidate.node == why.node) else { return };
     let (name, date) = (&node.node, why.date);
+    let can_be_asked = |id: &NodeId| view.nodes.iter().any(|node| node.node == *id && node.dispatchable);
     let mut add = |command: String, effect: String| {
         if found.iter().all(|known: &Remedy| known.command != command) {
             found.push(Remedy { command, effect });
         }
     };
     let is_settled = node.state == "expired" && node.want.is_none() || node.state == "exhausted";
-    if is_settled && node.made_up_by.is_none() {
+    if is_settled && node.dispatchable && node.made_up_by.is_none() {
         let although = if node.state == "expired" { "its pass over the date is over" } else { "its budget is spent" };
         add(format!("tipoff retry {date} {name} --reason …"), format!("run it although {although}"));
     }
@@ -451,7 +456,7 @@ fn gather(view: &PartitionView, why: &Why, found: &mut Vec<Remedy>) {
                     format!("ask for it although nobody in {phase} answers"),
                 );
             }
-            Blocker::CoverageShort { node, .. } => {
+            Blocker::CoverageShort { node, .. } if can_be_asked(node) => {
                 add(format!("tipoff retry {date} {node} --reason …"), "make it again".to_owned());
             }
             Blocker::Quorum { gate, .. } => {
@@ -463,7 +468,9 @@ fn gather(view: &PartitionView, why: &Why, found: &mut Vec<Remedy>) {
             Blocker::CheckFailed { check, .. } | Blocker::CheckUnanswered { check } => {
                 add(format!("tipoff force {date} {name} --past {check} --reason …"), "go on all the same".to_owned());
             }
-            Blocker::Unmet { node: input, .. } | Blocker::CoverageUnknown { node: input, .. }
+            Blocker::Unmet { node: input, .. }
+            | Blocker::CoverageShort { node: input, .. }
+            | Blocker::CoverageUnknown { node: input, .. }
                 if node.kind == "task" =>
             {
                 add(format!("tipoff force {date} {name} --past {input} --reason …"), "go on without it".to_owned());
@@ -472,6 +479,7 @@ fn gather(view: &PartitionView, why: &Why, found: &mut Vec<Remedy>) {
             | Blocker::NotYet { .. }
             | Blocker::NoGames
             | Blocker::Unmet { .. }
+            | Blocker::CoverageShort { .. }
             | Blocker::CoverageUnknown { .. }
             | Blocker::Stale { .. }
             | Blocker::Renewing { .. }

@@ -1,5 +1,7 @@
 //! What decides is kept in the store, and who decides by what: two replicas that decide by different declarations are told of.
 
+use std::sync::PoisonError;
+
 use jiff::Timestamp;
 
 use super::Engine;
@@ -11,7 +13,7 @@ use crate::wire::kept::Text;
 
 /// The alert about replicas that differ.
 const MIXED: &str = "self:revision-mix";
-/// The alert about files that were to be put to work and were not.
+/// The alert about files that were read again and are not at work.
 const RELOAD: &str = "self:reload";
 /// Tries to change what is kept against others who do.
 const TRIES_MAX: usize = 8;
@@ -51,47 +53,48 @@ impl Engine {
     pub(super) async fn hear_replicas(&self) -> Result<(), StoreError> {
         let Some(identity) = &self.identity else { return Ok(()) };
         let seen = self.clock.now();
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let replica = || {
             let Identity { digest, version, since, .. } = identity.clone();
-            Replica { digest, version, since, seen }
+            Replica { digest, version, since, seen, refused: refused.clone() }
         };
         let Some((before, replicas)) =
             self.change_replicas(|replicas| replicas.hear(&identity.name, replica())).await?
         else {
             return Ok(());
         };
-        let (turn, text) = match (before.mixed(), replicas.mixed()) {
-            (_, Some(mixed)) => (
+        let mixed = match (before.mixed(), replicas.mixed()) {
+            (_, Some(mixed)) => Some((
                 Turn::Raised,
                 format!("replicas decide by different things: {mixed}; what is newest may not be what decides"),
-            ),
-            (Some(_), None) => (Turn::Resolved, "every replica decides by the same".to_owned()),
-            (None, None) => return Ok(()),
+            )),
+            (Some(_), None) => Some((Turn::Resolved, "every replica decides by the same".to_owned())),
+            (None, None) => None,
         };
-        let about =
-            About::default().done("each decision is sound by its own declaration, and its journal names the revision");
-        self.alert(Alert::new(AlertKey::new(MIXED), Severity::Warning, turn, text, seen).about(about)).await;
+        let files = match (before.refused(), replicas.refused()) {
+            (_, Some(why)) => {
+                Some((Turn::Raised, format!("the files were read again, and what they say is not at work: {why}")))
+            }
+            (Some(_), None) => Some((Turn::Resolved, "what the files say is at work".to_owned())),
+            (None, None) => None,
+        };
+        for (key, told, done) in [
+            (MIXED, mixed, "each decision is sound by its own declaration, and its journal names the revision"),
+            (RELOAD, files, "what was at work before goes on"),
+        ] {
+            if let Some((turn, text)) = told {
+                let about = About::default().done(done);
+                self.alert(Alert::new(AlertKey::new(key), Severity::Warning, turn, text, seen).about(about)).await;
+            }
+        }
         Ok(())
     }
 
-    /// Tells that the files were read again on nobody's behalf and stay without effect, and why; or that what they say is at work.
-    pub async fn tell_of_reload(&self, refused: Option<&str>) {
-        let (turn, text) = match refused {
-            Some(why) => {
-                let first = why.lines().next().unwrap_or_default();
-                let more = why.lines().skip(1).filter(|line| !line.trim().is_empty()).count();
-                let more =
-                    if more > 0 { format!(" (and {more} lines more: `tipoff check` says all)") } else { String::new() };
-                let text = format!(
-                    "the files were read again and stay without effect: {first}{more}; mend them and send SIGHUP again"
-                );
-                (Turn::Raised, text)
-            }
-            None => (Turn::Resolved, "what the files say is at work".to_owned()),
-        };
-        let about = About::default().done("what was at work before goes on");
-        self.alert(Alert::new(AlertKey::new(RELOAD), Severity::Warning, turn, text, self.clock.now()).about(about))
-            .await;
+    /// The files were read again on nobody's behalf: why what they say is not at work, if it is not. It is told soon, and until
+    /// they are at work or this process is gone.
+    pub fn reloaded(&self, refused: Option<String>) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+        self.watch.look_soon(self.clock.now());
     }
 
     /// Says that this process ends. Where it cannot, the others forget it by themselves.

@@ -56,8 +56,8 @@ pub mod sweep;
 mod waiting;
 pub mod watch;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -104,6 +104,8 @@ pub struct Engine {
     pub notifier: notify::Notifier,
     /// Who this process is among those on the store; nobody where it only looks.
     identity: Option<in_force::Identity>,
+    /// Why what the files say is not at work, where it is not.
+    refused: Mutex<Option<String>>,
     remembered: remembered::Remembered,
     opened: PerMinute,
     history: PerMinute,
@@ -217,6 +219,7 @@ impl Engine {
             set_back: tokio::sync::Notify::new(),
             notifier: notify::Notifier::default(),
             identity: None,
+            refused: Mutex::default(),
             remembered: remembered::Remembered::default(),
             opened: PerMinute::default(),
             history: PerMinute::default(),

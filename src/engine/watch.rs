@@ -138,6 +138,12 @@ impl Watch {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// There is something new to tell.
+    pub(super) fn look_soon(&self, now: Timestamp) {
+        self.known().due = now;
+        self.suspected.notify_one();
+    }
+
     /// The store has failed somebody: it is to be tried soon.
     fn suspect(&self, now: Timestamp) {
         let mut known = self.known();

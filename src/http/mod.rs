@@ -22,7 +22,7 @@ pub mod rest;
 pub mod retold;
 pub mod routes;
 pub mod server;
-pub mod unread;
+mod unread;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,8 +114,9 @@ pub struct Local {
     pub embedded: Arc<Embedded>,
 }
 
-/// Bodies in memory at once, with what is read of them, in kilobytes: 96 MiB, which is three of the longest.
-pub const ROOM_KB: usize = 96 * 1024;
+/// Bodies in memory at once, with what is read of them, in kilobytes: three of the longest, with what
+/// little their parts take.
+pub const ROOM_KB: usize = (3 * 2 * BODY_MAX) / 1024 + 64;
 
 /// What operators read.
 fn reading() -> Routes {

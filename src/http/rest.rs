@@ -77,8 +77,7 @@ pub(super) async fn read_within(
     }
     let mut chunks = body.into_data_stream();
     let (mut bytes, mut room): (Vec<u8>, Option<OwnedSemaphorePermit>) = (Vec::new(), None);
-    // A comma or a bracket is before each.
-    let mut parts: usize = 0;
+    let mut form = Form::default();
     let reading = async {
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|_| invalid("the body could not be read"))?;
@@ -90,11 +89,12 @@ pub(super) async fn read_within(
                 bytes.reserve_exact(chunk.len() + bytes.len() / 8);
             }
             bytes.extend_from_slice(&chunk);
-            parts += chunk.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
-            // For a while it is there beside what is decoded of it.
-            let wanted = (2 * bytes.len() + parts * PART) / 1024 + 1;
+            form.read(&chunk);
+            // For a while it is there beside what is decoded of it, and what is written with escapes beside two copies of it.
+            let times = if form.has_escapes { 4 } else { 2 };
+            let wanted = (times * bytes.len() + form.parts * PART) / 1024 + 1;
             if wanted > ROOM_KB {
-                let why = format!("the body has more than {parts} parts: send it in several calls");
+                let why = "the body takes too much room once it is read, for its length or its many parts: send it in several calls";
                 return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "INVALID_ARGUMENT", why));
             }
             let held = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
@@ -113,6 +113,30 @@ pub(super) async fn read_within(
         Ok(Ok(())) => Ok((bytes, room)),
         Ok(Err(response)) => Err(response),
         Err(_) => Err(refuse(StatusCode::REQUEST_TIMEOUT, "DEADLINE_EXCEEDED", "the body came too slowly")),
+    }
+}
+
+/// What a body of JSON will take once it is read, as far as it has come.
+#[derive(Debug, Default)]
+struct Form {
+    /// Elements and members: a comma or a bracket is before each.
+    parts: usize,
+    has_escapes: bool,
+    in_text: bool,
+    after_backslash: bool,
+}
+
+impl Form {
+    fn read(&mut self, chunk: &[u8]) {
+        for byte in chunk {
+            match byte {
+                _ if self.after_backslash => self.after_backslash = false,
+                b'\\' if self.in_text => (self.after_backslash, self.has_escapes) = (true, true),
+                b'"' => self.in_text = !self.in_text,
+                b',' | b'[' | b'{' if !self.in_text => self.parts += 1,
+                _ => {}
+            }
+        }
     }
 }
 

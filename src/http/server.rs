@@ -18,7 +18,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, Version, header};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -116,8 +116,15 @@ pub async fn serve(listener: TcpListener, router: Router, mut stopping: watch::R
     while connections.join_next().await.is_some() {}
 }
 
+/// Whether a caller sends their body only once they are told to.
+fn is_told_to_go_on(request: &Request<Incoming>) -> bool {
+    let expect = request.headers().get(header::EXPECT).map(HeaderValue::as_bytes).unwrap_or_default();
+    request.version() == Version::HTTP_11 && expect.eq_ignore_ascii_case(b"100-continue")
+}
+
 /// What ends a connection as soon as it rests.
-struct Ends {
+#[derive(Clone, Debug)]
+pub(super) struct Ends {
     /// The service stops.
     stopping: watch::Receiver<bool>,
     /// Somebody waits for room.
@@ -125,6 +132,16 @@ struct Ends {
 }
 
 impl Ends {
+    /// Waits until somebody wants the room, or all of it ends.
+    pub(super) async fn wanted(mut self) {
+        self.crowded.mark_unchanged();
+        tokio::select! {
+            // A sender that has gone is an end, too.
+            _ = self.stopping.wait_for(|stop| *stop) => {}
+            _ = self.crowded.changed() => {}
+        }
+    }
+
     /// Waits for it. Whether what is under way may still be answered: whoever has asked for nothing has nothing under way.
     async fn come(&mut self, turns: &Turns) -> bool {
         loop {
@@ -147,11 +164,11 @@ async fn connection(stream: TcpStream, peer: Peer, router: Router, mut end: Ends
     let _ = stream.set_nodelay(true);
     let turns = Arc::new(Turns::default());
     let answer = {
-        let turns = Arc::clone(&turns);
+        let (turns, ends) = (Arc::clone(&turns), end.clone());
         service_fn(move |request: Request<Incoming>| {
             let turn = Turn::begin(&turns);
-            let waits = request.headers().contains_key(header::EXPECT);
-            let mut request = request.map(|body| Body::new(Asked::new(body, waits)));
+            let waits = is_told_to_go_on(&request);
+            let mut request = request.map(|body| Body::new(Asked::new(body, waits, (Arc::clone(&turn), ends.clone()))));
             request.extensions_mut().insert(peer);
             let answered = router.clone().oneshot(request);
             async move {
@@ -190,7 +207,7 @@ async fn connection(stream: TcpStream, peer: Peer, router: Router, mut end: Ends
     }
 }
 
-/// Counts up when a request has come, and when it is answered: odd while there is one.
+/// Counts up when a request has come, and when it is answered and read: odd while there is one.
 #[derive(Debug)]
 struct Turns {
     count: AtomicUsize,
@@ -230,13 +247,14 @@ impl Turns {
     }
 }
 
-/// A request's turn, which ends with its answer, however that ends.
-struct Turn(Arc<Turns>);
+/// A request's turn, which ends with its answer and its body, however these end.
+#[derive(Debug)]
+pub(super) struct Turn(Arc<Turns>);
 
 impl Turn {
-    fn begin(turns: &Arc<Turns>) -> Self {
+    fn begin(turns: &Arc<Turns>) -> Arc<Self> {
         turns.count.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(turns))
+        Arc::new(Self(Arc::clone(turns)))
     }
 }
 
@@ -254,7 +272,7 @@ impl Drop for Turn {
 /// The body of an answer, as long as it lasts.
 struct Answered {
     body: Body,
-    _turn: Turn,
+    _turn: Arc<Turn>,
 }
 
 impl HttpBody for Answered {

@@ -1,7 +1,9 @@
 //! A body that is refused before all of it was read. Who still sends does not hear an answer: their next bytes meet a closed
-//! connection, and all that they learn is a broken pipe. So the rest is read and thrown away, within bounds.
+//! connection, and all that they learn is a broken pipe. So the rest is read and thrown away, within bounds, and unless somebody
+//! wants the room.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::BODY_MAX;
+use super::server::{Ends, Turn};
 
 /// For how long the rest is read.
 const REST_WITHIN: Duration = Duration::from_secs(5);
@@ -18,19 +21,21 @@ const REST_MAX: usize = 4 * BODY_MAX;
 
 /// The body of a request, of which the rest is read when nobody wants it any more.
 #[derive(Debug)]
-pub struct Asked {
+pub(super) struct Asked {
     /// Empty only once it is dropped.
     body: Option<Incoming>,
     /// Whether the caller sends it only once they are told to.
     waits: bool,
+    /// Lasts until it is read.
+    turn: Arc<Turn>,
+    ends: Ends,
 }
 
 impl Asked {
-    /// `waits`: whether the caller expects to be told to go on before they send it (`expect: 100-continue`); until
-    /// the first look at it they send nothing, and need not.
-    #[must_use]
-    pub fn new(body: Incoming, waits: bool) -> Self {
-        Self { body: Some(body), waits }
+    /// `waits`: whether the caller is to be told to go on before they send it; until the first look at it they send nothing, and
+    /// need not.
+    pub fn new(body: Incoming, waits: bool, (turn, ends): (Arc<Turn>, Ends)) -> Self {
+        Self { body: Some(body), waits, turn, ends }
     }
 }
 
@@ -60,18 +65,28 @@ impl HttpBody for Asked {
 
 impl Drop for Asked {
     fn drop(&mut self) {
-        let (Some(body), Ok(runtime)) = (self.body.take(), tokio::runtime::Handle::try_current()) else { return };
-        if !self.waits && !body.is_end_stream() {
-            runtime.spawn(tokio::time::timeout(REST_WITHIN, throw_away(body)));
+        let (Some(mut body), Ok(runtime)) = (self.body.take(), tokio::runtime::Handle::try_current()) else { return };
+        if self.waits || body.is_end_stream() {
+            return;
         }
+        let (turn, ends) = (Arc::clone(&self.turn), self.ends.clone());
+        runtime.spawn(async move {
+            tokio::select! {
+                biased;
+                () = throw_away(&mut body) => {}
+                () = ends.wanted() => {}
+                () = tokio::time::sleep(REST_WITHIN) => {}
+            }
+            drop((body, turn));
+        });
     }
 }
 
 /// Reads on, and keeps nothing.
-async fn throw_away(mut body: Incoming) {
+async fn throw_away(body: &mut Incoming) {
     let mut read = 0;
     while read <= REST_MAX
-        && let Some(Ok(frame)) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await
+        && let Some(Ok(frame)) = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await
     {
         read += frame.data_ref().map_or(0, Bytes::len);
     }

@@ -71,6 +71,9 @@ pub struct Replica {
     pub since: Timestamp,
     /// When it was last heard.
     pub seen: Timestamp,
+    /// Why it could not put to work what its files say, when they were read again on nobody's behalf.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// Those that run on one store, by a name that each gives itself at its start.
@@ -90,6 +93,11 @@ impl Replicas {
     /// One has ended.
     pub fn forget(&mut self, name: &str) {
         self.0.remove(name);
+    }
+
+    /// Why one of them could not put to work what its files say, where one could not.
+    pub fn refused(&self) -> Option<&str> {
+        self.0.values().find_map(|replica| replica.refused.as_deref())
     }
 
     /// Whether they decide by different things, and in which words.
@@ -115,7 +123,7 @@ mod tests {
     }
 
     fn replica(digest: &str, seen: i8) -> Replica {
-        Replica { digest: digest.to_owned(), version: "1".to_owned(), since: at(0), seen: at(seen) }
+        Replica { digest: digest.to_owned(), version: "1".to_owned(), since: at(0), seen: at(seen), refused: None }
     }
 
     #[test]
@@ -128,6 +136,20 @@ mod tests {
         assert_eq!(replicas.mixed().as_deref(), Some("2 by aa (version 1), 1 by bb (version 1)"));
         replicas.hear("three", replica("bb", 9));
         assert_eq!(replicas.mixed(), None, "the others have gone");
+    }
+
+    #[test]
+    fn what_one_could_not_put_to_work_is_told_until_it_could_or_has_gone() {
+        let mut replicas = Replicas::default();
+        let refusing = |seen| Replica { refused: Some("no zone".to_owned()), ..replica("aa", seen) };
+        replicas.hear("one", refusing(0));
+        replicas.hear("two", replica("aa", 1));
+        assert_eq!(replicas.refused(), Some("no zone"), "another's files are its own");
+        replicas.hear("one", replica("aa", 2));
+        assert_eq!(replicas.refused(), None);
+        replicas.hear("one", refusing(3));
+        replicas.hear("two", replica("aa", 9));
+        assert_eq!(replicas.refused(), None, "it has gone");
     }
 
     #[test]

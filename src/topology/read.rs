@@ -25,7 +25,7 @@ const BACKOFF: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(6
 const NAME_LENGTH: RangeInclusive<usize> = 3..=255;
 
 /// The topology that a text declares, or every mistake in it.
-pub(super) fn read(text: &str, file: &str) -> Result<Topology, Problems> {
+pub fn check(text: &str, file: &str) -> Result<Topology, Problems> {
     let mut report = Report::new(file);
     let top = Table::read(file, text, &mut report)?;
     let mut reading = Reading { report, links: Vec::new(), owners: BTreeMap::new() };

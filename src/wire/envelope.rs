@@ -14,13 +14,12 @@ use serde::{Deserialize, Serialize};
 use super::inbound::Delivery;
 use super::value::Object;
 
-/// Both alphabets end up here; whether padding is there tells nothing about the data.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
+/// Whether padding is there tells nothing about the data.
+const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+    .with_decode_allow_trailing_bits(true);
+const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+const BASE64_OF_URLS: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
 /// A push request as the broker makes it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -190,17 +189,15 @@ pub fn unwrap_publish(body: &[u8]) -> Result<Vec<Content>, NotAnEnvelope> {
 
 /// The bytes that either alphabet of base64 stands for.
 fn decode(text: &str) -> Option<Vec<u8>> {
-    if !text.contains(['\r', '\n', '-', '_']) {
-        return BASE64.decode(text).ok();
-    }
-    let standard: String = text
-        .chars()
-        .filter(|c| !matches!(c, '\r' | '\n'))
-        .map(|c| match c {
+    // Each is read where it stands. What is of both, or in lines, is made of one first.
+    let plain = BASE64.decode(text).or_else(|_| BASE64_OF_URLS.decode(text));
+    plain.ok().or_else(|| {
+        let mut standard = String::with_capacity(text.len());
+        standard.extend(text.chars().filter(|c| !matches!(c, '\r' | '\n')).map(|c| match c {
             '-' => '+',
             '_' => '/',
             other => other,
-        })
-        .collect();
-    BASE64.decode(standard).ok()
+        }));
+        BASE64.decode(standard).ok()
+    })
 }

@@ -44,7 +44,10 @@ async fn small() -> (String, watch::Sender<bool>, tokio::task::JoinHandle<()>) {
         tokio::time::sleep(Duration::from_millis(1_000)).await;
         "slow"
     };
+    // Not a byte of what comes is looked at.
+    let never = || async { axum::http::StatusCode::PAYLOAD_TOO_LARGE };
     let router = Router::new().route("/", get(|| async { "ok" })).route("/long", get(long)).route("/slow", get(slow));
+    let router = router.route("/never", axum::routing::post(never));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (stop, stopping) = watch::channel(false);
@@ -231,7 +234,7 @@ async fn a_request_names_one_host() {
     }
 }
 
-/// Whoever still sends when they are refused hears why, and may ask again on the same connection.
+/// Whoever still sends when they are refused hears why.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_refused_while_they_still_send_is_told_why() {
     let guarded = guarded("127.0.0.1:0", oidc()).await;
@@ -254,6 +257,61 @@ async fn who_is_refused_while_they_still_send_is_told_why() {
     let ended = stream.read_to_string(&mut answer);
     tokio::time::timeout(Duration::from_secs(4), ended).await.expect("its body is waited for").unwrap();
     assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+}
+
+/// Says that so much comes, and sends `sent` of it. Returns the connection once the refusal has come.
+async fn refused(address: &str, announced: usize, sent: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = format!("POST /never HTTP/1.1\r\nhost: {address}\r\ncontent-length: {announced}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b'x'; sent]).await.unwrap();
+    answered(&mut stream, "HTTP/1.1 413").await;
+    stream
+}
+
+/// Reads one answer, which has no body, or one of two letters.
+async fn answered(stream: &mut TcpStream, begins: &str) {
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") && !answer.ends_with(b"ok") {
+        let mut more = [0; 1024];
+        let read = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut more)).await.expect("no answer");
+        let read = read.unwrap();
+        assert!(read > 0, "closed after {:?}", String::from_utf8_lossy(&answer));
+        answer.extend_from_slice(&more[..read]);
+    }
+    assert!(answer.starts_with(begins.as_bytes()), "{:?}", String::from_utf8_lossy(&answer));
+}
+
+/// What is left of a refused body is read, and then the connection rests like any other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_refused_asks_again_on_the_same_connection() {
+    const LENGTH: usize = 3_000_000;
+    let (address, _stop, _) = small().await;
+    let mut stream = refused(&address, LENGTH, LENGTH).await;
+    // Longer than a head may take, and shorter than a rest.
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    stream.write_all(format!("GET / HTTP/1.1\r\nhost: {address}\r\n\r\n").as_bytes()).await.unwrap();
+    answered(&mut stream, "HTTP/1.1 200").await;
+}
+
+/// Who was refused and sends no more holds a place only while nobody wants it, and holds up no end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_refused_and_says_nothing_more_makes_room() {
+    let (address, stop, ended) = small().await;
+    let mut silent = Vec::new();
+    for _ in 0..LIMITS.connections {
+        silent.push(refused(&address, 3_000_000, 1).await);
+    }
+    let begin = Instant::now();
+    let answer = reqwest::get(format!("http://{address}/")).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    silent.push(refused(&address, 3_000_000, 1).await);
+    let begin = Instant::now();
+    stop.send_replace(true);
+    ended.await.unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    drop(silent);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

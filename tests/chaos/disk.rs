@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rusqlite::types::Value;
 use tipoff::adapter::embedded::{Durability, Embedded, check};
 
-use super::plant::{Plant, dice, has, inside};
+use super::plant::{PATIENCE, Plant, dice, has, inside};
 
 /// A namespace in which anybody may mount; what is mounted there is gone with the process.
 const OWN: [&str; 4] = ["--user", "--map-root-user", "--mount", "true"];
@@ -72,8 +72,10 @@ async fn a_log_for_which_there_is_no_room_ends_nothing() {
     let own = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh"];
     let service = plant.try_start(plant.command(&own, None)).unwrap();
     let log = inside(&service, &logs).join("log");
-    let full = || std::fs::metadata(&log).unwrap().len() >= 16 << 10;
+    let full = || std::fs::metadata(&log).unwrap().len() >= 12 << 10;
+    let patience = Instant::now() + PATIENCE;
     while !full() {
+        assert!(Instant::now() < patience, "it logs too little to fill a disk");
         plant.round(&service.url).await;
     }
     for _ in 0..5 {

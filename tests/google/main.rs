@@ -14,6 +14,7 @@ mod faketime;
 mod half_dead;
 mod identity;
 mod paused;
+mod poison;
 mod producer;
 mod readiness;
 mod reading;

@@ -2,7 +2,8 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use super::cloud::Cloud;
 
@@ -49,6 +50,18 @@ impl Replica {
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// How it ended by itself, if it does so within `most`.
+    pub async fn ended_within(&mut self, most: Duration) -> Option<ExitStatus> {
+        let until = Instant::now() + most;
+        loop {
+            let ended = self.child.try_wait().unwrap();
+            if ended.is_some() || Instant::now() > until {
+                return ended;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Sends a signal, as `STOP` and `CONT`.

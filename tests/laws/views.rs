@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use tipoff::domain::coverage::{Coverage, PerMille};
 use tipoff::domain::event::EdgeRule;
 use tipoff::domain::graph::{Graph, Kind, Node};
 use tipoff::domain::partition::{EdgeWord, Hold, Partition, State, Way};
 use tipoff::domain::time::Now;
-use tipoff::domain::view::{Blocker, NodeView, brief, remedies, view, why, words};
+use tipoff::domain::view::{Blocker, NodeView, Reason, Why, brief, remedies, view, why, words};
 
 use crate::facts::facts;
 use crate::graphs::{DATE, at, costs, empty, graph, hard, source, task};
@@ -155,4 +156,21 @@ fn what_speaks_against_another_run_is_said() {
         let effects: Vec<_> = remedies(&view, &why).into_iter().map(|remedy| remedy.effect).collect();
         assert!(effects.iter().any(|found| found == effect), "{effects:?}");
     }
+}
+
+/// What is short is made again where it can be asked for, and gone without where it cannot.
+#[test]
+fn nobody_is_told_to_ask_for_what_is_never_asked_for() {
+    let mut date = games();
+    facts(&mut date, "s").evidence = claimed(0);
+    let view = view(&passes(), &date, Now::caught_up(at(60)));
+    let tried = |input: &str| {
+        let observed = Coverage::new(1, 2).unwrap();
+        let blocker = Blocker::CoverageShort { node: input.into(), date: DATE, observed, required: PerMille::FULL };
+        let reason = Reason { text: words(&blocker, DATE), under: Vec::new(), blocker };
+        let why = Why { node: "t".into(), date: DATE, state: "waiting", verdict: String::new(), because: vec![reason] };
+        remedies(&view, &why).into_iter().map(|remedy| remedy.command).collect::<Vec<_>>()
+    };
+    assert_eq!(tried("r"), [format!("tipoff retry {DATE} r --reason …")]);
+    assert_eq!(tried("s"), [format!("tipoff force {DATE} t --past s --reason …")]);
 }

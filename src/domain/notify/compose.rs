@@ -248,8 +248,8 @@ fn commands(
             let runs = graph.and_then(|graph| graph.node(node)).is_some_and(|node| node.dispatchable().is_some());
             if runs {
                 act.push(format!("tipoff retry {date} {node} --reason WHY -p {pipeline}"));
+                act.push(format!("tipoff hold {date} {node} --reason WHY -p {pipeline}"));
             }
-            act.push(format!("tipoff hold {date} {node} --reason WHY -p {pipeline}"));
         }
         (Some(PartitionKey { pipeline, date }), None) => look.push(format!("tipoff status {date} -p {pipeline}")),
         (None, _) => {}

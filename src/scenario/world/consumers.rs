@@ -16,7 +16,7 @@ use crate::scenario::seen::Sent;
 
 impl World<'_> {
     /// Does what followed this dispatch, or the last one like it, when it was recorded.
-    pub(super) fn follow(
+    fn follow(
         &mut self,
         key: &PartitionKey,
         node: &NodeId,

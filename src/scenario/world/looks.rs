@@ -102,13 +102,7 @@ impl World<'_> {
         Ok(())
     }
 
-    pub(super) async fn state(
-        &self,
-        pipeline: &PipelineId,
-        date: Date,
-        node: &NodeId,
-        at: Timestamp,
-    ) -> Result<String, RunError> {
+    async fn state(&self, pipeline: &PipelineId, date: Date, node: &NodeId, at: Timestamp) -> Result<String, RunError> {
         let Some(declared) = self.declarations.pipelines.get(pipeline) else {
             return Ok(format!("no pipeline {pipeline}"));
         };
