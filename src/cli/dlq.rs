@@ -385,6 +385,9 @@ async fn show(common: &Common, id: &str) -> Result<Verdict, Fault> {
         let (actor, reason) = (harmless(&discarded.actor), harmless(&discarded.reason));
         say!("  discarded by {actor} at {}: {reason}", shown(discarded.at));
     }
+    if let Some(again) = letter.again_at {
+        say!("  the same was published again at {}", shown(again));
+    }
     for (number, (version, (data, attributes))) in letter.versions.iter().zip(&opened.contents).enumerate() {
         let whose = match (&version.actor, &version.reason) {
             (None, _) => "as it came".to_owned(),

@@ -345,8 +345,11 @@ impl Load {
             say!("refused       {:>12} calls, sent again", count(&seen.refused));
             say!("unanswered    {:>12} calls, sent again", count(&seen.unanswered));
             line("acknowledged", &acknowledged);
-            if self.consumer.is_some() {
+            if let Some(address) = self.consumer {
                 line("triggered", &triggered);
+                if lock(&seen.triggered).is_empty() {
+                    say!("no trigger came: is the service started with --push SUBSCRIPTION=http://{address}?");
+                }
             }
             if let Some(why) = why {
                 say!("last refusal  {}", crate::domain::words::harmless(&why));

@@ -59,6 +59,7 @@ use crate::adapter::call;
 use crate::adapter::service::{self, Service};
 use crate::clock::Clock;
 use crate::configuration::{self, Backend, Configuration};
+use crate::diagnostic::Problems;
 use crate::domain::words;
 use crate::pipeline::{self, Declarations};
 use crate::telemetry::log;
@@ -412,6 +413,7 @@ pub fn main() -> ExitCode {
         eprintln!("tipoff: --log {}: {}", words::harmless(&level), words::harmless(&error.to_string()));
         return ExitCode::from(2);
     }
+    let may_ask = matches!(command.reach(), Reach::Either);
     let result = match command {
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -443,6 +445,10 @@ pub fn main() -> ExitCode {
                 say::say!("{}", serde_json::json!({ "error": format!("{:#}", fault.error), "code": fault.code }));
             }
             eprintln!("tipoff: {}", words::harmless_lines(&format!("{:#}", fault.error)));
+            // At night, with a file that somebody has just broken.
+            if may_ask && common.served.is_none() && fault.error.is::<Problems>() {
+                eprintln!("tipoff: a running service goes on with what it had: say --server URL to ask it instead");
+            }
             ExitCode::from(fault.code)
         }
     }

@@ -46,10 +46,13 @@ pub enum Refusal {
     #[error("{0} is a gate: it does nothing that could be stopped or run")]
     Gate(NodeId),
     /// Nobody can be told to begin, or not to.
-    #[error(
-        "{0} begins by itself, tipoff never asks for it: what it delivers is held back with `hold NODE --input {0}`"
-    )]
-    Unasked(NodeId),
+    #[error("{node} begins by itself, tipoff never asks for it: {instead}")]
+    Unasked {
+        /// Who.
+        node: NodeId,
+        /// What can be done about it.
+        instead: String,
+    },
     /// The node does not wait for that.
     #[error("{node} does not wait for `{input}`{hint}; it waits for {known}")]
     NoInput {
@@ -407,7 +410,12 @@ impl Asked<'_> {
         if let (Verb::Hold | Verb::Retry, Some(node)) = (self.verb, &found)
             && graph.node(node).is_some_and(|node| node.dispatchable().is_none())
         {
-            return Err(Refusal::Unasked(node.clone()));
+            let instead = if self.verb == Verb::Hold {
+                format!("what it delivers is held back with `hold NODE --input {node}`")
+            } else {
+                format!("start its producer, or go on without it with `skip {node}`")
+            };
+            return Err(Refusal::Unasked { node: node.clone(), instead });
         }
         Ok(match self.verb {
             Verb::Hold => Command::Hold { node: found, until: self.until },
@@ -508,7 +516,7 @@ mod tests {
             (asked(Verb::Retry, None, None), "say which node"),
             (asked(Verb::Hold, Some("phase4_quorum"), None), "is a gate"),
             (asked(Verb::Hold, Some("bdl_standings"), None), "begins by itself"),
-            (asked(Verb::Retry, Some("bdl_standings"), None), "hold NODE --input bdl_standings"),
+            (asked(Verb::Retry, Some("bdl_standings"), None), "`skip bdl_standings`"),
             (asked(Verb::Force, Some("predictions"), None), "go past"),
             (asked(Verb::Force, Some("predictions"), Some("phase4_qorum")), "did you mean `phase4_quorum`"),
             (asked(Verb::Skip, Some("predictions"), Some("phase4_quorum")), "takes no input"),

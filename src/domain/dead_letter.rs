@@ -59,6 +59,9 @@ pub struct Letter {
     /// That nothing more is to be done about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discarded: Option<Discarded>,
+    /// When the same was published again after it had been settled, so that it waits once more; the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again_at: Option<Timestamp>,
 }
 
 /// How a letter came to be one.
@@ -238,12 +241,15 @@ pub enum Again {
 impl Letter {
     /// Where it stands.
     pub fn stage(&self) -> Stage {
-        match (&self.discarded, self.replays.last()) {
-            (Some(_), _) => Stage::Discarded,
-            (None, None) => Stage::Waiting,
-            (None, Some(replay)) if replay.returned_at.is_some() => Stage::Waiting,
-            (None, Some(replay)) if replay.sent_at.is_none() => Stage::Asked,
-            (None, Some(_)) => Stage::Replayed,
+        let came_after = |at: Timestamp| self.again_at.is_some_and(|again| again > at);
+        if self.discarded.as_ref().is_some_and(|discarded| !came_after(discarded.at)) {
+            return Stage::Discarded;
+        }
+        match self.replays.last().map(|replay| (replay.sent_at, replay.returned_at)) {
+            None | Some((_, Some(_))) => Stage::Waiting,
+            Some((None, None)) => Stage::Asked,
+            Some((Some(sent), None)) if came_after(sent) => Stage::Waiting,
+            Some((Some(_), None)) => Stage::Replayed,
         }
     }
 
@@ -356,6 +362,15 @@ impl Letter {
         replay.sent_at.get_or_insert(now);
         replay.returned_at.get_or_insert(now);
         true
+    }
+
+    /// The same was published once more, then: what was settled before waits again. Whether it was settled.
+    pub fn came_again(&mut self, published: Timestamp) -> bool {
+        let is_news = self.settled_at().is_some_and(|settled| published > settled);
+        if is_news {
+            self.again_at = Some(published);
+        }
+        is_news
     }
 
     /// Notes that its last replay could not be read, and came to nothing.

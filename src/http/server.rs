@@ -18,7 +18,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
-use axum::http::{HeaderValue, Version, header};
+use axum::http::{HeaderValue, StatusCode, Version, header};
+use axum::response::IntoResponse as _;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -31,7 +32,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep};
 use tower::ServiceExt as _;
 
+use super::problem::Problem;
 use super::unread::Asked;
+use crate::fault::caught;
 
 /// Bytes of a request's first line and headers.
 const HEAD_MAX: usize = 16 * 1024;
@@ -65,6 +68,8 @@ impl Default for Limits {
     }
 }
 
+/// What is told of a fault of ours.
+const FAULT: &str = "tipoff has a fault here: its log has a line that begins with `a panic`, which is worth reporting";
 /// How often those that are connected are asked for room while somebody waits for it.
 const CROWDED_EVERY: Duration = Duration::from_millis(100);
 /// Whoever has come, or has been answered, a shorter time ago is probably about to ask.
@@ -172,7 +177,11 @@ async fn connection(stream: TcpStream, peer: Peer, router: Router, mut end: Ends
             request.extensions_mut().insert(peer);
             let answered = router.clone().oneshot(request);
             async move {
-                let mut answer = answered.await?;
+                // The panic is in the log; whoever asked gets an answer, and the connection goes on.
+                let mut answer = match caught(answered).await {
+                    Ok(answer) => answer?,
+                    Err(_) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", FAULT).into_response(),
+                };
                 if turn.0.is_last.load(Ordering::Acquire) {
                     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }

@@ -101,10 +101,15 @@ pub fn judge(graph: &Graph, partition: &Partition, phases: &[Phase], rosters: To
         date: partition.key.date,
         data_quality,
         gaps_detected,
-        records_processed: counted.values().map(|phase| phase.records_processed).sum(),
+        records_processed: total(counted.values().map(|phase| phase.records_processed)),
         phases: counted,
         roster_coverage: roster_coverage(partition.key.date, rosters),
     }
+}
+
+/// All of them, or as many as can be counted: what producers say is theirs.
+fn total(counts: impl Iterator<Item = u64>) -> u64 {
+    counts.fold(0, u64::saturating_add)
 }
 
 /// `Phase 3 (Analytics)`.
@@ -131,7 +136,7 @@ fn count(
     partition: &Partition,
     expected: u32,
 ) -> (Counted, u32) {
-    let (mut complete, mut failed, mut spared, mut gaps, mut records_processed) = (0, 0, 0, 0, 0);
+    let (mut complete, mut failed, mut spared, mut gaps, mut records_processed) = (0, 0, 0, 0, 0_u64);
     for passes in processors.values() {
         let known: Vec<_> = passes.iter().map(|node| partition.node(&node.id)).collect();
         let done = known.iter().any(|node| match node.evidence.extant() {
@@ -148,7 +153,7 @@ fn count(
         spared += u32::from(!done && known.iter().all(|node| matches!(node.state, State::Skipped { .. })));
         gaps += lost;
         let claims = known.iter().filter_map(|node| node.evidence.claim.as_ref());
-        records_processed += claims.filter_map(|claim| claim.records).sum::<u64>();
+        records_processed = records_processed.saturating_add(total(claims.filter_map(|claim| claim.records)));
     }
     let total = if partition.has_no_games(&graph.calendar) { 0 } else { expected.saturating_sub(spared) };
     let status = match () {

@@ -366,9 +366,13 @@ fn share_of(body: &Body) -> Result<Option<Extent>, Reason> {
     Ok(Coverage::new(thousandths, 1000).map(Extent::Share))
 }
 
+/// Beyond it not every reader of JSON tells one number from the next, and nobody has counted so far.
+const COUNT_MAX: u64 = 1 << 53;
+
 fn count(field: &'static str, count: Option<Count>) -> Result<Option<u64>, Reason> {
     match count {
         Some(Count::Negative) => Err(Reason::NegativeCount { field }),
+        Some(Count::Of(count)) if count > COUNT_MAX => Err(Reason::HugeCount { field }),
         Some(Count::Of(count)) => Ok(Some(count)),
         None => Ok(None),
     }

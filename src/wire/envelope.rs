@@ -71,6 +71,9 @@ pub enum NotAnEnvelope {
     /// Data that are no base64.
     #[error("the data of message {0} are not base64")]
     NotBase64(usize),
+    /// A message that says nothing, which Pub/Sub refuses as well.
+    #[error("message {0} has neither data nor attributes")]
+    Nothing(usize),
 }
 
 /// Text that is read where it stands: data are long, and a copy of them is as long.
@@ -182,7 +185,12 @@ pub fn unwrap_publish(body: &[u8]) -> Result<Vec<Content>, NotAnEnvelope> {
     let read = |(index, Object(message)): (usize, Object<Published>)| {
         let data = message.data.map_or(Cow::Borrowed(""), |Text(data)| data);
         let data = decode(&data).ok_or(NotAnEnvelope::NotBase64(index))?;
-        Ok((data, message.attributes.unwrap_or_default()))
+        let attributes = message.attributes.unwrap_or_default();
+        if data.is_empty() && attributes.is_empty() {
+            Err(NotAnEnvelope::Nothing(index))
+        } else {
+            Ok((data, attributes))
+        }
     };
     publish.messages.into_iter().enumerate().map(read).collect()
 }

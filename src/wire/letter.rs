@@ -84,6 +84,7 @@ pub fn dead(routes: &Routes<'_>, delivery: &Delivery) -> Kept {
         versions: vec![first(delivery)],
         replays: Vec::new(),
         discarded: None,
+        again_at: None,
         topic,
         subscription,
     };
@@ -114,6 +115,7 @@ pub fn parked(routes: &Routes<'_>, delivery: &Delivery, fingerprint: &str, reaso
         versions: vec![first(delivery)],
         replays: Vec::new(),
         discarded: None,
+        again_at: None,
         topic,
     };
     (letter, content)
@@ -144,6 +146,7 @@ pub fn undeliverable(effect: (&str, &str), about: About, body: Vec<u8>, reason: 
         versions: vec![first(&delivery)],
         replays: Vec::new(),
         discarded: None,
+        again_at: None,
     };
     (letter, content(&delivery))
 }

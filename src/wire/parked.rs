@@ -125,6 +125,12 @@ pub enum Reason {
         /// Where.
         field: &'static str,
     },
+    /// A count that nobody can have counted to.
+    #[error("{field} is larger than any count; correct it and publish it again")]
+    HugeCount {
+        /// Where.
+        field: &'static str,
+    },
     /// A heartbeat that belongs to no run.
     #[error("the heartbeat has no run_id, so it keeps no run alive; have the producer send its run_id")]
     NoRun,
@@ -168,6 +174,7 @@ impl Reason {
             Self::NoStatus => "no-status",
             Self::UnknownStatus(..) => "unknown-status",
             Self::NegativeCount { .. } => "negative-count",
+            Self::HugeCount { .. } => "huge-count",
             Self::NoRun => "no-run",
             Self::Fault => "fault",
         }

@@ -105,6 +105,10 @@ async fn declarations_are_changed_under_way_and_no_message_is_refused_for_it() {
     written(&folder, &tipoff::pipeline::PIPELINE.replace("    zone:", "    zoned:"));
     service.signal("HUP");
     let told = alert(true).await;
+    // Whoever looks into the store reads the broken file first, and is told whom to ask.
+    let (code, _, errors) =
+        run(&["alerts", "--data", service.data.to_str().unwrap(), "--pipeline-file", file.to_str().unwrap()]);
+    assert_eq!((code, errors.contains("--server URL")), (Some(2), true), "{errors}");
     assert!(told.contains("nba.zone: missing") && told.contains("send SIGHUP again"), "{told}");
     written(&folder, tipoff::pipeline::PIPELINE);
     service.signal("HUP");

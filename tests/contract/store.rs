@@ -323,6 +323,7 @@ pub fn letter(id: &str, at: Timestamp) -> Letter {
         versions: vec![Version { at, actor: None, reason: None, size: 2, is_whole: true }],
         replays: Vec::new(),
         discarded: None,
+        again_at: None,
     }
 }
 

@@ -128,6 +128,42 @@ async fn a_body_beyond_the_brokers_bound_is_refused_and_an_unknown_topic_named()
     service.works().await;
 }
 
+/// What was laid aside, and is published again as wrong as before, is seen again; and a count beyond all counts ends nothing.
+#[tokio::test]
+async fn what_comes_again_after_it_was_laid_aside_waits_again() {
+    let service = Service::start(&[]);
+    let topic = "nba-phase3-analytics-complete";
+    let waiting = async || {
+        let url = format!("{}/v1/dead-letters", service.url);
+        let board: Value = service.client.get(url).send().await.unwrap().json().await.unwrap();
+        board["count"].as_u64().unwrap()
+    };
+    let discard = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tipoff"));
+        let arguments = ["dlq", "discard", "--kind", "parked", "--reason", "mended", "--actor", "ann", "--apply"];
+        let ended = command.args(arguments).arg("--data").arg(&service.data).output().unwrap();
+        assert!(ended.status.success(), "{ended:?}");
+    };
+    for _ in 0..2 {
+        assert!(service.publish(topic, b"not json").await.status().is_success());
+        assert_eq!(waiting().await, 1);
+        discard();
+        assert_eq!(waiting().await, 0);
+    }
+    for name in ["TeamDefenseGameSummaryProcessor", "TeamOffenseGameSummaryProcessor"] {
+        let done = json!({ "processor_name": name, "game_date": today().to_string(), "status": "success",
+            "execution_id": name, "record_count": 1e20 });
+        assert!(service.publish(topic, done.to_string().as_bytes()).await.status().is_success());
+    }
+    assert_eq!(waiting().await, 2, "they are parked");
+    let health = service.client.get(format!("{}/pipeline-health-summary", service.url)).send().await.unwrap();
+    assert!(health.status().is_success(), "{health:?}");
+    let nothing = service.client.post(format!("{}/v1/projects/p/topics/{topic}:publish", service.url));
+    let answer = nothing.body(r#"{"messages":[{"attributes":{"a":"b"}},{}]}"#).send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.text().await.unwrap().contains("message 1 has neither")), (400, true));
+    service.works().await;
+}
+
 /// Names, runs, dates and units are anybody's to choose, and a series of metrics that is begun is kept for ever.
 #[tokio::test]
 async fn no_message_begins_a_series_of_its_own() {
@@ -221,7 +257,7 @@ async fn a_token_is_required_where_one_is_configured() {
     std::fs::write(&file, "0123456789abcdef\n").unwrap();
     let service = Service::start(&["--token-file", file.to_str().unwrap()]);
     let url = format!("{}/v1/projects/p/topics/nba-phase3-analytics-complete:publish", service.url);
-    let body = json!({ "messages": [{ "data": "" }] }).to_string();
+    let body = json!({ "messages": [{ "data": "e30=" }] }).to_string();
     assert_eq!(service.client.post(&url).body(body.clone()).send().await.unwrap().status(), 401);
     let admitted = service.client.post(&url).bearer_auth("0123456789abcdef").body(body).send().await.unwrap();
     assert_eq!(admitted.status(), 200);

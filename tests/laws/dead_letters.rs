@@ -38,6 +38,7 @@ fn letter() -> Letter {
         versions: vec![version(None)],
         replays: Vec::new(),
         discarded: None,
+        again_at: None,
     }
 }
 
@@ -49,6 +50,7 @@ enum Happens {
     CameBack { nth: usize, is_ours: bool },
     Corrected,
     Discarded,
+    Again,
     TakenOver,
     Withdrawn,
 }
@@ -60,6 +62,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         3 => (0..4usize, any::<bool>()).prop_map(|(nth, is_ours)| Happens::CameBack { nth, is_ours }),
         2 => Just(Happens::Corrected),
         1 => Just(Happens::Discarded),
+        1 => Just(Happens::Again),
         1 => Just(Happens::TakenOver),
         1 => Just(Happens::Withdrawn),
     ]
@@ -94,6 +97,14 @@ fn apply(letter: &mut Letter, what: &Happens, now: Timestamp) -> Result<(), Refu
         }
         Happens::Corrected => letter.correct(version(Some("ann"))),
         Happens::Discarded => letter.discard(Discarded { actor: "ann".into(), reason: "seen".into(), at: now }),
+        Happens::Again => {
+            let was_open = letter.stage().is_open();
+            let is_news = letter.came_again(now);
+            assert!(!is_news || !was_open, "what waits is not opened again");
+            assert!(!is_news || letter.stage() == Stage::Waiting && letter.settled_at().is_none());
+            assert!(!letter.came_again(now), "told twice, it is once");
+            Ok(())
+        }
         Happens::TakenOver => {
             letter.take_over(now);
             Ok(())
@@ -134,8 +145,8 @@ proptest! {
                 prop_assert_eq!((&was.execution, &was.digest), (&is.execution, &is.digest));
             }
             prop_assert_eq!(letter.stage().is_open(), letter.settled_at().is_none());
-            if before.stage() == Stage::Discarded {
-                prop_assert_eq!(letter.stage(), Stage::Discarded, "nothing brings it back");
+            if before.stage() == Stage::Discarded && !matches!(what, Happens::Again) {
+                prop_assert_eq!(letter.stage(), Stage::Discarded, "nothing else brings it back");
             }
             prop_assert_eq!(&letter.versions[0], &before.versions[0], "as it came, it is kept");
         }
@@ -249,6 +260,17 @@ fn a_letter_goes_from_stage_to_stage() {
     assert_eq!(letter.discard(seen("eve", "seen", 90)), Err(gone.clone()));
     assert_eq!(letter.discard(seen("bob", "other", 90)), Err(gone.clone()));
     assert_eq!((letter.may_replay(Again::Allowed), letter.correct(version(None))), (Err(gone.clone()), Err(gone)));
+    // Published before it was laid aside it is what was laid aside, and afterwards it waits once more.
+    assert!(!letter.came_again(at(80)));
+    assert_eq!((letter.stage(), letter.again_at), (Stage::Discarded, None));
+    assert!(letter.came_again(at(81)));
+    assert_eq!((letter.stage(), letter.settled_at()), (Stage::Waiting, None));
+    letter.discard(seen("eve", "again", 95)).unwrap();
+    assert_eq!((letter.stage(), letter.settled_at()), (Stage::Discarded, Some(at(95))));
+    let mut replayed = Letter { discarded: None, again_at: None, ..letter };
+    assert_eq!((replayed.stage(), replayed.settled_at()), (Stage::Replayed, Some(at(71))));
+    assert!(!replayed.came_again(at(71)) && replayed.came_again(at(72)));
+    assert_eq!(replayed.stage(), Stage::Waiting);
     for (kind, word) in [(Kind::Dead, "dead"), (Kind::Parked, "parked"), (Kind::Undeliverable, "undeliverable")] {
         assert_eq!(kind.as_str(), word);
     }

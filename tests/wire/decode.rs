@@ -498,6 +498,9 @@ fn golden() -> Vec<Row> {
         (PHASE1, day, unified(json!({"status":"weird"})), "parked unknown-status"),
         (PHASE1, day, unified(json!({"status":5})), "parked wrong-shape"),
         (PHASE1, day, unified(json!({"record_count":-1})), "parked negative-count"),
+        (PHASE1, day, unified(json!({"record_count":1e20})), "parked huge-count"),
+        (PHASE1, day, unified(json!({"record_count":"99999999999999999999"})), "parked huge-count"),
+        (PHASE1, day, unified(json!({"record_count":9_007_199_254_740_993_u64})), "parked huge-count"),
         (PHASE1, day, unified(json!({"metadata":["gs://x"]})), "parked wrong-shape"),
         (
             PHASE1,

@@ -94,7 +94,8 @@ impl Firestore {
         let mut writes = vec![write(self.name(LETTERS, letter.id.as_str()), fields, only)];
         let name = |version| self.name(CONTENTS, &content_id(&letter.id, version));
         let known = letter.versions.len() - usize::from(content.is_some());
-        let changes_end = expected > 0 && !stage.is_open() || stage == Stage::Waiting && !letter.replays.is_empty();
+        let is_opened_again = !letter.replays.is_empty() || letter.again_at.is_some();
+        let changes_end = expected > 0 && !stage.is_open() || stage == Stage::Waiting && is_opened_again;
         if changes_end {
             writes.extend(
                 (0..known).map(|version| write(name(version), vec![("expire_at", expires.clone())], Only::Always)),

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{PAGE, TRIES_MAX, Verdict};
-use crate::domain::dead_letter::{About, Says, letter_of};
+use crate::domain::dead_letter::{About, Kind, Letter, Says, letter_of};
 use crate::domain::effect::{Alert, Effect, Severity, Turn};
 use crate::domain::id::{AlertKey, RunId};
 use crate::domain::time::after;
@@ -147,13 +147,31 @@ impl Engine {
             self.alert(Alert::new(no_room(), Severity::Critical, Turn::Raised, text, self.clock.now())).await;
             return Ok(Fate::NoRoom);
         }
-        if !self.store.keep_letter(&letter, 0, Some(content)).await? {
+        if !self.store.keep_letter(&letter, 0, Some(content)).await? && !self.opened_again(&letter).await? {
             return Ok(Fate::Known);
         }
         if let Some(count) = &mut self.keeping.lock().count {
             *count += 1;
         }
         Ok(Fate::Kept)
+    }
+
+    /// Whether a letter that is known had been settled before the same was published once more. A message of a dead-letter topic is
+    /// that one message, whenever it comes.
+    async fn opened_again(&self, told: &Letter) -> Result<bool, StoreError> {
+        if told.kind != Kind::Parked {
+            return Ok(false);
+        }
+        for _ in 0..TRIES_MAX {
+            let Some((mut known, version)) = self.store.letter(&told.id).await? else { break };
+            if !known.came_again(told.published) {
+                break;
+            }
+            if self.store.keep_letter(&known, version, None).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether the ledger takes another letter; the oldest settled ones make room.
