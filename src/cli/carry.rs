@@ -16,7 +16,7 @@ use crate::desk::ask::{self, Refusal, Wish};
 use crate::desk::letters::{self, Correcting, Discarding, Done, Replaying};
 use crate::domain::backfill::{Plan, Said, Status, Survey};
 use crate::domain::dead_letter::Letter;
-use crate::domain::event::{Event, Request};
+use crate::domain::event::{Command, Event, Request};
 use crate::domain::id::{PartitionKey, PlanId};
 use crate::domain::notify::{Mute, Muted};
 use crate::domain::partition::Recorded;
@@ -70,6 +70,10 @@ pub async fn request(
     let path = ["pipelines", pipeline, "dates", &date, "requests"];
     if let Some(Asked { request, recorded }) = served(common, &path, &json!(wish)).await? {
         return Ok((request, recorded));
+    }
+    if matches!(request.command, Command::Override { .. }) {
+        ask::fits(&whole.engine.store.load(key).await.map_err(Fault::unusable)?.partition, &request)
+            .map_err(refused)?;
     }
     let stepped = whole.engine.step(key, &[Event::Requested(request.clone())]).await.map_err(Fault::unusable)?;
     Ok((request, stepped.recorded.first().copied().unwrap_or(Recorded::Rejected)))

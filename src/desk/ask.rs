@@ -8,9 +8,11 @@ use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::suggestion;
+use crate::domain::calendar::teams_of;
 use crate::domain::event::{Command, EdgeRule, GameStatus, Request, RunWord};
 use crate::domain::graph::{DayTime, Graph, Kind};
 use crate::domain::id::{NodeId, PipelineId, RequestId, RunId, UnitId};
+use crate::domain::partition::Partition;
 use crate::domain::time::after;
 use crate::domain::words;
 use crate::pipeline::{Declarations, Pipeline};
@@ -82,6 +84,15 @@ pub enum Refusal {
     /// It is about one game.
     #[error("say which game, as SAS@GSW, and its status, its tip, or that the schedule is to count again")]
     NoGame,
+    /// A team of it plays in another game of the date.
+    #[error(
+        "the schedule has {listed}, and no team plays twice: is that what you mean? Where it is not played, say so first, \
+         with the status `postponed` or `moved`"
+    )]
+    Twice {
+        /// That other game.
+        listed: String,
+    },
     /// That is no game.
     #[error("write the visitors and the hosts, as SAS@GSW")]
     NoTeams,
@@ -329,6 +340,18 @@ pub fn matchup(text: &str) -> Result<(String, String), Refusal> {
     let teams = text.split_once('@').filter(|(away, home)| is_team(away) && is_team(home));
     let (away, home) = teams.ok_or(Refusal::NoTeams)?;
     Ok((away.to_ascii_uppercase(), home.to_ascii_uppercase()))
+}
+
+/// Whether what is said of a game fits what is known of its date.
+///
+/// # Errors
+/// If one of its teams plays in another.
+pub fn fits(partition: &Partition, request: &Request) -> Result<(), Refusal> {
+    let Command::Override { game, status, .. } = &request.command else { return Ok(()) };
+    let is_played = status.is_none_or(GameStatus::is_played);
+    let Some(other) = partition.rules_out(game).filter(|_| is_played) else { return Ok(()) };
+    let listed = teams_of(&other).map_or(other.to_string(), |(away, home)| format!("{away}@{home}"));
+    Err(Refusal::Twice { listed })
 }
 
 /// Whether a message could be about that date.

@@ -147,6 +147,20 @@ impl Partition {
         games
     }
 
+    /// A game of the date that is played by one of the teams of `game`, which nobody knows of so far: no team plays twice on a
+    /// date, so one of the two is not.
+    pub fn rules_out(&self, game: &UnitId) -> Option<UnitId> {
+        let (away, home) = teams_of(game)?;
+        let plays = |other: &UnitId| {
+            teams_of(other).is_some_and(|(one, two)| [one, two].iter().any(|team| [away, home].contains(team)))
+        };
+        let listed = self.listed();
+        if listed.contains_key(game) {
+            return None;
+        }
+        listed.into_iter().find(|(other, known)| is_played(known) && plays(other)).map(|(other, _)| other)
+    }
+
     /// Whether it is certain that no game is played on this date.
     pub fn has_no_games(&self, calendar: &Calendar) -> bool {
         match &self.schedule {

@@ -21,7 +21,7 @@ use super::{App, BODY_WITHIN, Mode};
 use crate::desk::ask::{self, Wish};
 use crate::desk::letters::{Correcting, Discarding, Replaying};
 use crate::domain::backfill::{Said, Status};
-use crate::domain::event::{Event, Request};
+use crate::domain::event::{Command, Event, Request};
 use crate::domain::id::{PartitionKey, PipelineId, PlanId, RequestId};
 use crate::domain::notify::{Mute, Muted};
 use crate::domain::once::{ANSWER_MAX, Entered};
@@ -255,6 +255,7 @@ pub async fn ask(
 
 /// Asks for it. One that was taken in before, under the same name, is applied.
 pub async fn carry_out(app: &App, key: &PartitionKey, request: &Request) -> Result<Recorded, Problem> {
+    fits(app, key, request).await?;
     let stepped = app.engine.step(key, &[Event::Requested(request.clone())]).await?;
     let recorded = stepped.recorded.first().copied().unwrap_or(Recorded::Rejected);
     Ok(if recorded == Recorded::Duplicate { Recorded::Applied } else { recorded })
@@ -270,7 +271,16 @@ pub async fn preview(
     let (key, graph) = api::partition(&app, &name, &word)?;
     let (wish, _) = taken::<Wish>(incoming, BODY_MAX).await?;
     let request = wish.request(graph, key.date, app.engine.clock.now(), None)?;
+    fits(&app, &key, &request).await?;
     Ok(Json(json!(app.engine.foresee(&key, &request).await?)))
+}
+
+/// What only the date itself can tell of a request.
+async fn fits(app: &App, key: &PartitionKey, request: &Request) -> Result<(), Problem> {
+    if matches!(request.command, Command::Override { .. }) {
+        ask::fits(&app.engine.store.load(key).await?.partition, request)?;
+    }
+    Ok(())
 }
 
 /// Bodies that say who asks.

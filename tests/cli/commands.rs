@@ -108,6 +108,13 @@ async fn games_say_when_they_begin_who_knows_better_and_what_they_are_short_of()
     assert!(text.contains("short of") && text.contains("predictions nothing"), "{text}");
     assert!(text.contains("as ann says until") && text.contains("the roof leaks"), "{text}");
     assert!(text.contains("the schedule has it as scheduled"), "{text}");
+    // A slip of the finger makes no game; one whose teams do not play otherwise may be known to nobody else.
+    for teams in ["BOS@NYX", "NYK@BOS"] {
+        let (code, _, errors) = at(&service, &["game", "today", teams, "--status", "final", "--reason", "r"]);
+        assert_eq!((code, errors.contains("the schedule has BOS@NYK")), (Some(2), true), "{errors}");
+    }
+    assert_eq!(at(&service, &["game", "today", "LAL@UTA", "--status", "scheduled", "--reason", "r"]).0, Some(0));
+    assert_eq!(at(&service, &["game", "today", "LAL@UTA", "--clear", "--reason", "r"]).0, Some(0));
     let (_, found) = json_at(&service, &["games", "today"]);
     let status: Vec<&Value> = found["games"].as_array().unwrap().iter().map(|game| &game["status"]).collect();
     assert_eq!(status, [&json!("scheduled"), &json!("postponed")], "{found}");

@@ -32,6 +32,16 @@ impl Replica {
 
     /// The same, with more in its environment.
     pub fn start_in(cloud: &Cloud, pipeline: &Path, log: &Path, environment: &[(&str, String)]) -> Self {
+        Self::try_start_in(cloud, pipeline, log, environment).unwrap_or_else(|status| panic!("it ended: {status}"))
+    }
+
+    /// The same, or how it ended before it listened.
+    pub fn try_start_in(
+        cloud: &Cloud,
+        pipeline: &Path,
+        log: &Path,
+        environment: &[(&str, String)],
+    ) -> Result<Self, ExitStatus> {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tipoff"));
         command.args(["serve", "--backend", "google", "--project", &cloud.project, "--listen", "127.0.0.1:0"]);
@@ -42,8 +52,10 @@ impl Replica {
         let mut child = command.spawn().expect("start the service");
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let url = line.trim().strip_prefix("listening on ").expect("the service says where it listens").to_owned();
-        Self { child, url }
+        match line.trim().strip_prefix("listening on ") {
+            Some(url) => Ok(Self { child, url: url.to_owned() }),
+            None => Err(child.wait().unwrap()),
+        }
     }
 
     /// SIGKILL: nothing is drained, nothing is said goodbye to.

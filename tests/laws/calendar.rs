@@ -213,3 +213,26 @@ fn on_a_day_without_games_nothing_is_due() {
     day.schedule = None;
     assert_eq!(Timetable::of(&counting(), &day).anchored(&[clock]), None);
 }
+
+/// No team plays twice on a date, unless the other game is not played.
+#[test]
+fn a_game_that_nobody_knows_of_is_ruled_out_by_one_of_its_teams() {
+    let (day, noon) = (date(2026, 1, 22), 0);
+    let unit = |teams: &str| UnitId::new(format!("20260122_{teams}"));
+    let mut partition = Partition::new(PartitionKey::new("laws", day));
+    assert_eq!(partition.rules_out(&unit("ATL_BKN")), None, "no schedule is known");
+    // The first is played, the second postponed.
+    let games = games(day, &[(noon, 0), (noon, 3)]);
+    partition.schedule = Some(Schedule { at: Timestamp::MIN, games, emptied_at: None });
+    for (teams, other) in [
+        ("ATL_BKN", None),
+        ("BKN_ATL", Some("ATL_BKN")),
+        ("DEN_BKN", Some("ATL_BKN")),
+        ("ATL_DEN", Some("ATL_BKN")),
+        ("DEN_GSW", None),
+        ("CHA_BOS", None),
+        ("nonsense", None),
+    ] {
+        assert_eq!(partition.rules_out(&unit(teams)), other.map(unit), "{teams}");
+    }
+}
