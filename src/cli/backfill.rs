@@ -2,6 +2,7 @@
 //!
 //! Plans are kept in the store, and a running service carries them out: these commands look, decide and show.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
@@ -245,6 +246,15 @@ impl Planning {
         let paint = Paint::stdout();
         if plan.items.is_empty() {
             say!("Nothing can be asked for, and no plan was kept.");
+            let unknown = survey.unknown();
+            let outputs = unknown.iter().map(|gap| &gap.node).collect::<BTreeSet<_>>().len();
+            let days = survey.unknown_days.len();
+            if outputs > 0 {
+                say!("Of {outputs} outputs nobody can tell what is there: `tipoff gaps` shows on which dates");
+            }
+            if days > 0 {
+                say!("Of {days} dates nobody can tell whether games were played: their schedule is not known");
+            }
         } else {
             print_items(&plan, paint);
             let limits = &desk.graph().backfill.limits;

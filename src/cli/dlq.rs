@@ -450,6 +450,11 @@ impl Replay {
         } else {
             say!("{}", counted(&outcomes));
             others(&outcomes, |outcome| outcome.verdict != letters::Verdict::Replayed);
+            let is_named = |outcome: &Outcome| self.ids.iter().any(|id| outcome.id.as_str().starts_with(id.as_str()));
+            let is_left = |outcome: &Outcome| matches!(outcome.verdict, letters::Verdict::Unneeded(_));
+            if !self.force && outcomes.iter().any(|outcome| is_named(outcome) && is_left(outcome)) {
+                say!("what nobody needs any more is not sent; --force sends it all the same");
+            }
         }
         Ok(verdict(&outcomes))
     }
