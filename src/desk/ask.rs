@@ -429,7 +429,7 @@ impl Asked<'_> {
         if let Some(node) = found.as_ref().filter(|node| is_gate(graph, node)) {
             return Err(Refusal::Gate(node.clone()));
         }
-        // One that was held before it was known by that name can still be let go.
+        // To resume one that an earlier version held, or to skip it, is something else.
         if let (Verb::Hold | Verb::Retry, Some(node)) = (self.verb, &found)
             && graph.node(node).is_some_and(|node| node.dispatchable().is_none())
         {

@@ -114,8 +114,7 @@ pub struct Local {
     pub embedded: Arc<Embedded>,
 }
 
-/// Bodies in memory at once, with what is read of them, in kilobytes: three of the longest, with what
-/// little their parts take.
+/// Bodies in memory at once, with what is read of them, in kilobytes: three of the longest, where they have few parts.
 pub const ROOM_KB: usize = (3 * 2 * BODY_MAX) / 1024 + 64;
 
 /// What operators read.

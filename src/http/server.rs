@@ -33,7 +33,7 @@ use tokio::time::{Instant, Sleep};
 use tower::ServiceExt as _;
 
 use super::problem::Problem;
-use super::unread::Asked;
+use super::unread::RequestBody;
 use crate::fault::caught;
 
 /// Bytes of a request's first line and headers.
@@ -70,6 +70,7 @@ impl Default for Limits {
 
 /// What is told of a fault of ours.
 const FAULT: &str = "tipoff has a fault here: its log has a line that begins with `a panic`, which is worth reporting";
+
 /// How often those that are connected are asked for room while somebody waits for it.
 const CROWDED_EVERY: Duration = Duration::from_millis(100);
 /// Whoever has come, or has been answered, a shorter time ago is probably about to ask.
@@ -173,7 +174,8 @@ async fn connection(stream: TcpStream, peer: Peer, router: Router, mut end: Ends
         service_fn(move |request: Request<Incoming>| {
             let turn = Turn::begin(&turns);
             let waits = is_told_to_go_on(&request);
-            let mut request = request.map(|body| Body::new(Asked::new(body, waits, (Arc::clone(&turn), ends.clone()))));
+            let mut request =
+                request.map(|body| Body::new(RequestBody::new(body, waits, (Arc::clone(&turn), ends.clone()))));
             request.extensions_mut().insert(peer);
             let answered = router.clone().oneshot(request);
             async move {

@@ -21,7 +21,7 @@ const REST_MAX: usize = 4 * BODY_MAX;
 
 /// The body of a request, of which the rest is read when nobody wants it any more.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct RequestBody {
     /// Empty only once it is dropped.
     body: Option<Incoming>,
     /// Whether the caller sends it only once they are told to.
@@ -31,7 +31,7 @@ pub(super) struct Asked {
     ends: Ends,
 }
 
-impl Asked {
+impl RequestBody {
     /// `waits`: whether the caller is to be told to go on before they send it; until the first look at it they send nothing, and
     /// need not.
     pub fn new(body: Incoming, waits: bool, (turn, ends): (Arc<Turn>, Ends)) -> Self {
@@ -39,7 +39,7 @@ impl Asked {
     }
 }
 
-impl HttpBody for Asked {
+impl HttpBody for RequestBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -63,7 +63,7 @@ impl HttpBody for Asked {
     }
 }
 
-impl Drop for Asked {
+impl Drop for RequestBody {
     fn drop(&mut self) {
         let (Some(mut body), Ok(runtime)) = (self.body.take(), tokio::runtime::Handle::try_current()) else { return };
         if self.waits || body.is_end_stream() {
